@@ -1,0 +1,39 @@
+"""DiffMa: latent diffusion with spiral-scan Mamba that turns a CT volume into a synthetic MRI.
+
+Research only: synthetic images are not for diagnosis or treatment planning.
+
+The names below are imported on first use, so that importing the package (and ``diffma --help``)
+does not import torch.
+"""
+
+from __future__ import annotations
+
+import importlib
+from typing import Any
+
+__version__ = "0.1.0"
+
+_EXPORTS = {
+    "DiffMa": "DiffMaCore.models.denoiser",
+    "VisionEmbedder": "DiffMaCore.models.embedder",
+    "ImageEncoder": "DiffMaCore.models.image_encoder",
+    "preset": "DiffMaCore.models.presets",
+    "selective_scan": "DiffMaCore.scan",
+    "DiffMaPipeline": "DiffMaCore.pipeline",
+    "DiffMaError": "DiffMaCore.errors",
+}
+_SUBMODULES = ("orders", "phantom", "released", "schedulers", "scan")
+
+__all__ = ["__version__", *_EXPORTS, *_SUBMODULES]
+
+
+def __getattr__(name: str) -> Any:
+    if name in _EXPORTS:
+        return getattr(importlib.import_module(_EXPORTS[name]), name)
+    if name in _SUBMODULES:
+        return importlib.import_module(f"{__name__}.{name}")
+    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+
+
+def __dir__() -> list[str]:
+    return sorted(__all__)
