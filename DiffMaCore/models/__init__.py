@@ -1,0 +1,1 @@
+"""The networks of DiffMa: denoiser, Vision Embedder and image encoder."""

@@ -1,0 +1,144 @@
+"""The denoiser: a latent diffusion backbone of spiral-scan Mamba blocks (paper, Figure 2)."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+from typing import Literal
+
+import torch
+from diffusers import ModelMixin
+from diffusers.configuration_utils import ConfigMixin, register_to_config
+from diffusers.utils import BaseOutput
+from torch import Tensor, nn
+
+from DiffMaCore.models.block import DiffMaBlock
+from DiffMaCore.models.layers import FinalLayer, PatchEmbedding, TimestepEmbedding, sincos_positions, unpatchify
+from DiffMaCore.models.mamba import SpiralMamba
+from DiffMaCore.orders import SCAN_ORDERS, ScanOrder
+
+CtConditioning = Literal["pooled", "tokens"]
+
+
+@dataclass
+class DenoiserOutput(BaseOutput):
+    """``sample``: (B, 4, S, S) epsilon, followed by 4 channels of variance where it is learned."""
+
+    sample: Tensor
+
+
+class DiffMa(ModelMixin, ConfigMixin):
+    """Predicts the noise in an MR latent from the timestep and the conditions of a CT slice.
+
+    Args:
+        latent_size: side S of the latent.
+        patch_size: side of a patch; it must divide ``latent_size``.
+        width: token width D.
+        depth: number of blocks.
+        in_channels: channels of the latent.
+        state_size, conv_size, expand: N, kernel and expansion of each Mamba.
+        scan_order: "spiral" (the paper's) or "released" (the authors' index lists, for their weights).
+        learn_sigma: also predict the variance range (Nichol and Dhariwal 2021), doubling the output.
+        ct_conditioning: "pooled" gives the CT as the paper and its code do, as a mean vector and the soft
+            mask; "tokens" also adds a projection of each CT token to the noisy token at its place.
+
+    Raises:
+        ValueError: the patch does not divide the latent, or an unknown choice.
+    """
+
+    positions: Tensor
+
+    @register_to_config
+    def __init__(
+        self,
+        latent_size: int = 28,
+        patch_size: int = 2,
+        width: int = 512,
+        depth: int = 8,
+        in_channels: int = 4,
+        state_size: int = 16,
+        conv_size: int = 4,
+        expand: int = 2,
+        scan_order: ScanOrder = "spiral",
+        learn_sigma: bool = True,
+        ct_conditioning: CtConditioning = "pooled",
+    ) -> None:
+        super().__init__()
+        if scan_order not in SCAN_ORDERS:
+            raise ValueError(f"scan_order is {scan_order!r}; it can be one of {', '.join(SCAN_ORDERS)}")
+        if ct_conditioning not in ("pooled", "tokens"):
+            raise ValueError(f"ct_conditioning is {ct_conditioning!r}; it can be pooled or tokens")
+        self.out_channels = in_channels * (2 if learn_sigma else 1)
+        self.patches = PatchEmbedding(latent_size, patch_size, in_channels, width)
+        self.grid = self.patches.grid
+        self.register_buffer("positions", sincos_positions(width, self.grid), persistent=False)
+        self.timestep = TimestepEmbedding(width)
+        self.ct_tokens = nn.Linear(width, width) if ct_conditioning == "tokens" else None
+        self.blocks = nn.ModuleList(
+            DiffMaBlock(
+                width,
+                self.grid,
+                i,
+                scan_order=scan_order,
+                state_size=state_size,
+                conv_size=conv_size,
+                expand=expand,
+            )
+            for i in range(depth)
+        )
+        self.final = FinalLayer(width, 2 * width, patch_size, self.out_channels)
+        self._initialise()
+
+    @torch.no_grad()
+    def _initialise(self) -> None:
+        """Xavier for the plain linear layers, zero for modulations and output; Mamba keeps its own."""
+        for module in self.modules():
+            if isinstance(module, nn.Linear):
+                nn.init.xavier_uniform_(module.weight)
+                nn.init.zeros_(module.bias)
+        nn.init.xavier_uniform_(self.patches.proj.weight.flatten(1))
+        nn.init.zeros_(self.patches.proj.bias)  # type: ignore[arg-type]
+        for layer in (self.timestep.mlp[0], self.timestep.mlp[2]):
+            nn.init.normal_(layer.weight, std=0.02)  # type: ignore[arg-type]
+        zeroed = [block.adaLN_modulation[1] for block in self.blocks]
+        for layer in (*zeroed, self.final.adaLN_modulation[1], self.final.linear):
+            nn.init.zeros_(layer.weight)
+            nn.init.zeros_(layer.bias)
+
+    @property
+    def tokens(self) -> int:
+        """Number of tokens L."""
+        return self.grid * self.grid
+
+    def set_scan_backend(self, name: str) -> None:
+        """Run every block's selective scan on the named back end ("auto" chooses)."""
+        for module in self.modules():
+            if isinstance(module, SpiralMamba):
+                module.backend = name
+
+    def forward(
+        self, x: Tensor, t: Tensor, clip_embedding: Tensor, ct_embedding: Tensor, soft_mask: Tensor
+    ) -> DenoiserOutput:
+        """One evaluation.
+
+        Args:
+            x: noisy latents (B, 4, S, S).
+            t: timesteps (B,), 0 to 999.
+            clip_embedding: pooled image-encoder embedding of the CT (B, D).
+            ct_embedding: Vision Embedder's CT embedding (B, L, D).
+            soft_mask: Vision Embedder's soft mask (B, L, 1).
+        """
+        h = self.patches(x) + self.positions
+        if self.ct_tokens is not None:
+            h = h + self.ct_tokens(ct_embedding)
+        time = self.timestep(t)
+        condition = torch.cat([time + clip_embedding, time + ct_embedding.mean(dim=1)], dim=1)
+
+        outputs: list[Tensor] = []
+        depth = len(self.blocks)
+        for i, block in enumerate(self.blocks):
+            if i > depth / 2:  # long skip: additive, without parameters
+                h = h + outputs[depth - 1 - i]
+            h = block(h, condition, soft_mask)
+            outputs.append(h)
+        patches = self.final(h, condition)
+        return DenoiserOutput(sample=unpatchify(patches, self.grid, self.config["patch_size"]))
