@@ -1,0 +1,88 @@
+"""From CT slices to what the denoiser is conditioned on (paper, Eq. 6), computed once a slice.
+
+Inference and training both come through here, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from typing import NamedTuple
+
+import torch
+from diffusers import AutoencoderKL
+from torch import Tensor
+from torch.nn import functional as F
+
+from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.models.image_encoder import ImageEncoder
+
+Window = tuple[float, float]
+
+
+class Conditions(NamedTuple):
+    """``clip_embedding`` (B, D), ``ct_embedding`` (B, L, D) and ``soft_mask`` (B, L, 1) of B slices."""
+
+    clip_embedding: Tensor
+    ct_embedding: Tensor
+    soft_mask: Tensor
+
+    def repeat(self, times: int) -> Conditions:
+        """The same conditions for ``times`` noises each, slice by slice."""
+        return Conditions(*(part.repeat_interleave(times, dim=0) for part in self))
+
+
+def hu_to_pixels(hu: Tensor, windows: Sequence[Window]) -> Tensor:
+    """CT slices (B, S, S) in HU to the VAE's input (B, 3, S, S) in [-1, 1].
+
+    Args:
+        hu: Hounsfield units.
+        windows: one (low, high) window for all three channels, or one window a channel; values are clipped.
+    """
+    channels = windows if len(windows) == 3 else [windows[0]] * 3
+    low = hu.new_tensor([w[0] for w in channels])[:, None, None]
+    high = hu.new_tensor([w[1] for w in channels])[:, None, None]
+    return ((hu[:, None] - low) / (high - low) * 2 - 1).clamp(-1, 1)
+
+
+def mr_to_pixels(mr: Tensor) -> Tensor:
+    """Normalised MR slices (B, S, S) in [-1, 1] to the VAE's input (B, 3, S, S)."""
+    return mr[:, None].expand(-1, 3, -1, -1)
+
+
+def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
+    """Latents (B, 4, S', S') of pixels (B, 3, S, S): the posterior's mode, so that two runs agree."""
+    return vae.encode(pixels).latent_dist.mode() * vae.config["scaling_factor"]
+
+
+def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
+    """MR slices (B, S, S) in [-1, 1] of latents (B, 4, S', S'): the mean of the decoded channels."""
+    return vae.decode(latents / vae.config["scaling_factor"]).sample.mean(dim=1).clamp(-1, 1)
+
+
+def encoder_pixels(
+    pixels: Tensor, size: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> Tensor:
+    """Pixels (B, 3, S, S) in [-1, 1] as the image encoder takes them: its size, and its mean and std if given.
+
+    Without ``mean`` and ``std`` the encoder sees [-1, 1], as in the released code.
+    """
+    if pixels.shape[-1] != size:
+        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    if mean is None or std is None:
+        return pixels
+    shape = (1, 3, 1, 1)
+    return ((pixels + 1) / 2 - pixels.new_tensor(mean).view(shape)) / pixels.new_tensor(std).view(shape)
+
+
+def compute_conditions(
+    pixels: Tensor,
+    vae: AutoencoderKL,
+    image_encoder: ImageEncoder,
+    embedder: VisionEmbedder,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+) -> Conditions:
+    """All conditions of CT pixels (B, 3, S, S) in [-1, 1]."""
+    soft_mask, ct_embedding = embedder(encode(vae, pixels))
+    clip_embedding = image_encoder(encoder_pixels(pixels, image_encoder.image_size, mean, std))
+    return Conditions(clip_embedding, ct_embedding, soft_mask)

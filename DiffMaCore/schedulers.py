@@ -1,0 +1,66 @@
+"""diffusers' schedulers by short name, with the paper's noise schedule."""
+
+from __future__ import annotations
+
+import difflib
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    import torch
+    from diffusers import SchedulerMixin
+
+TRAIN_TIMESTEPS = 1000
+NOISE_SCHEDULE: dict[str, Any] = {
+    "num_train_timesteps": TRAIN_TIMESTEPS,
+    "beta_start": 1e-4,
+    "beta_end": 0.02,
+    "beta_schedule": "linear",
+}
+DEFAULT_SCHEDULER = "dpm++"
+DEFAULT_STEPS = 20
+
+# class in diffusers, and what differs from its defaults
+_KINDS: dict[str, tuple[str, dict[str, Any]]] = {
+    # 250 steps of this are the released ancestral sampler; "leading" or "trailing" spacing would differ
+    "ddpm": (
+        "DDPMScheduler",
+        {"variance_type": "learned_range", "clip_sample": False, "timestep_spacing": "linspace"},
+    ),
+    "ddim": ("DDIMScheduler", {"clip_sample": False, "set_alpha_to_one": True, "timestep_spacing": "linspace"}),
+    "dpm++": ("DPMSolverMultistepScheduler", {"algorithm_type": "dpmsolver++", "solver_order": 2}),
+    "unipc": ("UniPCMultistepScheduler", {"timestep_spacing": "linspace"}),
+}
+SCHEDULERS = tuple(_KINDS)
+KARRAS_FROM = 15  # with fewer steps Karras sigmas are further from the ODE than linspace
+
+
+def make_scheduler(name: str = DEFAULT_SCHEDULER, steps: int = DEFAULT_STEPS) -> SchedulerMixin:
+    """A diffusers scheduler: "ddpm", "ddim", "dpm++" (2M, Karras sigmas from 15 steps on) or "unipc".
+
+    Raises:
+        ValueError: no scheduler has this name.
+    """
+    import diffusers
+
+    if name not in _KINDS:
+        near = difflib.get_close_matches(name.lower(), SCHEDULERS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"no scheduler is called {name!r}{hint} (there are {', '.join(SCHEDULERS)})")
+    class_name, options = _KINDS[name]
+    if name == "dpm++":
+        options = {**options, "use_karras_sigmas": steps >= KARRAS_FROM}
+    return getattr(diffusers, class_name)(**NOISE_SCHEDULE, **options)
+
+
+def scheduler_name(scheduler: SchedulerMixin) -> str:
+    """Short name of a diffusers scheduler, or its class name where it is not one of ours."""
+    class_name = type(scheduler).__name__
+    return next((name for name, (known, _) in _KINDS.items() if known == class_name), class_name)
+
+
+def model_output(scheduler: SchedulerMixin, prediction: torch.Tensor, latent_channels: int) -> torch.Tensor:
+    """What this scheduler takes of a prediction (B, C or 2C, S, S): only DDPM reads a learned variance."""
+    learned = getattr(scheduler.config, "variance_type", "").startswith("learned")
+    if learned and type(scheduler).__name__ == "DDPMScheduler":
+        return prediction
+    return prediction[:, :latent_channels]
