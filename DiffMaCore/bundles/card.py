@@ -1,0 +1,76 @@
+"""A bundle's README.md: a model card as model hubs read it (YAML front matter, then Markdown)."""
+
+from __future__ import annotations
+
+import json
+from pathlib import Path
+
+from DiffMaCore.bundles.config import RESEARCH_ONLY, BundleConfig
+from DiffMaCore.bundles.manifest import write_text
+
+CARD_FILE = "README.md"
+_HUB_LICENCES = ("mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc0-1.0")
+
+
+def write_card(folder: Path, config: BundleConfig) -> None:
+    """Write ``README.md`` into a bundle folder (before its manifest, which lists it)."""
+    write_text(Path(folder) / CARD_FILE, card_text(config))
+
+
+def card_text(config: BundleConfig) -> str:
+    """The model card of a bundle; a demo is called DEMO in its title."""
+    card = config.card
+    title = config.title
+    if config.demo and "DEMO" not in title:
+        title = f"DEMO: {title}"
+    named = card.licence.strip().lower()
+    licence = named if named in _HUB_LICENCES else "other"
+    tags = ["medical-imaging", "ct-to-mri", "diffusion", "mamba", "research-only", config.anatomy.lower()]
+    front = [
+        "---",
+        f"license: {licence}",
+        *([f"license_name: {json.dumps(card.licence)}"] if licence == "other" else []),
+        "library_name: diffusers",
+        "pipeline_tag: image-to-image",
+        "tags:",
+        *(f"- {json.dumps(tag)}" for tag in tags + (["demo"] if config.demo else [])),
+        "---",
+    ]
+    windows = "; ".join(f"{low:g} to {high:g} HU" for low, high in config.hu_windows)
+    low, high = config.output_range
+    details = ", ".join(f"{key} {value}" for key, value in config.mr_normalisation.items() if key != "method")
+    method = config.mr_normalisation["method"] + (f" ({details})" if details else "")
+    size = config.image_size
+    body = [
+        f"# {title}",
+        f"**{RESEARCH_ONLY}**",
+        *_incomplete(config),
+        f"{config.source_modality} to {config.target_modality}, {config.anatomy}. Version {card.version}.",
+        "## How to use",
+        f"```\ndiffma convert ct.nii.gz mr.nii.gz --model {config.name}\n```",
+        "```python\nfrom DiffMaCore import DiffMaPipeline\n\n"
+        f'pipe = DiffMaPipeline.from_pretrained("{config.name}")\nmr = pipe(ct_image, seed=0).mr\n```',
+        "## What decides the result",
+        "\n".join(
+            [
+                f"- Slices: {size} x {size} pixels of {config.pixel_spacing:g} mm (field of view"
+                f" {config.field_of_view:g} mm)",
+                f"- HU window: {windows}",
+                f"- MR normalisation in training: {method}",
+                f"- Output: {low:g} to {high:g} {config.output_units}",
+            ]
+        ),
+        "## Training data",
+        card.training_data,
+        "## Known limits",
+        card.limits,
+        "## Licence and source",
+        f"{card.licence}\n\n{card.source}",
+    ]
+    return "\n".join(front) + "\n\n" + "\n\n".join(body) + "\n"
+
+
+def _incomplete(config: BundleConfig) -> list[str]:
+    if not config.missing:
+        return []
+    return [f"**Incomplete: finish it with `{config.completing_command(config.name)}`.**"]

@@ -1,0 +1,220 @@
+"""The list of a bundle's files with sizes and checksums, so that a damaged file is named and not loaded."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import os
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path, PurePosixPath
+from typing import Any
+
+from DiffMaCore.bundles.config import INDEX_FILE, read_index, read_json
+from DiffMaCore.errors import ModelError
+
+MANIFEST_FILE = "manifest.json"
+_FORMAT = 1
+_BLOCK = 1 << 20
+_UNSAFE_SUFFIXES = (
+    ".bin",
+    ".pt",
+    ".pth",
+    ".ckpt",
+    ".pkl",
+    ".pickle",
+    ".npy",
+    ".npz",
+    ".h5",
+    ".py",
+    ".pyc",
+    ".so",
+)
+_AGAIN = "fetch the bundle again with `diffma models download` or `diffma models add`"
+
+Progress = Callable[[int, int, str], None]
+"""Called with bytes done, bytes in all and what is being read."""
+
+
+@dataclass(frozen=True)
+class Entry:
+    """One file: POSIX path inside the bundle, size in bytes, SHA-256 in hex."""
+
+    path: str
+    size: int
+    sha256: str
+
+
+@dataclass(frozen=True)
+class Manifest:
+    """Every file of a bundle, sorted by path, and one checksum over them all."""
+
+    files: tuple[Entry, ...]
+
+    @property
+    def bundle_sha256(self) -> str:
+        """SHA-256 over the lines ``sha256 size path`` of all files."""
+        text = "".join(f"{entry.sha256} {entry.size} {entry.path}\n" for entry in self.files)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    @property
+    def total(self) -> int:
+        """Bytes of all listed files."""
+        return sum(entry.size for entry in self.files)
+
+
+def write_manifest(folder: Path) -> Manifest:
+    """List every file of ``folder`` in its ``manifest.json`` (replaced in one step) and return the list.
+
+    Raises ModelError when the folder is no bundle or holds what a bundle must not: a symlink, or a file that
+    could run code when read (pickles, Python).
+    """
+    folder = Path(folder)
+    read_index(folder)
+    paths = [path for path in _walk(folder) if path != MANIFEST_FILE]
+    entries = (Entry(path, (folder / path).stat().st_size, sha256_of(folder / path)) for path in paths)
+    manifest = Manifest(tuple(entries))
+    for entry in manifest.files:
+        _check_entry(entry, str(folder))
+    content = {
+        "format": _FORMAT,
+        "bundle_sha256": manifest.bundle_sha256,
+        "files": [vars(entry) for entry in manifest.files],
+    }
+    write_text(folder / MANIFEST_FILE, json.dumps(content, indent=1) + "\n")
+    return manifest
+
+
+def read_manifest(folder: Path) -> Manifest:
+    """The manifest of a bundle folder; raises ModelError when it is absent, damaged or unsafe."""
+    path = Path(folder) / MANIFEST_FILE
+    if not path.is_file():
+        raise ModelError(
+            f"{folder} has no {MANIFEST_FILE}, so its files cannot be checked: {_AGAIN}, or save your own"
+            " model with DiffMaPipeline.save_pretrained, which writes one."
+        )
+    return parse_manifest(read_json(path, f"{folder} cannot be checked"), str(folder))
+
+
+def parse_manifest(content: dict[str, Any], where: str) -> Manifest:
+    """A manifest out of its JSON object; ``where`` names the bundle in errors (ModelError)."""
+    if content.get("format") != _FORMAT:
+        raise ModelError(
+            f"{where} has a {MANIFEST_FILE} of an unknown format: update DiffMaCore or fetch the bundle"
+            " again."
+        )
+    try:
+        entries = [Entry(str(e["path"]), int(e["size"]), str(e["sha256"])) for e in content["files"]]
+    except (KeyError, TypeError, ValueError):
+        raise ModelError(f"{where} has a damaged {MANIFEST_FILE}: {_AGAIN}.") from None
+    manifest = Manifest(tuple(entries))
+    for entry in entries:
+        _check_entry(entry, where)
+    if len({entry.path.lower() for entry in entries}) != len(entries):
+        raise ModelError(f"{where} is refused: its {MANIFEST_FILE} lists a file twice; {_AGAIN}.")
+    if manifest.bundle_sha256 != content.get("bundle_sha256"):
+        raise ModelError(f"{where} has an altered {MANIFEST_FILE}: {_AGAIN}.")
+    if INDEX_FILE not in {entry.path for entry in entries}:
+        raise ModelError(f"{where} is not a model bundle: its {MANIFEST_FILE} lists no {INDEX_FILE}.")
+    return manifest
+
+
+def verify(folder: Path, progress: Progress | None = None) -> None:
+    """Read every file of a bundle and compare it with the manifest.
+
+    Raises ModelError naming the first truncated, altered, missing or unlisted file and the remedy. Files that
+    desktops drop into folders (.DS_Store and the like) are ignored: nothing reads them.
+    """
+    folder = Path(folder)
+    manifest = read_manifest(folder)
+    present = set(_walk(folder)) - {MANIFEST_FILE}
+    for entry in manifest.files:
+        check_size(folder / entry.path, entry)
+    unlisted = sorted(present - {entry.path for entry in manifest.files})
+    if unlisted:
+        raise ModelError(f"{folder / unlisted[0]} does not belong to the bundle: remove it, or {_AGAIN}.")
+    done = 0
+    for entry in manifest.files:
+        base = done
+        report = (lambda n, e=entry, b=base: progress(b + n, manifest.total, e.path)) if progress else None
+        if sha256_of(folder / entry.path, report) != entry.sha256:
+            raise ModelError(f"{folder / entry.path} was altered (its checksum differs): {_AGAIN}.")
+        done += entry.size
+    read_index(folder)
+
+
+def check_size(path: Path, entry: Entry) -> None:
+    """Raise ModelError when ``path`` is missing or is not as long as ``entry`` says."""
+    if not path.is_file():
+        raise ModelError(f"{path} is missing: {_AGAIN}.")
+    size = path.stat().st_size
+    if size < entry.size:
+        raise ModelError(f"{path} is truncated ({size} of {entry.size} bytes): {_AGAIN}.")
+    if size > entry.size:
+        raise ModelError(f"{path} was altered ({size} bytes where {entry.size} were listed): {_AGAIN}.")
+
+
+def bundle_checksum(folder: Path) -> str:
+    """The one checksum over all files as the manifest states it (the files themselves are not read)."""
+    return read_manifest(folder).bundle_sha256
+
+
+def sha256_of(path: Path, report: Callable[[int], None] | None = None) -> str:
+    """SHA-256 of a file in hex; ``report`` is called with the bytes read so far."""
+    digest = hashlib.sha256()
+    done = 0
+    with path.open("rb") as stream:
+        while block := stream.read(_BLOCK):
+            digest.update(block)
+            done += len(block)
+            if report:
+                report(done)
+    return digest.hexdigest()
+
+
+def write_text(path: Path, text: str) -> None:
+    """Write a small text file in one step, never in place (a hard-linked copy keeps its own content)."""
+    temporary = path.with_name(path.name + ".tmp")
+    temporary.write_text(text, encoding="utf-8", newline="\n")
+    temporary.replace(path)
+
+
+def is_clutter(path: str) -> bool:
+    """Whether a path is what desktops drop into folders and zips (.DS_Store, Thumbs.db, __MACOSX)."""
+    parts = PurePosixPath(path).parts
+    return parts[-1] in (".DS_Store", "Thumbs.db", "desktop.ini") or parts[0] == "__MACOSX"
+
+
+def check_inside(path: str, where: str) -> None:
+    """Raise ModelError when ``path`` is not a plain relative POSIX path that stays inside its folder."""
+    parts = path.split("/")
+    if not path or set(parts) & {"", ".", ".."} or re.search(r'[\\:*?"<>|\x00-\x1f]', path):
+        raise ModelError(
+            f"{where} is refused: it holds {path!r}, a path that could lie outside of the bundle."
+        )
+
+
+def _check_entry(entry: Entry, where: str) -> None:
+    check_inside(entry.path, where)
+    if entry.path.lower().endswith(_UNSAFE_SUFFIXES):
+        raise ModelError(
+            f"{where} is refused: {entry.path} could run code when read; a bundle holds weights as"
+            " safetensors only."
+        )
+    if entry.size < 0 or not re.fullmatch("[0-9a-f]{64}", entry.sha256):
+        raise ModelError(f"{where} has a damaged {MANIFEST_FILE} (entry {entry.path}): {_AGAIN}.")
+
+
+def _walk(folder: Path) -> list[str]:
+    """POSIX paths of all files, sorted; symlinks are refused since they can leave the folder."""
+    found = []
+    for root, folders, names in os.walk(folder):
+        for name in (*folders, *names):
+            if (Path(root) / name).is_symlink():
+                raise ModelError(
+                    f"{Path(root) / name} is a symlink, which a bundle must not hold: copy the file itself"
+                    " there."
+                )
+        found += [(Path(root) / name).relative_to(folder).as_posix() for name in names]
+    return sorted(path for path in found if not is_clutter(path))

@@ -1,0 +1,50 @@
+"""Putting a bundle together: components, index, model card and manifest."""
+
+from __future__ import annotations
+
+import json
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+from DiffMaCore.bundles.card import write_card
+from DiffMaCore.bundles.config import COMPONENTS, INDEX_FILE, BundleConfig
+from DiffMaCore.bundles.manifest import Manifest, write_manifest, write_text
+
+
+def write_bundle(folder: Path, config: BundleConfig, components: Mapping[str, Any]) -> Manifest:
+    """Write a bundle in diffusers' layout into ``folder`` (made if need be) and return its manifest.
+
+    ``components`` maps denoiser, embedder, vae, image_encoder and scheduler to objects with
+    ``save_pretrained``; those that are absent must be named in ``config.missing``. Weights become
+    safetensors.
+    """
+    import diffusers
+
+    index: dict[str, Any] = {"_class_name": "DiffMaPipeline", "_diffusers_version": diffusers.__version__}
+    index["bundle"] = config.to_dict()
+    for name in COMPONENTS:
+        index[name] = [None, None] if name in config.missing else class_entry(components[name])
+        if name not in config.missing:
+            save_component(folder / name, components[name])
+    write_text(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
+    return seal(folder, config)
+
+
+def seal(folder: Path, config: BundleConfig) -> Manifest:
+    """Write the model card and the manifest of a folder whose other files are final."""
+    write_card(folder, config)
+    return write_manifest(folder)
+
+
+def save_component(folder: Path, component: Any) -> None:
+    """Save one component; weights as safetensors, never as a pickle."""
+    folder.mkdir(parents=True, exist_ok=True)
+    component.save_pretrained(folder)
+
+
+def class_entry(component: Any) -> list[str]:
+    """Library and class of a component as ``model_index.json`` states them."""
+    module = type(component).__module__
+    library = module if module.startswith("DiffMaCore") else module.split(".")[0]
+    return [library, type(component).__name__]
