@@ -70,6 +70,7 @@ class DiffMa(ModelMixin, ConfigMixin):
         self.out_channels = in_channels * (2 if learn_sigma else 1)
         self.patches = PatchEmbedding(latent_size, patch_size, in_channels, width)
         self.grid = self.patches.grid
+        self.scan_backend = "auto"
         self.register_buffer("positions", sincos_positions(width, self.grid), persistent=False)
         self.timestep = TimestepEmbedding(width)
         self.ct_tokens = nn.Linear(width, width) if ct_conditioning == "tokens" else None
@@ -111,6 +112,7 @@ class DiffMa(ModelMixin, ConfigMixin):
 
     def set_scan_backend(self, name: str) -> None:
         """Run every block's selective scan on the named back end ("auto" chooses)."""
+        self.scan_backend = name
         for module in self.modules():
             if isinstance(module, SpiralMamba):
                 module.backend = name

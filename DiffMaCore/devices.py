@@ -1,0 +1,132 @@
+"""Which devices can run the model, what memory they have, and how many slices fit at once."""
+
+from __future__ import annotations
+
+import os
+import platform
+from typing import Any
+
+import torch
+
+from DiffMaCore.errors import BackendError
+
+MAX_BATCH_CPU = 8
+MAX_BATCH_GPU = 64
+MEMORY_SHARE = 0.5  # of what is free; the rest is for the volume itself and for other programs
+
+
+def choose_device(name: str = "auto") -> torch.device:
+    """The device called "auto", "cpu", "cuda", "cuda:1" or "mps".
+
+    Raises:
+        BackendError: the named device is not there; "auto" never fails.
+    """
+    if name == "auto":
+        if torch.cuda.is_available():
+            return torch.device("cuda")
+        return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
+    try:
+        device = torch.device(name)
+    except RuntimeError:
+        raise BackendError(f"no device is called {name!r}; use auto, cpu, cuda, cuda:1 or mps") from None
+    reason = _why_not(device)
+    if reason:
+        raise BackendError(f"the device {name} cannot be used: {reason}; use --device cpu, which always works")
+    return device
+
+
+def _why_not(device: torch.device) -> str | None:
+    if device.type == "cpu":
+        return None
+    if device.type == "cuda":
+        if torch.version.cuda is None and torch.version.hip is None:
+            return "this torch was built without CUDA"
+        if not torch.cuda.is_available():
+            return "no NVIDIA GPU or driver was found"
+        count = torch.cuda.device_count()
+        return None if (device.index or 0) < count else f"this machine has {count} GPU(s), numbered from 0"
+    if device.type == "mps":
+        return None if torch.backends.mps.is_available() else "Apple's Metal (MPS) is not available here"
+    return "DiffMa runs on cpu, cuda and mps only"
+
+
+def describe_devices() -> list[dict[str, Any]]:
+    """One entry a device: name, title, available, reason if not, total and free memory in bytes."""
+    total, free = host_memory()
+    entries: list[dict[str, Any]] = [
+        _entry("cpu", f"{processor_name()} ({torch.get_num_threads()} threads)", None, total, free)
+    ]
+    for index in range(torch.cuda.device_count()):
+        gpu_free, gpu_total = torch.cuda.mem_get_info(index)
+        entries.append(_entry(f"cuda:{index}", torch.cuda.get_device_name(index), None, gpu_total, gpu_free))
+    if not torch.cuda.device_count():
+        entries.append(_entry("cuda", "NVIDIA GPU", _why_not(torch.device("cuda")), None, None))
+    entries.append(_entry("mps", "Apple GPU", _why_not(torch.device("mps")), total, free))
+    return entries
+
+
+def _entry(name: str, title: str, reason: str | None, total: int | None, free: int | None) -> dict[str, Any]:
+    memory = {"total_bytes": total, "free_bytes": free} if reason is None else {}
+    return {"name": name, "title": title, "available": reason is None, "reason": reason, **memory}
+
+
+def processor_name() -> str:
+    """Model name of the CPU."""
+    try:
+        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+            return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
+    except (OSError, StopIteration):
+        return platform.processor() or platform.machine()
+
+
+def host_memory() -> tuple[int | None, int | None]:
+    """Total and free bytes of the machine's memory; None where the system does not tell."""
+    try:
+        with open("/proc/meminfo", encoding="utf-8") as lines:
+            sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
+        return sizes["MemTotal"], sizes["MemAvailable"]
+    except (OSError, KeyError, ValueError, IndexError):
+        pass
+    try:
+        page = os.sysconf("SC_PAGE_SIZE")
+        total = page * os.sysconf("SC_PHYS_PAGES")
+    except (AttributeError, ValueError, OSError):
+        return _windows_memory()
+    return total, None
+
+
+def _windows_memory() -> tuple[int | None, int | None]:
+    import ctypes
+
+    windll = getattr(ctypes, "windll", None)
+    if windll is None:
+        return None, None
+
+    class Status(ctypes.Structure):  # MEMORYSTATUSEX
+        _fields_ = (
+            ("length", ctypes.c_ulong),
+            ("load", ctypes.c_ulong),
+            *((name, ctypes.c_ulonglong) for name in ("total", "free", "f", "g", "h", "i", "j")),
+        )
+
+    status = Status()
+    status.length = ctypes.sizeof(status)
+    if not windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
+        return None, None
+    return int(status.total), int(status.free)
+
+
+def free_memory(device: torch.device) -> int | None:
+    """Free bytes on the device; None where the system does not tell."""
+    if device.type == "cuda":
+        return torch.cuda.mem_get_info(device)[0]
+    return host_memory()[1]
+
+
+def choose_batch(device: torch.device, bytes_per_slice: int) -> int:
+    """Slices to work on at once: as many as fit in half of the free memory, within the device's useful range."""
+    most = MAX_BATCH_CPU if device.type == "cpu" else MAX_BATCH_GPU
+    free = free_memory(device)
+    if free is None:
+        return min(most, MAX_BATCH_CPU)
+    return max(1, min(most, int(free * MEMORY_SHARE) // max(1, bytes_per_slice)))

@@ -1,0 +1,110 @@
+"""Parameters and multiply-adds of every configuration, and Table 1 of the paper reproduced by its own rule.
+
+Table 1 was made with a counter that hooks modules, and everything inside a Mamba is computed outside of its
+modules: the table leaves out all of it. It also swaps the rows XXL/2 and XXL/4.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import torch
+
+from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.mamba import BRANCHES, SpiralMamba
+from DiffMaCore.models.presets import IMAGE_SIZE, PRESETS, preset
+
+TABLE_1: dict[str, tuple[float, float]] = {
+    "S/7": (10.16, 0.05),
+    "S/4": (9.95, 0.17),
+    "S/2": (9.88, 0.43),
+    "B/7": (18.57, 0.09),
+    "B/4": (18.37, 0.28),
+    "B/2": (18.29, 0.85),
+    "L/7": (35.39, 0.17),
+    "L/4": (35.19, 0.45),
+    "L/2": (35.11, 1.70),
+    "XL/7": (60.61, 0.29),
+    "XL/4": (60.42, 0.78),
+    "XL/2": (60.35, 2.96),
+    "XXL/7": (119.50, 0.57),
+    "XXL/4": (119.22, 1.55),
+    "XXL/2": (119.30, 5.92),
+}
+"""The paper's Table 1: parameters in millions and "FLOPs" in G, as printed."""
+
+DIRECTIONS = 3
+
+
+@dataclass(frozen=True)
+class Count:
+    """Counts of one configuration; parameters are trainable ones, MACs are for one slice and one step.
+
+    ``macs_released`` is what the released code executes (out_proj once a direction), ``macs`` what ours does
+    (the directions summed before out_proj, the gate once).
+    """
+
+    name: str
+    tokens: int
+    parameters: int
+    parameters_without_mamba: int
+    macs: int
+    macs_released: int
+    macs_without_mamba: int
+    table_parameters: float | None = None
+    table_flops: float | None = None
+
+
+def count(name: str, image_size: int = IMAGE_SIZE) -> Count:
+    """Counts of a configuration of Table 1, at any image size (the table's figures stand only at 224 px)."""
+    config = preset(name, image_size)
+    with torch.device("meta"):
+        model = DiffMa(**config)
+    table = TABLE_1[name] if image_size == IMAGE_SIZE else (None, None)
+    return count_model(model, name, *table)
+
+
+def count_all(image_size: int = IMAGE_SIZE) -> list[Count]:
+    """Counts of the configurations of Table 1, without those whose patch does not divide the latent."""
+    latent = image_size // 8
+    return [count(name, image_size) for name in PRESETS if latent % int(name.split("/")[1]) == 0]
+
+
+def count_model(
+    model: DiffMa, name: str, table_parameters: float | None = None, table_flops: float | None = None
+) -> Count:
+    """Counts of any denoiser."""
+    total = sum(p.numel() for p in model.parameters())
+    mambas = [module for module in model.modules() if isinstance(module, SpiralMamba)]
+    inside = sum(p.numel() for mamba in mambas for p in mamba.parameters())
+    outside = _macs_without_mamba(model)
+    return Count(
+        name=name,
+        tokens=model.tokens,
+        parameters=total,
+        parameters_without_mamba=total - inside,
+        macs=outside + sum(_mamba_macs(m, model.tokens, out_projections=1) for m in mambas),
+        macs_released=outside + sum(_mamba_macs(m, model.tokens, out_projections=DIRECTIONS) for m in mambas),
+        macs_without_mamba=outside,
+        table_parameters=table_parameters,
+        table_flops=table_flops,
+    )
+
+
+def _macs_without_mamba(model: DiffMa) -> int:
+    """Every Linear and Conv layer: once a token where it works on tokens, else once a slice."""
+    macs = 0
+    for name, module in model.named_modules():
+        if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
+            once_a_slice = "adaLN_modulation" in name or name.startswith("timestep")
+            macs += module.weight.numel() * (1 if once_a_slice else model.tokens)
+    return macs
+
+
+def _mamba_macs(mamba: SpiralMamba, tokens: int, out_projections: int) -> int:
+    """Both branches of a block: projections, convolution, and the scan at 9 L D N FLOPs plus its skip D u."""
+    inner, state = mamba.inner, mamba.state_size
+    scan = 9 * inner * state // 2 + inner
+    each_direction = mamba.conv_weight[0].numel() + mamba.x_proj[0].numel() + mamba.dt_weight[0].numel() + scan
+    once = mamba.in_proj[0].numel() + out_projections * mamba.out_proj[0].numel()
+    return BRANCHES * tokens * (once + DIRECTIONS * each_direction)

@@ -1,0 +1,206 @@
+"""The pipeline: a bundle's networks, loaded, run on CT slices, and saved (diffusers' layout)."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
+from torch import Tensor
+
+from DiffMaCore import conditions as cond
+from DiffMaCore.bundles import card, manifest, store
+from DiffMaCore.bundles.config import BundleConfig, read_config
+from DiffMaCore.devices import choose_batch, choose_device
+from DiffMaCore.errors import ModelError
+from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.models.image_encoder import ImageEncoder
+from DiffMaCore.scan import choose_backend
+from DiffMaCore.schedulers import make_scheduler, model_output
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+    from DiffMaCore.synthesis import DiffMaOutput
+
+OnStep = Callable[[], None]
+
+
+class DiffMaPipeline(DiffusionPipeline):
+    """CT to synthetic MRI with one model bundle.
+
+    >>> pipe = DiffMaPipeline.from_pretrained("demo")
+    >>> out = pipe(image, num_inference_steps=20, seed=0)  # a SimpleITK image in HU
+
+    ``out.mr``, ``out.uncertainty`` and ``out.soft_mask`` are SimpleITK images in the CT's geometry.
+    Research only.
+    """
+
+    denoiser: DiffMa
+    embedder: VisionEmbedder
+    vae: AutoencoderKL
+    image_encoder: ImageEncoder
+    scheduler: SchedulerMixin
+
+    def __init__(
+        self,
+        denoiser: DiffMa,
+        embedder: VisionEmbedder,
+        vae: AutoencoderKL,
+        image_encoder: ImageEncoder,
+        scheduler: SchedulerMixin,
+        bundle: dict[str, Any],
+    ) -> None:
+        super().__init__()
+        self.bundle = BundleConfig.from_dict(bundle)
+        self.register_modules(
+            denoiser=denoiser, embedder=embedder, vae=vae, image_encoder=image_encoder, scheduler=scheduler
+        )
+        self.register_to_config(bundle=self.bundle.to_dict())
+        self.checksum: str | None = None
+        for module in (denoiser, embedder, vae, image_encoder):
+            module.eval().requires_grad_(False)
+
+    @classmethod
+    def from_pretrained(cls, name_or_path: str | Path = "demo", **kwargs: Any) -> DiffMaPipeline:
+        """Load a bundle by installed name, folder, or hub id, after its checksums have been verified.
+
+        Raises:
+            ModelError: the bundle is unknown, incomplete, truncated or altered; the message names the file.
+        """
+        folder = store.resolve(str(name_or_path))
+        manifest.verify(folder)
+        read_config(folder).require_complete(str(name_or_path))
+        try:
+            pipe = super().from_pretrained(str(folder), local_files_only=True, **kwargs)
+        except (OSError, ValueError, RuntimeError, KeyError) as problem:
+            first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+            raise ModelError(f"the bundle {name_or_path} cannot be loaded: {first}") from problem
+        pipe.checksum = manifest.bundle_checksum(folder)
+        return pipe
+
+    def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
+        """Write a bundle: diffusers' layout in safetensors, a model card and a manifest of checksums."""
+        folder = Path(save_directory)
+        super().save_pretrained(str(folder), safe_serialization=True, **kwargs)
+        card.write_card(folder, self.bundle)
+        manifest.write_manifest(folder)
+        self.checksum = manifest.bundle_checksum(folder)
+
+    def __call__(self, image: sitk.Image, num_inference_steps: int = 20, seed: int = 0, **options: Any) -> DiffMaOutput:
+        """Synthesise an MRI of a CT volume in HU; see :func:`DiffMaCore.synthesis.synthesise` for the options."""
+        from DiffMaCore.synthesis import synthesise
+
+        return synthesise(self, image, steps=num_inference_steps, seed=seed, **options)
+
+    def set_device(self, name: str = "auto", scan_backend: str = "auto") -> str:
+        """Move all networks to a device and choose the selective-scan back end; returns the back end's name.
+
+        Raises:
+            BackendError: a named device or back end cannot run here.
+        """
+        device = choose_device(name)
+        chosen = choose_backend(scan_backend, device)
+        self.to(device)
+        self.denoiser.set_scan_backend(chosen)
+        return chosen
+
+    @property
+    def scan_backend(self) -> str:
+        """Name of the selective-scan back end that runs."""
+        return choose_backend(self.denoiser.scan_backend, self.device)
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, side, side) of one slice's latent."""
+        config = self.denoiser.config
+        return config["in_channels"], config["latent_size"], config["latent_size"]
+
+    def batch_size(self) -> int:
+        """Slices that fit the device's free memory at once."""
+        side = self.bundle.image_size
+        # the widest maps of the VAE's decoder at full size, a few of them alive at once
+        decoder = 6 * 4 * side * side * self.vae.config["block_out_channels"][0]
+        config = self.denoiser.config
+        inner = config["expand"] * config["width"]
+        blocks = 4 * self.denoiser.tokens * inner * (12 * 3 + 2 * config["depth"])
+        return choose_batch(self.device, decoder + blocks)
+
+    @torch.inference_mode()
+    def conditions(self, hu: Tensor) -> cond.Conditions:
+        """Conditions of CT slices (B, S, S) in HU on the model's grid."""
+        bundle = self.bundle
+        pixels = cond.hu_to_pixels(hu.to(self.device, torch.float32), bundle.hu_windows).to(self.vae.dtype)
+        return cond.compute_conditions(
+            pixels,
+            self.vae,
+            self.image_encoder,
+            self.embedder,
+            bundle.image_encoder_mean,
+            bundle.image_encoder_std,
+        )
+
+    @torch.inference_mode()
+    def denoise(
+        self,
+        conditions: cond.Conditions,
+        steps: int = 20,
+        scheduler: str | None = None,
+        noise_seed: int = 0,
+        on_step: OnStep | None = None,
+    ) -> Tensor:
+        """MR latents (B, 4, S', S') of B slices, every slice from the same noise.
+
+        Args:
+            conditions: of the B slices.
+            steps: sampling steps.
+            scheduler: short name; None is the bundle's own.
+            noise_seed: decides the initial noise and, with "ddpm", the noise of every step.
+            on_step: called after each step.
+
+        Raises:
+            ModelError: the network gave numbers that are not finite.
+        """
+        solver = self._scheduler(scheduler, steps)
+        solver.set_timesteps(steps, device=self.device)
+        batch = len(conditions.soft_mask)
+        # one generator a slice, all alike: results do not depend on how slices are batched
+        generators = [torch.Generator().manual_seed(noise_seed) for _ in range(batch)]
+        noise = torch.stack([torch.randn(self.latent_shape, generator=g) for g in generators])
+        latents = noise.to(self.device, self.denoiser.dtype) * solver.init_noise_sigma
+        for t in solver.timesteps:
+            prediction = self.denoiser(solver.scale_model_input(latents, t), t.expand(batch), *conditions).sample
+            output = model_output(solver, prediction, self.latent_shape[0])
+            latents = _step(solver, output, t, latents, generators)
+            if on_step:
+                on_step()
+        if not torch.isfinite(latents).all():
+            raise ModelError("the model gave values that are not finite; verify the bundle with `diffma models verify`")
+        return latents
+
+    @torch.inference_mode()
+    def decode(self, latents: Tensor) -> Tensor:
+        """MR slices (B, S, S) in the bundle's output units, float32 on the CPU."""
+        low, high = self.bundle.output_range
+        pixels = cond.decode(self.vae, latents).float().cpu()
+        return (pixels + 1) / 2 * (high - low) + low
+
+    def _scheduler(self, name: str | None, steps: int) -> Any:
+        if name is not None:
+            return make_scheduler(name, steps)
+        return type(self.scheduler).from_config(self.scheduler.config)
+
+
+def noise_seed(seed: int, sample: int) -> int:
+    """Seed of the noise of one sample of a run; no two runs share noise by having neighbouring seeds."""
+    return int(np.random.SeedSequence([seed, sample]).generate_state(1, np.uint64)[0] >> np.uint64(1))
+
+
+def _step(solver: Any, output: Tensor, t: Tensor, latents: Tensor, generators: list[torch.Generator]) -> Tensor:
+    if type(solver).__name__ in ("DDPMScheduler", "DDIMScheduler"):
+        return solver.step(output, t, latents, generator=generators).prev_sample
+    return solver.step(output, t, latents).prev_sample

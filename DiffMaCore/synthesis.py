@@ -1,0 +1,195 @@
+"""A whole CT volume to a synthetic MRI in the CT's own geometry, slice batch by slice batch."""
+
+from __future__ import annotations
+
+import platform
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+import torch
+from torch.nn import functional as F
+
+import DiffMaCore
+from DiffMaCore.bundles.config import RESEARCH_ONLY
+from DiffMaCore.conditions import Conditions
+from DiffMaCore.errors import InputError
+from DiffMaCore.models.presets import size_name
+from DiffMaCore.pipeline import noise_seed
+from DiffMaCore.progress import Reporter
+from DiffMaCore.schedulers import DEFAULT_STEPS, scheduler_name
+from DiffMaCore.volumes.body import body_mask
+from DiffMaCore.volumes.grid import SliceGrid, anatomical_axes
+
+if TYPE_CHECKING:
+    from DiffMaCore.pipeline import DiffMaPipeline
+
+
+@dataclass(frozen=True)
+class DiffMaOutput:
+    """What a run gives; every image has the CT's size, spacing, origin and direction.
+
+    Attributes:
+        mr: synthetic MRI, the mean over the samples, in the bundle's output units.
+        uncertainty: standard deviation over the samples, same units; None for one sample.
+        soft_mask: the Vision Embedder's weight of every token, 0 to 1 (the paper's Figure 1).
+        metadata: how the result was made.
+        notes: what the user should know about this volume.
+    """
+
+    mr: sitk.Image
+    uncertainty: sitk.Image | None
+    soft_mask: sitk.Image
+    metadata: dict[str, Any]
+    notes: tuple[str, ...]
+
+
+def synthesise(
+    pipe: DiffMaPipeline,
+    image: sitk.Image,
+    *,
+    steps: int = DEFAULT_STEPS,
+    seed: int = 0,
+    scheduler: str | None = None,
+    samples: int = 1,
+    mask: sitk.Image | None = None,
+    slices: tuple[int, int] | None = None,
+    batch_size: int | None = None,
+    reporter: Reporter | None = None,
+) -> DiffMaOutput:
+    """Convert one CT volume.
+
+    Every slice starts from the same seeded noise, so neighbours agree and a run can be repeated exactly.
+
+    Args:
+        pipe: the loaded bundle.
+        image: 3D CT in HU, any orientation.
+        steps: sampling steps, 1 to 1000.
+        seed: of the noise.
+        scheduler: short name; None is the bundle's own.
+        samples: number of noises; with more than one the mean and the standard deviation are given.
+        mask: label image on the CT's grid; voxels outside it become background.
+        slices: first and one past the last index along the image axis closest to superior-inferior.
+        batch_size: slices at once; None takes what fits the memory.
+        reporter: told about progress and every finished slice.
+
+    Raises:
+        InputError: nothing to convert, or a number out of range.
+        ModelError: the network failed.
+    """
+    _check_numbers(steps, samples, batch_size)
+    reporter = reporter or Reporter()
+    bundle = pipe.bundle
+    low = float(bundle.output_range[0])
+
+    reporter.stage("preparing")
+    array = sitk.GetArrayViewFromImage(image)
+    body = body_mask(array, image.GetSpacing()[::-1], axis=2 - anatomical_axes(image)[0])
+    if not body.any():
+        raise InputError("the volume holds nothing but air, so there is nothing to convert; check that it is a CT in HU")
+    grid = SliceGrid.from_image(image, body, bundle.pixel_spacing, bundle.image_size)
+    for note in grid.notes:
+        reporter.warning(note)
+    keep = body if mask is None else body & (sitk.GetArrayViewFromImage(mask) > 0)
+    first, last = slices or (0, grid.n_slices)
+    active = [i for i in range(first, last) if keep.take(i, axis=grid.array_axis).any()]
+    if not active:
+        raise InputError("no part of the body lies inside the given mask and slices; choose others, or leave them out")
+
+    mr = np.full(array.shape, low, np.float32)
+    spread = np.zeros(array.shape, np.float32) if samples > 1 else None
+    weights = np.zeros(array.shape, np.float32)
+    batch = batch_size or pipe.batch_size()
+    batches = [active[i : i + batch] for i in range(0, len(active), batch)]
+    reporter.stage("synthesising", total=len(batches) * steps * samples)
+    for indices in batches:
+        conditions = pipe.conditions(torch.from_numpy(grid.ct_slices(indices)))
+        mean, deviation = _sample(pipe, conditions, steps, scheduler, seed, samples, reporter, indices[-1])
+        outside = ~grid.planes(keep, indices)
+        planes = grid.restore(mean.numpy(), fill=low)
+        planes[outside] = low
+        grid.insert(mr, indices, planes)
+        if spread is not None:
+            deviations = grid.restore(deviation.numpy(), fill=0.0)
+            deviations[outside] = 0.0
+            grid.insert(spread, indices, deviations)
+        grid.insert(weights, indices, grid.restore(_mask_slices(conditions, bundle.image_size), fill=0.0))
+        for index, picture in zip(indices, grid.upright(planes), strict=True):
+            reporter.slice_done(index, grid.array_axis, mr.take(index, axis=grid.array_axis), picture)
+
+    return DiffMaOutput(
+        mr=_like(mr, image),
+        uncertainty=None if spread is None else _like(spread, image),
+        soft_mask=_like(weights, image),
+        metadata=provenance(pipe, steps, scheduler, seed, samples, batch),
+        notes=tuple(grid.notes),
+    )
+
+
+def provenance(
+    pipe: DiffMaPipeline, steps: int, scheduler: str | None, seed: int, samples: int, batch: int
+) -> dict[str, Any]:
+    """How a result was made, as it stands beside it: model, checksum, sampling, software, and the notice."""
+    config = pipe.denoiser.config
+    return {
+        "notice": f"SYNTHETIC IMAGE. {RESEARCH_ONLY}",
+        "model": pipe.bundle.name,
+        "model_title": pipe.bundle.title,
+        "model_size": size_name(config["width"], config["depth"], config["patch_size"]),
+        "model_sha256": pipe.checksum or "unsaved",
+        "target_modality": pipe.bundle.target_modality,
+        "output_units": pipe.bundle.output_units,
+        "steps": steps,
+        "scheduler": scheduler or scheduler_name(pipe.scheduler),
+        "seed": seed,
+        "samples": samples,
+        "batch_size": batch,
+        "device": str(pipe.device),
+        "scan_backend": pipe.scan_backend,
+        "scan_order": config["scan_order"],
+        "software": f"DiffMaCore {DiffMaCore.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+    }
+
+
+def _check_numbers(steps: int, samples: int, batch_size: int | None) -> None:
+    for name, value, most in (("steps", steps, 1000), ("samples", samples, 1000), ("batch size", batch_size, None)):
+        if value is not None and (value < 1 or (most and value > most)):
+            limit = f"from 1 to {most}" if most else "at least 1"
+            raise InputError(f"the number of {name} is {value}; it must be {limit}")
+
+
+def _sample(
+    pipe: DiffMaPipeline,
+    conditions: Conditions,
+    steps: int,
+    scheduler: str | None,
+    seed: int,
+    samples: int,
+    reporter: Reporter,
+    slice_index: int,
+) -> tuple[torch.Tensor, torch.Tensor]:
+    """Mean and standard deviation (B, S, S) over the samples, in output units, by Welford's update."""
+    mean, squares = torch.zeros(()), torch.zeros(())
+    for k in range(samples):
+        latents = pipe.denoise(
+            conditions, steps, scheduler, noise_seed(seed, k), on_step=lambda: reporter.advance(slice_index)
+        )
+        value = pipe.decode(latents)
+        delta = value - mean
+        mean = mean + delta / (k + 1)
+        squares = squares + delta * (value - mean)
+    return mean, (squares / max(1, samples - 1)).sqrt()
+
+
+def _mask_slices(conditions: Conditions, size: int) -> np.ndarray:
+    """Soft masks (B, L, 1) as slices (B, size, size), each token a square."""
+    tokens = conditions.soft_mask.float().cpu()[..., 0]
+    side = int(round(tokens.shape[1] ** 0.5))
+    return F.interpolate(tokens.view(-1, 1, side, side), (size, size), mode="nearest")[:, 0].numpy()
+
+
+def _like(array: np.ndarray, image: sitk.Image) -> sitk.Image:
+    result = sitk.GetImageFromArray(array)
+    result.CopyInformation(image)
+    return result
