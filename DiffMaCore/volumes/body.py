@@ -1,0 +1,84 @@
+"""Find the patient in a CT: everything that is not air around it, couch or headrest."""
+
+from __future__ import annotations
+
+import numpy as np
+from scipy import ndimage
+
+BODY_HU = -300.0
+"""Soft tissue and fat lie above, air, foam and most of the couch below."""
+
+_COARSE_MM = 2.0  # the shape is found on a grid about this fine, the edge on the CT's own grid
+_OPENING_MM = 5.0  # half the thickness of what is cut off: couch shells, cushions, tubes
+_REGROW_MM = 8.0  # how far tissue connected to the core is taken back: ears, noses, fingers
+
+
+def body_mask(array: np.ndarray, spacing: tuple[float, float, float], axis: int = 0) -> np.ndarray:
+    """Bool mask of the body, holes (airways, sinuses, bowel gas, lungs) filled plane by plane.
+
+    Args:
+        array: HU in z, y, x order.
+        spacing: mm along x, y, z (SimpleITK's order).
+        axis: numpy axis across which the planes lie (``SliceGrid.array_axis``), 0 for axial volumes.
+
+    Returns:
+        Bool array of the same shape; all False when nothing but air is there.
+    """
+    steps = [max(1, round(_COARSE_MM / mm)) for mm in spacing[::-1]]
+    coarse = array[tuple(slice(None, None, step) for step in steps)] > BODY_HU
+    coarse_mm = [mm * step for mm, step in zip(spacing[::-1], steps, strict=True)]
+    solid = _fill(coarse, axis)
+    core = _largest(_opened(solid, coarse_mm))
+    if not core.any():
+        core = _largest(solid)
+    core = ndimage.binary_dilation(core, iterations=round(_REGROW_MM / _COARSE_MM), mask=solid)
+    core = _fill(core, axis)
+    return _refined(array, core, steps, axis)
+
+
+def _opened(mask: np.ndarray, mm: list[float]) -> np.ndarray:
+    """Opening with an ellipsoid of ``_OPENING_MM``, the mask continued beyond the ends of the volume."""
+    reach = [int(_OPENING_MM / step) for step in mm]
+    if not any(reach):
+        return mask
+    axes = np.meshgrid(
+        *[np.arange(-r, r + 1) * step for r, step in zip(reach, mm, strict=True)], indexing="ij"
+    )
+    ball = sum(a * a for a in axes) <= _OPENING_MM**2
+    padded = np.pad(mask, [(r, r) for r in reach], mode="edge")
+    opened = ndimage.binary_dilation(ndimage.binary_erosion(padded, ball, border_value=1), ball)
+    return opened[tuple(slice(r, r + n) for r, n in zip(reach, mask.shape, strict=True))] & mask
+
+
+def _largest(mask: np.ndarray) -> np.ndarray:
+    labels, count = ndimage.label(mask)
+    if count < 2:
+        return mask
+    sizes = np.bincount(labels.ravel())
+    sizes[0] = 0
+    return labels == sizes.argmax()
+
+
+def _fill(mask: np.ndarray, axis: int) -> np.ndarray:
+    filled = np.empty_like(mask)
+    for source, target in zip(np.moveaxis(mask, axis, 0), np.moveaxis(filled, axis, 0), strict=True):
+        target[...] = ndimage.binary_fill_holes(source)
+    return filled
+
+
+def _refined(array: np.ndarray, core: np.ndarray, steps: list[int], axis: int) -> np.ndarray:
+    """The coarse mask on the CT's own grid: its inside as it is, its edge where the tissue ends."""
+    mask = np.empty(array.shape, bool)
+    grown = ndimage.binary_dilation(core, iterations=1)
+    inner = ndimage.binary_erosion(core, iterations=1, border_value=1)
+    indices = [
+        np.minimum((np.arange(n) + step // 2) // step, m - 1)
+        for n, step, m in zip(array.shape, steps, core.shape, strict=True)
+    ]
+    others = [indices[a] for a in range(3) if a != axis]
+    for k, coarse_k in enumerate(indices[axis]):
+        plane = np.moveaxis(array, axis, 0)[k]
+        outline = np.moveaxis(grown, axis, 0)[coarse_k][np.ix_(*others)] & (plane > BODY_HU)
+        inside = np.moveaxis(inner, axis, 0)[coarse_k][np.ix_(*others)]
+        np.moveaxis(mask, axis, 0)[k] = ndimage.binary_fill_holes(outline | inside)
+    return mask

@@ -1,0 +1,230 @@
+"""The mapping between a CT of any orientation and the model's square axial slices.
+
+A slice is a plane of the CT's own grid, so nothing is interpolated across slices; within the plane, rows
+run from anterior to posterior and columns from the patient's right to left (as radiologists look at it).
+In-plane resampling is separable: ``rows @ slice @ columns.T`` with two small matrices, one per image axis.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass, field
+
+import numpy as np
+import SimpleITK as sitk
+
+from DiffMaCore.errors import InputError
+
+AIR_HU = -1024.0
+"""Value outside the CT."""
+
+_PROFILE_FRACTION = 0.005  # a line of voxels with less body than this part of the fullest one is left out
+
+
+@dataclass(frozen=True)
+class SliceGrid:
+    """Where the model's slices lie in a CT; made by ``from_image``.
+
+    Attributes:
+        image: the CT, float32 HU; only its voxels and geometry are read.
+        slab_axis: image axis (0 x, 1 y, 2 z of the image's index) along which the slices follow each other;
+            slice k is the plane with index k of that axis. ``array_axis`` is the same in numpy order.
+        row_axis, column_axis: image axes of the rows (anterior to posterior) and columns (right to left).
+        row_sign, column_sign: -1 where the image's axis runs the other way.
+        row_centre, column_centre: index of the body's centre along the two axes (fractional).
+        image_size: pixels of the square model slice.
+        pixel_spacing: mm per model pixel as used, that is after ``scale_factor``.
+        scale_factor: 1, or by how much pixels were enlarged so that the body fits the field of view.
+        notes: sentences to say aloud to the user.
+    """
+
+    image: sitk.Image
+    slab_axis: int
+    row_axis: int
+    column_axis: int
+    row_sign: int
+    column_sign: int
+    row_centre: float
+    column_centre: float
+    image_size: int
+    pixel_spacing: float
+    scale_factor: float = 1.0
+    notes: list[str] = field(default_factory=list)
+
+    @classmethod
+    def from_image(
+        cls, image: sitk.Image, body: np.ndarray, pixel_spacing: float, image_size: int
+    ) -> SliceGrid:
+        """Lay the model's slices into ``image``, centred on ``body``.
+
+        Args:
+            image: CT in HU, float32, any orientation.
+            body: bool array in z, y, x order, as ``body_mask`` returns it.
+            pixel_spacing: mm per pixel the model was trained with.
+            image_size: pixels of the square model slice.
+
+        Raises:
+            InputError: ``body`` is empty or of another size.
+        """
+        if body.shape != image.GetSize()[::-1]:
+            raise InputError("The body mask and the CT differ in size: make the mask from the same CT.")
+        slab, row, column = anatomical_axes(image)
+        direction = np.array(image.GetDirection()).reshape(3, 3)
+        spacing = image.GetSpacing()
+        row_first, row_last = _extent(body, row)
+        column_first, column_last = _extent(body, column)
+        height = (row_last - row_first + 1) * spacing[row]
+        width = (column_last - column_first + 1) * spacing[column]
+        view = pixel_spacing * image_size
+        factor = max(1.0, height / view, width / view)
+        notes = []
+        if factor > 1:
+            notes.append(
+                f"The body is {width:.0f} x {height:.0f} mm and the model's field of view {view:.0f} mm:"
+                f" the slices are scaled down by {factor:.2f}, so the result has less detail than the model can give."
+            )
+        return cls(
+            image=image,
+            slab_axis=slab,
+            row_axis=row,
+            column_axis=column,
+            row_sign=1 if direction[1, row] >= 0 else -1,
+            column_sign=1 if direction[0, column] >= 0 else -1,
+            row_centre=(row_first + row_last) / 2,
+            column_centre=(column_first + column_last) / 2,
+            image_size=image_size,
+            pixel_spacing=pixel_spacing * factor,
+            scale_factor=factor,
+            notes=notes,
+        )
+
+    @property
+    def n_slices(self) -> int:
+        """Planes of the CT along ``slab_axis``."""
+        return self.image.GetSize()[self.slab_axis]
+
+    @property
+    def array_axis(self) -> int:
+        """``slab_axis`` of an array in z, y, x order."""
+        return 2 - self.slab_axis
+
+    @property
+    def plane_shape(self) -> tuple[int, int]:
+        """Rows and columns of a plane in the CT's own resolution, as ``restore`` returns it."""
+        size = self.image.GetSize()
+        return size[self.row_axis], size[self.column_axis]
+
+    def ct_slices(self, indices: Sequence[int]) -> np.ndarray:
+        """The planes ``indices`` on the model's grid: float32 (n, image_size, image_size) in HU.
+
+        Linear interpolation, anti-aliased where the model's pixels are larger; outside the CT -1024 HU.
+        """
+        rows = self._to_model(self.row_axis, self.row_sign, self.row_centre)
+        columns = self._to_model(self.column_axis, self.column_sign, self.column_centre)
+        array = sitk.GetArrayViewFromImage(self.image)
+        slices = np.empty((len(indices), self.image_size, self.image_size), np.float32)
+        for k, index in enumerate(indices):
+            plane = self._plane(array, index).astype(np.float32) - np.float32(AIR_HU)
+            slices[k] = rows @ plane @ columns.T + np.float32(AIR_HU)
+        return slices
+
+    def restore(self, slices: np.ndarray, fill: float) -> np.ndarray:
+        """Model slices (n, image_size, image_size) on the CT's own planes: float32 (n, rows, columns).
+
+        Cubic interpolation held within each slice's own range, so nothing rings below ``fill``'s
+        surroundings; anti-aliased where the CT's pixels are larger; outside the field of view ``fill``.
+        """
+        rows, rows_inside = self._to_plane(self.row_axis, self.row_sign, self.row_centre)
+        columns, columns_inside = self._to_plane(self.column_axis, self.column_sign, self.column_centre)
+        outside = ~(rows_inside[:, None] & columns_inside[None, :])
+        restored = np.empty((len(slices), *self.plane_shape), np.float32)
+        for k, model_slice in enumerate(slices):
+            plane = rows @ model_slice.astype(np.float32) @ columns.T
+            np.clip(plane, model_slice.min(), model_slice.max(), out=plane)
+            plane[outside] = fill
+            restored[k] = plane
+        return restored
+
+    def insert(self, volume: np.ndarray, indices: Sequence[int], restored: np.ndarray) -> None:
+        """Write planes from ``restore`` into ``volume`` (z, y, x order of the CT) at their native places."""
+        for index, plane in zip(indices, restored, strict=True):
+            self._plane(volume, index)[...] = plane
+
+    def planes(self, volume: np.ndarray, indices: Sequence[int]) -> np.ndarray:
+        """Planes of an array in the CT's z, y, x order as (n, rows, columns): the inverse of ``insert``."""
+        return np.stack([self._plane(volume, index) for index in indices])
+
+    def upright(self, planes: np.ndarray) -> np.ndarray:
+        """Planes (n, rows, columns) flipped so that anterior is up and the patient's right is on the left."""
+        return planes[:, :: self.row_sign, :: self.column_sign]
+
+    @property
+    def plane_spacing(self) -> tuple[float, float]:
+        """mm between the rows and between the columns of a native plane."""
+        spacing = self.image.GetSpacing()
+        return spacing[self.row_axis], spacing[self.column_axis]
+
+    def _plane(self, array: np.ndarray, index: int) -> np.ndarray:
+        """View of plane ``index`` of an array in z, y, x order as (row axis, column axis)."""
+        plane = array[(slice(None),) * self.array_axis + (index,)]
+        return plane if self.row_axis > self.column_axis else plane.T
+
+    def _to_model(self, axis: int, sign: int, centre: float) -> np.ndarray:
+        """Weights (image_size, n) that take an image axis to the model's pixels; rows sum to 1 inside."""
+        step = self.pixel_spacing / self.image.GetSpacing()[axis]
+        wanted = centre + sign * step * (np.arange(self.image_size) - (self.image_size - 1) / 2)
+        return _weights(wanted, self.image.GetSize()[axis], max(1.0, step), _triangle, extend=False)
+
+    def _to_plane(self, axis: int, sign: int, centre: float) -> tuple[np.ndarray, np.ndarray]:
+        """Weights (n, image_size) that take the model's pixels to an image axis, and which n see the model."""
+        step = self.image.GetSpacing()[axis] / self.pixel_spacing
+        wanted = (self.image_size - 1) / 2 + sign * step * (np.arange(self.image.GetSize()[axis]) - centre)
+        inside = (wanted >= -0.5) & (wanted <= self.image_size - 0.5)
+        return _weights(wanted, self.image_size, max(1.0, step), _cubic, extend=True), inside
+
+
+def anatomical_axes(image: sitk.Image) -> tuple[int, int, int]:
+    """Image axes closest to superior-inferior, anterior-posterior and right-left, all different."""
+    along = np.abs(np.array(image.GetDirection()).reshape(3, 3))
+    slab = int(np.argmax(along[2]))
+    first, second = (axis for axis in range(3) if axis != slab)
+    if along[1, first] + along[0, second] > along[1, second] + along[0, first]:
+        return slab, first, second
+    return slab, second, first
+
+
+def _extent(body: np.ndarray, axis: int) -> tuple[int, int]:
+    """First and last index of the body along an image axis, thin remnants left out."""
+    profile = body.sum(axis=tuple(a for a in range(3) if a != 2 - axis), dtype=np.int64)
+    if not profile.any():
+        raise InputError("No body was found in the CT (nothing above -300 HU): check that it is a CT in HU.")
+    found = np.flatnonzero(profile >= _PROFILE_FRACTION * profile.max())
+    return int(found[0]), int(found[-1])
+
+
+def _triangle(x: np.ndarray) -> np.ndarray:
+    return np.maximum(0, 1 - np.abs(x))
+
+
+def _cubic(x: np.ndarray) -> np.ndarray:
+    """Keys' cubic with a = -1/2 (Catmull-Rom)."""
+    x = np.abs(x)
+    near = (1.5 * x - 2.5) * x * x + 1
+    far = ((-0.5 * x + 2.5) * x - 4) * x + 2
+    return np.where(x < 1, near, np.where(x < 2, far, 0.0))
+
+
+def _weights(wanted: np.ndarray, size: int, width: float, kernel, extend: bool) -> np.ndarray:
+    """Interpolation matrix (len(wanted), size), float32, for a kernel stretched by ``width`` samples.
+
+    Samples beyond the ends take the end's value (``extend``) or count as zero.
+    """
+    reach = int(np.ceil(2 * width)) + 1
+    taps = np.floor(wanted).astype(np.int64)[:, None] + np.arange(-reach, reach + 2)
+    weight = kernel((taps - wanted[:, None]) / width)
+    weight /= weight.sum(axis=1, keepdims=True)
+    matrix = np.zeros((len(wanted), size))
+    lines = np.broadcast_to(np.arange(len(wanted))[:, None], taps.shape)
+    use = np.ones(taps.shape, bool) if extend else (taps >= 0) & (taps < size)
+    np.add.at(matrix, (lines[use], np.clip(taps, 0, size - 1)[use]), weight[use])
+    return matrix.astype(np.float32)
