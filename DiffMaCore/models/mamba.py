@@ -13,7 +13,7 @@ from torch import Tensor, nn
 
 from DiffMaCore import orders
 from DiffMaCore.models.order_ops import gather_conv_silu, merge_gate
-from DiffMaCore.scan import selective_scan
+from DiffMaCore.scan import choose_backend, selective_scan
 
 BRANCHES = 2
 DT_MIN, DT_MAX, DT_FLOOR = 1e-3, 1e-1, 1e-4
@@ -87,11 +87,14 @@ class SpiralMamba(nn.Module):
         """Tokens of both branches (2, B, L, D), raster order, to their outputs (2, B, L, D)."""
         _, batch, length, width = tokens.shape
         inner, state, rank = self.inner, self.state_size, self.rank
-        xz = torch.bmm(tokens.reshape(BRANCHES, -1, width), self.in_proj.transpose(1, 2))
-        xz = xz.view(BRANCHES, batch, length, 2 * inner)
+        backend = choose_backend(self.backend, tokens.device)
+        flat = tokens.reshape(BRANCHES, -1, width)
+        shape = (BRANCHES, batch, length, inner)
+        x = torch.bmm(flat, self.in_proj[:, :inner].transpose(1, 2)).view(shape)
+        z = torch.bmm(flat, self.in_proj[:, inner:].transpose(1, 2)).view(shape)
 
         # (B, 3, L, branch * inner): every direction its own sequence, the branches side by side as channels
-        x = gather_conv_silu(xz, self.order, self.conv_weight, self.conv_bias)
+        x = gather_conv_silu(x, self.order, self.conv_weight, self.conv_bias, backend)
         per_branch = x.view(-1, BRANCHES, inner).transpose(0, 1)
         dt_b_c = torch.bmm(per_branch, self.x_proj.transpose(1, 2))
         dt, b, c = dt_b_c.split([rank, state, state], dim=2)
@@ -107,8 +110,8 @@ class SpiralMamba(nn.Module):
             self.D.float().view(-1),
             delta_bias=self.dt_bias.float().view(-1),
             delta_softplus=True,
-            backend=self.backend,
+            backend=backend,
         )
         y = y.transpose(1, 2).reshape(batch, len(self.order), length, BRANCHES * inner)
-        merged = merge_gate(y, xz, self.position)
+        merged = merge_gate(y, z, self.position, backend)
         return torch.bmm(merged.view(BRANCHES, -1, inner), self.out_proj.transpose(1, 2)).view_as(tokens)

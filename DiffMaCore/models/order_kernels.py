@@ -1,0 +1,131 @@
+"""Numba kernels of what surrounds the scan on a CPU: one task is one sample and one branch.
+
+All arrays are flat and contiguous float32; E is the inner width of a branch, K the number of orders.
+"""
+
+from __future__ import annotations
+
+from numba import njit
+
+from DiffMaCore.scan.numba_lanes import REGISTER_BYTES, fma, load, number, sigmoid, store
+
+LANES = REGISTER_BYTES // 4
+
+
+@njit(nogil=True)
+def convolve(x, row, order, first, token, weight, bias, channel, lane, sizes):
+    """Depthwise causal convolution at one token of one order, one register of channels."""
+    _, _, _, inner, taps = sizes
+    total = load(bias, channel)
+    for tap in range(max(0, taps - 1 - token), taps):
+        source = order[first + token - (taps - 1) + tap]
+        total = fma(load(x, (row + source) * inner + lane), load(weight, tap * 2 * inner + channel), total)
+    return total
+
+
+@njit(nogil=True)
+def gather_task(task, x, order, weight, bias, sizes, out):
+    """out (B, K, L, 2E) = SiLU(conv(x (2, B, L, E) along order (K, L))); weight (taps, 2E), bias (2E,)."""
+    orders, batch, length, inner, _ = sizes
+    branch, sample = task % 2, task // 2
+    row = (branch * batch + sample) * length
+    for k in range(orders):
+        for token in range(length):
+            target = ((sample * orders + k) * length + token) * 2 * inner + branch * inner
+            for lane in range(0, inner, LANES):
+                v = convolve(x, row, order, k * length, token, weight, bias, branch * inner + lane, lane, sizes)
+                store(out, target + lane, v * sigmoid(v))
+
+
+@njit(nogil=True)
+def gather_backward_task(task, x, order, weight, bias, sizes, dout, dx, dweight, dbias):
+    """dx (2, B, L, E), and each sample's own dweight (B, taps, 2E) and dbias (B, 2E); all start at zero."""
+    orders, batch, length, inner, taps = sizes
+    branch, sample = task % 2, task // 2
+    row = (branch * batch + sample) * length
+    one = number(x, 1.0)
+    for k in range(orders):
+        for token in range(length):
+            target = ((sample * orders + k) * length + token) * 2 * inner + branch * inner
+            for lane in range(0, inner, LANES):
+                channel = branch * inner + lane
+                v = convolve(x, row, order, k * length, token, weight, bias, channel, lane, sizes)
+                s = sigmoid(v)
+                g = load(dout, target + lane) * (s * fma(v, one - s, one))
+                at = sample * 2 * inner + channel
+                store(dbias, at, load(dbias, at) + g)
+                for tap in range(max(0, taps - 1 - token), taps):
+                    source = (row + order[k * length + token - (taps - 1) + tap]) * inner + lane
+                    at = (sample * taps + tap) * 2 * inner + channel
+                    store(dweight, at, fma(g, load(x, source), load(dweight, at)))
+                    store(dx, source, fma(g, load(weight, tap * 2 * inner + channel), load(dx, source)))
+
+
+@njit(nogil=True)
+def collect(y, position, sample, token, channel, sizes):
+    """Sum over the orders of what stands at one raster token, one register of channels."""
+    orders, _, length, inner, _ = sizes
+    total = load(y, ((sample * orders) * length + position[token]) * 2 * inner + channel)
+    for k in range(1, orders):
+        at = (sample * orders + k) * length + position[k * length + token]
+        total = total + load(y, at * 2 * inner + channel)
+    return total
+
+
+@njit(nogil=True)
+def merge_task(task, y, z, position, sizes, out):
+    """out (2, B, L, E) = (sum over orders of y (B, K, L, 2E)) * SiLU(z (2, B, L, E))."""
+    _, batch, length, inner, _ = sizes
+    branch, sample = task % 2, task // 2
+    row = (branch * batch + sample) * length
+    for token in range(length):
+        for lane in range(0, inner, LANES):
+            gate = load(z, (row + token) * inner + lane)
+            total = collect(y, position, sample, token, branch * inner + lane, sizes)
+            store(out, (row + token) * inner + lane, total * (gate * sigmoid(gate)))
+
+
+@njit(nogil=True)
+def merge_backward_task(task, y, z, position, sizes, dout, dy, dz):
+    """dy (B, K, L, 2E) and dz (2, B, L, E)."""
+    orders, batch, length, inner, _ = sizes
+    branch, sample = task % 2, task // 2
+    row = (branch * batch + sample) * length
+    one = number(y, 1.0)
+    for token in range(length):
+        for lane in range(0, inner, LANES):
+            at = (row + token) * inner + lane
+            channel = branch * inner + lane
+            gate = load(z, at)
+            s = sigmoid(gate)
+            g = load(dout, at)
+            total = collect(y, position, sample, token, channel, sizes)
+            store(dz, at, g * total * (s * fma(gate, one - s, one)))
+            back = g * (gate * s)
+            for k in range(orders):
+                there = (sample * orders + k) * length + position[k * length + token]
+                store(dy, there * 2 * inner + channel, back)
+
+
+@njit(nogil=True, cache=True)
+def gather(first, last, arguments):
+    for task in range(first, last):
+        gather_task(task, *arguments)
+
+
+@njit(nogil=True, cache=True)
+def gather_backward(first, last, arguments):
+    for task in range(first, last):
+        gather_backward_task(task, *arguments)
+
+
+@njit(nogil=True, cache=True)
+def merge(first, last, arguments):
+    for task in range(first, last):
+        merge_task(task, *arguments)
+
+
+@njit(nogil=True, cache=True)
+def merge_backward(first, last, arguments):
+    for task in range(first, last):
+        merge_backward_task(task, *arguments)

@@ -1,0 +1,70 @@
+"""The Numba form of :mod:`DiffMaCore.models.order_ops`, with gradients; its kernels gather and scatter in place."""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from DiffMaCore.models import order_kernels as kernels
+from DiffMaCore.scan.numba_scan import _run as run_tasks
+
+LANES = kernels.LANES
+
+
+def _flat(*tensors: Tensor) -> list[Any]:
+    return [tensor.detach().reshape(-1).numpy() for tensor in tensors]
+
+
+class GatherConvSilu(torch.autograd.Function):
+    """x (2, B, L, E), order (K, L), weight (2, E, taps), bias (2, E) to (B, K, L, 2E); float32 on the CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, order: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+        x = x.contiguous()
+        branches, batch, length, inner = x.shape
+        orders, taps = len(order), weight.shape[2]
+        by_tap = weight.detach().permute(2, 0, 1).contiguous()
+        ctx.sizes = (orders, batch, length, inner, taps)
+        ctx.save_for_backward(x, order, by_tap, bias)
+        out = x.new_empty(batch, orders, length, branches * inner)
+        run_tasks(batch * branches, kernels.gather, *_flat(x, order, by_tap, bias), ctx.sizes, *_flat(out))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        x, order, by_tap, bias = ctx.saved_tensors
+        _, batch, _, inner, taps = ctx.sizes
+        dx = torch.zeros_like(x)
+        dweight, dbias = x.new_zeros(batch, taps, 2 * inner), x.new_zeros(batch, 2 * inner)
+        given = _flat(x, order, by_tap, bias)
+        results = _flat(dout.contiguous(), dx, dweight, dbias)
+        run_tasks(batch * 2, kernels.gather_backward, *given, ctx.sizes, *results)
+        return dx, None, dweight.sum(0).view(taps, 2, inner).permute(1, 2, 0), dbias.sum(0).view(2, inner)
+
+
+class MergeGate(torch.autograd.Function):
+    """y (B, K, L, 2E), z (2, B, L, E), position (K, L) to (2, B, L, E); float32 on the CPU."""
+
+    @staticmethod
+    def forward(ctx: Any, y: Tensor, z: Tensor, position: Tensor) -> Tensor:
+        y, z = y.contiguous(), z.contiguous()
+        branches, batch, length, inner = z.shape
+        ctx.sizes = (len(position), batch, length, inner, 0)
+        ctx.save_for_backward(y, z, position)
+        out = torch.empty_like(z)
+        run_tasks(batch * branches, kernels.merge, *_flat(y, z, position), ctx.sizes, *_flat(out))
+        return out
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        y, z, position = ctx.saved_tensors
+        dy, dz = torch.empty_like(y), torch.empty_like(z)
+        results = _flat(dout.contiguous(), dy, dz)
+        tasks = z.shape[0] * z.shape[1]
+        run_tasks(tasks, kernels.merge_backward, *_flat(y, z, position), ctx.sizes, *results)
+        return dy, dz, None
