@@ -69,13 +69,14 @@ def installed_names() -> list[str]:
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
-    """Folder of a bundle given as "demo", an installed name, or a folder.
+    """Folder of a bundle given as "demo", an installed name, the hub id it came from, or a folder.
 
     The files are not checked here (see :func:`DiffMaCore.bundles.manifest.verify`). Raises ModelError that
     lists what is installed and the nearest name when there is no such bundle.
     """
     text = os.fspath(name_or_path)
     names = installed_names()
+    text = next((name for name in names if name != DEMO and _is_from(models_folder() / name, text)), text)
     if text in names:
         return BUNDLED_DEMO if text == DEMO else models_folder() / text
     path = Path(text).expanduser()
@@ -228,6 +229,10 @@ def _copy(source: Path, target: Path) -> None:
         raise OutputError(
             f"{source} cannot be copied to {models_folder()} ({error}): check rights and room."
         ) from None
+
+
+def _is_from(folder: Path, hub_id: str) -> bool:
+    return "/" in hub_id and str(_source(folder).get("source")).startswith(f"hub {hub_id}@")
 
 
 def _source_file(folder: Path) -> Path:
