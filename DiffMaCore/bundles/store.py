@@ -193,10 +193,20 @@ def install(folder: Path, source: str, name: str | None = None, progress: Progre
     verify(folder, progress)
     chosen = choose_name(read_config(folder), name)
     target = models_folder() / chosen
-    record = {"source": source, "bundle_sha256": bundle_checksum(folder)}
     folder.rename(target)
-    write_text(_source_file(target), json.dumps(record, indent=1) + "\n")
+    record(target, source)
     return target
+
+
+def record(folder: Path, source: str | None = None) -> None:
+    """Note beside an installed bundle where it came from and its checksum; elsewhere nothing is noted.
+
+    Without ``source`` the one noted before is kept (the bundle was completed).
+    """
+    if folder.parent == models_folder():
+        known = {"source": source or _source(folder).get("source", "unknown")}
+        known["bundle_sha256"] = bundle_checksum(folder)
+        write_text(_source_file(folder), json.dumps(known, indent=1) + "\n")
 
 
 def add(path: Path, name: str | None = None, progress: Progress | None = None) -> Path:
@@ -248,11 +258,16 @@ def _source(folder: Path) -> dict[str, Any]:
         return {}
 
 
+def read_component_config(folder: Path, component: str) -> dict[str, Any]:
+    """A component's ``config.json``."""
+    return read_json(folder / component / "config.json", f"{folder} is damaged")
+
+
 def _size(folder: Path) -> str:
-    """Such as "B/2 custom" for people, out of the denoiser's configuration."""
+    """Such as "B/2, latent 28" for people, out of the denoiser's configuration."""
     from DiffMaCore.models.presets import size_name
 
-    config = read_json(folder / COMPONENTS[0] / "config.json", f"{folder} is damaged")
+    config = read_component_config(folder, COMPONENTS[0])
     try:
         name = size_name(config["width"], config["depth"], config["patch_size"])
         return f"{name}, latent {config['latent_size']}"

@@ -93,9 +93,9 @@ def _globals(path: Path) -> Iterator[str]:
     try:
         with zipfile.ZipFile(path) as archive:
             name = next(n for n in archive.namelist() if n.endswith("data.pkl"))
-            stream = io.BytesIO(archive.read(name))
+            stream = io.BytesIO(archive.open(name).read(_MOST_PICKLE))
     except (zipfile.BadZipFile, zlib.error, StopIteration, OSError):
-        stream = io.BytesIO(path.read_bytes()[:_MOST_PICKLE])
+        stream = io.BytesIO(path.open("rb").read(_MOST_PICKLE))
     texts: list[str] = []
     try:
         while True:  # a legacy file is several pickles in a row

@@ -27,8 +27,13 @@ def write_bundle(folder: Path, config: BundleConfig, components: Mapping[str, An
         index[name] = [None, None] if name in config.missing else class_entry(components[name])
         if name not in config.missing:
             save_component(folder / name, components[name])
-    write_text(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
+    write_index(folder, index)
     return seal(folder, config)
+
+
+def write_index(folder: Path, index: Mapping[str, Any]) -> None:
+    """Write ``model_index.json``."""
+    write_text(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
 
 
 def seal(folder: Path, config: BundleConfig) -> Manifest:

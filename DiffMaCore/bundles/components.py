@@ -1,0 +1,104 @@
+"""The parts that the authors' files leave out: Stable Diffusion's VAE and BiomedCLIP's visual tower."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from DiffMaCore.errors import ModelError
+from DiffMaCore.models.image_encoder import ImageEncoder
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component from elsewhere: where it is from, the files it needs, how it is loaded."""
+
+    name: str
+    hub_id: str
+    config: str
+    weights: tuple[str, ...]
+    load: Callable[[Path], Any]
+
+    @property
+    def option(self) -> str:
+        """The command line option that names it."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+def load_vae(folder: Path) -> Any:
+    """A diffusers ``AutoencoderKL`` from a folder; a pickle is read with weights_only."""
+    from diffusers import AutoencoderKL
+
+    vae, info = AutoencoderKL.from_pretrained(str(folder), local_files_only=True, output_loading_info=True)
+    lacking = [*info["missing_keys"], *info["mismatched_keys"]]
+    if lacking:
+        raise ModelError(f"{folder} is no usable VAE: its weights lack {lacking[0]}; fetch it again.")
+    return vae.eval()
+
+
+VAE = Part(
+    "vae",
+    "stabilityai/sd-vae-ft-ema",
+    "config.json",
+    ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
+    load_vae,
+)
+IMAGE_ENCODER = Part(
+    "image_encoder",
+    "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+    "open_clip_config.json",
+    ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+    ImageEncoder.from_open_clip,
+)
+PARTS = (VAE, IMAGE_ENCODER)
+
+
+def obtain(part: Part, given: str | None) -> Any | None:
+    """Load a part from the folder or hub id ``given``, else from its own hub id or the local cache of it.
+
+    Returns None when it has to come from the hub and the hub cannot be reached. Raises ModelError when the
+    given folder is not such a component or its weights are damaged.
+    """
+    folder = _locate(part, given)
+    if folder is None:
+        return None
+    lacking = _lacking(part, folder)
+    if lacking:
+        raise ModelError(f"{folder} is no {part.name.replace('_', ' ')}: it lacks {lacking}.")
+    try:
+        return part.load(folder)
+    except ModelError:
+        raise
+    except Exception as error:  # diffusers and open_clip raise what they like on damaged files
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(
+            f"{folder} cannot be loaded as {part.name.replace('_', ' ')} ({first}): fetch it again."
+        ) from None
+
+
+def _locate(part: Part, given: str | None) -> Path | None:
+    if given and Path(given).expanduser().is_dir():
+        return Path(given).expanduser()
+    if given and not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", given):
+        raise ModelError(f"{part.option} {given} is neither a folder nor a hub id such as {part.hub_id}.")
+    folder = _from_hub(part, given or part.hub_id)
+    return folder if folder and (given or not _lacking(part, folder)) else None
+
+
+def _lacking(part: Part, folder: Path) -> str | None:
+    """The first file of a part that a folder does not have."""
+    if not (folder / part.config).is_file():
+        return part.config
+    return None if any((folder / name).is_file() for name in part.weights) else " and ".join(part.weights)
+
+
+def _from_hub(part: Part, hub_id: str) -> Path | None:
+    from huggingface_hub import snapshot_download
+
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=[part.config, *part.weights]))
+    except Exception:  # offline, refused, unknown: its many reasons mean the same to the caller
+        return None
