@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import functools
 import http.client
 import importlib
 import importlib.util
@@ -176,11 +177,16 @@ def _request(url: str, token: str | None) -> urllib.request.Request:
 
 
 def _open(request: urllib.request.Request) -> Any:
+    return urllib.request.urlopen(request, timeout=_TIMEOUT, context=_certificates())
+
+
+@functools.cache
+def _certificates() -> ssl.SSLContext:
     context = ssl.create_default_context()
     if importlib.util.find_spec("certifi"):
         # Python on macOS comes without certificates of its own
         context.load_verify_locations(importlib.import_module("certifi").where())
-    return urllib.request.urlopen(request, timeout=_TIMEOUT, context=context)
+    return context
 
 
 def _host(url: str) -> str:

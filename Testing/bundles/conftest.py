@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import json
+import random
+import zipfile
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
@@ -24,13 +27,12 @@ CONFIG = BundleConfig(
 )
 
 
-def make_bundle(folder: Path, **changes: object) -> Path:
-    """A sealed bundle folder with ``changes`` to its configuration."""
+def _make_bundle(folder: Path, **changes: object) -> Path:
     config = replace(CONFIG, **changes)
     (folder / "denoiser").mkdir(parents=True)
     sizes = {"width": 512, "depth": 8, "patch_size": 2, "latent_size": 8}
     (folder / "denoiser" / "config.json").write_text(json.dumps(sizes))
-    (folder / "denoiser" / "diffusion_pytorch_model.safetensors").write_bytes(bytes(range(256)) * 1000)
+    (folder / "denoiser" / "diffusion_pytorch_model.safetensors").write_bytes(random.Random(0).randbytes(256000))
     index = {"_class_name": "DiffMaPipeline", "bundle": config.to_dict()}
     index["denoiser"] = ["DiffMaCore.models.denoiser", "DiffMa"]
     (folder / "model_index.json").write_text(json.dumps(index))
@@ -45,7 +47,26 @@ def config() -> BundleConfig:
 
 @pytest.fixture
 def bundle(tmp_path: Path) -> Path:
-    return make_bundle(tmp_path / "given" / "tiny")
+    return _make_bundle(tmp_path / "given" / "tiny")
+
+
+@pytest.fixture
+def make_bundle(tmp_path: Path) -> Callable[..., Path]:
+    """Makes another sealed bundle folder with changes to its configuration."""
+    return lambda folder, **changes: _make_bundle(tmp_path / folder, **changes)
+
+
+@pytest.fixture
+def zip_of() -> Callable[..., Path]:
+    """Zips a bundle folder, by default with its files at the top."""
+
+    def make(bundle: Path, path: Path, prefix: str = "") -> Path:
+        with zipfile.ZipFile(path, "w", zipfile.ZIP_DEFLATED) as archive:
+            for file in sorted(bundle.rglob("*")):
+                archive.write(file, prefix + file.relative_to(bundle).as_posix())
+        return path
+
+    return make
 
 
 @pytest.fixture

@@ -29,7 +29,7 @@ def test_the_field_of_view_is_pixels_times_spacing(config: BundleConfig) -> None
 def test_a_misspelled_key_is_named_with_the_nearest_right_one(config: BundleConfig) -> None:
     values = config.to_dict()
     values["pixel_spacin"] = values.pop("pixel_spacing")
-    with pytest.raises(ModelError, match="'pixel_spacin'.*did you mean 'pixel_spacing'"):
+    with pytest.raises(ModelError, match=r"'pixel_spacin'.*did you mean 'pixel_spacing'"):
         BundleConfig.from_dict(values)
 
 
@@ -74,7 +74,7 @@ def test_a_value_that_cannot_be_meant_is_refused_by_name(
 def test_an_incomplete_bundle_tells_the_command_that_completes_it(config: BundleConfig) -> None:
     config.require_complete("tiny")
     with pytest.raises(
-        ModelError, match="no vae and image encoder .*models complete tiny --vae FOLDER --image-enc"
+        ModelError, match=r"no vae and image encoder .*models complete tiny --vae FOLDER --image-enc"
     ):
         replace(config, missing=("vae", "image_encoder")).require_complete("tiny")
 
@@ -95,6 +95,6 @@ def test_a_folder_that_is_no_bundle_is_told_so(tmp_path: Path, text: str) -> Non
 
 
 def test_configuration_store_and_download_do_not_import_torch() -> None:
-    names = "config, card, manifest, store, archive, home, writing"
+    names = "config, card, manifest, store, hub, archive, home, writing"
     code = f"import sys; from DiffMaCore.bundles import {names}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

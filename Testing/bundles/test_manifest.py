@@ -54,7 +54,7 @@ def test_one_altered_byte_is_found_and_the_file_named(bundle: Path) -> None:
 def test_a_longer_a_missing_and_an_unlisted_file_are_named(bundle: Path) -> None:
     extra = bundle / "denoiser" / "extra.json"
     extra.write_text("{}")
-    with pytest.raises(ModelError, match="extra.json does not belong"):
+    with pytest.raises(ModelError, match=r"extra.json does not belong"):
         verify(bundle)
     extra.unlink()
     (bundle / WEIGHTS).write_bytes(bytes(256001))
@@ -73,7 +73,7 @@ def test_what_desktops_drop_into_folders_is_ignored(bundle: Path) -> None:
 
 def test_a_bundle_without_a_manifest_is_refused_with_the_remedy(bundle: Path) -> None:
     (bundle / "manifest.json").unlink()
-    with pytest.raises(ModelError, match="has no manifest.json.*save_pretrained"):
+    with pytest.raises(ModelError, match=r"has no manifest.json.*save_pretrained"):
         verify(bundle)
 
 
@@ -98,7 +98,7 @@ def test_symlinks_are_refused(bundle: Path, tmp_path: Path) -> None:
     (tmp_path / "secret").write_text("s")
     (bundle / "link.json").symlink_to(tmp_path / "secret")
     for check in (verify, write_manifest):
-        with pytest.raises(ModelError, match="link.json is a symlink"):
+        with pytest.raises(ModelError, match=r"link.json is a symlink"):
             check(bundle)
 
 
