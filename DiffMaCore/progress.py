@@ -13,9 +13,13 @@ from tqdm import tqdm
 
 
 class Reporter:
-    """Says nothing. Its subclasses say the same things to a person or to a program."""
+    """Says nothing. Its subclasses say the same things to a person or to a program.
+
+    ``window`` holds the output values that pictures show black and white.
+    """
 
     def __init__(self) -> None:
+        self.window = (0.0, 1000.0)
         self.name, self.total, self.done, self._began = "", 0, 0, 0.0
 
     def stage(self, name: str, total: int = 0) -> None:
@@ -71,7 +75,8 @@ class TerminalReporter(Reporter):
         super().stage(name, total)
         self.close()
         if total:
-            self._bar = tqdm(total=total, desc=name, file=self._stream, unit="step", dynamic_ncols=True)
+            # disable=None: no bar where the stream is not a terminal
+            self._bar = tqdm(total=total, desc=name, file=self._stream, unit="step", dynamic_ncols=True, disable=None)
         else:
             self._say(f"{name} ...")
 
@@ -104,13 +109,12 @@ class JsonReporter(Reporter):
 
     Args:
         previews: folder for the slices, each as ``.png`` to look at and ``.npy`` with its values.
-        window: output values shown black and white in the pictures.
     """
 
-    def __init__(self, previews: Path, window: tuple[float, float], stream: IO[str] | None = None) -> None:
+    def __init__(self, previews: Path, stream: IO[str] | None = None) -> None:
         super().__init__()
         self._stream = stream or sys.stdout
-        self._previews, self._window = previews, window
+        self._previews = previews
 
     def stage(self, name: str, total: int = 0) -> None:
         super().stage(name, total)
@@ -133,7 +137,7 @@ class JsonReporter(Reporter):
         self._previews.mkdir(parents=True, exist_ok=True)
         stem = self._previews / f"slice_{index:04d}"
         np.save(stem.with_suffix(".npy"), values, allow_pickle=False)
-        low, high = self._window
+        low, high = self.window
         grey = np.clip((picture - low) / (high - low) * 255, 0, 255).astype(np.uint8)
         Image.fromarray(grey).save(stem.with_suffix(".png"))
         paths = {"preview": str(stem.with_suffix(".png")), "values": str(stem.with_suffix(".npy"))}

@@ -34,6 +34,14 @@ SCHEDULERS = tuple(_KINDS)
 KARRAS_FROM = 15  # with fewer steps Karras sigmas are further from the ODE than linspace
 
 
+def check_scheduler(name: str) -> None:
+    """Raise ValueError, with the nearest name, where no scheduler has this name."""
+    if name not in _KINDS:
+        near = difflib.get_close_matches(name.lower(), SCHEDULERS, n=1)
+        hint = f"; did you mean {near[0]}?" if near else ""
+        raise ValueError(f"no scheduler is called {name!r}{hint} (there are {', '.join(SCHEDULERS)})")
+
+
 def make_scheduler(name: str = DEFAULT_SCHEDULER, steps: int = DEFAULT_STEPS) -> SchedulerMixin:
     """A diffusers scheduler: "ddpm", "ddim", "dpm++" (2M, Karras sigmas from 15 steps on) or "unipc".
 
@@ -42,10 +50,7 @@ def make_scheduler(name: str = DEFAULT_SCHEDULER, steps: int = DEFAULT_STEPS) ->
     """
     import diffusers
 
-    if name not in _KINDS:
-        near = difflib.get_close_matches(name.lower(), SCHEDULERS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"no scheduler is called {name!r}{hint} (there are {', '.join(SCHEDULERS)})")
+    check_scheduler(name)
     class_name, options = _KINDS[name]
     if name == "dpm++":
         options = {**options, "use_karras_sigmas": steps >= KARRAS_FROM}
@@ -60,7 +65,6 @@ def scheduler_name(scheduler: SchedulerMixin) -> str:
 
 def model_output(scheduler: SchedulerMixin, prediction: torch.Tensor, latent_channels: int) -> torch.Tensor:
     """What this scheduler takes of a prediction (B, C or 2C, S, S): only DDPM reads a learned variance."""
-    learned = getattr(scheduler.config, "variance_type", "").startswith("learned")
-    if learned and type(scheduler).__name__ == "DDPMScheduler":
+    if type(scheduler).__name__ == "DDPMScheduler" and str(scheduler.config.variance_type).startswith("learned"):
         return prediction
     return prediction[:, :latent_channels]

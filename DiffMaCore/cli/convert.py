@@ -1,0 +1,195 @@
+"""``diffma convert``: CT volumes in, synthetic MRIs out, in the CT's own geometry."""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from DiffMaCore.errors import BackendError, DiffMaError, InputError
+
+if TYPE_CHECKING:
+    from DiffMaCore.convert import Failure
+    from DiffMaCore.pipeline import DiffMaPipeline
+    from DiffMaCore.progress import Reporter
+
+EPILOG = """\
+INPUT   .nii .nii.gz .nrrd .nhdr .mha .mhd, a DICOM file, or a folder with a DICOM series; also several of them,
+        a folder of volumes, or a .csv with a column "input" (and, if you like, output, series, mask)
+OUTPUT  .nii.gz .nii .nrrd .mha, or a folder (a name without extension) for a DICOM series;
+        with several inputs, the folder for all results
+
+Every slice starts from the same seeded noise: neighbours agree, and a run can be repeated exactly.
+Every result is a synthetic image for research only, not for diagnosis or treatment planning.
+
+examples:
+  diffma convert head.nii.gz mri.nii.gz
+  diffma convert DICOM_FOLDER mri.nrrd --series 3 --steps 30
+  diffma convert head.nii.gz mri.nii.gz --samples 8          also writes mri_uncertainty.nii.gz
+  diffma convert a.nii.gz b.nrrd cohort/ RESULTS --format nii.gz"""
+
+FORMATS = {"nii.gz": ".nii.gz", "nii": ".nii", "nrrd": ".nrrd", "mha": ".mha", "dicom": ""}
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "convert",
+        help="turn CT volumes into synthetic MRIs",
+        description="Turn CT volumes into synthetic MRIs in the CT's own geometry (research only).",
+        epilog=EPILOG,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("input", nargs="+", type=Path, metavar="INPUT", help="CT in HU")
+    parser.add_argument("output", type=Path, metavar="OUTPUT", help="where the synthetic MRI goes")
+    add_model_options(parser)
+    parser.add_argument("--samples", type=int, default=1, metavar="K", help="noises to average (default 1); more than"
+                        " one also writes the standard deviation, and takes K times as long")  # fmt: skip
+    parser.add_argument("--series", metavar="S", help="which DICOM series of a folder: its number or the end of its UID")
+    parser.add_argument("--mask", type=Path, metavar="FILE", help="label volume: only voxels inside it are converted")
+    parser.add_argument("--slices", metavar="A:B", help="only slices A to B-1 along the superior-inferior axis")
+    parser.add_argument("--soft-mask", type=Path, metavar="FILE", help="also write the soft mask as a volume")
+    parser.add_argument("--format", choices=FORMATS, help="file format when OUTPUT is a folder for several results")
+    parser.add_argument("--progress", choices=("bar", "json"), default="bar", help="bar (default), or JSON lines on"
+                        " standard output: stage, step, total, slice, ETA, notes, warnings, errors, previews")  # fmt: skip
+    parser.add_argument("--previews", type=Path, metavar="FOLDER", help="with --progress json: where finished slices are"
+                        " saved (default: a new temporary folder; it is the reader's to delete)")  # fmt: skip
+    parser.set_defaults(run=run)
+
+
+def add_model_options(parser: argparse.ArgumentParser) -> None:
+    """Options that say which model samples how, and on what; shared by every command that converts."""
+    parser.add_argument("--model", default="demo", metavar="NAME|FOLDER", help="an installed model (see `diffma models"
+                        " list`) or a bundle's folder; default: the bundled DEMO, trained on phantoms")  # fmt: skip
+    parser.add_argument("--steps", type=int, default=20, help="sampling steps, 1 to 1000 (default 20)")
+    parser.add_argument("--scheduler", default="dpm++", metavar="NAME", help="dpm++ (default), unipc, ddim or ddpm"
+                        " (ddpm wants about 250 steps)")  # fmt: skip
+    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
+    parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:1 or mps")
+    parser.add_argument("--scan-backend", default="auto", metavar="B", help="selective scan: auto (default), mamba-ssm,"
+                        " numba or torch; one that cannot run is an error")  # fmt: skip
+    parser.add_argument("--batch-size", type=int, metavar="N", help="slices at once (default: what fits the memory)")
+
+
+def run(args: argparse.Namespace) -> int:
+    """Convert; returns 0, 1 if some of several volumes failed, 2 on an error, 130 when cancelled."""
+    from DiffMaCore.progress import JsonReporter, TerminalReporter
+
+    check_numbers(args)
+    if args.progress == "bar":
+        return _convert(args, TerminalReporter())
+    previews = args.previews or Path(tempfile.mkdtemp(prefix="diffma-previews-"))
+    reporter = JsonReporter(previews)
+    try:
+        return _convert(args, reporter)
+    except DiffMaError as error:
+        reporter.error(str(error), type(error).__name__)
+        return 2
+    except KeyboardInterrupt:
+        reporter.error("cancelled; nothing half-written was left behind", "Cancelled")
+        return 130
+
+
+def _convert(args: argparse.Namespace, reporter: Reporter) -> int:
+    from DiffMaCore.convert import ConvertOptions, convert, convert_many
+    from DiffMaCore.volumes.inputs import find_inputs
+    from DiffMaCore.volumes.writing import output_format
+
+    began = time.monotonic()
+    items = find_inputs(args.input, args.series)
+    single = len(args.input) == 1 and len(items) == 1 and args.format is None
+    if single:
+        output_format(args.output)
+    elif args.output.is_file():
+        raise InputError(f"with several inputs OUTPUT is a folder, but {args.output} is a file; name a folder")
+    options = ConvertOptions(
+        steps=args.steps,
+        scheduler=args.scheduler,
+        seed=args.seed,
+        samples=args.samples,
+        mask=args.mask,
+        slices=args.slices,
+        soft_mask=args.soft_mask,
+        batch_size=args.batch_size,
+    )
+    pipe = load_pipeline(args, reporter)
+    try:
+        if single:
+            with out_of_memory_explained():
+                convert(pipe, items[0], args.output, options, reporter)
+            reporter.close()
+            if args.progress == "bar":
+                print(f"wrote {args.output} in {time.monotonic() - began:.1f} s ({_made_by(pipe)})")
+            return 0
+        if args.soft_mask:
+            raise InputError("--soft-mask names one file, so it goes with one input; convert the volumes one by one")
+        with out_of_memory_explained():
+            failures = convert_many(pipe, items, args.output, FORMATS[args.format or "nii.gz"], options, reporter)
+    finally:
+        reporter.close()
+    _summarise(args, len(items), failures, pipe, time.monotonic() - began)
+    return 1 if failures else 0
+
+
+def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipeline:
+    """The bundle of ``--model`` on the device of ``--device``; the choice is said aloud."""
+    from DiffMaCore.pipeline import DiffMaPipeline
+
+    reporter.stage("loading model")
+    pipe = DiffMaPipeline.from_pretrained(args.model)
+    backend = pipe.set_device(args.device, args.scan_backend)
+    reporter.note(f"model: {_made_by(pipe)}; device {pipe.device}, selective scan by {backend}")
+    reporter.window = pipe.bundle.output_range
+    return pipe
+
+
+class out_of_memory_explained:  # noqa: N801  # reads as a phrase after `with`
+    """Turns an out-of-memory failure into one sentence with its remedy."""
+
+    def __enter__(self) -> None:
+        return None
+
+    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
+        if error is None:
+            return
+        memory = isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
+        if memory:
+            raise BackendError(
+                "the device ran out of memory; try --batch-size 1, --slices A:B, or --device cpu"
+            ) from error
+
+
+def check_numbers(args: argparse.Namespace) -> None:
+    """Numbers and names out of range, told before anything is loaded."""
+    from DiffMaCore.schedulers import check_scheduler
+
+    if args.scheduler is not None:
+        try:
+            check_scheduler(args.scheduler)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+    for name, least, most in (("steps", 1, 1000), ("samples", 1, 1000), ("batch_size", 1, None), ("seed", 0, None)):
+        value = getattr(args, name, None)
+        if value is not None and (value < least or (most is not None and value > most)):
+            limit = f"from {least} to {most}" if most else f"{least} or more"
+            raise InputError(f"--{name.replace('_', '-')} is {value}; it must be {limit}")
+
+
+def _made_by(pipe: DiffMaPipeline) -> str:
+    return f"{pipe.bundle.title}, synthetic image, research only"
+
+
+def _summarise(
+    args: argparse.Namespace, total: int, failures: list[Failure], pipe: DiffMaPipeline, seconds: float
+) -> None:
+    good = total - len(failures)
+    if args.progress == "json":
+        failed = [{"input": str(f.input), "reason": f.reason} for f in failures]
+        print(json.dumps({"event": "summary", "converted": good, "failed": failed}), flush=True)
+        return
+    print(f"{good} of {total} volumes converted into {args.output} in {seconds:.1f} s ({_made_by(pipe)})")
+    for failure in failures:
+        print(f"  failed: {failure.input}: {failure.reason}", file=sys.stderr)

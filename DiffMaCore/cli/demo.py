@@ -1,0 +1,83 @@
+"""``diffma demo``: a phantom or a file of yours, converted, with a side-by-side picture."""
+
+from __future__ import annotations
+
+import argparse
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from DiffMaCore.cli.convert import add_model_options, check_numbers, load_pipeline, out_of_memory_explained
+
+if TYPE_CHECKING:
+    import SimpleITK as sitk
+
+SHOWN_SLICES = 4
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "demo",
+        help="make a phantom (or take a file), convert it, write a side-by-side picture",
+        description="Convert a procedural head phantom, or a CT of yours, and write CT, synthetic MRI and a picture of"
+        " both side by side (research only).",
+    )
+    parser.add_argument("input", nargs="?", type=Path, metavar="CT", help="a CT to use instead of a phantom")
+    parser.add_argument("-o", "--output", type=Path, default=Path("out"), metavar="FOLDER", help="where the results go"
+                        " (default: out)")  # fmt: skip
+    parser.add_argument("--phantom-seed", type=int, default=1, help="which phantom to make (default 1)")
+    add_model_options(parser)
+    parser.set_defaults(run=run, samples=1)
+
+
+def run(args: argparse.Namespace) -> int:
+    from DiffMaCore.convert import ConvertOptions, convert
+    from DiffMaCore.progress import TerminalReporter
+    from DiffMaCore.volumes.inputs import InputItem
+    from DiffMaCore.volumes.reading import read_volume
+    from DiffMaCore.volumes.writing import write_volume
+
+    check_numbers(args)
+    began = time.monotonic()
+    reporter = TerminalReporter()
+    truth = None
+    source = args.input
+    if source is None:
+        from DiffMaCore.phantom import head_phantom
+
+        reporter.stage("making a phantom")
+        phantom = head_phantom(args.phantom_seed)
+        truth = phantom.mr_image()
+        source = args.output / "phantom_ct.nii.gz"
+        write_volume(phantom.ct_image(), source, like=phantom.ct_image(), metadata={"content": "procedural phantom"})
+    pipe = load_pipeline(args, reporter)
+    options = ConvertOptions(args.steps, args.scheduler, args.seed, batch_size=args.batch_size)
+    target = args.output / "synthetic_mr.nii.gz"
+    with out_of_memory_explained():
+        result = convert(pipe, InputItem(source, "demo"), target, options, reporter)
+    reporter.close()
+    picture = args.output / "side_by_side.png"
+    _draw(read_volume(source).image, result.mr, truth, pipe.bundle, picture)
+    seconds = time.monotonic() - began
+    print(f"wrote {target} and {picture} in {seconds:.1f} s ({pipe.bundle.title}, synthetic image, research only)")
+    return 0
+
+
+def _draw(ct: sitk.Image, mr: sitk.Image, truth: sitk.Image | None, bundle: object, picture: Path) -> None:
+    import numpy as np
+    import SimpleITK as sitk
+
+    from DiffMaCore.bundles.config import BundleConfig
+    from DiffMaCore.pictures import CT_WINDOW, Column, side_by_side, spread_indices
+    from DiffMaCore.volumes.body import body_mask
+    from DiffMaCore.volumes.grid import SliceGrid, anatomical_axes
+
+    assert isinstance(bundle, BundleConfig)
+    body = body_mask(sitk.GetArrayViewFromImage(ct), ct.GetSpacing()[::-1], axis=2 - anatomical_axes(ct)[0])
+    grid = SliceGrid.from_image(ct, body, bundle.pixel_spacing, bundle.image_size)
+    columns = [Column("CT", ct, CT_WINDOW), Column("synthetic MRI", mr, bundle.output_range)]
+    if truth is not None:
+        bright = float(np.percentile(sitk.GetArrayViewFromImage(truth)[body], 99.5))
+        columns.append(Column("the phantom's own MRI", truth, (0.0, bright)))
+    caption = f"{bundle.title}: synthetic image, research only"
+    side_by_side(columns, grid, spread_indices(body, grid.array_axis, SHOWN_SLICES), picture, caption)

@@ -1,0 +1,170 @@
+"""Files in, files out: the job behind ``diffma convert``, for one volume or many with the model loaded once."""
+
+from __future__ import annotations
+
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import SimpleITK as sitk
+
+from DiffMaCore.errors import DiffMaError, InputError, OutputError
+from DiffMaCore.progress import Reporter
+from DiffMaCore.schedulers import DEFAULT_STEPS
+from DiffMaCore.synthesis import DiffMaOutput, synthesise
+from DiffMaCore.volumes.checks import anatomy_notes, check_ct
+from DiffMaCore.volumes.dicom_writing import write_dicom_series
+from DiffMaCore.volumes.grid import anatomical_axes
+from DiffMaCore.volumes.inputs import InputItem
+from DiffMaCore.volumes.mask import parse_slices, read_mask
+from DiffMaCore.volumes.reading import Volume, read_volume
+from DiffMaCore.volumes.writing import check_output, output_format, split_extension, write_volume
+
+if TYPE_CHECKING:
+    from DiffMaCore.pipeline import DiffMaPipeline
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What decides the result of a conversion beside the model; see ``diffma convert --help``."""
+
+    steps: int = DEFAULT_STEPS
+    scheduler: str | None = None
+    seed: int = 0
+    samples: int = 1
+    mask: Path | None = None
+    slices: str | None = None
+    soft_mask: Path | None = None
+    batch_size: int | None = None
+
+
+@dataclass(frozen=True)
+class Failure:
+    """A volume of a batch that could not be converted, and why."""
+
+    input: Path
+    reason: str
+
+
+def convert(
+    pipe: DiffMaPipeline, item: InputItem, output: Path, options: ConvertOptions, reporter: Reporter
+) -> DiffMaOutput:
+    """Convert one CT file or DICOM series and write the MRI; nothing is written if anything fails.
+
+    With several samples the standard deviation is written beside the MRI, and a CT that had to be resampled
+    to a regular grid is written beside it too, since the MRI shares that grid.
+
+    Raises:
+        DiffMaError: of the kind that says what is wrong, with cause and remedy.
+    """
+    reporter.stage("reading")
+    volume = read_volume(item.path, item.series)
+    for note in volume.notes:
+        reporter.note(note)
+    image, notes = check_ct(volume.image)
+    for note in (*notes, *anatomy_notes(image, pipe.bundle.anatomy)):
+        reporter.warning(note)
+    mask, mask_notes = _mask(item.mask or options.mask, image)
+    for note in mask_notes:
+        reporter.note(note)
+    length = image.GetSize()[anatomical_axes(image)[0]]
+    slices = parse_slices(options.slices, length) if options.slices else None
+
+    extras = _extra_outputs(output, volume, options)
+    inputs = [path for path in (item.path, item.mask, options.mask) if path]
+    check_output(output, like=image, n_volumes=1 + len(extras), inputs=inputs)
+    for path in extras.values():
+        check_output(path, like=image, inputs=[*inputs, output])
+
+    result = synthesise(
+        pipe,
+        image,
+        steps=options.steps,
+        seed=options.seed,
+        scheduler=options.scheduler,
+        samples=options.samples,
+        mask=mask,
+        slices=slices,
+        batch_size=options.batch_size,
+        reporter=reporter,
+    )
+    reporter.stage("writing")
+    images = {"uncertainty": result.uncertainty, "soft_mask": result.soft_mask, "resampled_ct": image}
+    _write_all(output, volume, result, {name: (path, images[name]) for name, path in extras.items()})
+    reporter.result(
+        input=str(item.path),
+        output=str(output),
+        **{name: str(path) for name, path in extras.items()},
+        **result.metadata,
+    )
+    return result
+
+
+def convert_many(
+    pipe: DiffMaPipeline,
+    items: Sequence[InputItem],
+    output_folder: Path,
+    extension: str,
+    options: ConvertOptions,
+    reporter: Reporter,
+) -> list[Failure]:
+    """Convert several volumes with the model loaded once; a failure is kept and the others go on.
+
+    Args:
+        extension: of the outputs, such as ".nii.gz"; empty writes a DICOM series a volume.
+
+    Returns:
+        The volumes that failed, and why.
+    """
+    failures = []
+    for number, item in enumerate(items, start=1):
+        reporter.note(f"volume {number} of {len(items)}: {item.path}")
+        name = item.output or Path(f"{item.output_stem}_synthetic_mr{extension}")
+        try:
+            convert(pipe, item, output_folder / name, options, reporter)
+        except DiffMaError as error:
+            failures.append(Failure(item.path, str(error)))
+            reporter.error(f"{item.path}: {error}", type(error).__name__)
+    return failures
+
+
+def _mask(path: Path | None, image: sitk.Image) -> tuple[sitk.Image | None, list[str]]:
+    return (None, []) if path is None else read_mask(path, like=image)
+
+
+def _extra_outputs(output: Path, volume: Volume, options: ConvertOptions) -> dict[str, Path]:
+    """Files written beside the MRI, by what they hold."""
+    beside = output if output_format(output) != "dicom" else output.with_name(output.name + ".nrrd")
+    stem, extension = split_extension(beside)
+    extras = {}
+    if options.samples > 1:
+        extras["uncertainty"] = beside.with_name(f"{stem}_uncertainty{extension}")
+    if options.soft_mask:
+        extras["soft_mask"] = options.soft_mask
+    if volume.resampled:
+        extras["resampled_ct"] = beside.with_name(f"{stem}_ct{extension}")
+    return extras
+
+
+def _write_all(
+    output: Path, volume: Volume, result: DiffMaOutput, extras: dict[str, tuple[Path, sitk.Image | None]]
+) -> None:
+    """Write the MRI and what goes beside it; on any failure or cancel, remove what was already written."""
+    written: list[Path] = []
+    try:
+        for name, (path, image) in extras.items():
+            if image is None:
+                raise OutputError(f"there is no {name} to write to {path}; ask for more than one sample")
+            written.append(path)
+            write_volume(image, path, like=volume.image, metadata={**result.metadata, "content": name})
+        if output_format(output) == "dicom":
+            source = None if volume.resampled else volume.dicom
+            write_dicom_series(result.mr, output, source=source, metadata=result.metadata)
+        else:
+            write_volume(result.mr, output, like=volume.image, metadata=result.metadata)
+    except BaseException:
+        for path in written:
+            path.unlink(missing_ok=True)
+        raise
