@@ -1,0 +1,101 @@
+"""Which selective-scan back ends run on a device, why the others do not, and which one is taken."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from ..errors import BackendError
+from .arguments import ScanArguments
+
+logger = logging.getLogger("DiffMaCore")
+
+Scan = Callable[[ScanArguments], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute the scan.
+
+    `reason(device type)` is None where it runs, else why not; `load()` imports and returns the scan;
+    `preferred` names the device types on which "auto" takes it before plain torch.
+    """
+
+    reason: Callable[[str], str | None]
+    load: Callable[[], Scan]
+    preferred: frozenset[str]
+
+
+def _mamba_ssm_reason(device: str) -> str | None:
+    if device != "cuda":
+        return f"mamba-ssm runs on CUDA devices only, not on {device}"
+    from .mamba_ssm_scan import probe
+
+    return probe()
+
+
+def _numba_reason(device: str) -> str | None:
+    return _numba_failure() if device == "cpu" else f"the Numba kernels run on the CPU only, not on {device}"
+
+
+@functools.cache
+def _numba_failure() -> str | None:
+    try:
+        importlib.import_module(".numba_scan", __package__)
+    except Exception as failure:  # a missing or broken installation must leave plain torch usable
+        return f"Numba cannot be used ({type(failure).__name__}: {failure})"
+    return None
+
+
+def _loader(module: str, function: str) -> Callable[[], Scan]:
+    def load() -> Scan:
+        return getattr(importlib.import_module(module, __package__), function)
+
+    return load
+
+
+BACKENDS: dict[str, Backend] = {
+    "mamba-ssm": Backend(_mamba_ssm_reason, _loader(".mamba_ssm_scan", "mamba_ssm_scan"), frozenset({"cuda"})),
+    "numba": Backend(_numba_reason, _loader(".numba_scan", "numba_scan"), frozenset({"cpu"})),
+    "torch": Backend(lambda device: None, _loader(".torch_scan", "torch_scan"), frozenset()),
+}
+
+
+def available_backends(device: str | torch.device = "cpu") -> dict[str, str | None]:
+    """Every back end by name: None where it runs on the device, else the reason why it does not."""
+    kind = torch.device(device).type
+    return {name: backend.reason(kind) for name, backend in BACKENDS.items()}
+
+
+def choose_backend(name: str = "auto", device: str | torch.device = "cpu") -> str:
+    """Name of the back end to use on a device; "auto" takes the fastest that runs.
+
+    Raises BackendError if the named back end is unknown or cannot run; never takes another instead.
+    """
+    return _choose(name, torch.device(device).type)
+
+
+@functools.cache
+def _choose(name: str, kind: str) -> str:
+    if name == "auto":
+        name = next((key for key, b in BACKENDS.items() if kind in b.preferred and b.reason(kind) is None), "torch")
+        reasons = [reason for key, b in BACKENDS.items() if kind in b.preferred and (reason := b.reason(kind))]
+        logger.info("selective scan on %s: %s%s", kind, name, "".join(f" ({reason})" for reason in reasons))
+        return name
+    if name not in BACKENDS:
+        known = ", ".join(("auto", *BACKENDS))
+        raise BackendError(f"There is no selective-scan back end {name!r}; choose one of {known}.")
+    reason = BACKENDS[name].reason(kind)
+    if reason is not None:
+        raise BackendError(
+            f"The selective-scan back end {name!r} cannot run: {reason}; choose 'auto' or one that "
+            "`diffma info` lists as available."
+        )
+    logger.info("selective scan on %s: %s, as asked for", kind, name)
+    return name

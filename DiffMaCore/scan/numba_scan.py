@@ -1,0 +1,219 @@
+"""Selective scan on CPUs by Numba kernels, forward and backward, on as many threads as torch uses.
+
+The kernels work token-major, (B, L, D) in memory: arguments that are `.transpose(1, 2)` views of such
+tensors, and their results and gradients, are not copied. Half precision is computed in float32,
+float64 in float64.
+"""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+from pathlib import Path
+from typing import Any
+
+import torch
+import torch.nn.functional as F
+from numba import njit
+from torch import Tensor
+from torch.autograd.function import once_differentiable
+
+from . import numba_backward, numba_forward, numba_lanes
+from .arguments import ScanArguments
+from .numba_backward import backward_task
+from .numba_forward import BLOCK, STATES, TILE, forward_task
+from .numba_lanes import LOG2E, REGISTER_BYTES
+
+
+def numba_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
+    """Return (out (B, D, L) in u's dtype, last state (B, D, N)); both are differentiable (once)."""
+    dtype, groups = arguments.compute_dtype, arguments.groups
+    channels, states = arguments.A.shape
+    per_group = channels // groups
+    pad_channels = -per_group % (REGISTER_BYTES // dtype.itemsize)
+    pad_states = -states % STATES
+
+    def rows(tensor: Tensor | None) -> Tensor | None:
+        """(B, D, L) or (D,) -> contiguous (B, L, D) or (D,), each group in whole registers."""
+        if tensor is None:
+            return None
+        tensor = tensor.to(dtype)
+        if tensor.dim() == 3:
+            tensor = tensor.transpose(1, 2)
+        if pad_channels:
+            tensor = F.pad(tensor.unflatten(-1, (groups, per_group)), (0, pad_channels)).flatten(-2)
+        return tensor.contiguous()
+
+    def columns(tensor: Tensor) -> Tensor:
+        """(D, N) -> contiguous (N, D), padded."""
+        tensor = tensor.to(dtype).unflatten(0, (groups, per_group))
+        return F.pad(tensor, (0, pad_states, 0, pad_channels)).flatten(0, 1).t().contiguous()
+
+    def inputs(tensor: Tensor) -> Tensor:
+        """B or C -> contiguous (B, G, L, N), padded; ones where it stands in the weight."""
+        if tensor.dim() == 2:
+            return torch.ones(()).to(dtype).expand(batch, groups, length, states + pad_states).contiguous()
+        tensor = tensor.to(dtype).transpose(2, 3)
+        return (F.pad(tensor, (0, pad_states)) if pad_states else tensor).contiguous()
+
+    batch, _, length = arguments.u.shape
+    # B and C of shape (D, N) do not change with the tokens: they are taken out of the recurrence.
+    constant = [tensor.to(dtype) for tensor in (arguments.B, arguments.C) if tensor.dim() == 2]
+    weight = columns(constant[0] * constant[1] if len(constant) == 2 else constant[0]) if constant else None
+    out, last = _NumbaScan.apply(
+        rows(arguments.u),
+        rows(arguments.delta),
+        columns(arguments.A),
+        inputs(arguments.B),
+        inputs(arguments.C),
+        weight,
+        rows(arguments.D),
+        rows(arguments.z),
+        rows(arguments.delta_bias),
+        arguments.delta_softplus,
+    )
+    last = last.transpose(1, 2).unflatten(1, (groups, -1))[:, :, :per_group, :states].flatten(1, 2)
+    if arguments.B.dim() == 2:
+        last = last * arguments.B.to(dtype)
+    if pad_channels:
+        out = out.unflatten(2, (groups, -1))[..., :per_group].flatten(2)
+    return out.to(arguments.u.dtype).transpose(1, 2), last
+
+
+class _NumbaScan(torch.autograd.Function):
+    """u, delta, z (B, L, D); A, weight (N, D); B, C (B, G, L, N); skip, bias (D,); contiguous, padded."""
+
+    @staticmethod
+    def forward(
+        ctx: Any,
+        u: Tensor,
+        delta: Tensor,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        weight: Tensor | None,
+        skip: Tensor | None,
+        z: Tensor | None,
+        bias: Tensor | None,
+        softplus: bool,
+    ) -> tuple[Tensor, Tensor]:
+        batch, length, channels = u.shape
+        groups, states = B.shape[1], B.shape[3]
+        exponents = A * LOG2E
+        out = torch.empty_like(u)
+        last = u.new_empty(batch, states, channels)
+        tiles = -(-length // TILE) if any(ctx.needs_input_grad) else 0
+        starts = u.new_empty(batch, tiles, states, channels)
+        given = (u, delta, exponents, B, C, weight, skip, z, bias)
+        sizes = (length, channels, groups, states)
+        _run(_tasks(u, B), _forward, *_flat(u, given), softplus, sizes, *_flat(u, (out, starts, last)))
+        ctx.save_for_backward(*given, starts)
+        ctx.softplus = softplus
+        return out, last
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor, dlast: Tensor) -> tuple[Any, ...]:
+        *given, starts = ctx.saved_tensors
+        u, delta, _, B, _, weight, skip, z, bias = given
+        batch, length, channels = u.shape
+        groups, states = B.shape[1], B.shape[3]
+        blocks = _tasks(u, B) // (batch * groups)
+        du, ddelta = torch.empty_like(u), torch.empty_like(delta)
+        dz = None if z is None else torch.empty_like(z)
+        dA = u.new_empty(batch, states, channels)
+        dweight = None if weight is None else torch.empty_like(dA)
+        dskip = None if skip is None else u.new_empty(batch, channels)
+        dbias = None if bias is None else u.new_empty(batch, channels)
+        dB, dC = u.new_empty(2, batch, groups, blocks, length, states)
+        results = (du, ddelta, dz, dA, dweight, dskip, dbias, dB, dC)
+        sizes = (length, channels, groups, states)
+        incoming = (starts, dout.contiguous(), dlast.contiguous())
+        _run(
+            _tasks(u, B), _backward, *_flat(u, given), ctx.softplus, sizes,
+            *_flat(u, incoming), *_flat(u, results),
+        )  # fmt: skip
+        dweight, dskip, dbias = (None if part is None else part.sum(0) for part in (dweight, dskip, dbias))
+        return du, ddelta, dA.sum(0), dB.sum(2), dC.sum(2), dweight, dskip, dz, dbias, None
+
+
+def _tasks(u: Tensor, B: Tensor) -> int:
+    batch, groups = B.shape[:2]
+    return batch * groups * -(-(u.shape[2] // groups) // BLOCK)
+
+
+def _flat(u: Tensor, tensors: tuple[Tensor | None, ...] | list[Tensor | None]) -> list[Any]:
+    """Flat NumPy views for the kernels; empty where there is no tensor."""
+    empty = u.detach().new_empty(0)
+    return [(empty if tensor is None else tensor.detach()).reshape(-1).numpy() for tensor in tensors]
+
+
+def _digest() -> str:
+    sources = (numba_lanes, numba_forward, numba_backward)
+    return hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in sources)).hexdigest()
+
+
+def _compiled(digest: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+    """The loops over tasks [first, last), compiled at their first call and cached on disk.
+
+    Numba's cache notices a change only in the file of the cached function and in its closure; the
+    digest brings the kernels' own files into the closure.
+    """
+
+    @njit(nogil=True, cache=True)
+    def forward(first, last, arguments):
+        for task in range(first, last):
+            forward_task(task, *arguments)
+        return digest
+
+    @njit(nogil=True, cache=True)
+    def backward(first, last, arguments):
+        for task in range(first, last):
+            backward_task(task, *arguments)
+        return digest
+
+    return forward, backward
+
+
+_forward, _backward = _compiled(_digest())
+
+
+def _run(tasks: int, kernel: Callable[..., Any], *arguments: Any) -> None:
+    """Run all tasks on torch's number of threads; each takes the next few as it becomes free."""
+    threads = min(torch.get_num_threads(), tasks)
+    step = -(-tasks // (threads * 4)) if threads > 1 else tasks
+    firsts = iter(range(0, tasks, step))
+
+    def work() -> None:
+        for first in firsts:
+            kernel(first, min(first + step, tasks), arguments)
+
+    helpers = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
+    work()
+    for helper in helpers:
+        helper.result()
+
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+_pools_lock = threading.Lock()
+
+
+def _pool(size: int) -> ThreadPoolExecutor:
+    """One lasting pool; a new one where more threads are wanted."""
+    with _pools_lock:
+        pool = _pools.get(0)
+        if pool is None or pool._max_workers < size:
+            pool = _pools[0] = ThreadPoolExecutor(size, thread_name_prefix="selective-scan")
+        return pool
+
+
+def _forget_pools() -> None:
+    # Threads do not survive a fork; the child (a data loader's worker, say) starts its own.
+    _pools.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_pools)
