@@ -79,13 +79,12 @@ def _read_pickle(path: Path) -> Any:
 
 
 def _refused_global(path: Path, message: str) -> str | None:
-    """The name a refused pickle asks for: read off the pickle itself without running it, else torch's
-    message.
-    """
+    """The name a refused pickle asks for: as torch tells it, else read off the pickle without running it."""
+    named = re.search(r"(?:GLOBAL|Unsupported class) ([A-Za-z_][\w.]*\.\w+)", message)
+    if named:
+        return named[1]
     expected = {"argparse.Namespace", "collections.OrderedDict"}
-    strange = (name for name in _globals(path) if name not in expected and not name.startswith("torch."))
-    named = re.search(r"Unsupported (?:global: GLOBAL|class) ([\w.]+)", message)
-    return next(strange, named[1] if named else None)
+    return next((n for n in _globals(path) if n not in expected and not n.startswith("torch.")), None)
 
 
 def _globals(path: Path) -> Iterator[str]:

@@ -32,7 +32,8 @@ def _make_bundle(folder: Path, **changes: object) -> Path:
     (folder / "denoiser").mkdir(parents=True)
     sizes = {"width": 512, "depth": 8, "patch_size": 2, "latent_size": 8}
     (folder / "denoiser" / "config.json").write_text(json.dumps(sizes))
-    (folder / "denoiser" / "diffusion_pytorch_model.safetensors").write_bytes(random.Random(0).randbytes(256000))
+    weights = random.Random(0).randbytes(256000)
+    (folder / "denoiser" / "diffusion_pytorch_model.safetensors").write_bytes(weights)
     index = {"_class_name": "DiffMaPipeline", "bundle": config.to_dict()}
     index["denoiser"] = ["DiffMaCore.models.denoiser", "DiffMa"]
     (folder / "model_index.json").write_text(json.dumps(index))
