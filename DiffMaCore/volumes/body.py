@@ -18,15 +18,15 @@ def body_mask(array: np.ndarray, spacing: tuple[float, float, float], axis: int 
 
     Args:
         array: HU in z, y, x order.
-        spacing: mm along x, y, z (SimpleITK's order).
+        spacing: mm along the array's axes (z, y, x).
         axis: numpy axis across which the planes lie (``SliceGrid.array_axis``), 0 for axial volumes.
 
     Returns:
         Bool array of the same shape; all False when nothing but air is there.
     """
-    steps = [max(1, round(_COARSE_MM / mm)) for mm in spacing[::-1]]
+    steps = [max(1, round(_COARSE_MM / mm)) for mm in spacing]
     coarse = array[tuple(slice(None, None, step) for step in steps)] > BODY_HU
-    coarse_mm = [mm * step for mm, step in zip(spacing[::-1], steps, strict=True)]
+    coarse_mm = [mm * step for mm, step in zip(spacing, steps, strict=True)]
     solid = _fill(coarse, axis)
     core = _largest(_opened(solid, coarse_mm))
     if not core.any():

@@ -7,7 +7,7 @@ In-plane resampling is separable: ``rows @ slice @ columns.T`` with two small ma
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -67,7 +67,7 @@ class SliceGrid:
             InputError: ``body`` is empty or of another size.
         """
         if body.shape != image.GetSize()[::-1]:
-            raise InputError("The body mask and the CT differ in size: make the mask from the same CT.")
+            raise InputError("the body mask and the CT differ in size; make the mask from the same CT")
         slab, row, column = anatomical_axes(image)
         direction = np.array(image.GetDirection()).reshape(3, 3)
         spacing = image.GetSpacing()
@@ -81,7 +81,7 @@ class SliceGrid:
         if factor > 1:
             notes.append(
                 f"The body is {width:.0f} x {height:.0f} mm and the model's field of view {view:.0f} mm:"
-                f" the slices are scaled down by {factor:.2f}, so the result has less detail than the model can give."
+                f" the slices are scaled down by {factor:.2f}, so the result shows less detail."
             )
         return cls(
             image=image,
@@ -176,7 +176,7 @@ class SliceGrid:
         return _weights(wanted, self.image.GetSize()[axis], max(1.0, step), _triangle, extend=False)
 
     def _to_plane(self, axis: int, sign: int, centre: float) -> tuple[np.ndarray, np.ndarray]:
-        """Weights (n, image_size) that take the model's pixels to an image axis, and which n see the model."""
+        """Weights (n, image_size) from the model's pixels to an image axis, and which n see the model."""
         step = self.image.GetSpacing()[axis] / self.pixel_spacing
         wanted = (self.image_size - 1) / 2 + sign * step * (np.arange(self.image.GetSize()[axis]) - centre)
         inside = (wanted >= -0.5) & (wanted <= self.image_size - 0.5)
@@ -197,7 +197,9 @@ def _extent(body: np.ndarray, axis: int) -> tuple[int, int]:
     """First and last index of the body along an image axis, thin remnants left out."""
     profile = body.sum(axis=tuple(a for a in range(3) if a != 2 - axis), dtype=np.int64)
     if not profile.any():
-        raise InputError("No body was found in the CT (nothing above -300 HU): check that it is a CT in HU.")
+        raise InputError(
+            "no body was found in the volume (nothing above -300 HU); check that it is a CT in HU"
+        )
     found = np.flatnonzero(profile >= _PROFILE_FRACTION * profile.max())
     return int(found[0]), int(found[-1])
 
@@ -214,7 +216,9 @@ def _cubic(x: np.ndarray) -> np.ndarray:
     return np.where(x < 1, near, np.where(x < 2, far, 0.0))
 
 
-def _weights(wanted: np.ndarray, size: int, width: float, kernel, extend: bool) -> np.ndarray:
+def _weights(
+    wanted: np.ndarray, size: int, width: float, kernel: Callable[[np.ndarray], np.ndarray], extend: bool
+) -> np.ndarray:
     """Interpolation matrix (len(wanted), size), float32, for a kernel stretched by ``width`` samples.
 
     Samples beyond the ends take the end's value (``extend``) or count as zero.

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import gzip
 import struct
-import sys
 import zlib
 from dataclasses import dataclass
 from pathlib import Path
@@ -79,7 +78,7 @@ def read_header(path: Path) -> NiftiHeader | None:
     name = _DTYPES.get(datatype)
     return NiftiHeader(
         shape=tuple(dim[1 : 1 + min(max(dim[0], 0), 7)]),
-        dtype=np.dtype(name).newbyteorder(order) if name else None,
+        dtype=np.dtype(order + name) if name else None,
         bytes_per_voxel=bitpix / 8,
         data_offset=int(struct.unpack_from(order + "f", raw, 108)[0]) if raw[344:346] == b"n+" else 0,
         scale=(slope, intercept) if np.isfinite(slope) and slope != 0 else (1.0, 0.0),
@@ -101,9 +100,7 @@ def check_complete(path: Path, header: NiftiHeader) -> None:
     except (EOFError, OSError, zlib.error):
         length = -1
     if header.data_offset and length < header.n_bytes:
-        raise InputError(
-            f"{path} is truncated or damaged (not all voxels are there): copy or export it again."
-        )
+        raise InputError(f"{path} is truncated or damaged (voxels are missing); copy or export it again")
 
 
 def sform_shift(header: NiftiHeader, image: sitk.Image) -> float:
@@ -124,7 +121,9 @@ def read_with_nearest_orthogonal(path: Path, header: NiftiHeader) -> sitk.Image:
 
     Raises InputError when that would move any corner by more than half a voxel.
     """
-    remedy = f"{path} has a sheared or empty sform: resample it to an orthogonal grid first (3D Slicer does)."
+    remedy = (
+        f"{path} has sheared axes (sform); resample it to an orthogonal grid first, for example in 3D Slicer"
+    )
     if header.sform is None or header.dtype is None or len(header.shape) < 3:
         raise InputError(remedy)
     affine = _RAS_TO_LPS @ header.sform
@@ -170,11 +169,5 @@ def build_header(
     struct.pack_into("<f", raw, 108, 352 + extension)
     struct.pack_into("<2f", raw, 112, 1.0, 0.0)
     struct.pack_into("<80s24s", raw, 148, description.encode("ascii", "replace")[:79], b"")
-    return (
-        bytes(raw) + b"\x01\x00\x00\x00" + struct.pack("<2i", extension, 6) + text.ljust(extension - 8, b"\0")
-    )
-
-
-def little_endian_float32(array: np.ndarray) -> np.ndarray:
-    """``array`` as contiguous little-endian float32, without a copy where it already is."""
-    return np.ascontiguousarray(array, dtype="<f4" if sys.byteorder == "big" else np.float32)
+    comment_block = struct.pack("<2i", extension, 6) + text.ljust(extension - 8, b"\0")  # 6: plain text
+    return bytes(raw) + b"\x01\x00\x00\x00" + comment_block

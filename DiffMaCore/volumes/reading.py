@@ -11,8 +11,9 @@ import SimpleITK as sitk
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.volumes import nifti, nrrd
-from DiffMaCore.volumes.dicom import DicomSource, is_dicom, read_dicom_series
-from DiffMaCore.volumes.dicom import list_series as list_series
+from DiffMaCore.volumes.dicom import DicomSource, read_dicom_series
+from DiffMaCore.volumes.dicom_headers import is_dicom
+from DiffMaCore.volumes.dicom_headers import list_series as list_series
 
 sitk.ProcessObject_SetGlobalWarningDisplay(False)  # what matters becomes a note; stderr stays the user's
 
@@ -57,16 +58,16 @@ def read_volume(path: str | Path, series: str | int | None = None) -> Volume:
     """
     path = Path(path)
     if not path.exists():
-        raise InputError(f"{path} does not exist: check the spelling of the path.")
+        raise InputError(f"{path} does not exist; check the spelling of the path")
     if path.is_dir() or (not is_volume_file(path) and is_dicom(path)):
         image, notes, resampled, source = read_dicom_series(path, series)
         return Volume(image, notes, resampled, source)
     if not is_volume_file(path):
         raise InputError(
-            f"{path} is no image this program reads: give a .nii, .nii.gz, .nrrd, .mha or DICOM file or folder."
+            f"{path} is no image this program reads; give a NIfTI, NRRD, MHA or DICOM file or folder"
         )
     if series is not None:
-        raise InputError(f"{path} is not DICOM and has no series to choose from: leave out --series.")
+        raise InputError(f"{path} is not DICOM and has no series to choose from; leave out --series")
     image, notes = read_image_file(path)
     return Volume(image, notes)
 
@@ -79,7 +80,7 @@ def read_image_file(path: Path, pixel_type: int = sitk.sitkFloat32) -> tuple[sit
     """
     notes: list[str] = []
     if path.stat().st_size == 0:
-        raise InputError(f"{path} is empty (0 bytes): copy or export it again.")
+        raise InputError(f"{path} is empty (0 bytes); copy or export it again")
     header = nifti.read_header(path) if path.name.lower().endswith((".nii", ".nii.gz")) else None
     if header:
         nifti.check_complete(path, header)
@@ -91,11 +92,12 @@ def read_image_file(path: Path, pixel_type: int = sitk.sitkFloat32) -> tuple[sit
         image = sitk.ReadImage(str(path), pixel_type, imageIO=_io(path))
     except RuntimeError as error:
         if header is None or "orthonormal" not in str(error):
-            raise InputError(f"{path} cannot be read ({_reason(error)}): copy or export it again.") from error
+            message = f"{path} cannot be read ({_reason(error)}); copy or export it again"
+            raise InputError(message) from error
     if image is None and header is not None:
         image = sitk.Cast(nifti.read_with_nearest_orthogonal(path, header), pixel_type)
         notes.append(
-            "The axes in the file's sform are not quite perpendicular: the nearest perpendicular axes are used."
+            "The axes in the file's sform are slightly sheared: the nearest perpendicular axes are used."
         )
     assert image is not None
     if image.GetDimension() == 4:
@@ -135,28 +137,23 @@ def _reason(error: Exception) -> str:
 def _check_shape(path: Path, reader: sitk.ImageFileReader) -> None:
     size = reader.GetSize()
     if reader.GetNumberOfComponents() != 1:
-        raise InputError(
-            f"{path} has {reader.GetNumberOfComponents()} values per voxel (colour or vectors): give a CT in HU."
-        )
+        count = reader.GetNumberOfComponents()
+        raise InputError(f"{path} has {count} values per voxel (colour or vectors); give a CT in HU")
     if len(size) < 3:
-        raise InputError(
-            f"{path} is a single 2D picture of {size[0]} x {size[-1]} pixels: give a 3D CT volume."
-        )
+        raise InputError(f"{path} is a 2D picture of {size[0]} x {size[-1]} pixels; give a 3D CT volume")
     if len(size) > 4 or (len(size) == 4 and size[3] != 1):
-        raise InputError(f"{path} is 4D with {math.prod(size[3:])} volumes: extract one 3D volume first.")
+        raise InputError(f"{path} is 4D with {math.prod(size[3:])} volumes; extract one 3D volume first")
     if min(size) < 1 or size[0] < 2 or size[1] < 2:
-        raise InputError(f"{path} holds no volume (size {' x '.join(map(str, size))}): export it again.")
+        raise InputError(f"{path} holds no volume (size {' x '.join(map(str, size))}); export it again")
 
 
 def _check_geometry(path: Path, image: sitk.Image) -> None:
     direction = np.array(image.GetDirection()).reshape(3, 3)
     finite = np.isfinite([*image.GetSpacing(), *image.GetOrigin(), *image.GetDirection()]).all()
     if not finite or min(image.GetSpacing()) <= 0:
-        raise InputError(f"{path} has no usable voxel spacing or position (zero or NaN): export it again.")
+        raise InputError(f"{path} has no usable voxel spacing or position (zero or NaN); export it again")
     if abs(abs(np.linalg.det(direction)) - 1) > 1e-2:
-        raise InputError(
-            f"{path} has axes that are not perpendicular: resample it to an orthogonal grid first."
-        )
+        raise InputError(f"{path} has axes that are not perpendicular; resample it to an orthogonal grid")
 
 
 def _check_meta_complete(path: Path) -> None:
@@ -174,14 +171,14 @@ def _check_meta_complete(path: Path) -> None:
     name = fields.get("ElementDataFile", "")
     if not name:
         raise InputError(
-            f"{path} is truncated or no MetaImage (its header ends early): copy or export it again."
+            f"{path} is truncated or no MetaImage (its header ends early); copy or export it again"
         )
     if name.upper().startswith("LIST") or "%" in name:
         return
     local = name.upper() == "LOCAL"
     data = path if local else path.parent / name
     if not data.is_file():
-        raise InputError(f"{path} needs the file {name} beside it: put both into one folder.")
+        raise InputError(f"{path} needs the file {name} beside it; put both into one folder")
     sizes = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
     element = (
         fields.get("ElementType", "").removeprefix("MET_").replace("UCHAR", "CHAR").replace("USHORT", "SHORT")
@@ -197,8 +194,6 @@ def _check_meta_complete(path: Path) -> None:
                 * sizes.get(element.removeprefix("U"), 0)
             )
     except ValueError as error:
-        raise InputError(f"{path} has a damaged header: copy or export it again.") from error
+        raise InputError(f"{path} has a damaged header; copy or export it again") from error
     if data.stat().st_size - (start if local else 0) < needed:
-        raise InputError(
-            f"{path} is truncated or damaged (not all voxels are there): copy or export it again."
-        )
+        raise InputError(f"{path} is truncated or damaged (voxels are missing); copy or export it again")

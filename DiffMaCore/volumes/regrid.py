@@ -50,7 +50,7 @@ def to_regular_grid(stack: Stack) -> tuple[sitk.Image, list[str]]:
         or abs(np.linalg.norm(stack.row) * np.linalg.norm(stack.column) - 1) > 1e-3
     ):
         raise InputError(
-            "The DICOM orientation is not a pair of perpendicular directions: export the series again."
+            "the DICOM orientation is no pair of perpendicular directions; export the series again"
         )
     normal = np.cross(stack.row, stack.column)
     offsets = stack.positions - stack.positions[0]
@@ -150,8 +150,8 @@ def _sentence(
         causes.append(f"the slices lie {_distances(lengths)} mm apart")
     x, y = stack.spacing
     return (
-        f"Resampled once to a regular grid because {' and '.join(causes)}: {shape[2]} x {shape[1]} x {shape[0]}"
-        f" voxels of {x:.3f} x {y:.3f} x {step:.2f} mm, which the result shares."
+        f"Resampled once to a regular grid, which the result shares, because {' and '.join(causes)}:"
+        f" {shape[2]} x {shape[1]} x {shape[0]} voxels of {x:.3f} x {y:.3f} x {step:.2f} mm."
     )
 
 
@@ -159,5 +159,5 @@ def _distances(lengths: np.ndarray) -> str:
     """Distances with their counts, the commonest first, at most three."""
     values, counts = np.unique(np.round(lengths, 2), return_counts=True)
     order = np.argsort(-counts, kind="stable")
-    shown = [f"{values[i]:.2f} ({counts[i]} times)" for i in order[:3]]
+    shown = [f"{values[i]:.2f} ({'once' if counts[i] == 1 else f'{counts[i]} times'})" for i in order[:3]]
     return ", ".join(shown) + (" and others" if len(values) > 3 else "")

@@ -1,4 +1,4 @@
-"""Write a result beside its CT: the CT's geometry to the last digit, atomically, the same bytes every time."""
+"""Write a result: the CT's geometry to the last digit, whole or not at all, the same bytes every time."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ def output_format(path: str | Path) -> str:
     if path.is_dir() or not extension or not extension[1:].isalpha():
         return "dicom"
     raise OutputError(
-        f"Cannot write {path}: end the name in .nii.gz, .nii, .nrrd or .mha, or name a folder for a DICOM series."
+        f"cannot write {path}; end the name in .nii.gz, .nii, .nrrd or .mha, or name a folder for DICOM"
     )
 
 
@@ -68,24 +68,34 @@ def check_output(
     for source in inputs:
         given = Path(source).resolve()
         if target == given or (kind == "dicom" and target in given.parents):
-            raise OutputError(f"The output {path} is the input itself: choose another name for the output.")
+            raise OutputError(f"the output {path} is the input itself; choose another name for the output")
+    if kind == "dicom":
+        check_series_folder(path)
     folder = path if kind == "dicom" else path.parent
     existing = next((f for f in (folder, *folder.absolute().parents) if f.exists()), None)
     if existing is None or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
-        raise OutputError(
-            f"Cannot write into {folder}: choose a folder that exists and that you may write to."
-        )
+        raise OutputError(f"cannot write into {folder}; choose a folder that you may write to")
     if path.exists() and kind != "dicom" and not os.access(path, os.W_OK):
-        raise OutputError(
-            f"Cannot replace {path}: it is write-protected, choose another name for the output."
-        )
+        raise OutputError(f"cannot replace {path}, it is write-protected; choose another name for the output")
     needed = int(np.prod(like.GetSize(), dtype=np.int64)) * 4 * n_volumes + (1 << 20)
     free = shutil.disk_usage(existing).free
     if free < needed:
         raise OutputError(
-            f"Not enough room in {existing} ({needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free):"
-            " free some space or choose another folder for the output."
+            f"not enough room in {existing} ({needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free);"
+            " free some space or choose another folder for the output"
         )
+
+
+def check_series_folder(folder: Path) -> None:
+    """Raise OutputError unless ``folder`` is new, empty, or holds nothing but an earlier derived series."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; name a folder for the DICOM series")
+    if folder.is_dir() and any(not _is_ours(file) for file in folder.iterdir()):
+        raise OutputError(f"{folder} holds other files; name a new or empty folder for the DICOM series")
+
+
+def _is_ours(file: Path) -> bool:
+    return file.is_file() and file.suffix == ".dcm" and file.stem[:2] == "MR" and file.stem[2:].isdigit()
 
 
 def write_volume(
@@ -111,22 +121,22 @@ def write_volume(
     path = Path(path)
     kind = output_format(path)
     if kind == "dicom":
-        raise OutputError(f"{path} has no file extension: end the name in .nii.gz, .nii, .nrrd or .mha.")
+        raise OutputError(f"{path} has no file extension; end the name in .nii.gz, .nii, .nrrd or .mha")
     array = sitk.GetArrayViewFromImage(volume) if isinstance(volume, sitk.Image) else volume
     if array.shape != like.GetSize()[::-1]:
-        raise OutputError(f"The result has {array.shape} voxels (z, y, x), the CT {like.GetSize()[::-1]}.")
+        raise OutputError(f"the result has {array.shape} voxels (z, y, x) but the CT {like.GetSize()[::-1]}")
     texts = {"Comment": SYNTHETIC, **{key: str(value) for key, value in (metadata or {}).items()}}
     stem, extension = split_extension(path)
     temporary = path.with_name(f".{stem}.{os.getpid()}.part{extension}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write = {"nifti": _write_nifti, "nrrd": _write_nrrd, "meta": _write_meta}[kind]
-        write(nifti.little_endian_float32(array), temporary, like, texts)
-        os.replace(temporary, path)
+        write(np.ascontiguousarray(array, "<f4"), temporary, like, texts)
+        temporary.replace(path)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1]
         raise OutputError(
-            f"Cannot write {path} ({reason}): check the folder and the room on the drive."
+            f"cannot write {path} ({reason}); check the folder and the room on the drive"
         ) from error
     finally:
         temporary.unlink(missing_ok=True)
@@ -159,7 +169,7 @@ def _write_compressed(stream: IO[bytes], header: bytes, array: np.ndarray) -> No
 
 
 def _bytes(array: np.ndarray) -> memoryview:
-    return memoryview(array).cast("B")
+    return memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
 
 
 def _write_nifti(array: np.ndarray, path: Path, like: sitk.Image, texts: dict[str, str]) -> None:
