@@ -8,11 +8,12 @@ from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from local_server import LocalServer, serving
 
 from DiffMaCore.bundles import hub, store
 from DiffMaCore.bundles.transfer import DownloadProgress
 from DiffMaCore.errors import ModelError
+
+from .local_server import LocalServer, serving
 
 REPO = "someone/tiny-model"
 WEIGHTS = "denoiser/diffusion_pytorch_model.safetensors"

@@ -8,7 +8,6 @@ from pathlib import Path
 import numpy as np
 import pytest
 import torch
-from released_files import denoiser_state, embedder_state, save_checkpoint, save_open_clip, save_vae
 from safetensors.torch import load_file
 
 from DiffMaCore.bundles import store
@@ -17,6 +16,8 @@ from DiffMaCore.bundles.import_released import complete_bundle, import_released
 from DiffMaCore.bundles.manifest import verify
 from DiffMaCore.errors import ModelError, OutputError
 from DiffMaCore.pipeline import DiffMaPipeline
+
+from .released_files import denoiser_state, embedder_state, save_checkpoint, save_open_clip, save_vae
 
 
 @pytest.fixture(autouse=True)

@@ -8,11 +8,12 @@ from pathlib import Path
 
 import pytest
 import torch
-from released_files import embedder_state, save_checkpoint
 from safetensors.torch import save_file
 
 from DiffMaCore.bundles.unpickle import load_released_checkpoint
 from DiffMaCore.errors import ModelError
+
+from .released_files import embedder_state, save_checkpoint
 
 
 @pytest.mark.parametrize("name", ["brain_patch_size_2.pt", "pelvis_patch_size_2.pt"])
