@@ -65,6 +65,19 @@ def download(
     return _from_hub(source, revision, name, report)
 
 
+def find(name_or_path: str | os.PathLike[str], report: Report | None = None) -> Path:
+    """As :func:`DiffMaCore.bundles.store.resolve`, and a hub id that is not installed yet is downloaded
+    first.
+    """
+    text = os.fspath(name_or_path)
+    try:
+        return store.resolve(text)
+    except ModelError:
+        if not is_hub_id(text):
+            raise
+    return download(text, report=report)
+
+
 def _from_file(url: str, sha256: str | None, name: str | None) -> Path:
     path = Path(urllib.request.url2pathname(urllib.parse.urlparse(url).path))
     if sha256 and path.is_file() and sha256_of(path) != _checked_sha256(sha256):

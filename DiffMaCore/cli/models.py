@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import argparse
 import json
+import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -106,17 +107,16 @@ def _show(args: argparse.Namespace) -> int:
 def _add(args: argparse.Namespace) -> int:
     from DiffMaCore.bundles import store
 
-    return _installed(store.add(args.path, args.name))
+    with _ProgressLine() as line:
+        folder = store.add(args.path, args.name, line.count)
+    return _installed(folder)
 
 
 def _download(args: argparse.Namespace) -> int:
     from DiffMaCore.bundles import hub
 
-    progress = _ProgressLine()
-    try:
-        folder = hub.download(args.source, args.revision, args.sha256, args.name, progress.show)
-    finally:
-        progress.end()
+    with _ProgressLine() as line:
+        folder = hub.download(args.source, args.revision, args.sha256, args.name, line.show)
     return _installed(folder)
 
 
@@ -125,13 +125,15 @@ def _verify(args: argparse.Namespace) -> int:
     from DiffMaCore.errors import ModelError
 
     if args.model:
-        folder = store.verify_installed(args.model)
+        with _ProgressLine() as line:
+            folder = store.verify_installed(args.model, line.count)
         print(f"{args.model}: every file in {folder} is as it should be.")
         return 0
     damaged = 0
     for name in store.installed_names():
         try:
-            store.verify_installed(name)
+            with _ProgressLine() as line:
+                store.verify_installed(name, line.count)
             print(f"{name}: sound")
         except ModelError as error:
             damaged += 1
@@ -193,18 +195,29 @@ def _megabytes(count: int) -> str:
 class _ProgressLine:
     """One line on the terminal's standard error that is written over; nothing where it is not a terminal."""
 
-    def __init__(self) -> None:
-        self._width = 0
+    def __enter__(self) -> _ProgressLine:
+        self._shown = False
+        return self
+
+    def __exit__(self, *reason: object) -> None:
+        if self._shown:
+            print(f"\r{' ' * self._columns}\r", end="", file=sys.stderr, flush=True)
+
+    @property
+    def _columns(self) -> int:
+        return shutil.get_terminal_size().columns - 1
 
     def show(self, progress: DownloadProgress) -> None:
-        if not sys.stderr.isatty():
-            return
-        total = f" of {_megabytes(progress.total)}" if progress.total else ""
+        """A download moved on."""
         eta = f", {progress.eta:.0f} s left" if progress.eta is not None else ""
-        line = f"{_megabytes(progress.done)}{total}{eta}  {progress.file}"
-        print(f"\r{line.ljust(self._width)}", end="", file=sys.stderr, flush=True)
-        self._width = len(line)
+        self._write(progress.done, progress.total, f"{eta}  {progress.file}")
 
-    def end(self) -> None:
-        if self._width:
-            print(file=sys.stderr)
+    def count(self, done: int, total: int, what: str) -> None:
+        """``done`` of ``total`` bytes were checked."""
+        self._write(done, total, f"  checking {what}")
+
+    def _write(self, done: int, total: int, rest: str) -> None:
+        if sys.stderr.isatty():
+            line = _megabytes(done) + (f" of {_megabytes(total)}" if total else "") + rest
+            print(f"\r{line[: self._columns].ljust(self._columns)}", end="", file=sys.stderr, flush=True)
+            self._shown = True

@@ -54,6 +54,15 @@ def test_a_hub_model_is_installed_with_progress_and_found_again_by_its_id(
     assert not list((home / "models" / ".partial").iterdir())
 
 
+def test_finding_a_hub_id_downloads_it_once(server: LocalServer, home: Path, bundle: Path) -> None:
+    server.offer_hub_model(REPO, bundle)
+    target = hub.find(REPO)
+    server.files.clear()
+    assert hub.find(REPO) == hub.find("tiny") == target
+    with pytest.raises(ModelError, match="There is no model 'tinny'"):
+        hub.find("tinny")
+
+
 def test_a_transfer_that_breaks_off_is_continued(server: LocalServer, home: Path, bundle: Path) -> None:
     server.offer_hub_model(REPO, bundle)
     server.breaks = 2
