@@ -100,7 +100,9 @@ def _show(args: argparse.Namespace) -> int:
         print(json.dumps(content, indent=1))
         return 0
     print(card_text(config).split("---\n", 2)[2].strip())
-    print(f"\nFolder: {folder} ({_megabytes(entry.bytes)}, {entry.size}, from: {entry.source})")
+    scan_order = store.read_component_config(folder, "denoiser").get("scan_order", "spiral")
+    print(f"\nDenoiser: {entry.size}, scan order {scan_order}")
+    print(f"Folder: {folder} ({_megabytes(entry.bytes)}, from: {entry.source})")
     return 0
 
 

@@ -118,6 +118,18 @@ def test_without_vae_and_encoder_the_bundle_is_incomplete_and_completed_later(
     )
 
 
+def test_a_bundle_saved_again_by_the_pipeline_is_the_same_bundle(
+    files: tuple[Path, Path], tmp_path: Path, home: Path
+) -> None:
+    import_complete(files, tmp_path)
+    DiffMaPipeline.from_pretrained(tmp_path / "bundle").save_pretrained(tmp_path / "again")
+    assert read_config(tmp_path / "again") == read_config(tmp_path / "bundle")
+    target = store.add(tmp_path / "again", name="again")
+    assert store.verify_installed("again") == target
+    weights = Path("denoiser") / "diffusion_pytorch_model.safetensors"
+    assert (target / weights).read_bytes() == (tmp_path / "bundle" / weights).read_bytes()
+
+
 def test_an_installed_bundle_still_verifies_after_being_completed(
     files: tuple[Path, Path], tmp_path: Path, home: Path
 ) -> None:

@@ -63,6 +63,7 @@ def test_a_pickle_that_runs_code_is_refused_by_the_name_it_asks_for(tmp_path: Pa
     assert not (tmp_path / "trace").exists()
 
 
+@pytest.mark.filterwarnings("ignore:Detected pickle protocol 4")
 def test_anything_beyond_the_allow_list_is_refused_by_name(tmp_path: Path) -> None:
     torch.save({"ema": {}, "args": Unknown()}, tmp_path / "class.pt")
     torch.save(torch.nn.Linear(2, 2), tmp_path / "module.pt")
