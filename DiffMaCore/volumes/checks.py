@@ -15,6 +15,7 @@ _MOST_NOT_FINITE = 0.05
 _LEAST_AIR = 0.001  # part of the voxels below _AIR_BELOW: every scan of a body has air around or inside it
 _AIR_BELOW = -200.0
 _LEAST_BODY = 1e-4
+_PADDING_BELOW = -1100.0  # noise in air reaches a little below -1024 HU, padding far below
 _SPACING_MM = (0.05, 100.0)
 _THICK_SLICES_MM = 20.0
 
@@ -28,7 +29,7 @@ _ANATOMY_LIMITS = {
 def check_ct(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
     """Make sure that ``image`` can be a CT in HU; repair what is safe to repair.
 
-    Repaired: a few NaN or infinite voxels (become air), values below -1024 HU (padding), and stored
+    Repaired: a few NaN or infinite voxels (become air), padding far below -1024 HU, and stored
     values that lack the rescale intercept of -1024 beyond doubt.
 
     Returns:
@@ -54,7 +55,7 @@ def check_ct(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
     problem = _not_hu(sample, repaired)
     if problem:
         raise InputError(f"{problem}; give the original CT in Hounsfield units with the air around the body")
-    if low < AIR_HU:
+    if low < _PADDING_BELOW:
         share = 100 * float(np.mean(sample < AIR_HU))
         repaired, changed = np.maximum(repaired, np.float32(AIR_HU)), True
         notes.append(f"Values below -1024 HU (down to {low:.0f}, {share:.1f} % of all) were set to -1024.")

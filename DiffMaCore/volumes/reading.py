@@ -82,7 +82,9 @@ def read_image_file(path: Path, pixel_type: int = sitk.sitkFloat32) -> tuple[sit
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); copy or export it again")
     header = nifti.read_header(path) if path.name.lower().endswith((".nii", ".nii.gz")) else None
-    if header:
+    if path.name.lower().endswith((".nii", ".nii.gz")):
+        if header is None:
+            raise InputError(f"{path} is no intact NIfTI-1 file; copy it again or save it as .nrrd")
         nifti.check_complete(path, header)
     elif path.name.lower().endswith((".mha", ".mhd")):
         _check_meta_complete(path)

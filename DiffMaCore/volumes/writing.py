@@ -125,7 +125,7 @@ def write_volume(
     array = sitk.GetArrayViewFromImage(volume) if isinstance(volume, sitk.Image) else volume
     if array.shape != like.GetSize()[::-1]:
         raise OutputError(f"the result has {array.shape} voxels (z, y, x) but the CT {like.GetSize()[::-1]}")
-    texts = {"Comment": SYNTHETIC, **{key: str(value) for key, value in (metadata or {}).items()}}
+    texts = {"notice": SYNTHETIC, **{key: str(value) for key, value in (metadata or {}).items()}}
     stem, extension = split_extension(path)
     temporary = path.with_name(f".{stem}.{os.getpid()}.part{extension}")
     try:
