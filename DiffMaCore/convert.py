@@ -14,11 +14,10 @@ from DiffMaCore.errors import DiffMaError, InputError, OutputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.schedulers import DEFAULT_STEPS
 from DiffMaCore.synthesis import DiffMaOutput, synthesise
-from DiffMaCore.volumes.checks import anatomy_notes, check_ct
 from DiffMaCore.volumes.dicom_writing import write_dicom_series
 from DiffMaCore.volumes.grid import anatomical_axes
 from DiffMaCore.volumes.inputs import InputItem
-from DiffMaCore.volumes.mask import parse_slices, read_mask
+from DiffMaCore.volumes.selection import parse_slices, read_mask
 from DiffMaCore.volumes.reading import Volume, read_volume
 from DiffMaCore.volumes.writing import check_output, output_format, split_extension, write_volume
 
@@ -34,6 +33,7 @@ class ConvertOptions:
     scheduler: str | None = None
     seed: int = 0
     samples: int = 1
+    series: str | None = None
     mask: Path | None = None
     slices: str | None = None
     soft_mask: Path | None = None
@@ -60,12 +60,10 @@ def convert(
         DiffMaError: of the kind that says what is wrong, with cause and remedy.
     """
     reporter.stage("reading")
-    volume = read_volume(item.path, item.series)
+    volume = read_volume(item.path, item.series or options.series)
     for note in volume.notes:
         reporter.note(note)
-    image, notes = check_ct(volume.image)
-    for note in (*notes, *anatomy_notes(image, pipe.bundle.anatomy)):
-        reporter.warning(note)
+    image = volume.image
     mask, mask_notes = _mask(item.mask or options.mask, image)
     for note in mask_notes:
         reporter.note(note)
@@ -160,8 +158,7 @@ def _write_all(
             written.append(path)
             write_volume(image, path, like=volume.image, metadata={**result.metadata, "content": name})
         if output_format(output) == "dicom":
-            source = None if volume.resampled else volume.dicom
-            write_dicom_series(result.mr, output, source=source, metadata=result.metadata)
+            write_dicom_series(result.mr, output, source=volume.dicom, metadata=result.metadata)
         else:
             write_volume(result.mr, output, like=volume.image, metadata=result.metadata)
     except BaseException:

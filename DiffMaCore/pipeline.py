@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL, DiffusionPipeline, SchedulerMixin
 from torch import Tensor
 
 from DiffMaCore import conditions as cond
-from DiffMaCore.bundles import card, manifest, store
+from DiffMaCore.bundles import hub, manifest, writing
 from DiffMaCore.bundles.config import BundleConfig, read_config
 from DiffMaCore.devices import choose_batch, choose_device
 from DiffMaCore.errors import ModelError
@@ -53,9 +53,12 @@ class DiffMaPipeline(DiffusionPipeline):
         vae: AutoencoderKL,
         image_encoder: ImageEncoder,
         scheduler: SchedulerMixin,
-        bundle: dict[str, Any],
+        bundle: dict[str, Any] | None = None,
     ) -> None:
+        # `bundle` has a default because diffusers takes every argument without one for a network
         super().__init__()
+        if bundle is None:
+            raise ModelError("a DiffMa pipeline needs its bundle's configuration; pass bundle=BundleConfig.to_dict()")
         self.bundle = BundleConfig.from_dict(bundle)
         self.register_modules(
             denoiser=denoiser, embedder=embedder, vae=vae, image_encoder=image_encoder, scheduler=scheduler
@@ -72,7 +75,7 @@ class DiffMaPipeline(DiffusionPipeline):
         Raises:
             ModelError: the bundle is unknown, incomplete, truncated or altered; the message names the file.
         """
-        folder = store.resolve(str(name_or_path))
+        folder = hub.find(name_or_path)
         manifest.verify(folder)
         read_config(folder).require_complete(str(name_or_path))
         try:
@@ -87,8 +90,7 @@ class DiffMaPipeline(DiffusionPipeline):
         """Write a bundle: diffusers' layout in safetensors, a model card and a manifest of checksums."""
         folder = Path(save_directory)
         super().save_pretrained(str(folder), safe_serialization=True, **kwargs)
-        card.write_card(folder, self.bundle)
-        manifest.write_manifest(folder)
+        writing.seal(folder, self.bundle)
         self.checksum = manifest.bundle_checksum(folder)
 
     def __call__(self, image: sitk.Image, num_inference_steps: int = 20, seed: int = 0, **options: Any) -> DiffMaOutput:

@@ -20,6 +20,7 @@ from DiffMaCore.pipeline import noise_seed
 from DiffMaCore.progress import Reporter
 from DiffMaCore.schedulers import DEFAULT_STEPS, scheduler_name
 from DiffMaCore.volumes.body import body_mask
+from DiffMaCore.volumes.checks import anatomy_notes, check_ct
 from DiffMaCore.volumes.grid import SliceGrid, anatomical_axes
 
 if TYPE_CHECKING:
@@ -75,7 +76,7 @@ def synthesise(
         reporter: told about progress and every finished slice.
 
     Raises:
-        InputError: nothing to convert, or a number out of range.
+        InputError: not a CT in HU, nothing to convert, or a number out of range.
         ModelError: the network failed.
     """
     _check_numbers(steps, samples, batch_size)
@@ -84,12 +85,12 @@ def synthesise(
     low = float(bundle.output_range[0])
 
     reporter.stage("preparing")
+    image, notes = check_ct(image)
     array = sitk.GetArrayViewFromImage(image)
     body = body_mask(array, image.GetSpacing()[::-1], axis=2 - anatomical_axes(image)[0])
-    if not body.any():
-        raise InputError("the volume holds nothing but air, so there is nothing to convert; check that it is a CT in HU")
     grid = SliceGrid.from_image(image, body, bundle.pixel_spacing, bundle.image_size)
-    for note in grid.notes:
+    notes = [*notes, *anatomy_notes(image, body, bundle.anatomy), *grid.notes]
+    for note in notes:
         reporter.warning(note)
     keep = body if mask is None else body & (sitk.GetArrayViewFromImage(mask) > 0)
     first, last = slices or (0, grid.n_slices)
@@ -116,14 +117,15 @@ def synthesise(
             grid.insert(spread, indices, deviations)
         grid.insert(weights, indices, grid.restore(_mask_slices(conditions, bundle.image_size), fill=0.0))
         for index, picture in zip(indices, grid.upright(planes), strict=True):
-            reporter.slice_done(index, grid.array_axis, mr.take(index, axis=grid.array_axis), picture)
+            values = np.moveaxis(mr, grid.array_axis, 0)[index]
+            reporter.slice_done(index, grid.array_axis, values, picture)
 
     return DiffMaOutput(
         mr=_like(mr, image),
         uncertainty=None if spread is None else _like(spread, image),
         soft_mask=_like(weights, image),
         metadata=provenance(pipe, steps, scheduler, seed, samples, batch),
-        notes=tuple(grid.notes),
+        notes=tuple(notes),
     )
 
 

@@ -16,3 +16,50 @@ def shared() -> Path:
     if not (folder / "golden").is_dir():
         pytest.skip("no ../shared folder beside this clone (real scans and golden vectors are not bundled)")
     return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A complete bundle of tiny random networks: it converts in no time, and its images mean nothing."""
+    import torch
+    from diffusers import AutoencoderKL
+
+    from DiffMaCore import DiffMa, DiffMaPipeline, ImageEncoder, VisionEmbedder
+    from DiffMaCore.bundles.config import BundleConfig, ModelCard
+    from DiffMaCore.schedulers import make_scheduler
+
+    torch.manual_seed(0)
+    denoiser = DiffMa(latent_size=8, patch_size=2, width=32, depth=2)
+    for block in denoiser.blocks:
+        torch.nn.init.normal_(block.adaLN_modulation[1].weight, std=0.1)
+    torch.nn.init.normal_(denoiser.final.linear.weight, std=0.1)
+    vae = AutoencoderKL(
+        block_out_channels=(8, 8, 8),
+        down_block_types=("DownEncoderBlock2D",) * 3,
+        up_block_types=("UpDecoderBlock2D",) * 3,
+        norm_num_groups=4,
+        latent_channels=4,
+    )
+    config = BundleConfig(
+        name="tiny",
+        title="tiny random networks (for tests)",
+        anatomy="brain",
+        image_size=32,
+        pixel_spacing=7.0,
+        hu_windows=((-1000, 1000), (-150, 250), (-20, 80)),
+        mr_normalisation={"method": "percentile", "low": 0.5, "high": 99.5, "mask": "body"},
+        output_units="arbitrary",
+        card=ModelCard("none", "MIT", "random weights", "tests", "0"),
+    )
+    vision = {"layers": 1, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
+    pipe = DiffMaPipeline(
+        denoiser=denoiser,
+        embedder=VisionEmbedder(latent_size=8, patch_size=2, width=32),
+        vae=vae,
+        image_encoder=ImageEncoder(32, vision),
+        scheduler=make_scheduler(),
+        bundle=config.to_dict(),
+    )
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    pipe.save_pretrained(folder)
+    return folder

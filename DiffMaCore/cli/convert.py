@@ -99,7 +99,7 @@ def _convert(args: argparse.Namespace, reporter: Reporter) -> int:
     from DiffMaCore.volumes.writing import output_format
 
     began = time.monotonic()
-    items = find_inputs(args.input, args.series)
+    items = find_inputs(args.input)
     single = len(args.input) == 1 and len(items) == 1 and args.format is None
     if single:
         output_format(args.output)
@@ -110,6 +110,7 @@ def _convert(args: argparse.Namespace, reporter: Reporter) -> int:
         scheduler=args.scheduler,
         seed=args.seed,
         samples=args.samples,
+        series=args.series,
         mask=args.mask,
         slices=args.slices,
         soft_mask=args.soft_mask,
@@ -136,8 +137,11 @@ def _convert(args: argparse.Namespace, reporter: Reporter) -> int:
 
 def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipeline:
     """The bundle of ``--model`` on the device of ``--device``; the choice is said aloud."""
+    from diffusers.utils import logging
+
     from DiffMaCore.pipeline import DiffMaPipeline
 
+    logging.disable_progress_bar()  # ours says what goes on
     reporter.stage("loading model")
     pipe = DiffMaPipeline.from_pretrained(args.model)
     backend = pipe.set_device(args.device, args.scan_backend)

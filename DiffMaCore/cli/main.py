@@ -12,7 +12,7 @@ from types import FrameType
 from DiffMaCore import __version__
 from DiffMaCore.errors import DiffMaError
 
-COMMANDS = ("convert", "demo", "info", "summary", "models", "import_released", "benchmark")
+COMMANDS = ("convert", "demo", "info", "summary", "models", "import_released")
 CANCELLED = 130
 
 DESCRIPTION = """\
@@ -33,10 +33,12 @@ def build_parser() -> argparse.ArgumentParser:
         prog="diffma", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"diffma {__version__}")
-    parser.add_argument("--verbose", action="store_true", help="log what is chosen and why, and show tracebacks")
+    parser.set_defaults(verbose=False)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
         importlib.import_module(f"DiffMaCore.cli.{name}").add_parser(subparsers)
+    for command in subparsers.choices.values():
+        command.add_argument("--verbose", action="store_true", help="log what is chosen and why, and show tracebacks")
     return parser
 
 

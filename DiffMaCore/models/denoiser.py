@@ -98,12 +98,13 @@ class DiffMa(ModelMixin, ConfigMixin):
                 nn.init.zeros_(module.bias)
         nn.init.xavier_uniform_(self.patches.proj.weight.flatten(1))
         nn.init.zeros_(self.patches.proj.bias)  # type: ignore[arg-type]
-        for layer in (self.timestep.mlp[0], self.timestep.mlp[2]):
-            nn.init.normal_(layer.weight, std=0.02)  # type: ignore[arg-type]
-        zeroed = [block.adaLN_modulation[1] for block in self.blocks]
-        for layer in (*zeroed, self.final.adaLN_modulation[1], self.final.linear):
-            nn.init.zeros_(layer.weight)
-            nn.init.zeros_(layer.bias)
+        for layer in self.timestep.mlp:
+            if isinstance(layer, nn.Linear):
+                nn.init.normal_(layer.weight, std=0.02)
+        modulations = [module for name, module in self.named_modules() if name.endswith("adaLN_modulation")]
+        for module in (*modulations, self.final.linear):
+            for parameter in module.parameters():
+                nn.init.zeros_(parameter)
 
     @property
     def tokens(self) -> int:

@@ -3,6 +3,8 @@
 All arrays are flat and contiguous float32; E is the inner width of a branch, K the number of orders.
 """
 
+# mypy: ignore-errors
+# Numba infers its own types, and its intrinsics have other signatures inside kernels.
 from __future__ import annotations
 
 from numba import njit
