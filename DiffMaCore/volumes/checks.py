@@ -39,6 +39,8 @@ def check_ct(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
         InputError: values that cannot be HU, all air, mostly NaN, or an impossible voxel spacing.
     """
     notes: list[str] = []
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError("the image is not a 3D volume with one value per voxel; give a 3D CT in HU")
     _check_spacing(image, notes)
     array = sitk.GetArrayViewFromImage(image)
     repaired, changed = _without_holes(array, notes)
@@ -160,11 +162,13 @@ def _sample(array: np.ndarray) -> np.ndarray:
 
 def _lacks_intercept(sample: np.ndarray) -> bool:
     """Air near 0, soft tissue in one narrow peak near 1024 and bone far above: no MR looks like that."""
-    if sample.min() < 0 or sample.max() < 1600:
+    scanned = sample[sample > sample.min()]  # the lowest value may be padding
+    tissue = scanned[scanned > 500]
+    if np.mean(scanned < -50) > _LEAST_AIR or len(tissue) < 0.02 * len(sample) or tissue.max() < 1600:
         return False
-    tissue = sample[sample > 500]
-    near_water = float(np.mean((tissue > 850) & (tissue < 1150)))
-    return bool(np.mean(sample < 100) > 0.05 and len(tissue) > 0.02 * len(sample) and near_water > 0.5)
+    near_water = np.mean((tissue > 850) & (tissue < 1150))
+    lighter = np.mean(tissue <= 850)
+    return bool(np.mean(sample < 100) > 0.05 and near_water > 0.6 and lighter < 0.15)
 
 
 def _not_hu(sample: np.ndarray, array: np.ndarray) -> str | None:

@@ -21,6 +21,9 @@ _TAGS = [
     "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence",
     "PerFrameFunctionalGroupsSequence", "SamplesPerPixel", "BitsAllocated",
 ]  # fmt: skip
+# odd headers are common, and pydicom's warnings would print what stands in them
+pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+
 _REAL_SLICES = 3  # fewer are a scout or a reference picture when a fuller series lies beside them
 
 
@@ -94,16 +97,19 @@ def list_series(path: str | Path) -> list[Series]:
     """
     path = Path(path)
     files = sorted(p for p in (path.rglob("*") if path.is_dir() else path.parent.iterdir()) if is_dicom(p))
-    stacks: dict[tuple, list[Slice]] = defaultdict(list)
+    stacks: dict[tuple[str, int, int], list[list[Slice]]] = defaultdict(list)
     for file in files:
         for item in _slices_of(file):
             head = item.header
-            facing = None if item.orientation is None else tuple(np.round(item.orientation.ravel(), 3) + 0.0)
-            key = (str(head.get("SeriesInstanceUID", "")), head.Rows, head.Columns, item.spacing, facing)
-            stacks[key].append(item)
+            alike = stacks[str(head.get("SeriesInstanceUID", "")), int(head.Rows), int(head.Columns)]
+            stack = next((stack for stack in alike if _parallel(stack[0], item)), None)
+            if stack is None:
+                alike.append([item])
+            else:
+                stack.append(item)
     if not stacks:
         raise InputError(f"{path} holds no DICOM image; name the folder that holds the CT's files")
-    parts = [(key[0], part) for key, stack in stacks.items() for part in _split_phases(stack)]
+    parts = [(key[0], part) for key, alike in stacks.items() for s in alike for part in _split_phases(s)]
     parts.sort(key=lambda p: (to_int(p[1][0].header.get("SeriesNumber")) or 0, p[0], -len(p[1])))
     fullest = max(len(part) for _, part in parts)
     return [_describe(i, uid, part, fullest) for i, (uid, part) in enumerate(parts, start=1)]
@@ -121,6 +127,9 @@ def _slices_of(file: Path) -> list[Slice]:
         if frames is None:
             many = int(head.get("NumberOfFrames") or 1) > 1  # frames without positions: no volume
             return [_slice(file, 0, head, [] if many else [head])]
+        rescales = {str(frame.get("PixelValueTransformationSequence")) for frame in frames}
+        if len(rescales) > 1:
+            raise InputError(f"{file} has frames of different scale; export it as one file per slice")
         shared = list(head.get("SharedFunctionalGroupsSequence") or [])
         return [_slice(file, k, head, [frame, *shared]) for k, frame in enumerate(frames)]
     except (OSError, InvalidDicomError, ValueError, KeyError, AttributeError, TypeError, EOFError) as error:
@@ -152,6 +161,15 @@ def _value(groups: list[Dataset], sequence: str, keyword: str, length: int) -> n
             numbers = np.atleast_1d(np.array(value, dtype=np.float64))
             return numbers if numbers.shape == (length,) and np.isfinite(numbers).all() else None
     return None
+
+
+def _parallel(a: Slice, b: Slice) -> bool:
+    """Whether two slices can lie in one stack, headers' rounding allowed for."""
+    if a.orientation is None or b.orientation is None or a.spacing is None or b.spacing is None:
+        return (a.orientation is None, a.spacing is None) == (b.orientation is None, b.spacing is None)
+    return np.allclose(a.orientation, b.orientation, atol=2e-3) and np.allclose(
+        a.spacing, b.spacing, rtol=1e-3
+    )
 
 
 def _split_phases(stack: list[Slice]) -> list[list[Slice]]:

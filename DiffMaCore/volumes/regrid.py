@@ -11,9 +11,11 @@ from DiffMaCore.errors import InputError
 
 AIR_HU = -1024.0
 
-_UNEVEN = 0.02  # of the slice spacing: smaller deviations are rounding in the headers
+_UNEVEN = 0.02  # of the slice spacing: smaller deviations are no deviations
+_ROUNDING_MM = 0.06  # positions written with one decimal, up to a tenth of the slice spacing
 _DRIFT_PIXELS = 0.25  # sideways drift over the whole stack below which it counts as straight
 _COMMON = 0.25  # part of the steps a spacing must make up to become the grid's
+_MOST_SLICES = 4  # as many times the slices there were, at most
 
 
 @dataclass(frozen=True)
@@ -63,7 +65,7 @@ def to_regular_grid(stack: Stack) -> tuple[sitk.Image, list[str]]:
         [offsets @ stack.row / stack.spacing[0], offsets @ stack.column / stack.spacing[1]], axis=1
     )
     tilted = float(np.ptp(sideways, axis=0).max()) > _DRIFT_PIXELS
-    uneven = float(np.abs(along - even).max()) > max(0.01, _UNEVEN * spacing)
+    uneven = float(np.abs(along - even).max()) > _tolerance(spacing)
     if not tilted and not uneven:
         exact = float(np.linalg.norm(offsets[-1])) / (len(along) - 1)
         return _image(stack.voxels, stack, stack.positions[0], exact), []
@@ -98,13 +100,18 @@ def _resampled(
     return _image(voxels, stack, origin, step), [_sentence(stack, along, tilted, uneven, voxels.shape, step)]
 
 
+def _tolerance(spacing: float) -> float:
+    return max(0.01, _UNEVEN * spacing, min(_ROUNDING_MM, 0.1 * spacing))
+
+
 def _common_step(steps: np.ndarray) -> float:
-    """The smallest distance that is common among the slices, else the median."""
+    """The smallest distance that is common among the slices, else their mean."""
+    mean = float(steps.mean())
     for step in np.sort(steps):
-        alike = steps[np.abs(steps - step) <= _UNEVEN * step]
-        if len(alike) >= _COMMON * len(steps):
+        alike = steps[np.abs(steps - step) <= _tolerance(step)]
+        if len(alike) >= _COMMON * len(steps) and step >= mean / _MOST_SLICES:
             return float(alike.mean())
-    return float(np.median(steps))
+    return mean
 
 
 def _shift(plane: np.ndarray, shift: np.ndarray, shape: tuple[int, int]) -> np.ndarray:

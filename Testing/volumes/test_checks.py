@@ -73,6 +73,31 @@ def test_a_missing_intercept_is_repaired_when_beyond_doubt() -> None:
     np.testing.assert_allclose(sitk.GetArrayFromImage(checked), np.clip(head(), -1024, None), atol=1e-3)
 
 
+def test_a_missing_intercept_beside_padding_is_repaired_too() -> None:
+    stored = np.clip(head() + 1024, 0, None)
+    stored[:, :5] = -2000
+    checked, notes = check_ct(image_of(stored))
+    assert "1024" in notes[0] and "padding" not in notes[0]
+    assert sitk.GetArrayViewFromImage(checked)[20, 32, 32] == pytest.approx(35, abs=30)
+    assert sitk.GetArrayViewFromImage(checked).min() == -1024
+
+
+def test_an_mr_scaled_to_1000_is_not_taken_for_a_ct_without_intercept() -> None:
+    rng = np.random.default_rng(0)
+    array = np.where(head() > 500, 150, np.where(head() > -300, 1000, 5)).astype(np.float32)
+    array[:, 20:44, 20:44] = np.where(array[:, 20:44, 20:44] == 1000, 740, array[:, 20:44, 20:44])
+    array += rng.normal(0, 20, array.shape).astype(np.float32)
+    array[:, :, 10:13] = 1900
+    with pytest.raises(InputError, match="no CT"):
+        check_ct(image_of(np.abs(array)))
+
+
+def test_images_that_are_not_3d_grey_are_refused() -> None:
+    for image in (sitk.Image([9, 9], sitk.sitkInt16), sitk.Image([9, 9, 9], sitk.sitkVectorUInt8, 3)):
+        with pytest.raises(InputError, match="3D"):
+            check_ct(image)
+
+
 def test_nothing_but_air_is_refused() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(InputError, match="all air"):

@@ -151,6 +151,21 @@ def test_padding_becomes_air(tmp_path: Path) -> None:
     assert sitk.GetArrayFromImage(volume.image)[:, :3].max() == -1024
 
 
+def test_odd_headers_print_nothing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    write_series(tmp_path, HU)
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"19500102", b"Doe 1950"))
+    assert read_volume(tmp_path).dicom is not None
+    assert len(recwarn) == 0
+
+
+def test_rounding_of_the_orientation_does_not_split_a_series(tmp_path: Path) -> None:
+    for k, plane in enumerate(HU):
+        tilt = (1, 0, 0, 0, 0.99999, 0.0005 + 1e-5 * (-1) ** k)
+        write_slice(tmp_path / str(k), plane, (0, -0.0005 * 3 * k, 3.0 * k), instance=k, orientation=tilt)
+    assert len(list_series(tmp_path)) == 1
+
+
 def test_a_compressed_series_is_decoded(tmp_path: Path) -> None:
     image = sitk.GetImageFromArray(HU.astype(np.int16))
     writer = sitk.ImageFileWriter()

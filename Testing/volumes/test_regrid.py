@@ -48,8 +48,15 @@ def test_a_regular_stack_is_not_touched() -> None:
 
 
 def test_rounded_positions_are_not_taken_for_uneven_ones() -> None:
-    positions = np.round(np.arange(40)[:, None] * [0, 0, 0.6667], 2)
-    assert to_regular_grid(stack_at(positions, np.array([0.0, 1, 0])))[1] == []
+    for decimals in (1, 2, 3):
+        positions = np.round(np.arange(40)[:, None] * [0, 0, 0.6667], decimals)
+        assert to_regular_grid(stack_at(positions, np.array([0.0, 1, 0])))[1] == []
+
+
+def test_near_duplicates_do_not_multiply_the_slices() -> None:
+    z = np.sort(np.concatenate([np.arange(0, 60, 4.0), np.arange(0, 60, 4.0) + 0.1]))
+    image, _ = to_regular_grid(stack_at(z[:, None] * [0, 0, 1.0], np.array([0.0, 1, 0])))
+    assert image.GetSize()[2] < 40
 
 
 def test_a_tilted_stack_lands_where_it_was_in_space() -> None:
