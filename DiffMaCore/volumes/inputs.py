@@ -27,7 +27,7 @@ class InputItem:
         output_stem: file name without extension for the result, unique in the list.
         series: of a DICOM folder, or None.
         mask: label volume, or None.
-        output: where the CSV wants the result, or None.
+        output: as the CSV names the result (relative to the output folder), or None.
     """
 
     path: Path
@@ -42,7 +42,7 @@ def find_inputs(paths: Iterable[str | Path]) -> list[InputItem]:
 
     A folder of volumes gives each volume file and each sub-folder of DICOM files. DICOM files of one study
     are one item however deep they lie. A CSV has a column ``input`` and may have ``output``, ``series`` and
-    ``mask``; relative paths in it start at the CSV's folder.
+    ``mask``; relative inputs and masks start at the CSV's folder.
 
     Raises:
         InputError: a path that does not exist, a folder without volumes, or a CSV without ``input``.
@@ -112,11 +112,10 @@ def _from_csv(path: Path) -> list[InputItem]:
             raise InputError(f"{path} has no column input; give a header line with {', '.join(_COLUMNS)}")
         if not cells["input"]:
             continue
-        volume, output, mask = (
-            path.parent / cells[key] if cells.get(key) else None for key in ("input", "output", "mask")
-        )
-        assert volume is not None
-        items.append(replace(_item(volume), series=cells.get("series") or None, mask=mask, output=output))
+        mask = path.parent / cells["mask"] if cells.get("mask") else None
+        output = Path(cells["output"]) if cells.get("output") else None
+        item = _item(path.parent / cells["input"])
+        items.append(replace(item, series=cells.get("series") or None, mask=mask, output=output))
     if not items:
         raise InputError(f"{path} names no volume; fill its column input")
     return items

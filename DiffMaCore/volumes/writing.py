@@ -113,7 +113,8 @@ def write_volume(
         volume: image, or array in z, y, x order, of the size of ``like``.
         path: ends in .nii, .nii.gz, .nrrd or .mha; missing folders are made.
         like: the CT; read by this package from NIfTI or NRRD it hands on its exact geometry fields.
-        metadata: what made the image (model, steps, seed, ...); goes into the header as text.
+        metadata: what made the image (model, steps, seed, ...); goes into the header as text. A ``notice``
+            in it replaces the sentence that the image is synthetic.
 
     Raises:
         OutputError: the extension, the folder or the size does not allow it.
@@ -175,7 +176,7 @@ def _bytes(array: np.ndarray) -> memoryview:
 def _write_nifti(array: np.ndarray, path: Path, like: sitk.Image, texts: dict[str, str]) -> None:
     template = _itk_nifti_header(like, path.with_name(path.name.removesuffix(".gz")))
     made_by = ", ".join(f"{key} {texts[key]}" for key in ("model", "seed", "steps") if key in texts)
-    description = SYNTHETIC + (f": {made_by}" if made_by else "")
+    description = texts["notice"] + (f": {made_by}" if made_by else "")
     header = nifti.build_header(
         like, template, description, json.dumps(texts), _carried_nifti(like, template, path)
     )

@@ -60,7 +60,7 @@ def test_a_table_names_inputs_outputs_series_and_masks(separator: str, tmp_path:
     rows = ["Input,Output,series,mask", "a.nii.gz,out/a.nrrd,,m.nrrd", "dicom,,3,", ""]
     (tmp_path / "list.csv").write_text("\n".join(rows).replace(",", separator), encoding="utf-8-sig")
     first, second = find_inputs([tmp_path / "list.csv"])
-    assert first.path == tmp_path / "a.nii.gz" and first.output == tmp_path / "out" / "a.nrrd"
+    assert first.path == tmp_path / "a.nii.gz" and first.output == Path("out/a.nrrd")
     assert first.mask == tmp_path / "m.nrrd" and first.series is None
     assert second.series == "3" and second.output is None and second.mask is None
 
