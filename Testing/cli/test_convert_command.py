@@ -1,0 +1,184 @@
+"""``diffma convert`` as a user runs it: a real child process on real files."""
+
+from __future__ import annotations
+
+import json
+import os
+import shutil
+import signal
+import subprocess
+import sys
+import time
+from collections.abc import Callable, Sequence
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from DiffMaCore.cli.main import main
+from Testing.images import head_like_ct
+
+QUICK = ("--steps", "2", "--device", "cpu")
+
+
+def _command(*arguments: object) -> list[str]:
+    return [sys.executable, "-m", "DiffMaCore.cli.main", *map(str, arguments)]
+
+
+def _diffma(*arguments: object) -> subprocess.CompletedProcess[str]:
+    return subprocess.run(_command(*arguments), capture_output=True, text=True, timeout=200, check=False)
+
+
+@pytest.fixture
+def refused(capsys: pytest.CaptureFixture[str]) -> Callable[..., None]:
+    """Runs a command that must end with exit status 2 and one sentence that holds the given words."""
+
+    def check(*arguments: object, words: Sequence[str]) -> None:
+        assert main([str(argument) for argument in arguments]) == 2
+        errors = capsys.readouterr().err
+        assert "Traceback" not in errors
+        (sentence,) = [line for line in errors.splitlines() if line.startswith("diffma: ")]
+        for word in words:
+            assert word in sentence
+
+    return check
+
+
+@pytest.fixture(scope="module")
+def ct(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    path = tmp_path_factory.mktemp("ct") / "ct.nii.gz"
+    sitk.WriteImage(head_like_ct(), str(path))
+    return path
+
+
+def test_a_ct_becomes_an_mri_that_says_what_it_is(ct: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    output = tmp_path / "mr.nrrd"
+    result = _diffma("convert", ct, output, "--model", tiny_bundle, *QUICK)
+    assert result.returncode == 0, result.stderr
+    assert "research only" in result.stdout
+    source, mr = sitk.ReadImage(str(ct)), sitk.ReadImage(str(output))
+    for get in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
+        assert getattr(mr, get)() == getattr(source, get)()
+    header = {key: mr.GetMetaData(key) for key in mr.GetMetaDataKeys()}
+    assert "SYNTHETIC" in " ".join(header.values())
+    assert header["scheduler"] == "dpm++"
+    assert header["seed"] == "0"
+    assert not list(tmp_path.glob(".*"))
+
+
+def test_the_same_command_twice_writes_the_same_bytes(ct: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    contents = []
+    for name in ("a.nii.gz", "b.nii.gz"):
+        assert _diffma("convert", ct, tmp_path / name, "--model", tiny_bundle, *QUICK).returncode == 0
+        contents.append((tmp_path / name).read_bytes())
+    assert contents[0] == contents[1]
+
+
+def test_json_lines_tell_stage_steps_eta_slices_and_the_result(ct: Path, tiny_bundle: Path, tmp_path: Path) -> None:
+    previews = tmp_path / "previews"
+    options = ("--progress", "json", "--previews", previews, "--samples", 2, "--soft-mask", tmp_path / "mask.mha")
+    result = _diffma("convert", ct, tmp_path / "mr.nii.gz", "--model", tiny_bundle, *QUICK, *options)
+    assert result.returncode == 0, result.stderr
+    events = [json.loads(line) for line in result.stdout.splitlines()]
+    kinds = {event["event"] for event in events}
+    assert {"stage", "progress", "slice", "note", "result"} <= kinds
+    progress = [event for event in events if event["event"] == "progress"]
+    assert progress[-1]["step"] == progress[-1]["total"] == len(progress)
+    assert progress[-1]["eta"] == 0
+    written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "mr.nii.gz")))
+    slices = [event for event in events if event["event"] == "slice"]
+    assert [event["slice"] for event in slices] == list(range(6))
+    for event in slices:
+        assert Path(event["preview"]).suffix == ".png" and Path(event["preview"]).is_file()
+        values = np.load(event["values"], allow_pickle=False)
+        assert np.array_equal(values, written.take(event["slice"], axis=event["axis"]))
+    (final,) = [event for event in events if event["event"] == "result"]
+    assert final["samples"] == 2
+    for key in ("output", "uncertainty", "soft_mask"):
+        assert Path(final[key]).is_file()
+
+
+def test_several_volumes_go_through_one_loaded_model_and_the_summary_names_the_failed(
+    ct: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    cohort = tmp_path / "cohort"
+    cohort.mkdir()
+    (cohort / "good.nii.gz").write_bytes(ct.read_bytes())
+    (cohort / "cut.nii.gz").write_bytes(ct.read_bytes()[:2000])
+    result = _diffma("convert", cohort, ct, tmp_path / "out", "--format", "mha", "--model", tiny_bundle, *QUICK)
+    assert result.returncode == 1
+    assert "2 of 3 volumes converted" in result.stdout
+    assert "cut.nii.gz" in result.stderr and "Traceback" not in result.stderr
+    assert sorted(p.name for p in (tmp_path / "out").iterdir()) == ["ct_synthetic_mr.mha", "good_synthetic_mr.mha"]
+
+
+def test_a_dicom_folder_is_written_where_the_output_has_no_extension(
+    ct: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    result = _diffma("convert", ct, tmp_path / "series", "--model", tiny_bundle, *QUICK)
+    assert result.returncode == 0, result.stderr
+    reader = sitk.ImageSeriesReader()
+    reader.SetFileNames(reader.GetGDCMSeriesFileNames(str(tmp_path / "series")))
+    assert reader.Execute().GetSize() == (40, 44, 6)
+
+
+def test_bad_input_is_one_sentence_and_leaves_no_output(
+    ct: Path, tiny_bundle: Path, tmp_path: Path, refused: Callable[..., None]
+) -> None:
+    output = tmp_path / "mr.nii.gz"
+    text, air = tmp_path / "text.nii.gz", tmp_path / "air.mha"
+    text.write_text("not an image")
+    sitk.WriteImage(head_like_ct() * 0 - 1000, str(air))
+    tiny = ("--model", tiny_bundle)
+    refused("convert", tmp_path / "absent.nii.gz", output, *tiny, words=["absent.nii.gz", "does not exist"])
+    refused("convert", text, output, *tiny, words=["text.nii.gz"])
+    refused("convert", air, output, *tiny, words=["same value"])
+    refused("convert", ct, tmp_path / "mr.jpg", *tiny, words=[".nii.gz"])
+    refused("convert", ct, ct, *tiny, words=["input itself"])
+    refused("convert", ct, output, *tiny, "--slices", "9:4", words=["--slices"])
+    refused("convert", ct, output, "--model", "no-such-model", words=["no-such-model", "diffma models"])
+    refused("convert", ct, output, *tiny, "--scheduler", "dpm+", words=["dpm++"])
+    refused("convert", ct, output, *tiny, "--steps", "0", words=["--steps"])
+    refused("convert", ct, output, *tiny, "--device", "cpu", "--scan-backend", "mamba-ssm", words=["mamba-ssm"])
+    assert not output.exists()
+
+
+def test_a_damaged_model_is_named(ct: Path, tiny_bundle: Path, tmp_path: Path, refused: Callable[..., None]) -> None:
+    broken = tmp_path / "broken"
+    shutil.copytree(tiny_bundle, broken)
+    weights = broken / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-10])
+    refused("convert", ct, tmp_path / "mr.nii.gz", "--model", broken, words=["vae", "diffusion_pytorch_model"])
+
+
+def test_errors_reach_a_program_as_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
+    arguments = ["convert", str(tmp_path / "absent.nii.gz"), str(tmp_path / "o.nrrd"), "--progress", "json"]
+    assert main(arguments) == 2
+    (event,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (event["event"], event["kind"]) == ("error", "InputError")
+    assert "absent.nii.gz" in event["message"]
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGINT for a single child")
+@pytest.mark.parametrize("how", [signal.SIGINT, signal.SIGTERM])
+def test_cancelling_leaves_no_half_written_output(
+    ct: Path, tiny_bundle: Path, tmp_path: Path, how: signal.Signals
+) -> None:
+    command = _command("convert", ct, tmp_path / "mr.nii.gz", "--model", tiny_bundle, "--steps", 1000, "--progress", "json",
+                       "--previews", tmp_path / "previews", "--batch-size", 1)  # fmt: skip
+    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    assert child.stdout
+    last: dict[str, object] = {}
+    for line in child.stdout:
+        last = json.loads(line)
+        if last["event"] == "progress":
+            break
+    began = time.monotonic()
+    child.send_signal(how)
+    rest, errors = child.communicate(timeout=60)
+    assert time.monotonic() - began < 30
+    assert child.returncode == 130
+    assert "Traceback" not in errors
+    assert json.loads(rest.splitlines()[-1])["kind"] == "Cancelled"
+    assert [p.name for p in tmp_path.iterdir() if p.name != "previews"] == []

@@ -1,0 +1,59 @@
+"""The command line's frame: help, info and summary."""
+
+from __future__ import annotations
+
+import json
+import subprocess
+import sys
+
+import pytest
+
+from DiffMaCore.cli.main import COMMANDS, build_parser, main
+
+
+def test_help_names_every_command_and_says_research_only() -> None:
+    text = build_parser().format_help()
+    for name in COMMANDS:
+        assert name.replace("_", "-") in text
+    assert "Research only" in text
+
+
+def test_help_imports_no_torch() -> None:
+    code = (
+        "import sys; from DiffMaCore.cli.main import build_parser; build_parser().format_help();"
+        "heavy = {'torch', 'diffusers', 'SimpleITK', 'numba', 'open_clip'} & set(sys.modules); assert not heavy, heavy"
+    )
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=60)
+
+
+def test_summary_prints_all_configurations_as_json(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary", "--json"]) == 0
+    rows = {row["name"]: row for row in json.loads(capsys.readouterr().out)}
+    assert len(rows) == 15
+    assert rows["L/2"]["tokens"] == 196
+    assert rows["L/2"]["table_parameters"] == 35.11
+    assert round(rows["L/2"]["parameters_without_mamba"] / 1e6, 2) == 35.11
+    assert round(rows["L/2"]["parameters"] / 1e6, 2) == 89.34
+
+
+def test_summary_explains_the_table_to_people(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["summary"]) == 0
+    text = capsys.readouterr().out
+    assert "XXL/2" in text and "swapped" in text and "119.30" in text
+
+
+def test_info_tells_devices_back_ends_and_why_not(capsys: pytest.CaptureFixture[str]) -> None:
+    assert main(["info", "--json"]) == 0
+    facts = json.loads(capsys.readouterr().out)
+    assert "Research only" in facts["notice"]
+    devices = {device["name"]: device for device in facts["devices"]}
+    cpu = devices["cpu"]
+    assert cpu["available"] and cpu["free_bytes"] > 0
+    assert cpu["scan_backends"]["numba"]["available"]
+    assert cpu["scan_backends"]["torch"]["available"]
+    assert not cpu["scan_backends"]["mamba-ssm"]["available"]
+    for device in devices.values():
+        assert device["available"] or device["reason"]
+    assert facts["packages"]["torch"]
+    assert main(["info"]) == 0
+    assert "numba" in capsys.readouterr().out
