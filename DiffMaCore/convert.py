@@ -25,6 +25,9 @@ if TYPE_CHECKING:
     from DiffMaCore.pipeline import DiffMaPipeline
 
 
+CT_METADATA = {"notice": "CT resampled once to the regular grid that its synthetic MRI shares"}
+
+
 @dataclass(frozen=True)
 class ConvertOptions:
     """What decides the result of a conversion beside the model; see ``diffma convert --help``."""
@@ -156,7 +159,8 @@ def _write_all(
             if image is None:
                 raise OutputError(f"there is no {name} to write to {path}; ask for more than one sample")
             written.append(path)
-            write_volume(image, path, like=volume.image, metadata={**result.metadata, "content": name})
+            metadata = CT_METADATA if name == "resampled_ct" else {**result.metadata, "content": name}
+            write_volume(image, path, like=volume.image, metadata=metadata)
         if output_format(output) == "dicom":
             write_dicom_series(result.mr, output, source=volume.dicom, metadata=result.metadata)
         else:

@@ -20,7 +20,7 @@ from DiffMaCore.pipeline import noise_seed
 from DiffMaCore.progress import Reporter
 from DiffMaCore.schedulers import DEFAULT_STEPS, scheduler_name
 from DiffMaCore.volumes.body import body_mask
-from DiffMaCore.volumes.checks import anatomy_notes, check_ct
+from DiffMaCore.volumes.checks import anatomy_notes, check_ct, with_voxels
 from DiffMaCore.volumes.grid import SliceGrid, anatomical_axes
 
 if TYPE_CHECKING:
@@ -121,9 +121,9 @@ def synthesise(
             reporter.slice_done(index, grid.array_axis, values, picture)
 
     return DiffMaOutput(
-        mr=_like(mr, image),
-        uncertainty=None if spread is None else _like(spread, image),
-        soft_mask=_like(weights, image),
+        mr=with_voxels(mr, image),
+        uncertainty=None if spread is None else with_voxels(spread, image),
+        soft_mask=with_voxels(weights, image),
         metadata=provenance(pipe, steps, scheduler, seed, samples, batch),
         notes=tuple(notes),
     )
@@ -189,9 +189,3 @@ def _mask_slices(conditions: Conditions, size: int) -> np.ndarray:
     tokens = conditions.soft_mask.float().cpu()[..., 0]
     side = int(round(tokens.shape[1] ** 0.5))
     return F.interpolate(tokens.view(-1, 1, side, side), (size, size), mode="nearest")[:, 0].numpy()
-
-
-def _like(array: np.ndarray, image: sitk.Image) -> sitk.Image:
-    result = sitk.GetImageFromArray(array)
-    result.CopyInformation(image)
-    return result
