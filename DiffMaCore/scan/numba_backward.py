@@ -13,7 +13,7 @@ from __future__ import annotations
 from numba import njit
 
 from .numba_forward import BLOCK, STATES, TILE, aligned, place, prepare_tile
-from .numba_lanes import LN2, REGISTER_BYTES, exp2, fma, load, number, sigmoid, splat, store, total
+from .numba_lanes import LN2, REGISTER_BYTES, exp2, fma, load, number, sigmoid, spread, store, total
 
 
 @njit(nogil=True)
@@ -102,7 +102,7 @@ def prepare_gradient(z, dout, row, channels, first, width, count, dys):
             if z.size > 0:
                 gate = load(z, at)
                 dy = dy * gate * sigmoid(gate)
-            store(dys, token * BLOCK + lane, dy)
+            store(dys, lane * TILE + token * lanes, dy)
 
 
 @njit(nogil=True)
@@ -122,10 +122,10 @@ def recompute(
         w0, w1 = load(weight, column), load(weight, column + channels)
         w2, w3 = load(weight, column + 2 * channels), load(weight, column + 3 * channels)
     for token in range(count):
-        d = load(deltas, token * BLOCK + lane)
-        x = load(drives, token * BLOCK + lane)
-        dy = load(dys, token * BLOCK + lane)
-        y = load(sums, token * BLOCK + lane)
+        d = load(deltas, lane * TILE + token * lanes)
+        x = load(drives, lane * TILE + token * lanes)
+        dy = load(dys, lane * TILE + token * lanes)
+        y = load(sums, lane * TILE + token * lanes)
         at = row + token * states
         to = token * STATES * lanes
         decay0, decay1, decay2, decay3 = exp2(d * a0), exp2(d * a1), exp2(d * a2), exp2(d * a3)
@@ -137,26 +137,26 @@ def recompute(
         store(befores, to + lanes, h1)
         store(befores, to + 2 * lanes, h2)
         store(befores, to + 3 * lanes, h3)
-        h0 = fma(decay0, h0, x * splat(B[at]))
-        h1 = fma(decay1, h1, x * splat(B[at + 1]))
-        h2 = fma(decay2, h2, x * splat(B[at + 2]))
-        h3 = fma(decay3, h3, x * splat(B[at + 3]))
+        h0 = fma(decay0, h0, x * spread(B, at))
+        h1 = fma(decay1, h1, x * spread(B, at + 1))
+        h2 = fma(decay2, h2, x * spread(B, at + 2))
+        h3 = fma(decay3, h3, x * spread(B, at + 3))
         p0, p1, p2, p3 = h0, h1, h2, h3
         if weighted:
-            store(dweights, slot, fma(dy * splat(C[at]), h0, load(dweights, slot)))
-            store(dweights, slot + BLOCK, fma(dy * splat(C[at + 1]), h1, load(dweights, slot + BLOCK)))
-            store(dweights, slot + 2 * BLOCK, fma(dy * splat(C[at + 2]), h2, load(dweights, slot + 2 * BLOCK)))
-            store(dweights, slot + 3 * BLOCK, fma(dy * splat(C[at + 3]), h3, load(dweights, slot + 3 * BLOCK)))
+            store(dweights, slot, fma(dy * spread(C, at), h0, load(dweights, slot)))
+            store(dweights, slot + BLOCK, fma(dy * spread(C, at + 1), h1, load(dweights, slot + BLOCK)))
+            store(dweights, slot + 2 * BLOCK, fma(dy * spread(C, at + 2), h2, load(dweights, slot + 2 * BLOCK)))
+            store(dweights, slot + 3 * BLOCK, fma(dy * spread(C, at + 3), h3, load(dweights, slot + 3 * BLOCK)))
             p0, p1, p2, p3 = h0 * w0, h1 * w1, h2 * w2, h3 * w3
         store(dCs, to, fma(p0, dy, load(dCs, to)))
         store(dCs, to + lanes, fma(p1, dy, load(dCs, to + lanes)))
         store(dCs, to + 2 * lanes, fma(p2, dy, load(dCs, to + 2 * lanes)))
         store(dCs, to + 3 * lanes, fma(p3, dy, load(dCs, to + 3 * lanes)))
-        y = fma(p0, splat(C[at]), y)
-        y = fma(p1, splat(C[at + 1]), y)
-        y = fma(p2, splat(C[at + 2]), y)
-        y = fma(p3, splat(C[at + 3]), y)
-        store(sums, token * BLOCK + lane, y)
+        y = fma(p0, spread(C, at), y)
+        y = fma(p1, spread(C, at + 1), y)
+        y = fma(p2, spread(C, at + 2), y)
+        y = fma(p3, spread(C, at + 3), y)
+        store(sums, lane * TILE + token * lanes, y)
 
 
 @njit(nogil=True)
@@ -178,27 +178,27 @@ def retrace(
         w0, w1 = load(weight, column), load(weight, column + channels)
         w2, w3 = load(weight, column + 2 * channels), load(weight, column + 3 * channels)
     for token in range(count - 1, -1, -1):
-        d = load(deltas, token * BLOCK + lane)
-        x = load(drives, token * BLOCK + lane)
-        dy = load(dys, token * BLOCK + lane)
-        dx = load(ddrives, token * BLOCK + lane)
-        de = load(dexponents, token * BLOCK + lane)
+        d = load(deltas, lane * TILE + token * lanes)
+        x = load(drives, lane * TILE + token * lanes)
+        dy = load(dys, lane * TILE + token * lanes)
+        dx = load(ddrives, lane * TILE + token * lanes)
+        de = load(dexponents, lane * TILE + token * lanes)
         at = row + token * states
         to = token * STATES * lanes
         if weighted:
-            g0 = fma(dy * w0, splat(C[at]), g0)
-            g1 = fma(dy * w1, splat(C[at + 1]), g1)
-            g2 = fma(dy * w2, splat(C[at + 2]), g2)
-            g3 = fma(dy * w3, splat(C[at + 3]), g3)
+            g0 = fma(dy * w0, spread(C, at), g0)
+            g1 = fma(dy * w1, spread(C, at + 1), g1)
+            g2 = fma(dy * w2, spread(C, at + 2), g2)
+            g3 = fma(dy * w3, spread(C, at + 3), g3)
         else:
-            g0 = fma(dy, splat(C[at]), g0)
-            g1 = fma(dy, splat(C[at + 1]), g1)
-            g2 = fma(dy, splat(C[at + 2]), g2)
-            g3 = fma(dy, splat(C[at + 3]), g3)
-        dx = fma(g0, splat(B[at]), dx)
-        dx = fma(g1, splat(B[at + 1]), dx)
-        dx = fma(g2, splat(B[at + 2]), dx)
-        dx = fma(g3, splat(B[at + 3]), dx)
+            g0 = fma(dy, spread(C, at), g0)
+            g1 = fma(dy, spread(C, at + 1), g1)
+            g2 = fma(dy, spread(C, at + 2), g2)
+            g3 = fma(dy, spread(C, at + 3), g3)
+        dx = fma(g0, spread(B, at), dx)
+        dx = fma(g1, spread(B, at + 1), dx)
+        dx = fma(g2, spread(B, at + 2), dx)
+        dx = fma(g3, spread(B, at + 3), dx)
         store(dBs, to, fma(g0, x, load(dBs, to)))
         store(dBs, to + lanes, fma(g1, x, load(dBs, to + lanes)))
         store(dBs, to + 2 * lanes, fma(g2, x, load(dBs, to + 2 * lanes)))
@@ -219,8 +219,8 @@ def retrace(
         s1 = fma(q1, d, s1)
         s2 = fma(q2, d, s2)
         s3 = fma(q3, d, s3)
-        store(ddrives, token * BLOCK + lane, dx)
-        store(dexponents, token * BLOCK + lane, de)
+        store(ddrives, lane * TILE + token * lanes, dx)
+        store(dexponents, lane * TILE + token * lanes, de)
     store(carried, slot, g0)
     store(carried, slot + BLOCK, g1)
     store(carried, slot + 2 * BLOCK, g2)
@@ -241,7 +241,7 @@ def finish_gradient(
     for token in range(count):
         for lane in range(0, width, lanes):
             at = (row + token) * channels + first + lane
-            to = token * BLOCK + lane
+            to = lane * TILE + token * lanes
             x, dy, dx = load(u, at), load(dys, to), load(ddrives, to)
             y = load(sums, to)
             gradient = dx * load(deltas, to)

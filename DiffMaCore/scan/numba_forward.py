@@ -12,7 +12,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 
-from .numba_lanes import REGISTER_BYTES, exp2, fma, load, sigmoid, softplus, splat, store
+from .numba_lanes import REGISTER_BYTES, exp2, fma, load, prefetch, sigmoid, softplus, spread, store
 
 # Tokens whose intermediate values stay in the first-level cache; a state is kept for every tile.
 TILE = 32
@@ -52,8 +52,10 @@ def prepare_tile(u, delta, bias, softplus_on, row, channels, first, width, count
                 d = d + load(bias, first + lane)
             if softplus_on:
                 d = softplus(d)
-            store(deltas, token * BLOCK + lane, d)
-            store(drives, token * BLOCK + lane, d * load(u, at))
+            prefetch(u, at + TILE * channels)
+            prefetch(delta, at + TILE * channels)
+            store(deltas, lane * TILE + token * lanes, d)
+            store(drives, lane * TILE + token * lanes, d * load(u, at))
 
 
 @njit(nogil=True)
@@ -97,6 +99,7 @@ def forward_task(task, u, delta, A, B, C, weight, skip, z, bias, softplus_on, si
 @njit(nogil=True)
 def advance(A, B, C, weight, row, states, column, channels, lane, count, deltas, drives, sums, state, kept):
     """Take STATES states of one register of channels through a tile, in registers."""
+    lanes = REGISTER_BYTES // deltas.itemsize
     a0, a1 = load(A, column), load(A, column + channels)
     a2, a3 = load(A, column + 2 * channels), load(A, column + 3 * channels)
     h0, h1 = load(state, kept), load(state, kept + BLOCK)
@@ -107,25 +110,25 @@ def advance(A, B, C, weight, row, states, column, channels, lane, count, deltas,
         w0, w1 = load(weight, column), load(weight, column + channels)
         w2, w3 = load(weight, column + 2 * channels), load(weight, column + 3 * channels)
     for token in range(count):
-        d = load(deltas, token * BLOCK + lane)
-        x = load(drives, token * BLOCK + lane)
-        y = load(sums, token * BLOCK + lane)
+        d = load(deltas, lane * TILE + token * lanes)
+        x = load(drives, lane * TILE + token * lanes)
+        y = load(sums, lane * TILE + token * lanes)
         at = row + token * states
-        h0 = fma(exp2(d * a0), h0, x * splat(B[at]))
-        h1 = fma(exp2(d * a1), h1, x * splat(B[at + 1]))
-        h2 = fma(exp2(d * a2), h2, x * splat(B[at + 2]))
-        h3 = fma(exp2(d * a3), h3, x * splat(B[at + 3]))
+        h0 = fma(exp2(d * a0), h0, x * spread(B, at))
+        h1 = fma(exp2(d * a1), h1, x * spread(B, at + 1))
+        h2 = fma(exp2(d * a2), h2, x * spread(B, at + 2))
+        h3 = fma(exp2(d * a3), h3, x * spread(B, at + 3))
         if weighted:
-            y = fma(h0 * w0, splat(C[at]), y)
-            y = fma(h1 * w1, splat(C[at + 1]), y)
-            y = fma(h2 * w2, splat(C[at + 2]), y)
-            y = fma(h3 * w3, splat(C[at + 3]), y)
+            y = fma(h0 * w0, spread(C, at), y)
+            y = fma(h1 * w1, spread(C, at + 1), y)
+            y = fma(h2 * w2, spread(C, at + 2), y)
+            y = fma(h3 * w3, spread(C, at + 3), y)
         else:
-            y = fma(h0, splat(C[at]), y)
-            y = fma(h1, splat(C[at + 1]), y)
-            y = fma(h2, splat(C[at + 2]), y)
-            y = fma(h3, splat(C[at + 3]), y)
-        store(sums, token * BLOCK + lane, y)
+            y = fma(h0, spread(C, at), y)
+            y = fma(h1, spread(C, at + 1), y)
+            y = fma(h2, spread(C, at + 2), y)
+            y = fma(h3, spread(C, at + 3), y)
+        store(sums, lane * TILE + token * lanes, y)
     store(state, kept, h0)
     store(state, kept + BLOCK, h1)
     store(state, kept + 2 * BLOCK, h2)
@@ -139,7 +142,7 @@ def finish_tile(u, skip, z, row, channels, first, width, count, sums, out):
     for token in range(count):
         for lane in range(0, width, lanes):
             at = (row + token) * channels + first + lane
-            y = load(sums, token * BLOCK + lane)
+            y = load(sums, lane * TILE + token * lanes)
             if skip.size > 0:
                 y = fma(load(u, at), load(skip, first + lane), y)
             if z.size > 0:

@@ -27,6 +27,7 @@ def _register_bytes() -> int:
 
 
 REGISTER_BYTES = _register_bytes()
+HAS_SCALEF = True
 LOG2E = 1.4426950408889634
 LN2 = 0.6931471805599453
 
@@ -92,16 +93,17 @@ def _exp2_series(bits: int) -> list[float]:
     return [1.0, *_fit(slope, degree, -0.5, 0.5)]
 
 
-def _atanh_series(bits: int) -> list[float]:
-    """atanh(sqrt(w)) / sqrt(w) on [0, 1/9]."""
-    degree = 5 if bits == 32 else 14
-    return _fit(lambda w: np.arctanh(np.sqrt(w)) / np.sqrt(w), degree, 0.0, 1 / 9)
+def _log1p_series(bits: int) -> list[float]:
+    """log1p(e) / e on [0, 1]."""
+    return _fit(lambda e: np.log1p(e) / e, 8 if bits == 32 else 20, 0.0, 1.0)
 
 
 def _exp2(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """2**x; 0 below the smallest normal number, infinity above the largest."""
     bits = _bits(x.type)
     mantissa, bias = (23, 127) if bits == 32 else (52, 1023)
+    if HAS_SCALEF and x.type.count == 16:
+        return _exp2_by_scalef(builder, x)
     x = _clamp(builder, x, -bias, bias + 1)
     # Adding 1.5 * 2**mantissa rounds to an integer and leaves it in the low bits.
     magic = _constant(x.type, 1.5 * 2.0**mantissa)
@@ -114,6 +116,21 @@ def _exp2(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     return builder.bitcast(builder.add(builder.bitcast(power, integers), exponent), x.type)
 
 
+def _exp2_by_scalef(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+    """2**x = p(x - n) * 2**n with n = round(x); the latter by an AVX-512 instruction that saturates."""
+    unary = ir.FunctionType(x.type, [x.type])
+    integer = builder.call(cgutils.get_or_insert_function(builder.module, unary, "llvm.nearbyint.v16f32"), [x])
+    power = _polynomial(builder, builder.fsub(x, integer), _exp2_series(32))
+    mask, mode = ir.IntType(16), ir.IntType(32)
+    scalef = cgutils.get_or_insert_function(
+        builder.module,
+        ir.FunctionType(x.type, [x.type, x.type, x.type, mask, mode]),
+        "llvm.x86.avx512.mask.scalef.ps.512",
+    )
+    current_rounding = 4
+    return builder.call(scalef, [power, integer, x, ir.Constant(mask, -1), ir.Constant(mode, current_rounding)])
+
+
 def _sigmoid(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     one = _constant(x.type, 1.0)
     decay = _exp2(builder, builder.fmul(x, _constant(x.type, -LOG2E)))
@@ -121,14 +138,12 @@ def _sigmoid(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
 
 
 def _softplus(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """max(x, 0) + log1p(exp(-|x|)), with log1p(e) = 2 atanh(e / (2 + e))."""
+    """max(x, 0) + log1p(exp(-|x|))."""
     zero = _constant(x.type, 0.0)
     below = builder.fcmp_ordered("<", x, zero)
     magnitude = builder.select(below, builder.fneg(x), x)
     e = _exp2(builder, builder.fmul(magnitude, _constant(x.type, -LOG2E)))
-    s = builder.fdiv(e, builder.fadd(e, _constant(x.type, 2.0)))
-    series = _polynomial(builder, builder.fmul(s, s), _atanh_series(_bits(x.type)))
-    return _fma(builder, builder.fadd(s, s), series, builder.select(below, zero, x))
+    return _fma(builder, e, _polynomial(builder, e, _log1p_series(_bits(x.type))), builder.select(below, zero, x))
 
 
 def _elementwise(emit: Callable[..., ir.Value], arity: int, name: str) -> Callable[..., Any]:
@@ -218,14 +233,15 @@ def _spread(builder: ir.IRBuilder, vector: ir.VectorType, scalar: ir.Value) -> i
 
 
 @intrinsic
-def splat(typingctx: Any, scalar: Any) -> Any:
-    """The same number in every lane."""
-    lanes = LanesType(scalar)
+def spread(typingctx: Any, array: Any, offset: Any) -> Any:
+    """Element `offset` of a flat array in every lane (unchecked)."""
+    lanes = LanesType(array.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        return _spread(builder, context.get_value_type(lanes), args[0])
+        data = context.make_array(array)(context, builder, args[0]).data
+        return _spread(builder, context.get_value_type(lanes), builder.load(builder.gep(data, [args[1]])))
 
-    return lanes(scalar), codegen
+    return lanes(array, types.intp), codegen
 
 
 @intrinsic
@@ -238,6 +254,24 @@ def number(typingctx: Any, like: Any, value: Any) -> Any:
         return _spread(builder, context.get_value_type(lanes), scalar)
 
     return lanes(like, types.float64), codegen
+
+
+@intrinsic
+def prefetch(typingctx: Any, array: Any, offset: Any) -> Any:
+    """Ask for the cache line of element `offset`; harmless beyond the array's end."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        data = context.make_array(array)(context, builder, args[0]).data
+        pointer = builder.bitcast(builder.gep(data, [args[1]]), cgutils.voidptr_t)
+        flag = ir.IntType(32)
+        function = cgutils.get_or_insert_function(
+            builder.module, ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag]), "llvm.prefetch.p0"
+        )
+        read, keep_in_all_caches, data_cache = (ir.Constant(flag, value) for value in (0, 3, 1))
+        builder.call(function, [pointer, read, keep_in_all_caches, data_cache])
+        return context.get_dummy_value()
+
+    return types.void(array, types.intp), codegen
 
 
 @intrinsic
