@@ -5,6 +5,8 @@ from __future__ import annotations
 import difflib
 from typing import TYPE_CHECKING, Any
 
+from DiffMaCore.errors import InputError
+
 if TYPE_CHECKING:
     import torch
     from diffusers import SchedulerMixin
@@ -34,23 +36,38 @@ SCHEDULERS = tuple(_KINDS)
 KARRAS_FROM = 15  # with fewer steps Karras sigmas are further from the ODE than linspace
 
 
-def check_scheduler(name: str) -> None:
-    """Raise ValueError, with the nearest name, where no scheduler has this name."""
+def check_sampling(
+    *, steps: int, seed: int = 0, samples: int = 1, batch_size: int | None = None, scheduler: str | None = None
+) -> None:
+    """Find numbers out of range and unknown names before any long work.
+
+    Raises:
+        InputError: one of them cannot be meant; for a name, with the nearest one.
+    """
+    if scheduler is not None:
+        _check_name(scheduler)
+    limits = (("steps", steps, 1, 1000), ("seed", seed, 0, None), ("samples", samples, 1, 1000))
+    for name, value, least, most in (*limits, ("batch size", batch_size, 1, None)):
+        if value is not None and (value < least or (most is not None and value > most)):
+            raise InputError(f"{name} is {value}; it must be {f'from {least} to {most}' if most else f'{least} or more'}")
+
+
+def _check_name(name: str) -> None:
     if name not in _KINDS:
         near = difflib.get_close_matches(name.lower(), SCHEDULERS, n=1)
         hint = f"; did you mean {near[0]}?" if near else ""
-        raise ValueError(f"no scheduler is called {name!r}{hint} (there are {', '.join(SCHEDULERS)})")
+        raise InputError(f"no scheduler is called {name!r}{hint} (there are {', '.join(SCHEDULERS)})")
 
 
 def make_scheduler(name: str = DEFAULT_SCHEDULER, steps: int = DEFAULT_STEPS) -> SchedulerMixin:
     """A diffusers scheduler: "ddpm", "ddim", "dpm++" (2M, Karras sigmas from 15 steps on) or "unipc".
 
     Raises:
-        ValueError: no scheduler has this name.
+        InputError: no scheduler has this name.
     """
     import diffusers
 
-    check_scheduler(name)
+    _check_name(name)
     class_name, options = _KINDS[name]
     if name == "dpm++":
         options = {**options, "use_karras_sigmas": steps >= KARRAS_FROM}

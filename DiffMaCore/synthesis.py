@@ -18,7 +18,7 @@ from DiffMaCore.errors import InputError
 from DiffMaCore.models.presets import size_name
 from DiffMaCore.pipeline import noise_seed
 from DiffMaCore.progress import Reporter
-from DiffMaCore.schedulers import DEFAULT_STEPS, scheduler_name
+from DiffMaCore.schedulers import DEFAULT_STEPS, check_sampling, scheduler_name
 from DiffMaCore.volumes.body import body_mask
 from DiffMaCore.volumes.checks import anatomy_notes, check_ct, with_voxels
 from DiffMaCore.volumes.grid import SliceGrid, anatomical_axes
@@ -79,7 +79,8 @@ def synthesise(
         InputError: not a CT in HU, nothing to convert, or a number out of range.
         ModelError: the network failed.
     """
-    _check_numbers(steps, samples, batch_size)
+    check_sampling(steps=steps, seed=seed, samples=samples, batch_size=batch_size, scheduler=scheduler)
+    _check_images(image, mask)
     reporter = reporter or Reporter()
     bundle = pipe.bundle
     low = float(bundle.output_range[0])
@@ -94,7 +95,7 @@ def synthesise(
         reporter.warning(note)
     keep = body if mask is None else body & (sitk.GetArrayViewFromImage(mask) > 0)
     first, last = slices or (0, grid.n_slices)
-    active = [i for i in range(first, last) if keep.take(i, axis=grid.array_axis).any()]
+    active = [i for i in range(max(0, first), min(last, grid.n_slices)) if keep.take(i, axis=grid.array_axis).any()]
     if not active:
         raise InputError("no part of the body lies inside the given mask and slices; choose others, or leave them out")
 
@@ -154,11 +155,11 @@ def provenance(
     }
 
 
-def _check_numbers(steps: int, samples: int, batch_size: int | None) -> None:
-    for name, value, most in (("steps", steps, 1000), ("samples", samples, 1000), ("batch size", batch_size, None)):
-        if value is not None and (value < 1 or (most and value > most)):
-            limit = f"from 1 to {most}" if most else "at least 1"
-            raise InputError(f"the number of {name} is {value}; it must be {limit}")
+def _check_images(image: sitk.Image, mask: sitk.Image | None) -> None:
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError("the CT must be one three-dimensional volume of grey values; pass such an image")
+    if mask is not None and mask.GetSize() != image.GetSize():
+        raise InputError(f"the mask has {mask.GetSize()} voxels, the CT {image.GetSize()}; resample it onto the CT")
 
 
 def _sample(

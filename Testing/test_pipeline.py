@@ -147,6 +147,20 @@ def test_numbers_out_of_range_are_refused(pipe: DiffMaPipeline) -> None:
             pipe(head_like_ct(), **options)
 
 
+def test_an_image_that_is_no_volume_is_refused(pipe: DiffMaPipeline) -> None:
+    with pytest.raises(InputError, match="three-dimensional"):
+        pipe(sitk.Image(8, 8, sitk.sitkFloat32))
+    with pytest.raises(InputError, match="resample it onto the CT"):
+        pipe(head_like_ct(), mask=sitk.Image(8, 8, 8, sitk.sitkUInt8))
+
+
+def test_a_ct_in_whole_numbers_gives_the_same_mri(pipe: DiffMaPipeline) -> None:
+    rounded = sitk.Round(head_like_ct())
+    first = sitk.GetArrayFromImage(pipe(rounded, num_inference_steps=2).mr)
+    second = sitk.GetArrayFromImage(pipe(sitk.Cast(rounded, sitk.sitkInt16), num_inference_steps=2).mr)
+    assert np.abs(first - second).max() < 1.0
+
+
 def test_both_scan_back_ends_give_the_same_mri(pipe: DiffMaPipeline) -> None:
     ct = head_like_ct()
     images = []

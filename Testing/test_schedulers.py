@@ -5,6 +5,7 @@ from __future__ import annotations
 import pytest
 import torch
 
+from DiffMaCore.errors import InputError
 from DiffMaCore.schedulers import SCHEDULERS, make_scheduler, model_output, scheduler_name
 
 MEAN, DEVIATION = 0.7, 0.5
@@ -62,5 +63,5 @@ def test_the_released_sampler_is_250_linspace_steps_with_learned_range() -> None
 
 def test_names_go_both_ways_and_an_unknown_one_names_the_nearest() -> None:
     assert [scheduler_name(make_scheduler(name)) for name in SCHEDULERS] == list(SCHEDULERS)
-    with pytest.raises(ValueError, match=r"did you mean dpm\+\+"):
+    with pytest.raises(InputError, match=r"did you mean dpm\+\+"):
         make_scheduler("dpm+")

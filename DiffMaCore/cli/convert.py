@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
     """Convert; returns 0, 1 if some of several volumes failed, 2 on an error, 130 when cancelled."""
     from DiffMaCore.progress import JsonReporter, TerminalReporter
 
-    check_numbers(args)
+    check_model_options(args)
     if args.progress == "bar":
         return _convert(args, TerminalReporter())
     previews = args.previews or Path(tempfile.mkdtemp(prefix="diffma-previews-"))
@@ -166,20 +166,13 @@ class out_of_memory_explained:  # noqa: N801  # reads as a phrase after `with`
             ) from error
 
 
-def check_numbers(args: argparse.Namespace) -> None:
+def check_model_options(args: argparse.Namespace) -> None:
     """Numbers and names out of range, told before anything is loaded."""
-    from DiffMaCore.schedulers import check_scheduler
+    from DiffMaCore.schedulers import check_sampling
 
-    if args.scheduler is not None:
-        try:
-            check_scheduler(args.scheduler)
-        except ValueError as error:
-            raise InputError(str(error)) from None
-    for name, least, most in (("steps", 1, 1000), ("samples", 1, 1000), ("batch_size", 1, None), ("seed", 0, None)):
-        value = getattr(args, name, None)
-        if value is not None and (value < least or (most is not None and value > most)):
-            limit = f"from {least} to {most}" if most else f"{least} or more"
-            raise InputError(f"--{name.replace('_', '-')} is {value}; it must be {limit}")
+    check_sampling(
+        steps=args.steps, seed=args.seed, samples=args.samples, batch_size=args.batch_size, scheduler=args.scheduler
+    )
 
 
 def _made_by(pipe: DiffMaPipeline) -> str:

@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from DiffMaCore.cli.convert import add_model_options, check_numbers, load_pipeline, out_of_memory_explained
+from DiffMaCore.cli.convert import add_model_options, check_model_options, load_pipeline, out_of_memory_explained
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from DiffMaCore.volumes.reading import read_volume
     from DiffMaCore.volumes.writing import write_volume
 
-    check_numbers(args)
+    check_model_options(args)
     began = time.monotonic()
     reporter = TerminalReporter()
     truth = None

@@ -139,7 +139,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_output(
     refused("convert", ct, output, *tiny, "--slices", "9:4", words=["--slices"])
     refused("convert", ct, output, "--model", "no-such-model", words=["no-such-model", "diffma models"])
     refused("convert", ct, output, *tiny, "--scheduler", "dpm+", words=["dpm++"])
-    refused("convert", ct, output, *tiny, "--steps", "0", words=["--steps"])
+    refused("convert", ct, output, *tiny, "--steps", "0", words=["steps is 0"])
     refused("convert", ct, output, *tiny, "--device", "cpu", "--scan-backend", "mamba-ssm", words=["mamba-ssm"])
     assert not output.exists()
 
