@@ -61,7 +61,9 @@ def _loader(module: str, function: str) -> Callable[[], Scan]:
 
 
 BACKENDS: dict[str, Backend] = {
-    "mamba-ssm": Backend(_mamba_ssm_reason, _loader(".mamba_ssm_scan", "mamba_ssm_scan"), frozenset({"cuda"})),
+    "mamba-ssm": Backend(
+        _mamba_ssm_reason, _loader(".mamba_ssm_scan", "mamba_ssm_scan"), frozenset({"cuda"})
+    ),
     "numba": Backend(_numba_reason, _loader(".numba_scan", "numba_scan"), frozenset({"cpu"})),
     "torch": Backend(lambda device: None, _loader(".torch_scan", "torch_scan"), frozenset()),
 }
@@ -84,9 +86,12 @@ def choose_backend(name: str = "auto", device: str | torch.device = "cpu") -> st
 @functools.cache
 def _choose(name: str, kind: str) -> str:
     if name == "auto":
-        name = next((key for key, b in BACKENDS.items() if kind in b.preferred and b.reason(kind) is None), "torch")
-        reasons = [reason for key, b in BACKENDS.items() if kind in b.preferred and (reason := b.reason(kind))]
-        logger.info("selective scan on %s: %s%s", kind, name, "".join(f" ({reason})" for reason in reasons))
+        reasons = {
+            key: backend.reason(kind) for key, backend in BACKENDS.items() if kind in backend.preferred
+        }
+        name = next((key for key, reason in reasons.items() if reason is None), "torch")
+        passed_over = "".join(f" ({reason})" for reason in reasons.values() if reason)
+        logger.info("selective scan on %s: %s%s", kind, name, passed_over)
         return name
     if name not in BACKENDS:
         known = ", ".join(("auto", *BACKENDS))

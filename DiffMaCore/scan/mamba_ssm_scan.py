@@ -67,7 +67,8 @@ def probe() -> str | None:
         result, expected = mamba_ssm_scan(arguments)[0], reference_scan(arguments)[0]
         error = float((result - expected).abs().max() / expected.abs().max())
     except Exception as failure:  # whatever goes wrong in a foreign binary makes it unavailable
-        return f"mamba-ssm does not run here ({type(failure).__name__}: {str(failure).splitlines()[0:1] or ''})"
+        first_line = next(iter(str(failure).splitlines()), "no message")
+        return f"mamba-ssm does not run here ({type(failure).__name__}: {first_line})"
     if not error < 1e-3:
         return f"mamba-ssm gives wrong values here (relative error {error:.1e})"
     return None

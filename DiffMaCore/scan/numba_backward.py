@@ -12,94 +12,130 @@ from __future__ import annotations
 
 from numba import njit
 
-from .numba_forward import BLOCK, STATES, TILE, aligned, place, prepare_tile
-from .numba_lanes import LN2, REGISTER_BYTES, exp2, fma, load, number, sigmoid, spread, store, total
+from .numba_forward import BLOCK, PLANE, STATES, TILE, clear, copy_states, place, prepare_tile
+from .numba_lanes import (
+    LN2,
+    exp2,
+    fma,
+    given,
+    load,
+    number,
+    prefetch,
+    shift,
+    sigmoid,
+    spread,
+    store,
+    store_totals,
+    width_of,
+)
+
+# A tile's values of one register of channels and STATES states.
+SLAB = TILE * STATES * 16
+
+
+def backward_scratch(states: int) -> int:
+    """Numbers of scratch memory a backward task needs."""
+    return 6 * PLANE + 4 * SLAB + 3 * states * BLOCK + 2 * BLOCK
 
 
 @njit(nogil=True)
-def backward_task(
-    task, u, delta, A, B, C, weight, skip, z, bias, softplus_on, sizes, starts, dout, dlast,
-    du, ddelta, dz, dA, dweight, dskip, dbias, dB, dC,
-):
+def backward_task(task, data, softplus_on, sizes):
     """Gradients of one block of channels.
 
     u, delta, z, dout, du, ddelta, dz (B, L, D); A, weight (N, D); dlast, dA, dweight (B, N, D);
     dskip, dbias (B, D); B, C (B, G, L, N); dB, dC (B, G, blocks, L, N).
     """
+    (
+        u, delta, A, B, C, weight, skip, z, bias, starts, dout, dlast,
+        du, ddelta, dz, dA, dweight, dskip, dbias, dB, dC, scratch,
+    ) = data  # fmt: skip
     length, channels, groups, states = sizes
     sample, group, first, width = place(task, groups, channels // groups)
-    lanes = REGISTER_BYTES // u.itemsize
+    lanes = width_of(u)
     tiles = (length + TILE - 1) // TILE
-    deltas = aligned(TILE * BLOCK, u)
-    drives = aligned(TILE * BLOCK, u)
-    sums = aligned(TILE * BLOCK, u)
-    dys = aligned(TILE * BLOCK, u)
-    ddrives = aligned(TILE * BLOCK, u)
-    dexponents = aligned(TILE * BLOCK, u)
-    decays = aligned(TILE * STATES * lanes, u)
-    befores = aligned(TILE * STATES * lanes, u)
-    dBs = aligned(TILE * STATES * lanes, u)
-    dCs = aligned(TILE * STATES * lanes, u)
-    carried = aligned(states * BLOCK, u)
-    dAs = aligned(states * BLOCK, u)
-    dweights = aligned(states * BLOCK, u)
-    dskips = aligned(BLOCK, u)
-    dbiases = aligned(BLOCK, u)
-    dAs[:] = 0
-    dweights[:] = 0
-    dskips[:] = 0
-    dbiases[:] = 0
+    deltas, drives, sums = scratch, shift(scratch, PLANE), shift(scratch, 2 * PLANE)
+    dys, ddrives, dexponents = shift(sums, PLANE), shift(sums, 2 * PLANE), shift(sums, 3 * PLANE)
+    decays = shift(scratch, 6 * PLANE)
+    befores, dBs, dCs = shift(decays, SLAB), shift(decays, 2 * SLAB), shift(decays, 3 * SLAB)
+    carried = shift(decays, 4 * SLAB)
+    dAs, dweights = shift(carried, states * BLOCK), shift(carried, 2 * states * BLOCK)
+    dskips = shift(carried, 3 * states * BLOCK)
+    dbiases = shift(dskips, BLOCK)
+    # From dAs on: the sums over all tokens.
+    clear(dAs, 2 * states * BLOCK + 2 * BLOCK)
     for n in range(states):
         for lane in range(0, width, lanes):
             store(carried, n * BLOCK + lane, load(dlast, (sample * states + n) * channels + first + lane))
     for tile in range(tiles - 1, -1, -1):
         count = min(TILE, length - tile * TILE)
-        row = sample * length + tile * TILE
-        prepare_tile(u, delta, bias, softplus_on, row, channels, first, width, count, deltas, drives)
-        prepare_gradient(z, dout, row, channels, first, width, count, dys)
-        sums[:] = 0
-        ddrives[:] = 0
-        dexponents[:] = 0
-        rows = ((sample * groups + group) * length + tile * TILE) * states
+        start = (sample * length + tile * TILE) * channels + first
+        prepare_tile(
+            u,
+            delta,
+            bias,
+            softplus_on,
+            start,
+            channels,
+            first,
+            width,
+            count,
+            -TILE * channels,
+            deltas,
+            drives,
+        )
+        prepare_gradient(z, dout, start, channels, width, count, dys)
+        # sums, ddrives and dexponents
+        clear(sums, PLANE)
+        clear(ddrives, 2 * PLANE)
+        row = ((sample * groups + group) * length + tile * TILE) * states
         partial = (task * length + tile * TILE) * states
         kept = (sample * tiles + tile) * states * channels
         for n in range(0, states, STATES):
-            dBs[:] = 0
-            dCs[:] = 0
+            clear(dBs, 2 * SLAB)
             for lane in range(0, width, lanes):
-                column = n * channels + first + lane
-                recompute(A, B, C, weight, starts, rows + n, states, column, channels, kept, lane, count,
-                          deltas, drives, dys, sums, decays, befores, dCs, dweights, n * BLOCK + lane)
-                retrace(A, B, C, weight, rows + n, states, column, channels, lane, count, deltas, drives, dys,
-                        decays, befores, ddrives, dexponents, dBs, carried, dAs, n * BLOCK + lane)
+                column, at, slot = n * channels + first + lane, lane * TILE, n * BLOCK + lane
+                recompute(
+                    shift(A, column), shift(B, row + n), shift(C, row + n), weight, column,
+                    shift(starts, kept + column), states, channels, count, given(z),
+                    shift(deltas, at), shift(drives, at), shift(dys, at), shift(sums, at),
+                    decays, befores, dCs, shift(dweights, slot),
+                )  # fmt: skip
+                retrace(
+                    shift(A, column), shift(B, row + n), shift(C, row + n), weight, column,
+                    states, channels, count, shift(deltas, at), shift(drives, at), shift(dys, at),
+                    decays, befores, shift(ddrives, at), shift(dexponents, at), dBs,
+                    shift(carried, slot), shift(dAs, slot),
+                )  # fmt: skip
             for token in range(count):
-                for k in range(STATES):
-                    at = (token * STATES + k) * lanes
-                    dB[partial + token * states + n + k] = total(load(dBs, at))
-                    dC[partial + token * states + n + k] = total(load(dCs, at))
-        finish_gradient(u, delta, skip, z, bias, softplus_on, dout, row, channels, first, width, count,
-                        deltas, sums, dys, ddrives, dexponents, du, ddelta, dz, dskips, dbiases)
-    for lane in range(0, width, lanes):
-        if skip.size > 0:
-            store(dskip, sample * channels + first + lane, load(dskips, lane))
-        if bias.size > 0:
-            store(dbias, sample * channels + first + lane, load(dbiases, lane))
-        for n in range(states):
-            at = (sample * states + n) * channels + first + lane
-            store(dA, at, load(dAs, n * BLOCK + lane))
-            if weight.size > 0:
-                store(dweight, at, load(dweights, n * BLOCK + lane))
+                to, at = partial + token * states + n, token * STATES * lanes
+                for total, parts in ((dB, dBs), (dC, dCs)):
+                    store_totals(
+                        total, to, load(parts, at), load(parts, at + lanes),
+                        load(parts, at + 2 * lanes), load(parts, at + 3 * lanes),
+                    )  # fmt: skip
+        finish_gradient(
+            u, delta, skip, z, bias, softplus_on, dout, start, channels, first, width, count,
+            deltas, sums, dys, ddrives, dexponents, du, ddelta, dz, dskips, dbiases,
+        )  # fmt: skip
+    copy_states(dAs, dA, sample * states * channels + first, states, channels, width)
+    if given(weight):
+        copy_states(dweights, dweight, sample * states * channels + first, states, channels, width)
+    if given(skip):
+        copy_states(dskips, dskip, sample * channels + first, 1, channels, width)
+    if given(bias):
+        copy_states(dbiases, dbias, sample * channels + first, 1, channels, width)
 
 
 @njit(nogil=True)
-def prepare_gradient(z, dout, row, channels, first, width, count, dys):
+def prepare_gradient(z, dout, start, channels, width, count, dys):
     """Fill a tile's gradient of y, before the gate."""
-    lanes = REGISTER_BYTES // dout.itemsize
+    lanes = width_of(dout)
     for token in range(count):
         for lane in range(0, width, lanes):
-            at = (row + token) * channels + first + lane
+            at = start + token * channels + lane
+            prefetch(dout, at - TILE * channels)
             dy = load(dout, at)
-            if z.size > 0:
+            if given(z):
                 gate = load(z, at)
                 dy = dy * gate * sigmoid(gate)
             store(dys, lane * TILE + token * lanes, dy)
@@ -107,26 +143,24 @@ def prepare_gradient(z, dout, row, channels, first, width, count, dys):
 
 @njit(nogil=True)
 def recompute(
-    A, B, C, weight, starts, row, states, column, channels, kept, lane, count,
-    deltas, drives, dys, sums, decays, befores, dCs, dweights, slot,
-):
+    A, B, C, weight, column, starts, states, channels, count, gated,
+    deltas, drives, dys, sums, decays, befores, dCs, dweights,
+):  # fmt: skip
     """Run a tile forward again, keeping decays and the states before each token; gradients of C, weight."""
-    lanes = REGISTER_BYTES // deltas.itemsize
-    a0, a1 = load(A, column), load(A, column + channels)
-    a2, a3 = load(A, column + 2 * channels), load(A, column + 3 * channels)
-    h0, h1 = load(starts, kept + column), load(starts, kept + column + channels)
-    h2, h3 = load(starts, kept + column + 2 * channels), load(starts, kept + column + 3 * channels)
-    weighted = weight.size > 0
+    lanes = width_of(A)
+    a0, a1, a2, a3 = load(A, 0), load(A, channels), load(A, 2 * channels), load(A, 3 * channels)
+    h0, h1 = load(starts, 0), load(starts, channels)
+    h2, h3 = load(starts, 2 * channels), load(starts, 3 * channels)
+    weighted = given(weight)
     w0 = w1 = w2 = w3 = a0
     if weighted:
         w0, w1 = load(weight, column), load(weight, column + channels)
         w2, w3 = load(weight, column + 2 * channels), load(weight, column + 3 * channels)
     for token in range(count):
-        d = load(deltas, lane * TILE + token * lanes)
-        x = load(drives, lane * TILE + token * lanes)
-        dy = load(dys, lane * TILE + token * lanes)
-        y = load(sums, lane * TILE + token * lanes)
-        at = row + token * states
+        d = load(deltas, token * lanes)
+        x = load(drives, token * lanes)
+        dy = load(dys, token * lanes)
+        at = token * states
         to = token * STATES * lanes
         decay0, decay1, decay2, decay3 = exp2(d * a0), exp2(d * a1), exp2(d * a2), exp2(d * a3)
         store(decays, to, decay0)
@@ -143,47 +177,52 @@ def recompute(
         h3 = fma(decay3, h3, x * spread(B, at + 3))
         p0, p1, p2, p3 = h0, h1, h2, h3
         if weighted:
-            store(dweights, slot, fma(dy * spread(C, at), h0, load(dweights, slot)))
-            store(dweights, slot + BLOCK, fma(dy * spread(C, at + 1), h1, load(dweights, slot + BLOCK)))
-            store(dweights, slot + 2 * BLOCK, fma(dy * spread(C, at + 2), h2, load(dweights, slot + 2 * BLOCK)))
-            store(dweights, slot + 3 * BLOCK, fma(dy * spread(C, at + 3), h3, load(dweights, slot + 3 * BLOCK)))
+            store(dweights, 0, fma(dy * spread(C, at), h0, load(dweights, 0)))
+            store(dweights, BLOCK, fma(dy * spread(C, at + 1), h1, load(dweights, BLOCK)))
+            store(dweights, 2 * BLOCK, fma(dy * spread(C, at + 2), h2, load(dweights, 2 * BLOCK)))
+            store(dweights, 3 * BLOCK, fma(dy * spread(C, at + 3), h3, load(dweights, 3 * BLOCK)))
             p0, p1, p2, p3 = h0 * w0, h1 * w1, h2 * w2, h3 * w3
         store(dCs, to, fma(p0, dy, load(dCs, to)))
         store(dCs, to + lanes, fma(p1, dy, load(dCs, to + lanes)))
         store(dCs, to + 2 * lanes, fma(p2, dy, load(dCs, to + 2 * lanes)))
         store(dCs, to + 3 * lanes, fma(p3, dy, load(dCs, to + 3 * lanes)))
-        y = fma(p0, spread(C, at), y)
-        y = fma(p1, spread(C, at + 1), y)
-        y = fma(p2, spread(C, at + 2), y)
-        y = fma(p3, spread(C, at + 3), y)
-        store(sums, lane * TILE + token * lanes, y)
+        if gated:
+            y = load(sums, token * lanes)
+            y = fma(p0, spread(C, at), y)
+            y = fma(p1, spread(C, at + 1), y)
+            y = fma(p2, spread(C, at + 2), y)
+            y = fma(p3, spread(C, at + 3), y)
+            store(sums, token * lanes, y)
 
 
 @njit(nogil=True)
 def retrace(
-    A, B, C, weight, row, states, column, channels, lane, count, deltas, drives, dys,
-    decays, befores, ddrives, dexponents, dBs, carried, dAs, slot,
-):
+    A, B, C, weight, column, states, channels, count, deltas, drives, dys,
+    decays, befores, ddrives, dexponents, dBs, carried, dAs,
+):  # fmt: skip
     """Take the gradients of STATES states from a tile's end to its start, in registers."""
-    lanes = REGISTER_BYTES // deltas.itemsize
-    a0, a1 = load(A, column), load(A, column + channels)
-    a2, a3 = load(A, column + 2 * channels), load(A, column + 3 * channels)
-    g0, g1 = load(carried, slot), load(carried, slot + BLOCK)
-    g2, g3 = load(carried, slot + 2 * BLOCK), load(carried, slot + 3 * BLOCK)
-    s0, s1 = load(dAs, slot), load(dAs, slot + BLOCK)
-    s2, s3 = load(dAs, slot + 2 * BLOCK), load(dAs, slot + 3 * BLOCK)
-    weighted = weight.size > 0
+    lanes = width_of(A)
+    a0, a1, a2, a3 = load(A, 0), load(A, channels), load(A, 2 * channels), load(A, 3 * channels)
+    g0, g1, g2, g3 = (
+        load(carried, 0),
+        load(carried, BLOCK),
+        load(carried, 2 * BLOCK),
+        load(carried, 3 * BLOCK),
+    )
+    s0, s1, s2, s3 = load(dAs, 0), load(dAs, BLOCK), load(dAs, 2 * BLOCK), load(dAs, 3 * BLOCK)
+    weighted = given(weight)
     w0 = w1 = w2 = w3 = a0
     if weighted:
         w0, w1 = load(weight, column), load(weight, column + channels)
         w2, w3 = load(weight, column + 2 * channels), load(weight, column + 3 * channels)
-    for token in range(count - 1, -1, -1):
-        d = load(deltas, lane * TILE + token * lanes)
-        x = load(drives, lane * TILE + token * lanes)
-        dy = load(dys, lane * TILE + token * lanes)
-        dx = load(ddrives, lane * TILE + token * lanes)
-        de = load(dexponents, lane * TILE + token * lanes)
-        at = row + token * states
+    for back in range(count):
+        token = count - 1 - back
+        d = load(deltas, token * lanes)
+        x = load(drives, token * lanes)
+        dy = load(dys, token * lanes)
+        dx = load(ddrives, token * lanes)
+        de = load(dexponents, token * lanes)
+        at = token * states
         to = token * STATES * lanes
         if weighted:
             g0 = fma(dy * w0, spread(C, at), g0)
@@ -219,39 +258,39 @@ def retrace(
         s1 = fma(q1, d, s1)
         s2 = fma(q2, d, s2)
         s3 = fma(q3, d, s3)
-        store(ddrives, lane * TILE + token * lanes, dx)
-        store(dexponents, lane * TILE + token * lanes, de)
-    store(carried, slot, g0)
-    store(carried, slot + BLOCK, g1)
-    store(carried, slot + 2 * BLOCK, g2)
-    store(carried, slot + 3 * BLOCK, g3)
-    store(dAs, slot, s0)
-    store(dAs, slot + BLOCK, s1)
-    store(dAs, slot + 2 * BLOCK, s2)
-    store(dAs, slot + 3 * BLOCK, s3)
+        store(ddrives, token * lanes, dx)
+        store(dexponents, token * lanes, de)
+    store(carried, 0, g0)
+    store(carried, BLOCK, g1)
+    store(carried, 2 * BLOCK, g2)
+    store(carried, 3 * BLOCK, g3)
+    store(dAs, 0, s0)
+    store(dAs, BLOCK, s1)
+    store(dAs, 2 * BLOCK, s2)
+    store(dAs, 3 * BLOCK, s3)
 
 
 @njit(nogil=True)
 def finish_gradient(
-    u, delta, skip, z, bias, softplus_on, dout, row, channels, first, width, count,
+    u, delta, skip, z, bias, softplus_on, dout, start, channels, first, width, count,
     deltas, sums, dys, ddrives, dexponents, du, ddelta, dz, dskips, dbiases,
-):
+):  # fmt: skip
     """Gradients of a tile's u, delta and z; the tile's share of those of the skip and the bias."""
-    lanes = REGISTER_BYTES // u.itemsize
+    lanes = width_of(u)
     for token in range(count):
         for lane in range(0, width, lanes):
-            at = (row + token) * channels + first + lane
+            at = start + token * channels + lane
             to = lane * TILE + token * lanes
             x, dy, dx = load(u, at), load(dys, to), load(ddrives, to)
             y = load(sums, to)
             gradient = dx * load(deltas, to)
-            if skip.size > 0:
+            if given(skip):
                 d = load(skip, first + lane)
                 gradient = fma(dy, d, gradient)
                 y = fma(x, d, y)
                 store(dskips, lane, fma(dy, x, load(dskips, lane)))
             store(du, at, gradient)
-            if z.size > 0:
+            if given(z):
                 gate = load(z, at)
                 s = sigmoid(gate)
                 # d(z sigmoid(z))/dz = s + z s (1 - s)
@@ -259,9 +298,9 @@ def finish_gradient(
             slope = fma(dx, x, load(dexponents, to) * number(u, LN2))
             if softplus_on:
                 raw = load(delta, at)
-                if bias.size > 0:
+                if given(bias):
                     raw = raw + load(bias, first + lane)
                 slope = slope * sigmoid(raw)
             store(ddelta, at, slope)
-            if bias.size > 0:
+            if given(bias):
                 store(dbiases, lane, load(dbiases, lane) + slope)

@@ -14,20 +14,23 @@ import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
 from numba import types
-from numba.core import cgutils
+from numba.core import cgutils, config
 from numba.extending import intrinsic, models, overload, register_model
 from numpy.polynomial import Chebyshev, Polynomial
 
 
-def _register_bytes() -> int:
+def _has_avx512() -> bool:
+    told = ("CPU_NAME", "CPU_FEATURES")
+    if any(getattr(config, name) is not None for name in told) or not getattr(config, "ENABLE_AVX", True):
+        return False  # Numba has been told to compile for something other than this processor
     try:
-        return 64 if llvm.get_host_cpu_features().get("avx512f") else 32
+        return bool(llvm.get_host_cpu_features().get("avx512f"))
     except RuntimeError:
-        return 32
+        return False
 
 
-REGISTER_BYTES = _register_bytes()
-HAS_SCALEF = True
+HAS_AVX512 = _has_avx512()
+REGISTER_BYTES = 64 if HAS_AVX512 else 32
 LOG2E = 1.4426950408889634
 LN2 = 0.6931471805599453
 
@@ -87,6 +90,7 @@ def _fit(function: Callable[[Any], Any], degree: int, low: float, high: float) -
 def _exp2_series(bits: int) -> list[float]:
     """2**f on [-1/2, 1/2]; exactly 1 at 0, so that slow decays keep their precision over many tokens."""
     degree = 4 if bits == 32 else 10
+
     def slope(f: Any) -> Any:
         return np.where(f == 0, LN2, np.expm1(f * LN2) / np.where(f == 0, 1, f))
 
@@ -102,7 +106,7 @@ def _exp2(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """2**x; 0 below the smallest normal number, infinity above the largest."""
     bits = _bits(x.type)
     mantissa, bias = (23, 127) if bits == 32 else (52, 1023)
-    if HAS_SCALEF and x.type.count == 16:
+    if HAS_AVX512 and bits == 32:
         return _exp2_by_scalef(builder, x)
     x = _clamp(builder, x, -bias, bias + 1)
     # Adding 1.5 * 2**mantissa rounds to an integer and leaves it in the low bits.
@@ -119,7 +123,9 @@ def _exp2(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
 def _exp2_by_scalef(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """2**x = p(x - n) * 2**n with n = round(x); the latter by an AVX-512 instruction that saturates."""
     unary = ir.FunctionType(x.type, [x.type])
-    integer = builder.call(cgutils.get_or_insert_function(builder.module, unary, "llvm.nearbyint.v16f32"), [x])
+    integer = builder.call(
+        cgutils.get_or_insert_function(builder.module, unary, "llvm.nearbyint.v16f32"), [x]
+    )
     power = _polynomial(builder, builder.fsub(x, integer), _exp2_series(32))
     mask, mode = ir.IntType(16), ir.IntType(32)
     scalef = cgutils.get_or_insert_function(
@@ -128,7 +134,9 @@ def _exp2_by_scalef(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
         "llvm.x86.avx512.mask.scalef.ps.512",
     )
     current_rounding = 4
-    return builder.call(scalef, [power, integer, x, ir.Constant(mask, -1), ir.Constant(mode, current_rounding)])
+    return builder.call(
+        scalef, [power, integer, x, ir.Constant(mask, -1), ir.Constant(mode, current_rounding)]
+    )
 
 
 def _sigmoid(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
@@ -143,7 +151,9 @@ def _softplus(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     below = builder.fcmp_ordered("<", x, zero)
     magnitude = builder.select(below, builder.fneg(x), x)
     e = _exp2(builder, builder.fmul(magnitude, _constant(x.type, -LOG2E)))
-    return _fma(builder, e, _polynomial(builder, e, _log1p_series(_bits(x.type))), builder.select(below, zero, x))
+    return _fma(
+        builder, e, _polynomial(builder, e, _log1p_series(_bits(x.type))), builder.select(below, zero, x)
+    )
 
 
 def _elementwise(emit: Callable[..., ir.Value], arity: int, name: str) -> Callable[..., Any]:
@@ -196,33 +206,82 @@ overload(operator.sub)(_operator(subtract))
 overload(operator.mul)(_operator(multiply))
 
 
-def _address(context: Any, builder: ir.IRBuilder, array: Any, value: ir.Value, offset: ir.Value, lanes: Any) -> ir.Value:
-    data = context.make_array(array)(context, builder, value).data
-    return builder.bitcast(builder.gep(data, [offset]), context.get_value_type(lanes).as_pointer())
+@intrinsic
+def pointers(typingctx: Any, like: Any, addresses: Any) -> Any:
+    """Addresses of contiguous memory, as pointers to numbers of the type of `like`.
+
+    Pointers instead of arrays: Numba counts references to an array at every call, in atomic operations.
+    """
+    result = types.UniTuple(types.CPointer(like), addresses.count)
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        kind = context.get_value_type(types.CPointer(like))
+        values = [builder.inttoptr(address, kind) for address in cgutils.unpack_tuple(builder, args[1])]
+        return context.make_tuple(builder, result, values)
+
+    return result(like, addresses), codegen
 
 
 @intrinsic
-def load(typingctx: Any, array: Any, offset: Any) -> Any:
-    """Lanes from a flat contiguous array, from element `offset` on (unchecked)."""
-    lanes = LanesType(array.dtype)
+def shift(typingctx: Any, pointer: Any, offset: Any) -> Any:
+    """The pointer, `offset` numbers further on."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        pointer = _address(context, builder, array, args[0], args[1], lanes)
-        return builder.load(pointer, align=array.dtype.bitwidth // 8)
+        return builder.gep(args[0], [args[1]])
 
-    return lanes(array, types.intp), codegen
+    return pointer(pointer, types.intp), codegen
 
 
 @intrinsic
-def store(typingctx: Any, array: Any, offset: Any, value: Any) -> Any:
-    """Write lanes to a flat contiguous array, from element `offset` on (unchecked)."""
+def given(typingctx: Any, pointer: Any) -> Any:
+    """Whether the pointer points to something; an option that is not used has address 0."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        pointer = _address(context, builder, array, args[0], args[1], value)
-        builder.store(args[2], pointer, align=array.dtype.bitwidth // 8)
+        return cgutils.is_not_null(builder, args[0])
+
+    return types.boolean(pointer), codegen
+
+
+@intrinsic
+def width_of(typingctx: Any, pointer: Any) -> Any:
+    """Lanes in a register of the numbers pointed to."""
+    count = LanesType(pointer.dtype).count
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        return ir.Constant(context.get_value_type(types.intp), count)
+
+    return types.intp(pointer), codegen
+
+
+def _register(
+    context: Any, builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value, lanes: Any
+) -> ir.Value:
+    return builder.bitcast(builder.gep(pointer, [offset]), context.get_value_type(lanes).as_pointer())
+
+
+@intrinsic
+def load(typingctx: Any, pointer: Any, offset: Any) -> Any:
+    """Lanes from element `offset` on."""
+    lanes = LanesType(pointer.dtype)
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        return builder.load(
+            _register(context, builder, args[0], args[1], lanes), align=pointer.dtype.bitwidth // 8
+        )
+
+    return lanes(pointer, types.intp), codegen
+
+
+@intrinsic
+def store(typingctx: Any, pointer: Any, offset: Any, value: Any) -> Any:
+    """Write lanes from element `offset` on."""
+
+    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        target = _register(context, builder, args[0], args[1], value)
+        builder.store(args[2], target, align=pointer.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    return types.void(array, types.intp, value), codegen
+    return types.void(pointer, types.intp, value), codegen
 
 
 def _spread(builder: ir.IRBuilder, vector: ir.VectorType, scalar: ir.Value) -> ir.Value:
@@ -233,59 +292,72 @@ def _spread(builder: ir.IRBuilder, vector: ir.VectorType, scalar: ir.Value) -> i
 
 
 @intrinsic
-def spread(typingctx: Any, array: Any, offset: Any) -> Any:
-    """Element `offset` of a flat array in every lane (unchecked)."""
-    lanes = LanesType(array.dtype)
+def spread(typingctx: Any, pointer: Any, offset: Any) -> Any:
+    """Element `offset` in every lane."""
+    lanes = LanesType(pointer.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        data = context.make_array(array)(context, builder, args[0]).data
-        return _spread(builder, context.get_value_type(lanes), builder.load(builder.gep(data, [args[1]])))
+        return _spread(builder, context.get_value_type(lanes), builder.load(builder.gep(args[0], [args[1]])))
 
-    return lanes(array, types.intp), codegen
+    return lanes(pointer, types.intp), codegen
 
 
 @intrinsic
-def number(typingctx: Any, like: Any, value: Any) -> Any:
-    """A float64 number in every lane, as the array's type."""
-    lanes = LanesType(like.dtype)
+def number(typingctx: Any, pointer: Any, value: Any) -> Any:
+    """A float64 number in every lane, as the type pointed to."""
+    lanes = LanesType(pointer.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        scalar = context.cast(builder, args[1], types.float64, like.dtype)
+        scalar = context.cast(builder, args[1], types.float64, pointer.dtype)
         return _spread(builder, context.get_value_type(lanes), scalar)
 
-    return lanes(like, types.float64), codegen
+    return lanes(pointer, types.float64), codegen
 
 
 @intrinsic
-def prefetch(typingctx: Any, array: Any, offset: Any) -> Any:
-    """Ask for the cache line of element `offset`; harmless beyond the array's end."""
+def prefetch(typingctx: Any, pointer: Any, offset: Any) -> Any:
+    """Ask for the cache line of element `offset`; harmless outside the memory."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        data = context.make_array(array)(context, builder, args[0]).data
-        pointer = builder.bitcast(builder.gep(data, [args[1]]), cgutils.voidptr_t)
+        place = builder.bitcast(builder.gep(args[0], [args[1]]), cgutils.voidptr_t)
         flag = ir.IntType(32)
-        function = cgutils.get_or_insert_function(
-            builder.module, ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag]), "llvm.prefetch.p0"
-        )
+        kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag])
+        function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         read, keep_in_all_caches, data_cache = (ir.Constant(flag, value) for value in (0, 3, 1))
-        builder.call(function, [pointer, read, keep_in_all_caches, data_cache])
+        builder.call(function, [place, read, keep_in_all_caches, data_cache])
         return context.get_dummy_value()
 
-    return types.void(array, types.intp), codegen
+    return types.void(pointer, types.intp), codegen
+
+
+def _shuffled_sum(
+    builder: ir.IRBuilder, a: ir.Value, b: ir.Value, first: list[int], second: list[int]
+) -> ir.Value:
+    index = ir.VectorType(ir.IntType(32), len(first))
+    parts = [builder.shuffle_vector(a, b, ir.Constant(index, lanes)) for lanes in (first, second)]
+    return builder.fadd(*parts)
 
 
 @intrinsic
-def total(typingctx: Any, value: Any) -> Any:
-    """Sum over the lanes, always in the same order (halves are folded)."""
+def store_totals(typingctx: Any, pointer: Any, offset: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+    """Write the sums over the lanes of four registers to elements `offset` to `offset + 3`."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        vector, half = args[0], args[0].type.count // 2
-        while half:
-            undefined = ir.Constant(vector.type, ir.Undefined)
-            index = ir.VectorType(ir.IntType(32), half)
-            low = builder.shuffle_vector(vector, undefined, ir.Constant(index, list(range(half))))
-            high = builder.shuffle_vector(vector, undefined, ir.Constant(index, list(range(half, 2 * half))))
-            vector, half = builder.fadd(low, high), half // 2
-        return builder.extract_element(vector, ir.Constant(ir.IntType(32), 0))
+        count = a.count
+        quads = range(0, count, 4)
+        # a0+a2 b0+b2 a1+a3 b1+b3 of every four lanes, then a b c d of every four lanes, then fold.
+        pair = [[q + at + other for q in quads for at in (k, k + 1) for other in (0, count)] for k in (0, 2)]
+        ab, cd = (
+            _shuffled_sum(builder, args[2], args[3], *pair),
+            _shuffled_sum(builder, args[4], args[5], *pair),
+        )
+        four = [[q + at + other for q in quads for other in (0, count) for at in (k, k + 1)] for k in (0, 2)]
+        sums = _shuffled_sum(builder, ab, cd, *four)
+        while count > 4:
+            count //= 2
+            sums = _shuffled_sum(builder, sums, sums, list(range(count)), list(range(count, 2 * count)))
+        target = builder.bitcast(builder.gep(args[0], [args[1]]), sums.type.as_pointer())
+        builder.store(sums, target, align=a.dtype.bitwidth // 8)
+        return context.get_dummy_value()
 
-    return value.dtype(value), codegen
+    return types.void(pointer, types.intp, a, a, a, a), codegen

@@ -15,6 +15,7 @@ from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 import torch.nn.functional as F
 from numba import njit
@@ -23,9 +24,9 @@ from torch.autograd.function import once_differentiable
 
 from . import numba_backward, numba_forward, numba_lanes
 from .arguments import ScanArguments
-from .numba_backward import backward_task
-from .numba_forward import BLOCK, STATES, TILE, forward_task
-from .numba_lanes import LOG2E, REGISTER_BYTES
+from .numba_backward import backward_scratch, backward_task
+from .numba_forward import BLOCK, STATES, TILE, forward_scratch, forward_task
+from .numba_lanes import LOG2E, REGISTER_BYTES, pointers
 
 
 def numba_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
@@ -105,11 +106,11 @@ class _NumbaScan(torch.autograd.Function):
         exponents = A * LOG2E
         out = torch.empty_like(u)
         last = u.new_empty(batch, states, channels)
-        tiles = -(-length // TILE) if any(ctx.needs_input_grad) else 0
-        starts = u.new_empty(batch, tiles, states, channels)
+        tiles = -(-length // TILE)
+        starts = u.new_empty(batch, tiles, states, channels) if any(ctx.needs_input_grad) else None
         given = (u, delta, exponents, B, C, weight, skip, z, bias)
         sizes = (length, channels, groups, states)
-        _run(_tasks(u, B), _forward, *_flat(u, given), softplus, sizes, *_flat(u, (out, starts, last)))
+        _run(_forward, _tasks(u, B), u, (*given, out, starts, last), forward_scratch(states), softplus, sizes)
         ctx.save_for_backward(*given, starts)
         ctx.softplus = softplus
         return out, last
@@ -131,11 +132,8 @@ class _NumbaScan(torch.autograd.Function):
         dB, dC = u.new_empty(2, batch, groups, blocks, length, states)
         results = (du, ddelta, dz, dA, dweight, dskip, dbias, dB, dC)
         sizes = (length, channels, groups, states)
-        incoming = (starts, dout.contiguous(), dlast.contiguous())
-        _run(
-            _tasks(u, B), _backward, *_flat(u, given), ctx.softplus, sizes,
-            *_flat(u, incoming), *_flat(u, results),
-        )  # fmt: skip
+        incoming = (*given, starts, dout.contiguous(), dlast.contiguous())
+        _run(_backward, _tasks(u, B), u, (*incoming, *results), backward_scratch(states), ctx.softplus, sizes)
         dweight, dskip, dbias = (None if part is None else part.sum(0) for part in (dweight, dskip, dbias))
         return du, ddelta, dA.sum(0), dB.sum(2), dC.sum(2), dweight, dskip, dz, dbias, None
 
@@ -143,12 +141,6 @@ class _NumbaScan(torch.autograd.Function):
 def _tasks(u: Tensor, B: Tensor) -> int:
     batch, groups = B.shape[:2]
     return batch * groups * -(-(u.shape[2] // groups) // BLOCK)
-
-
-def _flat(u: Tensor, tensors: tuple[Tensor | None, ...] | list[Tensor | None]) -> list[Any]:
-    """Flat NumPy views for the kernels; empty where there is no tensor."""
-    empty = u.detach().new_empty(0)
-    return [(empty if tensor is None else tensor.detach()).reshape(-1).numpy() for tensor in tensors]
 
 
 def _digest() -> str:
@@ -164,15 +156,15 @@ def _compiled(digest: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """
 
     @njit(nogil=True, cache=True)
-    def forward(first, last, arguments):
+    def forward(first, last, like, addresses, softplus, sizes):
         for task in range(first, last):
-            forward_task(task, *arguments)
+            forward_task(task, pointers(like, addresses), softplus, sizes)  # type: ignore[call-arg]
         return digest
 
     @njit(nogil=True, cache=True)
-    def backward(first, last, arguments):
+    def backward(first, last, like, addresses, softplus, sizes):
         for task in range(first, last):
-            backward_task(task, *arguments)
+            backward_task(task, pointers(like, addresses), softplus, sizes)  # type: ignore[call-arg]
         return digest
 
     return forward, backward
@@ -181,15 +173,26 @@ def _compiled(digest: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
 _forward, _backward = _compiled(_digest())
 
 
-def _run(tasks: int, kernel: Callable[..., Any], *arguments: Any) -> None:
+def _run(
+    kernel: Callable[..., Any],
+    tasks: int,
+    like: Tensor,
+    tensors: tuple[Tensor | None, ...],
+    scratch_size: int,
+    softplus: bool,
+    sizes: tuple[int, ...],
+) -> None:
     """Run all tasks on torch's number of threads; each takes the next few as it becomes free."""
+    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
+    number = np.float32(0) if like.dtype == torch.float32 else np.float64(0)
     threads = min(torch.get_num_threads(), tasks)
     step = -(-tasks // (threads * 4)) if threads > 1 else tasks
     firsts = iter(range(0, tasks, step))
 
     def work() -> None:
+        scratch = like.new_empty(scratch_size)
         for first in firsts:
-            kernel(first, min(first + step, tasks), arguments)
+            kernel(first, min(first + step, tasks), number, (*addresses, scratch.data_ptr()), softplus, sizes)
 
     helpers = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
     work()

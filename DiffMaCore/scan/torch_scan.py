@@ -96,7 +96,8 @@ class _ChunkedScan(torch.autograd.Function):
         carried = dlast
         for index in reversed(range(len(starts))):
             chunk = slice(index * CHUNK, (index + 1) * CHUNK)
-            u_, delta_, B_, C_, dy_ = u[:, chunk], delta[:, chunk], _tokens(B, chunk), _tokens(C, chunk), dy[:, chunk]
+            u_, delta_, dy_ = u[:, chunk], delta[:, chunk], dy[:, chunk]
+            B_, C_ = _tokens(B, chunk), _tokens(C, chunk)
             decay, states = _states(u_, delta_, A, B_, starts[index])
             dstates = dy_[..., None] * C_
             for token in reversed(range(dstates.shape[1])):
