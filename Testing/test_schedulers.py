@@ -65,3 +65,36 @@ def test_names_go_both_ways_and_an_unknown_one_names_the_nearest() -> None:
     assert [scheduler_name(make_scheduler(name)) for name in SCHEDULERS] == list(SCHEDULERS)
     with pytest.raises(InputError, match=r"did you mean dpm\+\+"):
         make_scheduler("dpm+")
+
+
+def _released_step(x: torch.Tensor, output: torch.Tensor, t: int, before: int, noise: torch.Tensor) -> torch.Tensor:
+    """One ancestral step with learned variance range, written from Nichol and Dhariwal 2021 (Eqs. 9, 10, 15)."""
+    alpha_bars = torch.cumprod(1 - torch.linspace(1e-4, 0.02, 1000, dtype=torch.float64), 0)
+    bar = alpha_bars[t]
+    previous = alpha_bars[before] if before >= 0 else torch.tensor(1.0, dtype=torch.float64)
+    beta = 1 - bar / previous
+    epsilon, fraction = output.chunk(2, dim=1)
+    start = (x - (1 - bar).sqrt() * epsilon) / bar.sqrt()
+    mean = previous.sqrt() * beta / (1 - bar) * start + (1 - beta).sqrt() * (1 - previous) / (1 - bar) * x
+    if before < 0:
+        return mean
+    posterior = (beta * (1 - previous) / (1 - bar)).log()
+    blend = (fraction + 1) / 2
+    return mean + (0.5 * (blend * beta.log() + (1 - blend) * posterior)).exp() * noise
+
+
+def test_250_ddpm_steps_are_the_released_ancestral_sampler() -> None:
+    scheduler = make_scheduler("ddpm", 250)
+    scheduler.set_timesteps(250)
+    times = [int(t) for t in scheduler.timesteps]
+    assert (times[0], times[-1], len(times)) == (999, 0, 250)
+    start = torch.randn(1, 4, 8, 8, generator=torch.Generator().manual_seed(0), dtype=torch.float64)
+    theirs, ours = start, start
+    noises, twin = (torch.Generator().manual_seed(1) for _ in range(2))
+    for t, before in zip(times, [*times[1:], -1], strict=True):
+        alpha_bar = scheduler.alphas_cumprod[t].double()
+        outputs = [torch.cat([_epsilon(x, alpha_bar), x.tanh()], dim=1) for x in (theirs, ours)]
+        noise = torch.randn(1, 4, 8, 8, generator=noises, dtype=torch.float64) if t else torch.zeros(1)
+        theirs = _released_step(theirs, outputs[0], t, before, noise)
+        ours = scheduler.step(outputs[1], torch.tensor(t), ours, generator=twin).prev_sample
+    torch.testing.assert_close(ours, theirs, atol=1e-4, rtol=0)

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Any, Literal
 
 import torch
 from diffusers import ModelMixin
@@ -12,10 +12,12 @@ from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
 from DiffMaCore.models.block import DiffMaBlock
+from DiffMaCore.models.dit import DiTBlock
 from DiffMaCore.models.layers import FinalLayer, PatchEmbedding, TimestepEmbedding, sincos_positions, unpatchify
 from DiffMaCore.models.mamba import SpiralMamba
 from DiffMaCore.orders import SCAN_ORDERS, ScanOrder
 
+Backbone = Literal["diffma", "dit"]
 CtConditioning = Literal["pooled", "tokens"]
 
 
@@ -40,6 +42,7 @@ class DiffMa(ModelMixin, ConfigMixin):
         learn_sigma: also predict the variance range (Nichol and Dhariwal 2021), doubling the output.
         ct_conditioning: "pooled" gives the CT as the paper and its code do, as a mean vector and the soft
             mask; "tokens" also adds a projection of each CT token to the noisy token at its place.
+        backbone: the blocks in this frame: "diffma", or "dit" for comparison (Table 2; without long skips).
 
     Raises:
         ValueError: the patch does not divide the latent, or an unknown choice.
@@ -61,12 +64,15 @@ class DiffMa(ModelMixin, ConfigMixin):
         scan_order: ScanOrder = "spiral",
         learn_sigma: bool = True,
         ct_conditioning: CtConditioning = "pooled",
+        backbone: Backbone = "diffma",
     ) -> None:
         super().__init__()
         if scan_order not in SCAN_ORDERS:
             raise ValueError(f"scan_order is {scan_order!r}; it can be one of {', '.join(SCAN_ORDERS)}")
         if ct_conditioning not in ("pooled", "tokens"):
             raise ValueError(f"ct_conditioning is {ct_conditioning!r}; it can be pooled or tokens")
+        if backbone not in ("diffma", "dit"):
+            raise ValueError(f"backbone is {backbone!r}; it can be diffma or dit")
         self.out_channels = in_channels * (2 if learn_sigma else 1)
         self.patches = PatchEmbedding(latent_size, patch_size, in_channels, width)
         self.grid = self.patches.grid
@@ -74,18 +80,11 @@ class DiffMa(ModelMixin, ConfigMixin):
         self.register_buffer("positions", sincos_positions(width, self.grid), persistent=False)
         self.timestep = TimestepEmbedding(width)
         self.ct_tokens = nn.Linear(width, width) if ct_conditioning == "tokens" else None
+        mamba: dict[str, Any] = {"scan_order": scan_order, "state_size": state_size, "conv_size": conv_size, "expand": expand}
         self.blocks = nn.ModuleList(
-            DiffMaBlock(
-                width,
-                self.grid,
-                i,
-                scan_order=scan_order,
-                state_size=state_size,
-                conv_size=conv_size,
-                expand=expand,
-            )
-            for i in range(depth)
+            DiffMaBlock(width, self.grid, i, **mamba) if backbone == "diffma" else DiTBlock(width) for i in range(depth)
         )
+        self.long_skips = backbone == "diffma"
         self.final = FinalLayer(width, 2 * width, patch_size, self.out_channels)
         self._initialise()
 
@@ -139,7 +138,7 @@ class DiffMa(ModelMixin, ConfigMixin):
         outputs: list[Tensor] = []
         depth = len(self.blocks)
         for i, block in enumerate(self.blocks):
-            if i > depth / 2:  # long skip: additive, without parameters
+            if self.long_skips and i > depth / 2:  # long skip: additive, without parameters
                 h = h + outputs[depth - 1 - i]
             h = block(h, condition, soft_mask)
             outputs.append(h)

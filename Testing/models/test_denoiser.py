@@ -145,6 +145,21 @@ def _three_scans(mamba: SpiralMamba, branch: int, tokens: torch.Tensor) -> torch
     return total
 
 
+def test_the_dit_of_table_2_matches_diffma_b2_in_true_parameters() -> None:
+    with torch.device("meta"):
+        dit = DiffMa(**preset("B/2", depth=7, backbone="dit"))
+    assert round(sum(p.numel() for p in dit.parameters()) / 1e6, 2) == 45.56
+
+
+def test_a_dit_sees_every_token_from_every_other() -> None:
+    model = _shaken(_small(backbone="dit", depth=2))
+    x, *rest = _inputs(model, 1)
+    changed = x.clone()
+    changed[..., 0, 0] += 1
+    moved = (model(changed, *rest).sample - model(x, *rest).sample).abs().amax(dim=(0, 1))
+    assert moved[-2:, -2:].min() > 0
+
+
 def test_saved_and_loaded_models_are_equal(tmp_path: Path) -> None:
     model = _shaken(_small(scan_order="released"))
     model.save_pretrained(tmp_path)
