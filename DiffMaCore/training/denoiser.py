@@ -40,7 +40,7 @@ class DenoiserConfig:
     ema: float = 0.9995
     max_weight: float = 10.0
     vlb_weight: float = 1e-3
-    copies: int = 1  # differently placed copies of every slice in the cache
+    pairs: int = 8000  # randomly placed pairs of slices in the cache
     checkpoint_every: int = 100  # steps
 
 
@@ -59,14 +59,14 @@ def make_latents(
     windows: Sequence[Window],
     vae: AutoencoderKL,
     image_encoder: ImageEncoder,
-    copies: int,
+    pairs: int,
     seed: int,
     cache: Path,
 ) -> Latents:
-    """Encode every training slice ``copies`` times, each time placed anew; kept in ``cache``, half precision."""
+    """Encode ``pairs`` slices, randomly placed, each as often as the next; kept in ``cache``, half precision."""
     if not cache.is_file():
         generator = torch.Generator().manual_seed(seed)
-        order = torch.cat([torch.randperm(len(slices), generator=generator) for _ in range(copies)])
+        order = torch.cat(list(batches(len(slices), 32, -(-pairs // 32), generator)))[:pairs]
         chunks = order.split(32)
         progress = Progress("latents", len(chunks))
         parts: list[tuple[Tensor, Tensor, Tensor]] = []

@@ -1,0 +1,198 @@
+"""The demo bundle: all stages in order on procedural phantoms, and how well the result does on unseen ones."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import numpy as np
+import torch
+from diffusers import AutoencoderKL
+from numpy.typing import NDArray
+
+from DiffMaCore.bundles.config import BundleConfig, ModelCard
+from DiffMaCore.conditions import decode, encode, hu_to_pixels, mr_to_pixels
+from DiffMaCore.metrics import Quality, quality
+from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.models.image_encoder import ImageEncoder
+from DiffMaCore.pipeline import DiffMaPipeline
+from DiffMaCore.schedulers import DEFAULT_STEPS, make_scheduler
+from DiffMaCore.training.config import DemoConfig
+from DiffMaCore.training.data import Slices, make_phantoms, phantom_slices
+from DiffMaCore.training.denoiser import build_denoiser, make_latents, train_denoiser
+from DiffMaCore.training.embedder import mask_share, slices_to_latents, train_embedder
+from DiffMaCore.training.image_encoder import train_image_encoder
+from DiffMaCore.training.vae import train_vae
+
+log = logging.getLogger("DiffMaCore.training")
+
+_Model = TypeVar("_Model")
+
+
+def bundle_config(config: DemoConfig) -> BundleConfig:
+    """What the bundle says about itself."""
+    return BundleConfig(
+        name=config.name,
+        title=config.title,
+        anatomy=config.anatomy,
+        image_size=config.data.image_size,
+        pixel_spacing=config.data.pixel_spacing,
+        hu_windows=config.hu_windows,
+        mr_normalisation={
+            "method": "percentile",
+            "low": config.data.mr_low,
+            "high": config.data.mr_high,
+            "mask": "body",
+        },
+        output_range=config.output_range,
+        output_units="arbitrary T1-weighted intensity",
+        demo=True,
+        card=ModelCard(**config.card),
+    )
+
+
+def train(config: DemoConfig, out: Path) -> DiffMaPipeline:
+    """Train what is not yet in ``out/work`` and write the bundle to ``out/bundle``.
+
+    A stage that was interrupted goes on from its checkpoint; a stage that is done is loaded.
+    """
+    torch.set_num_threads(config.threads)
+    work = out / "work"
+    work.mkdir(parents=True, exist_ok=True)
+    width, windows, seed = config.denoiser.width, config.hu_windows, config.seed
+    slices = make_phantoms(config.data, work / "phantoms")
+    log.info("%d slices of %d phantoms", len(slices), config.data.phantoms)
+    vae: Any = _stage(
+        work / "vae", AutoencoderKL, lambda: train_vae(slices, windows, config.vae, seed, work / "vae.ckpt")
+    )
+    image_encoder = _stage(
+        work / "image_encoder",
+        ImageEncoder,
+        lambda: train_image_encoder(slices, windows, width, config.image_encoder, seed),
+    )
+    latents = make_latents(
+        slices, windows, vae, image_encoder, config.denoiser.pairs, seed, work / "latents.pt"
+    )
+    embedder = _stage(
+        work / "embedder",
+        VisionEmbedder,
+        lambda: train_embedder(latents.ct, config.denoiser.patch_size, width, config.embedder, seed),
+    )
+    log.info("share of the soft mask that follows the slice: %.3f", _mask_share(embedder, vae, slices, config))
+    denoiser = _stage(
+        work / "denoiser",
+        DiffMa,
+        lambda: train_denoiser(latents, embedder, config.denoiser, seed, work / "denoiser.ckpt"),
+    )
+    pipe = assemble(config, vae, image_encoder, embedder, denoiser)
+    pipe.save_pretrained(out / "bundle")
+    return pipe
+
+
+def _stage(folder: Path, cls: Any, make: Callable[[], _Model]) -> _Model:
+    """The finished model of a stage: loaded if it was trained before, else trained and saved."""
+    if (folder / "config.json").is_file():
+        return cls.from_pretrained(folder).eval().requires_grad_(False)
+    model: Any = make()
+    model.save_pretrained(folder)
+    return model
+
+
+def _mask_share(embedder: VisionEmbedder, vae: AutoencoderKL, slices: Slices, config: DemoConfig) -> float:
+    return mask_share(embedder, slices_to_latents(vae, slices, config.hu_windows, 256))
+
+
+def assemble(
+    config: DemoConfig,
+    vae: AutoencoderKL,
+    image_encoder: ImageEncoder,
+    embedder: VisionEmbedder,
+    denoiser: DiffMa,
+) -> DiffMaPipeline:
+    """The trained parts as one pipeline."""
+    return DiffMaPipeline(denoiser, embedder, vae, image_encoder, make_scheduler(), bundle_config(config).to_dict())
+
+
+def bundle_from_checkpoint(config: DemoConfig, out: Path, target: Path) -> DiffMaPipeline:
+    """A bundle out of a run that is still training its denoiser, with the averaged weights so far."""
+    work = out / "work"
+    denoiser = build_denoiser(config.denoiser, _latent_size(config))
+    state = torch.load(work / "denoiser.ckpt", weights_only=True)
+    denoiser.load_state_dict(state["ema"]["shadow"])
+    log.info("denoiser after %d steps, %.1f minutes", state["loop"]["step"], state["loop"]["minutes"])
+    pipe = assemble(
+        config,
+        AutoencoderKL.from_pretrained(work / "vae"),
+        ImageEncoder.from_pretrained(work / "image_encoder"),
+        VisionEmbedder.from_pretrained(work / "embedder"),
+        denoiser,
+    )
+    pipe.save_pretrained(target)
+    return pipe
+
+
+def _latent_size(config: DemoConfig) -> int:
+    return config.data.image_size // 2 ** (len(config.vae.block_out_channels) - 1)
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """Mean figures over phantoms: the bundle, and two answers that need no model.
+
+    ``linear``: the best linear function of the CT's windowed channels, fitted to the very MR it is judged
+    by; ``mean``: that MR's mean. Both are as good as their kind can be. Data range 1 after normalisation.
+    """
+
+    ours: Quality
+    linear: Quality
+    mean: Quality
+    vae: Quality  # the MR through the VAE and back: the most the bundle could reach
+
+
+def evaluate_on_phantoms(
+    pipe: DiffMaPipeline, config: DemoConfig, seeds: Iterable[int], every: int = 1, steps: int = DEFAULT_STEPS
+) -> Comparison:
+    """Compare on unseen phantoms, inside the body, on every ``every``-th slice.
+
+    ``seeds`` must not be trained on.
+    """
+    rows: list[list[Quality]] = []
+    low, high = pipe.bundle.output_range
+    for seed in seeds:
+        if seed in config.data.seeds:
+            raise ValueError(f"phantom {seed} was trained on; evaluate on others")
+        slices = phantom_slices(seed, config.data)
+        ct, mr, body = (part[::every] for part in (slices.ct, slices.mr, slices.body))
+        hu, target, inside = ct.float(), (mr.float().numpy() + 1) / 2, body.numpy()
+        conditions = pipe.conditions(hu)
+        ours = (pipe.decode(pipe.denoise(conditions, steps=steps)).numpy() - low) / (high - low)
+        channels = hu_to_pixels(hu, pipe.bundle.hu_windows).numpy()
+        answers = [ours, _linear_fit(channels, target, inside), np.full_like(target, target[inside].mean())]
+        answers.append(_through_vae(pipe, mr.float()))
+        rows.append([_in_body(answer, target, inside) for answer in answers])
+    return Comparison(*(_average(column) for column in zip(*rows, strict=True)))
+
+
+def _in_body(answer: NDArray[Any], target: NDArray[Any], inside: NDArray[np.bool_]) -> Quality:
+    # outside the body all answers are empty, as in what a user gets
+    return quality(np.where(inside, answer, 0.0), np.where(inside, target, 0.0), 1.0, inside, axes=(-2, -1))
+
+
+def _linear_fit(channels: NDArray[Any], target: NDArray[Any], inside: NDArray[np.bool_]) -> NDArray[Any]:
+    features = np.concatenate([channels, np.ones_like(channels[:, :1])], axis=1).transpose(0, 2, 3, 1)
+    weights, *_ = np.linalg.lstsq(features[inside].astype(np.float64), target[inside].astype(np.float64), rcond=None)
+    return np.clip(features @ weights, 0.0, 1.0)
+
+
+@torch.inference_mode()
+def _through_vae(pipe: DiffMaPipeline, mr: torch.Tensor) -> NDArray[Any]:
+    return (decode(pipe.vae, encode(pipe.vae, mr_to_pixels(mr))).numpy() + 1) / 2
+
+
+def _average(column: tuple[Quality, ...]) -> Quality:
+    names = ("mae", "mse", "psnr", "ssim")
+    return Quality(**{name: float(np.mean([getattr(q, name) for q in column])) for name in names})
