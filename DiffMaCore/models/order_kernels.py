@@ -1,6 +1,7 @@
 """Numba kernels of what surrounds the scan on a CPU: one task is one sample and one branch.
 
-All arrays are flat and contiguous float32; E is the inner width of a branch, K the number of orders.
+Pointers lead to contiguous float32 memory, `order` and `position` are flat arrays; E is the inner width of a
+branch, K the number of orders. `sizes` holds K, B, L, E and the taps of the convolution.
 """
 
 # mypy: ignore-errors
@@ -9,7 +10,7 @@ from __future__ import annotations
 
 from numba import njit
 
-from DiffMaCore.scan.numba_lanes import REGISTER_BYTES, fma, load, number, sigmoid, store
+from DiffMaCore.scan.numba_lanes import REGISTER_BYTES, fma, load, number, pointers, sigmoid, store
 
 LANES = REGISTER_BYTES // 4
 
@@ -26,8 +27,9 @@ def convolve(x, row, order, first, token, weight, bias, channel, lane, sizes):
 
 
 @njit(nogil=True)
-def gather_task(task, x, order, weight, bias, sizes, out):
+def gather_task(task, data, order, sizes):
     """out (B, K, L, 2E) = SiLU(conv(x (2, B, L, E) along order (K, L))); weight (taps, 2E), bias (2E,)."""
+    x, weight, bias, out = data
     orders, batch, length, inner, _ = sizes
     branch, sample = task % 2, task // 2
     row = (branch * batch + sample) * length
@@ -40,8 +42,9 @@ def gather_task(task, x, order, weight, bias, sizes, out):
 
 
 @njit(nogil=True)
-def gather_backward_task(task, x, order, weight, bias, sizes, dout, dx, dweight, dbias):
+def gather_backward_task(task, data, order, sizes):
     """dx (2, B, L, E), and each sample's own dweight (B, taps, 2E) and dbias (B, 2E); all start at zero."""
+    x, weight, bias, dout, dx, dweight, dbias = data
     orders, batch, length, inner, taps = sizes
     branch, sample = task % 2, task // 2
     row = (branch * batch + sample) * length
@@ -75,8 +78,9 @@ def collect(y, position, sample, token, channel, sizes):
 
 
 @njit(nogil=True)
-def merge_task(task, y, z, position, sizes, out):
+def merge_task(task, data, position, sizes):
     """out (2, B, L, E) = (sum over orders of y (B, K, L, 2E)) * SiLU(z (2, B, L, E))."""
+    y, z, out = data
     _, batch, length, inner, _ = sizes
     branch, sample = task % 2, task // 2
     row = (branch * batch + sample) * length
@@ -88,8 +92,9 @@ def merge_task(task, y, z, position, sizes, out):
 
 
 @njit(nogil=True)
-def merge_backward_task(task, y, z, position, sizes, dout, dy, dz):
+def merge_backward_task(task, data, position, sizes):
     """dy (B, K, L, 2E) and dz (2, B, L, E)."""
+    y, z, dout, dy, dz = data
     orders, batch, length, inner, _ = sizes
     branch, sample = task % 2, task // 2
     row = (branch * batch + sample) * length
@@ -110,24 +115,28 @@ def merge_backward_task(task, y, z, position, sizes, dout, dy, dz):
 
 
 @njit(nogil=True, cache=True)
-def gather(first, last, arguments):
+def gather(first, last, like, addresses, order, sizes):
+    data = pointers(like, addresses)
     for task in range(first, last):
-        gather_task(task, *arguments)
+        gather_task(task, data, order, sizes)
 
 
 @njit(nogil=True, cache=True)
-def gather_backward(first, last, arguments):
+def gather_backward(first, last, like, addresses, order, sizes):
+    data = pointers(like, addresses)
     for task in range(first, last):
-        gather_backward_task(task, *arguments)
+        gather_backward_task(task, data, order, sizes)
 
 
 @njit(nogil=True, cache=True)
-def merge(first, last, arguments):
+def merge(first, last, like, addresses, position, sizes):
+    data = pointers(like, addresses)
     for task in range(first, last):
-        merge_task(task, *arguments)
+        merge_task(task, data, position, sizes)
 
 
 @njit(nogil=True, cache=True)
-def merge_backward(first, last, arguments):
+def merge_backward(first, last, like, addresses, position, sizes):
+    data = pointers(like, addresses)
     for task in range(first, last):
-        merge_backward_task(task, *arguments)
+        merge_backward_task(task, data, position, sizes)

@@ -2,20 +2,25 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from typing import Any
 
+import numpy as np
 import torch
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from DiffMaCore.models import order_kernels as kernels
-from DiffMaCore.scan.numba_scan import _run as run_tasks
+from DiffMaCore.scan.threads import run_tasks
 
 LANES = kernels.LANES
 
 
-def _flat(*tensors: Tensor) -> list[Any]:
-    return [tensor.detach().reshape(-1).numpy() for tensor in tensors]
+def _run(kernel: Any, tasks: int, tensors: Sequence[Tensor], places: Tensor, sizes: tuple[int, ...]) -> None:
+    """Run a kernel on contiguous float32 tensors; ``places`` are the orders or the positions in them."""
+    addresses = tuple(tensor.data_ptr() for tensor in tensors)
+    indices = places.reshape(-1).numpy()
+    run_tasks(tasks, lambda first, last: kernel(first, last, np.float32(0), addresses, indices, sizes))
 
 
 class GatherConvSilu(torch.autograd.Function):
@@ -30,7 +35,7 @@ class GatherConvSilu(torch.autograd.Function):
         ctx.sizes = (orders, batch, length, inner, taps)
         ctx.save_for_backward(x, order, by_tap, bias)
         out = x.new_empty(batch, orders, length, branches * inner)
-        run_tasks(batch * branches, kernels.gather, *_flat(x, order, by_tap, bias), ctx.sizes, *_flat(out))
+        _run(kernels.gather, batch * branches, (x, by_tap, bias.contiguous(), out), order, ctx.sizes)
         return out
 
     @staticmethod
@@ -40,9 +45,8 @@ class GatherConvSilu(torch.autograd.Function):
         _, batch, _, inner, taps = ctx.sizes
         dx = torch.zeros_like(x)
         dweight, dbias = x.new_zeros(batch, taps, 2 * inner), x.new_zeros(batch, 2 * inner)
-        given = _flat(x, order, by_tap, bias)
-        results = _flat(dout.contiguous(), dx, dweight, dbias)
-        run_tasks(batch * 2, kernels.gather_backward, *given, ctx.sizes, *results)
+        tensors = (x, by_tap, bias.contiguous(), dout.contiguous(), dx, dweight, dbias)
+        _run(kernels.gather_backward, batch * 2, tensors, order, ctx.sizes)
         return dx, None, dweight.sum(0).view(taps, 2, inner).permute(1, 2, 0), dbias.sum(0).view(2, inner)
 
 
@@ -56,7 +60,7 @@ class MergeGate(torch.autograd.Function):
         ctx.sizes = (len(position), batch, length, inner, 0)
         ctx.save_for_backward(y, z, position)
         out = torch.empty_like(z)
-        run_tasks(batch * branches, kernels.merge, *_flat(y, z, position), ctx.sizes, *_flat(out))
+        _run(kernels.merge, batch * branches, (y, z, out), position, ctx.sizes)
         return out
 
     @staticmethod
@@ -64,7 +68,6 @@ class MergeGate(torch.autograd.Function):
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         y, z, position = ctx.saved_tensors
         dy, dz = torch.empty_like(y), torch.empty_like(z)
-        results = _flat(dout.contiguous(), dy, dz)
         tasks = z.shape[0] * z.shape[1]
-        run_tasks(tasks, kernels.merge_backward, *_flat(y, z, position), ctx.sizes, *results)
+        _run(kernels.merge_backward, tasks, (y, z, dout.contiguous(), dy, dz), position, ctx.sizes)
         return dy, dz, None

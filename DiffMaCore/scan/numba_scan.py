@@ -8,10 +8,7 @@ float64 in float64.
 from __future__ import annotations
 
 import hashlib
-import os
-import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -27,6 +24,7 @@ from .arguments import ScanArguments
 from .numba_backward import backward_scratch, backward_task
 from .numba_forward import BLOCK, STATES, TILE, forward_scratch, forward_task
 from .numba_lanes import LOG2E, REGISTER_BYTES, pointers
+from .threads import run_tasks
 
 
 def numba_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
@@ -110,7 +108,9 @@ class _NumbaScan(torch.autograd.Function):
         starts = u.new_empty(batch, tiles, states, channels) if any(ctx.needs_input_grad) else None
         given = (u, delta, exponents, B, C, weight, skip, z, bias)
         sizes = (length, channels, groups, states)
-        _run(_forward, _tasks(u, B), u, (*given, out, starts, last), forward_scratch(states), softplus, sizes)
+        _run_kernel(
+            _forward, _tasks(u, B), u, (*given, out, starts, last), forward_scratch(states), softplus, sizes
+        )
         ctx.save_for_backward(*given, starts)
         ctx.softplus = softplus
         return out, last
@@ -133,7 +133,9 @@ class _NumbaScan(torch.autograd.Function):
         results = (du, ddelta, dz, dA, dweight, dskip, dbias, dB, dC)
         sizes = (length, channels, groups, states)
         incoming = (*given, starts, dout.contiguous(), dlast.contiguous())
-        _run(_backward, _tasks(u, B), u, (*incoming, *results), backward_scratch(states), ctx.softplus, sizes)
+        _run_kernel(
+            _backward, _tasks(u, B), u, (*incoming, *results), backward_scratch(states), ctx.softplus, sizes
+        )
         dweight, dskip, dbias = (None if part is None else part.sum(0) for part in (dweight, dskip, dbias))
         return du, ddelta, dA.sum(0), dB.sum(2), dC.sum(2), dweight, dskip, dz, dbias, None
 
@@ -173,7 +175,7 @@ def _compiled(digest: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
 _forward, _backward = _compiled(_digest())
 
 
-def _run(
+def _run_kernel(
     kernel: Callable[..., Any],
     tasks: int,
     like: Tensor,
@@ -182,41 +184,11 @@ def _run(
     softplus: bool,
     sizes: tuple[int, ...],
 ) -> None:
-    """Run all tasks on torch's number of threads; each takes the next few as it becomes free."""
     addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
     number = np.float32(0) if like.dtype == torch.float32 else np.float64(0)
-    threads = min(torch.get_num_threads(), tasks)
-    step = -(-tasks // (threads * 4)) if threads > 1 else tasks
-    firsts = iter(range(0, tasks, step))
 
-    def work() -> None:
+    def with_scratch(first: int, last: int) -> None:
         scratch = like.new_empty(scratch_size)
-        for first in firsts:
-            kernel(first, min(first + step, tasks), number, (*addresses, scratch.data_ptr()), softplus, sizes)
+        kernel(first, last, number, (*addresses, scratch.data_ptr()), softplus, sizes)
 
-    helpers = [_pool(threads - 1).submit(work) for _ in range(threads - 1)]
-    work()
-    for helper in helpers:
-        helper.result()
-
-
-_pools: dict[int, ThreadPoolExecutor] = {}
-_pools_lock = threading.Lock()
-
-
-def _pool(size: int) -> ThreadPoolExecutor:
-    """One lasting pool; a new one where more threads are wanted."""
-    with _pools_lock:
-        pool = _pools.get(0)
-        if pool is None or pool._max_workers < size:
-            pool = _pools[0] = ThreadPoolExecutor(size, thread_name_prefix="selective-scan")
-        return pool
-
-
-def _forget_pools() -> None:
-    # Threads do not survive a fork; the child (a data loader's worker, say) starts its own.
-    _pools.clear()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_pools)
+    run_tasks(tasks, with_scratch)

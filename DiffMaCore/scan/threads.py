@@ -1,0 +1,48 @@
+"""One lasting pool of threads for all kernels, as many as torch uses."""
+
+from __future__ import annotations
+
+import os
+import threading
+from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
+
+import torch
+
+_pools: dict[int, ThreadPoolExecutor] = {}
+_lock = threading.Lock()
+
+
+def run_tasks(tasks: int, work: Callable[[int, int], None]) -> None:
+    """Call ``work(first, last)`` until all tasks are done; each thread takes the next few as it becomes free.
+
+    ``work`` must release the interpreter lock, as Numba kernels with ``nogil`` do.
+    """
+    threads = min(torch.get_num_threads(), tasks)
+    if threads <= 1:
+        work(0, tasks)
+        return
+    step = -(-tasks // (threads * 4))
+    firsts = iter(range(0, tasks, step))
+
+    def take() -> None:
+        for first in firsts:
+            work(first, min(first + step, tasks))
+
+    helpers = [_pool(threads - 1).submit(take) for _ in range(threads - 1)]
+    take()
+    for helper in helpers:
+        helper.result()
+
+
+def _pool(size: int) -> ThreadPoolExecutor:
+    with _lock:
+        pool = _pools.get(0)
+        if pool is None or pool._max_workers < size:
+            pool = _pools[0] = ThreadPoolExecutor(size, thread_name_prefix="selective-scan")
+        return pool
+
+
+# threads do not survive a fork; the child (a data loader's worker, say) starts its own
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_pools.clear)
