@@ -50,6 +50,11 @@ class Failure:
     input: Path
     reason: str
 
+    @property
+    def sentence(self) -> str:
+        """The reason, with the volume it is about."""
+        return self.reason if str(self.input) in self.reason else f"{self.input}: {self.reason}"
+
 
 def convert(
     pipe: DiffMaPipeline, item: InputItem, output: Path, options: ConvertOptions, reporter: Reporter
@@ -127,7 +132,7 @@ def convert_many(
             convert(pipe, item, output_folder / name, options, reporter)
         except DiffMaError as error:
             failures.append(Failure(item.path, str(error)))
-            reporter.error(f"{item.path}: {error}", type(error).__name__)
+            reporter.error(failures[-1].sentence, type(error).__name__)
     return failures
 
 

@@ -96,6 +96,7 @@ def run(args: argparse.Namespace) -> int:
 def _convert(args: argparse.Namespace, reporter: Reporter) -> int:
     from DiffMaCore.convert import ConvertOptions, convert, convert_many
     from DiffMaCore.volumes.inputs import find_inputs
+    from DiffMaCore.volumes.reading import is_volume_file
     from DiffMaCore.volumes.writing import output_format
 
     began = time.monotonic()
@@ -103,8 +104,8 @@ def _convert(args: argparse.Namespace, reporter: Reporter) -> int:
     single = len(args.input) == 1 and len(items) == 1 and args.format is None
     if single:
         output_format(args.output)
-    elif args.output.is_file():
-        raise InputError(f"with several inputs OUTPUT is a folder, but {args.output} is a file; name a folder")
+    elif args.output.is_file() or is_volume_file(args.output):
+        raise InputError(f"with several inputs OUTPUT is a folder, and {args.output} is the name of a file; name a folder")
     options = ConvertOptions(
         steps=args.steps,
         scheduler=args.scheduler,
@@ -189,4 +190,4 @@ def _summarise(
         return
     print(f"{good} of {total} volumes converted into {args.output} in {seconds:.1f} s ({_made_by(pipe)})")
     for failure in failures:
-        print(f"  failed: {failure.input}: {failure.reason}", file=sys.stderr)
+        print(f"  failed: {failure.sentence}", file=sys.stderr)

@@ -136,6 +136,7 @@ def test_bad_input_is_one_sentence_and_leaves_no_output(
     refused("convert", air, output, *tiny, words=["same value"])
     refused("convert", ct, tmp_path / "mr.jpg", *tiny, words=[".nii.gz"])
     refused("convert", ct, ct, *tiny, words=["input itself"])
+    refused("convert", ct, text, output, *tiny, words=["name a folder"])
     refused("convert", ct, output, *tiny, "--slices", "9:4", words=["--slices"])
     refused("convert", ct, output, "--model", "no-such-model", words=["no-such-model", "diffma models"])
     refused("convert", ct, output, *tiny, "--scheduler", "dpm+", words=["dpm++"])
