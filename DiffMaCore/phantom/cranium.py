@@ -73,7 +73,7 @@ def surfaces(canvas: Canvas) -> Surfaces:
 
 def paint_soft_tissue(canvas: Canvas, s: Surfaces) -> None:
     """Skin, subcutaneous fat, and the muscles outside the skull, in bundles parted by fat."""
-    x, y, z = canvas.p
+    _, y, z = canvas.p
     rng = canvas.rng
     texture = canvas.noise((14.0, 6.0, 6.0), band=True)
     canvas.paint(s.head, t.SKIN)

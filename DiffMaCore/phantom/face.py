@@ -12,7 +12,6 @@ from DiffMaCore.phantom.shapes import Array, Coordinates, capsule, chain, ellips
 
 def paint_bones(canvas: Canvas, s: Surfaces) -> None:
     """Maxilla, zygoma and arch, pterygoid plates, clivus and the frontal bone in front of its sinus."""
-    rng = canvas.rng
     region = canvas.region((0.0, -55.0, -55.0), 72.0)
     p = canvas.at(region)
     grain = canvas.noise(6.0, region)

@@ -6,6 +6,8 @@ lies in the middle of the brain. Distances are exact for capsules and first-orde
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 
@@ -34,7 +36,7 @@ def capsule(p: Coordinates, a: Point, b: Point, ra: float, rb: float) -> Array:
 
 def chain(p: Coordinates, points: list[tuple[float, float, float, float]]) -> Array:
     """Union of capsules along (x, y, z, radius) points."""
-    parts = [capsule(p, a[:3], b[:3], a[3], b[3]) for a, b in zip(points, points[1:], strict=False)]
+    parts = [capsule(p, a[:3], b[:3], a[3], b[3]) for a, b in itertools.pairwise(points)]
     return np.minimum.reduce(parts)
 
 

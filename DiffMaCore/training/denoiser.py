@@ -110,7 +110,7 @@ def variance_loss(epsilon: Tensor, v: Tensor, x0: Tensor, xt: Tensor, t: Tensor,
     smallest_all = betas * (1 - previous_all) / (1 - alphas)
     smallest_all = torch.cat([smallest_all[1:2], smallest_all[1:]])
     low, high = smallest_all[t].view(shape).log(), beta.log()
-    c0, ct = before.sqrt() * beta / (1 - at), (1 - beta).sqrt() * (1 - before) / (1 - at)
+    c0 = before.sqrt() * beta / (1 - at)
     guess = (xt - (1 - at).sqrt() * epsilon.detach()) / at.sqrt()
     share = (v + 1) / 2
     log_variance = share * high + (1 - share) * low
@@ -193,7 +193,9 @@ def _loss(
     noise = torch.randn(x0.shape, generator=generator)
     at = alphas[t].view(-1, 1, 1, 1)
     xt = at.sqrt() * x0 + (1 - at).sqrt() * noise
-    epsilon, v = denoiser(xt, t, clip, ct_embedding, soft_mask).sample.float().chunk(2, dim=1)
+    with torch.autocast("cpu", torch.bfloat16):
+        prediction = denoiser(xt, t, clip, ct_embedding, soft_mask).sample
+    epsilon, v = prediction.float().chunk(2, dim=1)
     error = ((epsilon - noise) ** 2).mean(dim=(1, 2, 3))
     bound = variance_loss(epsilon, v, x0, xt, t, alphas)
     weight = loss_weight(alphas, t, config.max_weight)

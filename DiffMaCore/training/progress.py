@@ -25,6 +25,5 @@ class Progress:
         rate = (now - self._start) / max(done - self._first, 1)
         left = int(rate * (self.total - done))
         figures = "".join(f" {key}={value:.4g}" for key, value in values.items())
-        log.info(
-            "%s %d/%d, %d:%02d left, %.2f s a step%s", self.stage, done, self.total, left // 60, left % 60, rate, figures
-        )
+        eta = f"{int(left // 60)}:{int(left % 60):02d}"
+        log.info("%s %d/%d, %s left, %.2f s a step%s", self.stage, done, self.total, eta, rate, figures)
