@@ -14,7 +14,7 @@ def gather_conv_silu(x: Tensor, order: Tensor, weight: Tensor, bias: Tensor, bac
         x: (2, B, L, inner), raster order.
         order: (K, L) raster indices in scan order.
         weight, bias: (2, inner, width of the kernel) and (2, inner).
-        backend: of the scan; "numba" runs these steps in Numba too.
+        backend: of the scan; "numba" runs these steps in Numba too, "mamba-ssm" the convolution in causal-conv1d.
 
     Returns:
         (B, K, L, 2*inner): sequences in scan order, the two branches side by side as channels.
@@ -26,6 +26,11 @@ def gather_conv_silu(x: Tensor, order: Tensor, weight: Tensor, bias: Tensor, bac
         return GatherConvSilu.apply(x.float(), order, weight.float(), bias.float())
     taps = weight.shape[2]
     gathered = x.permute(1, 2, 0, 3)[:, order.reshape(-1)].reshape(-1, length, branches * inner)
+    if backend == "mamba-ssm":
+        from DiffMaCore.scan.mamba_ssm_scan import conv_silu
+
+        out = conv_silu(gathered, weight.reshape(-1, taps), bias.reshape(-1))
+        return out.view(batch, len(order), length, branches * inner)
     kernel = weight.reshape(branches * inner, 1, taps)
     padded = F.pad(gathered.transpose(1, 2), (taps - 1, 0))
     convolved = F.conv1d(padded, kernel, bias.reshape(-1), groups=branches * inner)

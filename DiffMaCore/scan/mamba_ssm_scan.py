@@ -1,7 +1,7 @@
-"""Selective scan by mamba-ssm's CUDA kernel, where that package really runs.
+"""Selective scan by mamba-ssm's CUDA kernel, and the convolution before it by causal-conv1d's.
 
-The package is imported only when it is asked for: some of its releases fail at import, others at the
-first call, so that only a call tells.
+The packages are imported only when they are asked for: some of their releases fail at import, others at
+the first call, so that only a call tells.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ import functools
 
 import torch
 from torch import Tensor
+from torch.nn import functional as F
 
 from .arguments import ScanArguments, check_arguments
 from .reference import reference_scan
@@ -44,17 +45,23 @@ def mamba_ssm_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     )
 
 
+def conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
+    """SiLU of the depthwise causal convolution of x (B, L, D) with weight (D, taps) and bias (D,)."""
+    from causal_conv1d import causal_conv1d_fn
+
+    out = causal_conv1d_fn(x.transpose(1, 2), weight.to(x.dtype), bias.to(x.dtype), activation="silu")
+    return out.transpose(1, 2).contiguous()
+
+
 @functools.cache
 def probe() -> str | None:
     """None if mamba-ssm and causal-conv1d give the reference's values on the GPU, else the reason.
 
-    A tiny problem is really solved, once a process.
+    A tiny problem is really solved by each, once a process.
     """
     if not torch.cuda.is_available():
         return "no CUDA device is available"
     try:
-        import causal_conv1d  # noqa: F401
-
         generator = torch.Generator().manual_seed(0)
 
         def draw(*shape: int) -> Tensor:
@@ -65,10 +72,13 @@ def probe() -> str | None:
             draw(16), draw(1, 16, 8), draw(16), True,
         )  # fmt: skip
         result, expected = mamba_ssm_scan(arguments)[0], reference_scan(arguments)[0]
-        error = float((result - expected).abs().max() / expected.abs().max())
+        tokens, weight, bias = draw(1, 8, 16), draw(16, 4), draw(16)
+        convolved = F.conv1d(F.pad(tokens.mT, (3, 0)), weight[:, None], bias, groups=16)
+        pairs = ((result, expected), (conv_silu(tokens, weight, bias), F.silu(convolved.mT)))
+        error = max(float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in pairs)
     except Exception as failure:  # whatever goes wrong in a foreign binary makes it unavailable
         first_line = next(iter(str(failure).splitlines()), "no message")
         return f"mamba-ssm does not run here ({type(failure).__name__}: {first_line})"
     if not error < 1e-3:
-        return f"mamba-ssm gives wrong values here (relative error {error:.1e})"
+        return f"mamba-ssm or causal-conv1d gives wrong values here (relative error {error:.1e})"
     return None
