@@ -43,6 +43,12 @@ def _pool(size: int) -> ThreadPoolExecutor:
         return pool
 
 
-# threads do not survive a fork; the child (a data loader's worker, say) starts its own
+def _start_anew() -> None:
+    # Threads do not survive a fork, and another thread may have held the lock: the child starts its own.
+    global _lock
+    _pools.clear()
+    _lock = threading.Lock()
+
+
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_pools.clear)
+    os.register_at_fork(after_in_child=_start_anew)
