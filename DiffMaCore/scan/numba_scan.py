@@ -15,12 +15,12 @@ from typing import Any
 import numpy as np
 import torch
 import torch.nn.functional as F
-from numba import njit
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
 from . import numba_backward, numba_forward, numba_lanes
 from .arguments import ScanArguments
+from .compiling import compiled
 from .numba_backward import backward_scratch, backward_task
 from .numba_forward import BLOCK, STATES, TILE, forward_scratch, forward_task
 from .numba_lanes import LOG2E, REGISTER_BYTES, pointers
@@ -150,20 +150,20 @@ def _digest() -> str:
     return hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in sources)).hexdigest()
 
 
-def _compiled(digest: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
+def _entry_points(digest: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     """The loops over tasks [first, last), compiled at their first call and cached on disk.
 
     Numba's cache notices a change only in the file of the cached function and in its closure; the
     digest brings the kernels' own files into the closure.
     """
 
-    @njit(nogil=True, cache=True)
+    @compiled
     def forward(first, last, like, addresses, softplus, sizes):
         for task in range(first, last):
             forward_task(task, pointers(like, addresses), softplus, sizes)  # type: ignore[call-arg]
         return digest
 
-    @njit(nogil=True, cache=True)
+    @compiled
     def backward(first, last, like, addresses, softplus, sizes):
         for task in range(first, last):
             backward_task(task, pointers(like, addresses), softplus, sizes)  # type: ignore[call-arg]
@@ -172,7 +172,7 @@ def _compiled(digest: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     return forward, backward
 
 
-_forward, _backward = _compiled(_digest())
+_forward, _backward = _entry_points(_digest())
 
 
 def _run_kernel(

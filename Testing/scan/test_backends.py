@@ -9,6 +9,7 @@ import platform
 import subprocess
 import sys
 
+import numba
 import pytest
 import torch
 
@@ -110,3 +111,15 @@ def test_the_kernels_are_right_on_a_processor_without_avx512() -> None:
         NUMBA_CPU_FEATURES="",
     )
     assert output.split() == ["32", "True"]
+
+
+@pytest.mark.skipif(not hasattr(numba.config, "CACHE_LOCATOR_CLASSES"), reason="this Numba cannot be told so")
+def test_the_kernels_work_where_no_compiled_code_can_be_kept() -> None:
+    output = _python(
+        "from DiffMaCore.scan import numba_scan\n"
+        "from numba.core.caching import NullCache\n"
+        "print(isinstance(numba_scan._forward._cache, NullCache))\n",
+        NUMBA_CACHE_LOCATOR_CLASSES="UserProvidedCacheLocator",
+        NUMBA_CACHE_DIR="",
+    )
+    assert output.strip() == "True"
