@@ -75,6 +75,6 @@ def selective_scan(
     Raises TypeError or ValueError for tensors that do not fit, BackendError for a back end that cannot run.
     """
     arguments = check_arguments(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
-    scan = BACKENDS[choose_backend(backend, u.device)].load()
+    scan = BACKENDS[choose_backend(backend, u.device, arguments.compute_dtype)].load()
     out, last_state = scan(arguments)
     return (out, last_state) if return_last_state else out

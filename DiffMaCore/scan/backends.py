@@ -24,12 +24,20 @@ class Backend:
     """One way to compute the scan.
 
     `reason(device type)` is None where it runs, else why not; `load()` imports and returns the scan;
-    `preferred` names the device types on which "auto" takes it before plain torch.
+    `preferred` names the device types on which "auto" takes it before plain torch; `float64` tells whether
+    it can compute in double precision.
     """
 
     reason: Callable[[str], str | None]
     load: Callable[[], Scan]
     preferred: frozenset[str]
+    float64: bool = True
+
+    def reason_for(self, device: str, dtype: torch.dtype) -> str | None:
+        """As `reason`, for a state of that type."""
+        if dtype == torch.float64 and not self.float64:
+            return "it computes in float32, not in float64"
+        return self.reason(device)
 
 
 def _mamba_ssm_reason(device: str) -> str | None:
@@ -62,7 +70,7 @@ def _loader(module: str, function: str) -> Callable[[], Scan]:
 
 BACKENDS: dict[str, Backend] = {
     "mamba-ssm": Backend(
-        _mamba_ssm_reason, _loader(".mamba_ssm_scan", "mamba_ssm_scan"), frozenset({"cuda"})
+        _mamba_ssm_reason, _loader(".mamba_ssm_scan", "mamba_ssm_scan"), frozenset({"cuda"}), float64=False
     ),
     "numba": Backend(_numba_reason, _loader(".numba_scan", "numba_scan"), frozenset({"cpu"})),
     "torch": Backend(lambda device: None, _loader(".torch_scan", "torch_scan"), frozenset()),
@@ -75,28 +83,29 @@ def available_backends(device: str | torch.device = "cpu") -> dict[str, str | No
     return {name: backend.reason(kind) for name, backend in BACKENDS.items()}
 
 
-def choose_backend(name: str = "auto", device: str | torch.device = "cpu") -> str:
-    """Name of the back end to use on a device; "auto" takes the fastest that runs.
+def choose_backend(
+    name: str = "auto", device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
+) -> str:
+    """Name of the back end to use on a device for a state of a type; "auto" takes the fastest that runs.
 
     Raises BackendError if the named back end is unknown or cannot run; never takes another instead.
     """
-    return _choose(name, torch.device(device).type)
+    return _choose(name, torch.device(device).type, dtype)
 
 
 @functools.cache
-def _choose(name: str, kind: str) -> str:
+def _choose(name: str, kind: str, dtype: torch.dtype) -> str:
     if name == "auto":
-        reasons = {
-            key: backend.reason(kind) for key, backend in BACKENDS.items() if kind in backend.preferred
-        }
+        preferred = {key: backend for key, backend in BACKENDS.items() if kind in backend.preferred}
+        reasons = {key: backend.reason_for(kind, dtype) for key, backend in preferred.items()}
         name = next((key for key, reason in reasons.items() if reason is None), "torch")
-        passed_over = "".join(f" ({reason})" for reason in reasons.values() if reason)
+        passed_over = "".join(f" ({key}: {reason})" for key, reason in reasons.items() if reason)
         logger.info("selective scan on %s: %s%s", kind, name, passed_over)
         return name
     if name not in BACKENDS:
         known = ", ".join(("auto", *BACKENDS))
         raise BackendError(f"There is no selective-scan back end {name!r}; choose one of {known}.")
-    reason = BACKENDS[name].reason(kind)
+    reason = BACKENDS[name].reason_for(kind, dtype)
     if reason is not None:
         raise BackendError(
             f"The selective-scan back end {name!r} cannot run: {reason}; choose 'auto' or one that "

@@ -9,11 +9,14 @@ from __future__ import annotations
 import functools
 
 import torch
+import torch.nn.functional as F
 from torch import Tensor
-from torch.nn import functional as F
 
 from .arguments import ScanArguments, check_arguments
 from .reference import reference_scan
+
+# Both packages compute in float32 with fast exponentials and with sums in another order.
+TOLERANCE = 1e-3
 
 
 def mamba_ssm_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
@@ -21,9 +24,6 @@ def mamba_ssm_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     from mamba_ssm.ops.selective_scan_interface import selective_scan_fn
 
     dtype = arguments.u.dtype
-    half = (torch.float16, torch.bfloat16)
-    if arguments.compute_dtype == torch.float64 or dtype not in (torch.float32, *half):
-        raise TypeError("The mamba-ssm back end computes in float32; ask for the torch back end for float64.")
 
     def full(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.float()
@@ -55,30 +55,45 @@ def conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 @functools.cache
 def probe() -> str | None:
-    """None if mamba-ssm and causal-conv1d give the reference's values on the GPU, else the reason.
+    """None if mamba-ssm and causal-conv1d really give right values and gradients on the GPU, else the reason.
 
-    A tiny problem is really solved by each, once a process.
+    Tiny problems are solved by calling both packages, once a process.
     """
     if not torch.cuda.is_available():
         return "no CUDA device is available"
-    try:
-        generator = torch.Generator().manual_seed(0)
-
-        def draw(*shape: int) -> Tensor:
-            return torch.randn(*shape, generator=generator).cuda()
-
-        arguments = check_arguments(
-            draw(1, 16, 8), draw(1, 16, 8), -draw(16, 4).exp(), draw(1, 1, 4, 8), draw(1, 1, 4, 8),
-            draw(16), draw(1, 16, 8), draw(16), True,
-        )  # fmt: skip
-        result, expected = mamba_ssm_scan(arguments)[0], reference_scan(arguments)[0]
-        tokens, weight, bias = draw(1, 8, 16), draw(16, 4), draw(16)
-        convolved = F.conv1d(F.pad(tokens.mT, (3, 0)), weight[:, None], bias, groups=16)
-        pairs = ((result, expected), (conv_silu(tokens, weight, bias), F.silu(convolved.mT)))
-        error = max(float((ours - theirs).abs().max() / theirs.abs().max()) for ours, theirs in pairs)
-    except Exception as failure:  # whatever goes wrong in a foreign binary makes it unavailable
-        first_line = next(iter(str(failure).splitlines()), "no message")
-        return f"mamba-ssm does not run here ({type(failure).__name__}: {first_line})"
-    if not error < 1e-3:
-        return f"mamba-ssm or causal-conv1d gives wrong values here (relative error {error:.1e})"
+    for name, error in (("causal-conv1d", _convolution_error), ("mamba-ssm", _scan_error)):
+        try:
+            worst = error()
+        except Exception as failure:  # whatever goes wrong in a foreign binary makes it unavailable
+            first_line = next(iter(str(failure).splitlines()), "no message")
+            return f"{name} does not run here ({type(failure).__name__}: {first_line})"
+        if not worst < TOLERANCE:
+            return f"{name} gives wrong values here (relative error {worst:.1e})"
     return None
+
+
+def _scan_error() -> float:
+    u, delta, z, B, C = _draw((1, 16, 8), (1, 16, 8), (1, 16, 8), (1, 1, 4, 8), (1, 1, 4, 8))
+    A, D, bias = _draw((16, 4), (16,), (16,))
+    arguments = check_arguments(u, delta, -A.exp(), B, C, D, z, bias, True)
+    return _difference(mamba_ssm_scan(arguments)[0], reference_scan(arguments)[0], u)
+
+
+def _convolution_error() -> float:
+    x, weight, bias = _draw((1, 8, 16), (16, 4), (16,))
+    convolved = F.conv1d(F.pad(x.mT, (3, 0)), weight[:, None], bias, groups=16)
+    return _difference(conv_silu(x, weight, bias), F.silu(convolved.mT), x)
+
+
+def _draw(*shapes: tuple[int, ...]) -> list[Tensor]:
+    generator = torch.Generator().manual_seed(0)
+    return [torch.randn(*shape, generator=generator).cuda().requires_grad_() for shape in shapes]
+
+
+def _difference(found: Tensor, expected: Tensor, given: Tensor) -> float:
+    """Relative error of the values or of the gradient, whichever is larger."""
+    found_gradient, expected_gradient = (
+        torch.autograd.grad(value.square().sum(), given)[0] for value in (found, expected)
+    )
+    pairs = ((found, expected), (found_gradient, expected_gradient))
+    return max(float((a - b).detach().abs().max() / b.detach().abs().max()) for a, b in pairs)

@@ -63,6 +63,12 @@ def test_an_unavailable_back_end_is_not_replaced_in_a_scan() -> None:
         selective_scan(**make_problem(1, 4, 2, 2), backend="mamba-ssm")
 
 
+def test_a_back_end_without_float64_is_not_taken_for_it() -> None:
+    with pytest.raises(BackendError, match="float32, not in float64"):
+        choose_backend("mamba-ssm", "cuda", torch.float64)
+    assert choose_backend("auto", "cuda", torch.float64) == "torch"
+
+
 def test_an_unknown_back_end_is_answered_with_the_known_ones() -> None:
     with pytest.raises(BackendError, match=r"'nunba'.*auto, mamba-ssm, numba, torch"):
         choose_backend("nunba", "cpu")
