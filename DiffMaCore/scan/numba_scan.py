@@ -73,6 +73,7 @@ def numba_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
         rows(arguments.z),
         rows(arguments.delta_bias),
         arguments.delta_softplus,
+        torch.is_grad_enabled(),
     )
     last = last.transpose(1, 2).unflatten(1, (groups, -1))[:, :, :per_group, :states].flatten(1, 2)
     if arguments.B.dim() == 2:
@@ -98,14 +99,16 @@ class _NumbaScan(torch.autograd.Function):
         z: Tensor | None,
         bias: Tensor | None,
         softplus: bool,
+        differentiable: bool,
     ) -> tuple[Tensor, Tensor]:
         batch, length, channels = u.shape
         groups, states = B.shape[1], B.shape[3]
         exponents = A * LOG2E
         out = torch.empty_like(u)
         last = u.new_empty(batch, states, channels)
-        tiles = -(-length // TILE)
-        starts = u.new_empty(batch, tiles, states, channels) if any(ctx.needs_input_grad) else None
+        # Inside a Function torch reports gradients as off, and inputs as needing them even under no_grad.
+        keep = differentiable and any(ctx.needs_input_grad)
+        starts = u.new_empty(batch, -(-length // TILE), states, channels) if keep else None
         given = (u, delta, exponents, B, C, weight, skip, z, bias)
         sizes = (length, channels, groups, states)
         _run_kernel(
@@ -137,7 +140,7 @@ class _NumbaScan(torch.autograd.Function):
             _backward, _tasks(u, B), u, (*incoming, *results), backward_scratch(states), ctx.softplus, sizes
         )
         dweight, dskip, dbias = (None if part is None else part.sum(0) for part in (dweight, dskip, dbias))
-        return du, ddelta, dA.sum(0), dB.sum(2), dC.sum(2), dweight, dskip, dz, dbias, None
+        return du, ddelta, dA.sum(0), dB.sum(2), dC.sum(2), dweight, dskip, dz, dbias, None, None
 
 
 def _tasks(u: Tensor, B: Tensor) -> int:
