@@ -15,7 +15,7 @@ from DiffMaCore.training.data import DataConfig
 from DiffMaCore.training.denoiser import DenoiserConfig
 from DiffMaCore.training.embedder import EmbedderConfig
 from DiffMaCore.training.image_encoder import ImageEncoderConfig
-from DiffMaCore.training.vae import VaeConfig
+from DiffMaCore.training.vae import RefineConfig, VaeConfig
 
 
 @dataclass(frozen=True)
@@ -34,6 +34,7 @@ class DemoConfig:
     image_encoder: ImageEncoderConfig
     embedder: EmbedderConfig
     denoiser: DenoiserConfig
+    refine: RefineConfig
     card: dict[str, str]
 
 

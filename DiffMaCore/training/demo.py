@@ -26,7 +26,7 @@ from DiffMaCore.training.data import Slices, make_phantoms, phantom_slices
 from DiffMaCore.training.denoiser import build_denoiser, make_latents, train_denoiser
 from DiffMaCore.training.embedder import mask_share, slices_to_latents, train_embedder
 from DiffMaCore.training.image_encoder import train_image_encoder
-from DiffMaCore.training.vae import train_vae
+from DiffMaCore.training.vae import refine_decoder, train_vae
 
 log = logging.getLogger("DiffMaCore.training")
 
@@ -88,7 +88,10 @@ def train(config: DemoConfig, out: Path) -> DiffMaPipeline:
         DiffMa,
         lambda: train_denoiser(latents, embedder, config.denoiser, seed, work / "denoiser.ckpt"),
     )
-    pipe = assemble(config, vae, image_encoder, embedder, denoiser)
+    refined = _stage(
+        work / "vae_refined", AutoencoderKL, lambda: refine_decoder(vae, slices, config.refine, seed)
+    )
+    pipe = assemble(config, refined, image_encoder, embedder, denoiser)
     pipe.save_pretrained(out / "bundle")
     return pipe
 
@@ -120,13 +123,14 @@ def assemble(
 def bundle_from_checkpoint(config: DemoConfig, out: Path, target: Path) -> DiffMaPipeline:
     """A bundle out of a run that is still training its denoiser, with the averaged weights so far."""
     work = out / "work"
+    refined = work / "vae_refined"
     denoiser = build_denoiser(config.denoiser, _latent_size(config))
     state = torch.load(work / "denoiser.ckpt", weights_only=True)
     denoiser.load_state_dict(state["ema"]["shadow"])
     log.info("denoiser after %d steps, %.1f minutes", state["loop"]["step"], state["loop"]["minutes"])
     pipe = assemble(
         config,
-        AutoencoderKL.from_pretrained(work / "vae"),
+        AutoencoderKL.from_pretrained(refined if refined.is_dir() else work / "vae"),
         ImageEncoder.from_pretrained(work / "image_encoder"),
         VisionEmbedder.from_pretrained(work / "embedder"),
         denoiser,

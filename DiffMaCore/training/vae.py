@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 
-from DiffMaCore.conditions import Window, hu_to_pixels, mr_to_pixels
+from DiffMaCore.conditions import Window, encode, hu_to_pixels, mr_to_pixels
 from DiffMaCore.training.data import Slices, augment_pair, batches
 from DiffMaCore.training.loop import Loop, LoopConfig, save_atomically
 
@@ -30,6 +30,15 @@ class VaeConfig:
     loop: LoopConfig
     latent_channels: int = 4
     checkpoint_every: int = 100  # steps
+
+
+@dataclass(frozen=True)
+class RefineConfig:
+    """A last stage for the decoder alone, on MRs, with ``noise`` on the latents as a denoiser leaves it."""
+
+    loop: LoopConfig
+    noise: float
+    gradient_weight: float
 
 
 def build_vae(config: VaeConfig, image_size: int) -> AutoencoderKL:
@@ -125,3 +134,33 @@ def _scaling_factor(
     _, mr = slices.pair(index)
     latents = torch.cat([vae.encode(mr_to_pixels(part)).latent_dist.mode() for part in mr.split(16)])
     return float(1.0 / latents.std())
+
+
+def refine_decoder(vae: AutoencoderKL, slices: Slices, config: RefineConfig, seed: int) -> AutoencoderKL:
+    """Train the decoder on MRs with the encoder, and so all latents, left as they are (changes ``vae``).
+
+    Only MRs are ever decoded, so what the decoder knew of CTs may go.
+    """
+    torch.manual_seed(seed)
+    generator = torch.Generator().manual_seed(seed)
+    trained = (vae.decoder, vae.post_quant_conv)
+    for module in trained:
+        module.requires_grad_(True).train().to(memory_format=torch.channels_last)
+    parameters = [p for module in trained for p in module.parameters()]
+    optimiser = torch.optim.AdamW(parameters, lr=config.loop.learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
+    loop = Loop("decoder", config.loop, optimiser)
+    order = batches(len(slices), config.loop.batch_size, config.loop.steps, generator)
+    for _, index in zip(loop, order, strict=False):
+        _, mr = augment_pair(*slices.pair(index), generator)
+        pixels = mr_to_pixels(mr)
+        with torch.autocast("cpu", torch.bfloat16):
+            with torch.no_grad():
+                latents = encode(vae, pixels).float()
+                noise = config.noise * torch.rand(len(latents), 1, 1, 1, generator=generator)
+                latents = latents + noise * torch.randn(latents.shape, generator=generator)
+            output = vae.decode(latents / vae.config["scaling_factor"]).sample.float()
+        loss = reconstruction_loss(output, pixels, config.gradient_weight).mean()
+        with torch.no_grad():
+            error = float((output - pixels).abs().mean())
+        loop.update(loss, parameters, mr=error)
+    return vae.to(memory_format=torch.contiguous_format).eval().requires_grad_(False)
