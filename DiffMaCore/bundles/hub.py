@@ -1,74 +1,34 @@
-"""Bundles from elsewhere: a model hub ("owner/name"), or a zip behind a URL with its checksum."""
+"""Bundles from a model hub ("owner/name"): fetched by huggingface_hub, checked, and installed in one step."""
 
 from __future__ import annotations
 
+import errno
 import hashlib
-import json
 import os
 import re
 import shutil
-import urllib.parse
-import urllib.request
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from DiffMaCore.bundles import store
-from DiffMaCore.bundles.archive import extract
 from DiffMaCore.bundles.config import INDEX_FILE, read_config
-from DiffMaCore.bundles.home import models_folder, require_room, temporary_folder
-from DiffMaCore.bundles.manifest import MANIFEST_FILE, Manifest, parse_manifest, sha256_of, write_text
-from DiffMaCore.bundles.transfer import ELSEWHERE, Meter, Report, fetch, get_json
-from DiffMaCore.errors import ModelError
+from DiffMaCore.bundles.home import models_folder, require_room
+from DiffMaCore.bundles.manifest import MANIFEST_FILE, Manifest, Progress, read_manifest
+from DiffMaCore.errors import DiffMaError, ModelError, OutputError
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
-_HUB = "https://huggingface.co"
+_ELSEWHERE = "get the bundle as a zip on another machine and install it with `diffma models add ZIP`"
 
 
 def is_hub_id(text: str) -> bool:
     """Whether ``text`` has the form owner/name and is no folder here."""
-    return bool(_REPO.fullmatch(text)) and ".." not in text and not Path(text).exists()
+    return bool(_REPO.fullmatch(text)) and ".." not in text and "--" not in text and not Path(text).exists()
 
 
-def download(
-    source: str,
-    revision: str = "main",
-    sha256: str | None = None,
-    name: str | None = None,
-    report: Report | None = None,
-) -> Path:
-    """Install a bundle from a hub id or a zip's URL and return its folder.
-
-    An interrupted download is continued by the next call. Every file is compared with the bundle's manifest
-    and, where the hub tells them, the hub's own checksums; the bundle appears in the store in one step.
-
-    Args:
-        source: "owner/name" on the hub (``HF_ENDPOINT`` names another one), or the URL of a zip.
-        revision: branch, tag or commit on the hub.
-        sha256: checksum of the zip in hex, required for http and https.
-        name: name to install by; the bundle's own by default.
-        report: called with the progress.
-
-    Raises:
-        ModelError: offline, refused, damaged, not a bundle, or the name is taken; nothing is installed then.
-        OutputError: no room.
-    """
-    scheme = urllib.parse.urlparse(source).scheme.lower() if "://" in source else ""
-    if scheme == "file":
-        return _from_file(source, sha256, name)
-    if scheme in ("http", "https"):
-        return _from_url(source, sha256, name, report)
-    if not is_hub_id(source):
-        raise ModelError(
-            f"{source!r} is neither a hub id such as owner/name nor a URL of a zip: for a folder or zip on"
-            " this machine use `diffma models add PATH`."
-        )
-    return _from_hub(source, revision, name, report)
-
-
-def find(name_or_path: str | os.PathLike[str], report: Report | None = None) -> Path:
-    """As :func:`DiffMaCore.bundles.store.resolve`, and a hub id that is not installed yet is downloaded
-    first.
-    """
+def find(name_or_path: str | os.PathLike[str], report: Progress | None = None) -> Path:
+    """As :func:`DiffMaCore.bundles.store.resolve`, and a hub id that is not installed yet is downloaded first."""
     text = os.fspath(name_or_path)
     try:
         return store.resolve(text)
@@ -78,99 +38,138 @@ def find(name_or_path: str | os.PathLike[str], report: Report | None = None) -> 
     return download(text, report=report)
 
 
-def _from_file(url: str, sha256: str | None, name: str | None) -> Path:
-    path = Path(urllib.request.url2pathname(urllib.parse.urlparse(url).path))
-    if sha256 and path.is_file() and sha256_of(path) != _checked_sha256(sha256):
-        raise ModelError(f"{path} has another checksum than the one given: fetch the zip again.")
-    return store.add(path, name)
+def download(repo: str, revision: str = "main", name: str | None = None, report: Progress | None = None) -> Path:
+    """Install a bundle from the hub (``HF_ENDPOINT`` names another one) and return its folder.
 
+    After an interrupted download the next call fetches the files that are not complete yet. Every file is
+    compared with the bundle's manifest, and the manifest with the checksums that the hub itself states.
 
-def _from_url(url: str, sha256: str | None, name: str | None, report: Report | None) -> Path:
-    if not sha256:
-        raise ModelError(
-            "A zip from the web needs its checksum: add `--sha256` with the one its publisher states."
-        )
-    wanted = _checked_sha256(sha256)
-    label = Path(urllib.parse.urlparse(url).path).name or "bundle.zip"
-    partial = _partial(f"{url} {wanted}")
-    fetch(url, partial / "bundle.zip", wanted, Meter(0, report))
-    with temporary_folder() as temporary:
-        extract(partial / "bundle.zip", temporary / "bundle")
-        target = store.install(temporary / "bundle", f"{urllib.parse.urlparse(url).netloc} {label}", name)
-    shutil.rmtree(partial, ignore_errors=True)
-    return target
+    Args:
+        repo: "owner/name".
+        revision: branch, tag or commit.
+        name: name to install by; the bundle's own by default.
+        report: called with bytes done, bytes in all and what is being done.
 
+    Raises:
+        ModelError: offline, refused, damaged, not a bundle, or the name is taken; nothing is installed then.
+        OutputError: no room.
+    """
+    if not is_hub_id(repo):
+        raise ModelError(f"{repo!r} is no hub id such as owner/name: install a folder or zip with `diffma models add`.")
+    # read by huggingface_hub when it is first imported
+    os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
+    from huggingface_hub import HfApi, hf_hub_download
 
-def _from_hub(repo: str, revision: str, name: str | None, report: Report | None) -> Path:
-    if os.environ.get("HF_HUB_OFFLINE", "").upper() in ("1", "ON", "YES", "TRUE"):
-        raise ModelError(f"HF_HUB_OFFLINE forbids downloads: unset it, or {ELSEWHERE}.")
-    endpoint = os.environ.get("HF_ENDPOINT", _HUB).rstrip("/")
-    token = _token()
-    quoted = urllib.parse.quote(revision, safe="")
-    info = get_json(f"{endpoint}/api/models/{repo}/revision/{quoted}?blobs=true", token)
-    commit, files = str(info.get("sha") or revision), _hub_files(info)
+    with _telling(repo, revision):
+        info = HfApi().model_info(repo, revision=revision, files_metadata=True)
+    commit = str(info.sha)
+    files = {file.rfilename: file.lfs.sha256 if file.lfs else None for file in info.siblings or ()}
     for needed in (MANIFEST_FILE, INDEX_FILE):
         if needed not in files:
-            raise ModelError(
-                f"{repo} is not a DiffMa bundle: it has no {needed}; give the id of a DiffMa model."
-            )
-    partial = _partial(f"{endpoint} {repo} {commit}")
-    base = f"{endpoint}/{repo}/resolve/{urllib.parse.quote(commit, safe='')}/"
-    manifest = _hub_manifest(base, partial, repo, files, token)
-    meter = Meter(manifest.total, report)
-    # the index first: a taken name or an unreadable configuration is told before the weights are fetched
-    for entry in sorted(manifest.files, key=lambda e: e.path != INDEX_FILE):
-        fetch(base + urllib.parse.quote(entry.path), partial / entry.path, entry.sha256, meter, token)
-        if entry.path == INDEX_FILE:
-            store.choose_name(read_config(partial), name)
-            require_room(manifest.total)
-    return store.install(partial, f"hub {repo}@{commit[:12]}", name)
+            raise ModelError(f"{repo} is not a DiffMa bundle: it has no {needed}; give the id of a DiffMa model.")
+    key = hashlib.sha256(f"{repo} {commit}".encode()).hexdigest()[:16]
+    partial = models_folder() / ".partial" / key
+
+    def fetch(path: str, progress: type) -> None:
+        with _telling(repo, revision):
+            partial.mkdir(parents=True, exist_ok=True)
+            hf_hub_download(repo, path, revision=commit, local_dir=partial, tqdm_class=progress)
+
+    # these two first: what is wrong with them, a taken name or too little room is told before the weights come
+    for path in (MANIFEST_FILE, INDEX_FILE):
+        fetch(path, _bar(None))
+    with _discarding(partial):
+        manifest = read_manifest(partial)
+        _compare(manifest, files, repo)
+        store.choose_name(read_config(partial), name)
+    missing = [entry for entry in manifest.files if not (partial / entry.path).is_file()]
+    to_come = sum(entry.size for entry in missing)
+    require_room(to_come)
+    for entry in missing:
+        fetch(entry.path, _bar(report, entry.path, manifest.total - to_come, manifest.total))
+        to_come -= entry.size
+    shutil.rmtree(partial / ".cache", ignore_errors=True)
+    with _discarding(partial):
+        checking: Progress | None = (lambda n, of, path: report(n, of, f"checking {path}")) if report else None
+        return store.install(partial, f"hub {repo}@{commit[:12]}", name, checking)
 
 
-def _hub_files(info: dict[str, Any]) -> dict[str, str | None]:
-    """Paths in a hub repository, with the SHA-256 of those it keeps as large files."""
-    found: dict[str, str | None] = {}
-    for sibling in info.get("siblings") or ():
-        lfs = sibling.get("lfs") or {}
-        found[str(sibling.get("rfilename"))] = lfs.get("sha256") or lfs.get("oid")
-    return found
-
-
-def _hub_manifest(
-    base: str, partial: Path, repo: str, files: dict[str, str | None], token: str | None
-) -> Manifest:
-    content = get_json(base + MANIFEST_FILE, token)
-    manifest = parse_manifest(content, repo)
+def _compare(manifest: Manifest, files: dict[str, str | None], repo: str) -> None:
     for entry in manifest.files:
         if entry.path not in files:
+            raise ModelError(f"{repo} lacks {entry.path}, which its {MANIFEST_FILE} lists: tell its publisher.")
+        if files[entry.path] not in (None, entry.sha256):
             raise ModelError(
-                f"{repo} lacks {entry.path}, which its {MANIFEST_FILE} lists: tell its publisher."
+                f"{repo} is refused: {entry.path} on the hub is not the file its {MANIFEST_FILE} lists; tell its"
+                " publisher."
             )
-        known = files[entry.path]
-        if known and known != entry.sha256:
-            raise ModelError(
-                f"{repo} is refused: {entry.path} on the hub is not the file its {MANIFEST_FILE} lists."
-            )
-    partial.mkdir(parents=True, exist_ok=True)
-    write_text(partial / MANIFEST_FILE, json.dumps(content))
-    return manifest
 
 
-def _partial(key: str) -> Path:
-    """Where an unfinished download waits for its continuation."""
-    folder = models_folder() / ".partial" / hashlib.sha256(key.encode()).hexdigest()[:16]
-    with temporary_folder():
-        folder.mkdir(parents=True, exist_ok=True)
-    return folder
+@contextmanager
+def _discarding(partial: Path) -> Iterator[None]:
+    """Leave nothing of a refused bundle: the next call must not go on with it."""
+    try:
+        yield
+    except ModelError:
+        shutil.rmtree(partial, ignore_errors=True)
+        raise
 
 
-def _checked_sha256(text: str) -> str:
-    if not re.fullmatch("[0-9a-f]{64}", text.lower()):
-        raise ModelError("A SHA-256 checksum has 64 hexadecimal digits: copy it again from its publisher.")
-    return text.lower()
+def _bar(report: Progress | None, path: str = "", before: int = 0, total: int = 0) -> type:
+    """A tqdm class that draws nothing and reports the bytes of one file on top of those that came ``before``."""
+    from huggingface_hub.utils import tqdm
+
+    class Bar(tqdm):  # type: ignore[misc, valid-type]
+        def __init__(self, *args: Any, **kwargs: Any) -> None:
+            # a bar for bytes received can stand beside the one for bytes written
+            self._counts = not str(kwargs.get("name")).endswith(".transfer")
+            super().__init__(*args, **{**kwargs, "disable": True})
+
+        def update(self, n: float | None = 1) -> None:
+            if report and self._counts:
+                self.n += n or 0
+                report(min(before + int(self.n), total), total, f"downloading {path}")
+
+    return Bar
 
 
-def _token() -> str | None:
-    from huggingface_hub import get_token
+@contextmanager
+def _telling(repo: str, revision: str) -> Iterator[None]:
+    """Turn what huggingface_hub raises into one sentence with cause and remedy."""
+    from huggingface_hub.errors import HTTPError
 
-    return get_token()
+    try:
+        yield
+    # HTTPError is the base that huggingface_hub's HTTP client has for what the network does; hf_xet raises RuntimeError
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        raise _told(repo, revision, error) from None
+
+
+def _told(repo: str, revision: str, error: Exception) -> DiffMaError:
+    from huggingface_hub import errors
+
+    if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
+        error = error.__cause__
+    if isinstance(error, OSError) and (error.filename or error.errno in (errno.ENOSPC, errno.EDQUOT)):
+        return OutputError(
+            f"{models_folder()} cannot be written ({error.strerror}): free some room or set DIFFMA_HOME."
+        )
+    if isinstance(error, errors.OfflineModeIsEnabled):
+        return ModelError(f"HF_HUB_OFFLINE forbids downloads: unset it, or {_ELSEWHERE}.")
+    status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None
+    if isinstance(error, errors.GatedRepoError):
+        why = "is open to users its owner admits only; ask on its page for access, then log in with `hf auth login`"
+    elif isinstance(error, errors.RevisionNotFoundError):
+        why = f"has no revision {revision!r}; check `--revision`"
+    elif isinstance(error, errors.RepositoryNotFoundError) or status == 404:
+        why = f"is not on the hub (HTTP {status}); check the spelling, or log in with `hf auth login` if it is private"
+    elif status in (401, 403):
+        why = f"is refused by the hub (HTTP {status}); log in with `hf auth login`"
+    elif status:
+        why = f"cannot be had, the hub answered HTTP {status}; try again later"
+    elif isinstance(error, ValueError):
+        why = "cannot be had, the server's answer is not a hub's; look for a proxy or a wrong HF_ENDPOINT"
+    else:
+        cause = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
+        why = f"cannot be reached or the transfer broke off ({cause}); run the same command again to go on"
+    return ModelError(f"{repo} {why}, or {_ELSEWHERE}.")

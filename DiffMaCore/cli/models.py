@@ -4,14 +4,14 @@ from __future__ import annotations
 
 import argparse
 import json
-import shutil
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
+    from tqdm import tqdm
+
     from DiffMaCore.bundles.store import ModelEntry
-    from DiffMaCore.bundles.transfer import DownloadProgress
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -32,12 +32,9 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     add = action("add", "install a model from a folder or zip on this machine")
     add.add_argument("path", metavar="FOLDER|ZIP", type=Path)
     add.add_argument("--name", help="install it by this name instead of its own")
-    download = action("download", "install a model from a hub, or a zip from a URL")
-    download.add_argument("source", metavar="OWNER/NAME|URL")
-    download.add_argument(
-        "--revision", default="main", help="branch, tag or commit on the hub (default main)"
-    )
-    download.add_argument("--sha256", metavar="HEX", help="checksum of the zip, needed for http and https")
+    download = action("download", "install a model from a hub")
+    download.add_argument("source", metavar="OWNER/NAME")
+    download.add_argument("--revision", default="main", help="branch, tag or commit on the hub (default main)")
     download.add_argument("--name", help="install it by this name instead of its own")
     verify = action("verify", "compare every file of a model, or of all models, with its checksum")
     verify.add_argument("model", metavar="NAME|FOLDER", nargs="?")
@@ -71,14 +68,10 @@ def _list(args: argparse.Namespace) -> int:
 
     entries = store.list_models()
     if args.json:
-        print(
-            json.dumps({"models": [e.to_dict() for e in entries], "research_only": RESEARCH_ONLY}, indent=1)
-        )
+        print(json.dumps({"models": [e.to_dict() for e in entries], "research_only": RESEARCH_ONLY}, indent=1))
         return 0
     if not entries:
-        print(
-            "No models are installed: get one with `diffma models add PATH` or `diffma models download ID`."
-        )
+        print("No models are installed: get one with `diffma models add PATH` or `diffma models download ID`.")
     rows = [(e.name, e.anatomy, e.size, _megabytes(e.bytes), e.source, _title(e)) for e in entries]
     widths = [max(len(row[i]) for row in rows) for i in range(5)] if rows else []
     for row in rows:
@@ -109,16 +102,16 @@ def _show(args: argparse.Namespace) -> int:
 def _add(args: argparse.Namespace) -> int:
     from DiffMaCore.bundles import store
 
-    with _ProgressLine() as line:
-        folder = store.add(args.path, args.name, line.count)
+    with _ProgressBar() as bar:
+        folder = store.add(args.path, args.name, bar.show)
     return _installed(folder)
 
 
 def _download(args: argparse.Namespace) -> int:
     from DiffMaCore.bundles import hub
 
-    with _ProgressLine() as line:
-        folder = hub.download(args.source, args.revision, args.sha256, args.name, line.show)
+    with _ProgressBar() as bar:
+        folder = hub.download(args.source, args.revision, args.name, bar.show)
     return _installed(folder)
 
 
@@ -127,15 +120,15 @@ def _verify(args: argparse.Namespace) -> int:
     from DiffMaCore.errors import ModelError
 
     if args.model:
-        with _ProgressLine() as line:
-            folder = store.verify_installed(args.model, line.count)
+        with _ProgressBar() as bar:
+            folder = store.verify_installed(args.model, bar.show)
         print(f"{args.model}: every file in {folder} is as it should be.")
         return 0
     damaged = 0
     for name in store.installed_names():
         try:
-            with _ProgressLine() as line:
-                store.verify_installed(name, line.count)
+            with _ProgressBar() as bar:
+                store.verify_installed(name, bar.show)
             print(f"{name}: sound")
         except ModelError as error:
             damaged += 1
@@ -194,32 +187,25 @@ def _megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
 
 
-class _ProgressLine:
-    """One line on the terminal's standard error that is written over; nothing where it is not a terminal."""
+class _ProgressBar:
+    """A tqdm bar of bytes on standard error that vanishes when it is done; nothing where that is no terminal."""
 
-    def __enter__(self) -> _ProgressLine:
-        self._shown = False
+    def __enter__(self) -> _ProgressBar:
+        self._bar: tqdm | None = None
         return self
 
     def __exit__(self, *reason: object) -> None:
-        if self._shown:
-            print(f"\r{' ' * self._columns}\r", end="", file=sys.stderr, flush=True)
+        if self._bar is not None:
+            self._bar.close()
 
-    @property
-    def _columns(self) -> int:
-        return shutil.get_terminal_size().columns - 1
+    def show(self, done: int, total: int, what: str) -> None:
+        """``done`` of ``total`` bytes are done; fewer than before means that another pass over them began."""
+        from tqdm import tqdm
 
-    def show(self, progress: DownloadProgress) -> None:
-        """A download moved on."""
-        eta = f", {progress.eta:.0f} s left" if progress.eta is not None else ""
-        self._write(progress.done, progress.total, f"{eta}  {progress.file}")
-
-    def count(self, done: int, total: int, what: str) -> None:
-        """``done`` of ``total`` bytes were checked."""
-        self._write(done, total, f"  checking {what}")
-
-    def _write(self, done: int, total: int, rest: str) -> None:
-        if sys.stderr.isatty():
-            line = _megabytes(done) + (f" of {_megabytes(total)}" if total else "") + rest
-            print(f"\r{line[: self._columns].ljust(self._columns)}", end="", file=sys.stderr, flush=True)
-            self._shown = True
+        if self._bar is None or done < self._bar.n:
+            self.__exit__()
+            self._bar = tqdm(
+                total=total, initial=done, unit="B", unit_scale=True, leave=False, dynamic_ncols=True, disable=None
+            )
+        self._bar.set_description(what, refresh=False)
+        self._bar.update(done - self._bar.n)
