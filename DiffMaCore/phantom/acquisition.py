@@ -11,10 +11,10 @@ from DiffMaCore.phantom.cranium import Surfaces
 from DiffMaCore.phantom.shapes import Array
 
 
-def _slab_matrix(count: int, spacing: float, distance: float, thickness: float, offset: float) -> tuple[Array, Array]:
+def _slab_matrix(count: int, spacing: float, distance: float, thickness: float, offset: float) -> Array:
     """Rows that average slabs ``thickness`` mm thick every ``distance`` mm, read back by linear interpolation.
 
-    Returns (count, count) weights and, for every row, whether it lies between two slabs.
+    Returns (count, count) weights.
     """
     positions = np.arange(count) * spacing
     centres = np.arange(offset, positions[-1] + 1e-3, distance)
@@ -24,7 +24,7 @@ def _slab_matrix(count: int, spacing: float, distance: float, thickness: float, 
     low = np.clip(np.floor(where).astype(int), 0, max(len(centres) - 2, 0))
     share = np.clip(where - low, 0, 1)
     high = np.minimum(low + 1, len(centres) - 1)
-    return ((1 - share)[:, None] * weight[low] + share[:, None] * weight[high]).astype(np.float32), where >= 0
+    return ((1 - share)[:, None] * weight[low] + share[:, None] * weight[high]).astype(np.float32)
 
 
 def thick_slices(canvas: Canvas, volume: Array, distance: float, thickness: float, tilt: float, offset: float) -> Array:
@@ -33,7 +33,7 @@ def thick_slices(canvas: Canvas, volume: Array, distance: float, thickness: floa
     out = np.empty_like(volume)
     for row in range(volume.shape[1]):
         start = (offset + row * canvas.spacing[1] * tilt) % distance
-        matrix, _ = _slab_matrix(count, canvas.spacing[0], distance, thickness, start)
+        matrix = _slab_matrix(count, canvas.spacing[0], distance, thickness, start)
         out[:, row] = matrix @ volume[:, row]
     return out
 

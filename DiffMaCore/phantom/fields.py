@@ -6,7 +6,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 
 
 def _spline_matrix(count: int, step: float, nodes: int) -> Array:

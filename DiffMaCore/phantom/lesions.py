@@ -28,8 +28,8 @@ def paint_lesions(canvas: Canvas, s: Surfaces, chance: float = 0.45) -> None:
         p = canvas.at(region)
         ragged = canvas.noise(9.0, region)
         brain = s.cavity[region] + 2.5
-        radii = tuple(float(size * f) for f in rng.uniform(0.7, 1.3, 3))
-        blob = ellipsoid(p, centre, (radii[0], radii[1], radii[2]))
+        wide, long, tall = (float(size * f) for f in rng.uniform(0.7, 1.3, 3))
+        blob = ellipsoid(p, centre, (wide, long, tall))
         if kind == "blood":
             canvas.paint(np.maximum(0.6 * (blob - 0.5 * size) + 2.0 * ragged, brain), t.OEDEMA, region, opacity=0.7)
             canvas.paint(np.maximum(blob + 1.5 * ragged, brain), t.BLOOD, region, hu=66.0 + 3.0 * ragged)
@@ -54,5 +54,6 @@ def paint_lesions(canvas: Canvas, s: Surfaces, chance: float = 0.45) -> None:
             for _ in range(int(rng.integers(2, 6))):
                 at = _place(rng)
                 spot = canvas.region(at, 8.0)
-                hole = ellipsoid(canvas.at(spot), at, tuple(float(v) for v in rng.uniform(1.5, 4.0, 3)))
+                wide, long, tall = (float(v) for v in rng.uniform(1.5, 4.0, 3))
+                hole = ellipsoid(canvas.at(spot), at, (wide, long, tall))
                 canvas.paint(np.maximum(hole, s.cavity[spot] + 4.0), t.CSF, spot, hu=12.0, mr=220.0)

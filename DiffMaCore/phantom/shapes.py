@@ -11,7 +11,7 @@ import itertools
 import numpy as np
 from numpy.typing import NDArray
 
-Array = NDArray[np.float32]
+Array = NDArray[np.floating]
 Point = tuple[float, float, float]
 Coordinates = tuple[Array, Array, Array]
 
