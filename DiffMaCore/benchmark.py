@@ -15,6 +15,8 @@ from torch import Tensor
 
 from DiffMaCore.devices import processor_name
 from DiffMaCore.errors import InputError
+from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.presets import preset
 from DiffMaCore.scan import available_backends, selective_scan
 from DiffMaCore.scan.arguments import check_arguments
 from DiffMaCore.scan.reference import reference_scan
@@ -103,9 +105,7 @@ def benchmark_scan(
     Raises InputError for sizes below 1.
     """
     if min(batch, channels, tokens, states, rounds) < 1:
-        raise InputError(
-            "the sizes of a benchmark and its rounds must be at least 1; leave them out for the defaults"
-        )
+        raise InputError("the sizes of a benchmark and its rounds must be at least 1; leave them out for the defaults")
     reasons = available_backends(device)
     scans: dict[str, Scan] = {REFERENCE: _reference}
     scans |= {name: _named(name) for name, reason in reasons.items() if reason is None}
@@ -134,9 +134,66 @@ def benchmark_scan(
     }
 
 
-def _turn(
-    run: Callable[..., Any], scan: Scan, problem: dict[str, Tensor], weight: Tensor
-) -> Callable[[], Any]:
+def benchmark_step(
+    name: str = "B/2",
+    batch: int = 8,
+    image_size: int = 224,
+    device: str | torch.device = "cpu",
+    rounds: int = 5,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Compare one denoising step of DiffMa with that of DiT's blocks in the same frame, by back end.
+
+    DiT has 7 layers for DiffMa-B's 8, as in Table 2, and in proportion for other sizes, which makes their
+    true parameters about equal. Float32, random weights. ``ratio`` is the contestant's time over DiT's.
+    """
+    config = preset(name, image_size)
+    dit = DiffMa(**{**config, "depth": max(1, round(config["depth"] * 7 / 8)), "backbone": "dit"})
+    diffma = DiffMa(**config)
+    models = {"dit": dit.eval().to(device), "diffma": diffma.eval().to(device)}
+    side, width = config["latent_size"], config["width"]
+    tokens = diffma.tokens
+    shapes = ((batch, 4, side, side), (batch,), (batch, width), (batch, tokens, width), (batch, tokens, 1))
+    inputs = [torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device) for shape in shapes]
+
+    def step(model: DiffMa, backend: str) -> Callable[[], None]:
+        def run() -> None:
+            model.set_scan_backend(backend)
+            with torch.inference_mode():
+                model(*inputs)
+
+        return run
+
+    reasons = available_backends(device)
+    turns = {"dit": step(models["dit"], "auto")}
+    turns |= {f"diffma, {key}": step(models["diffma"], key) for key, reason in reasons.items() if reason is None}
+    progress(f"{name} at {diffma.tokens} tokens, batch {batch}: {rounds} rounds of {'; '.join(turns)}")
+    seconds = take_turns(turns, rounds, device)
+    parameters = {key: sum(p.numel() for p in model.parameters()) for key, model in models.items()}
+    return {
+        "benchmark": "step",
+        "machine": machine(device),
+        "shape": {"size": name, "image_size": image_size, "tokens": diffma.tokens, "batch": batch},
+        "parameters": parameters,
+        "rounds": rounds,
+        "results": [_versus(key, seconds[key], seconds["dit"]) for key in turns],
+    }
+
+
+def _versus(contestant: str, own: list[float], other: list[float]) -> dict[str, Any]:
+    ratios = [mine / theirs for mine, theirs in zip(own, other, strict=True)]
+    return {
+        "contestant": contestant,
+        "median_s": statistics.median(own),
+        "min_s": min(own),
+        "max_s": max(own),
+        "ratio": statistics.median(ratios),
+        "ratio_min": min(ratios),
+        "ratio_max": max(ratios),
+    }
+
+
+def _turn(run: Callable[..., Any], scan: Scan, problem: dict[str, Tensor], weight: Tensor) -> Callable[[], Any]:
     return lambda: run(scan, problem, weight)
 
 
@@ -185,9 +242,7 @@ def _forward_backward(scan: Scan, problem: dict[str, Tensor], weight: Tensor) ->
     return {"out": out.detach(), **dict(zip(problem, gradients, strict=True))}
 
 
-def _errors(
-    scans: dict[str, Scan], problem: dict[str, Tensor], weight: Tensor
-) -> dict[str, dict[str, float]]:
+def _errors(scans: dict[str, Scan], problem: dict[str, Tensor], weight: Tensor) -> dict[str, dict[str, float]]:
     exact_problem = {name: tensor.detach().double().requires_grad_() for name, tensor in problem.items()}
     exact = _forward_backward(_reference, exact_problem, weight.double())
     errors: dict[str, dict[str, float]] = {"forward": {}, "forward+backward": {}}
@@ -195,8 +250,7 @@ def _errors(
         for discipline, run in (("forward", _forward), ("forward+backward", _forward_backward)):
             got = run(scan, problem, weight)
             errors[discipline][name] = max(
-                float((value.double() - exact[key]).abs().max() / exact[key].abs().max())
-                for key, value in got.items()
+                float((value.double() - exact[key]).abs().max() / exact[key].abs().max()) for key, value in got.items()
             )
     return errors
 

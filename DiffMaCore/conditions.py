@@ -8,7 +8,6 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-import torch
 from diffusers import AutoencoderKL
 from torch import Tensor
 from torch.nn import functional as F

@@ -2,23 +2,22 @@
 
 from __future__ import annotations
 
-import shutil
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
-from DiffMaCore.errors import DiffMaError, InputError, OutputError
+from DiffMaCore.errors import DiffMaError, OutputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.schedulers import DEFAULT_STEPS
 from DiffMaCore.synthesis import DiffMaOutput, synthesise
 from DiffMaCore.volumes.dicom_writing import write_dicom_series
 from DiffMaCore.volumes.grid import anatomical_axes
 from DiffMaCore.volumes.inputs import InputItem
-from DiffMaCore.volumes.selection import parse_slices, read_mask
 from DiffMaCore.volumes.reading import Volume, read_volume
+from DiffMaCore.volumes.selection import parse_slices, read_mask
 from DiffMaCore.volumes.writing import check_output, output_format, split_extension, write_volume
 
 if TYPE_CHECKING:

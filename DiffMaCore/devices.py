@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+from pathlib import Path
 from typing import Any
 
 import torch
@@ -73,7 +74,7 @@ def _entry(name: str, title: str, reason: str | None, total: int | None, free: i
 def processor_name() -> str:
     """Model name of the CPU."""
     try:
-        with open("/proc/cpuinfo", encoding="utf-8") as lines:
+        with Path("/proc/cpuinfo").open(encoding="utf-8") as lines:
             return next(line.split(":", 1)[1].strip() for line in lines if line.startswith("model name"))
     except (OSError, StopIteration):
         return platform.processor() or platform.machine()
@@ -82,7 +83,7 @@ def processor_name() -> str:
 def host_memory() -> tuple[int | None, int | None]:
     """Total and free bytes of the machine's memory; None where the system does not tell."""
     try:
-        with open("/proc/meminfo", encoding="utf-8") as lines:
+        with Path("/proc/meminfo").open(encoding="utf-8") as lines:
             sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
         return sizes["MemTotal"], sizes["MemAvailable"]
     except (OSError, KeyError, ValueError, IndexError):

@@ -49,7 +49,9 @@ def check_sampling(
     limits = (("steps", steps, 1, 1000), ("seed", seed, 0, None), ("samples", samples, 1, 1000))
     for name, value, least, most in (*limits, ("batch size", batch_size, 1, None)):
         if value is not None and (value < least or (most is not None and value > most)):
-            raise InputError(f"{name} is {value}; it must be {f'from {least} to {most}' if most else f'{least} or more'}")
+            raise InputError(
+                f"{name} is {value}; it must be {f'from {least} to {most}' if most else f'{least} or more'}"
+            )
 
 
 def _check_name(name: str) -> None:

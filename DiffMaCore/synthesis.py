@@ -188,5 +188,5 @@ def _sample(
 def _mask_slices(conditions: Conditions, size: int) -> np.ndarray:
     """Soft masks (B, L, 1) as slices (B, size, size), each token a square."""
     tokens = conditions.soft_mask.float().cpu()[..., 0]
-    side = int(round(tokens.shape[1] ** 0.5))
+    side = round(tokens.shape[1] ** 0.5)
     return F.interpolate(tokens.view(-1, 1, side, side), (size, size), mode="nearest")[:, 0].numpy()

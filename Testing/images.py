@@ -6,9 +6,11 @@ import numpy as np
 import SimpleITK as sitk
 
 
-def head_like_ct(size: tuple[int, int, int] = (40, 44, 6), spacing: tuple[float, float, float] = (5, 5, 8)) -> sitk.Image:
+def head_like_ct(
+    size: tuple[int, int, int] = (40, 44, 6), spacing: tuple[float, float, float] = (5, 5, 8)
+) -> sitk.Image:
     """An ellipse of brain in a ring of bone, in air; size in x, y, z, spacing in mm."""
-    z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in size[::-1]), indexing="ij")
+    _z, y, x = np.meshgrid(*(np.linspace(-1, 1, n) for n in size[::-1]), indexing="ij")
     radius = np.hypot(x / 0.75, y / 0.85)
     array = np.full(radius.shape, -1000, np.float32)
     array[radius < 1] = 900

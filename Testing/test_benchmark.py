@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from DiffMaCore.benchmark import benchmark_scan, take_turns
+from DiffMaCore.benchmark import benchmark_scan, benchmark_step, take_turns
 from DiffMaCore.cli import benchmark
 from DiffMaCore.errors import InputError, OutputError
 
@@ -56,3 +56,10 @@ def test_impossible_sizes_and_places_are_refused_before_anything_is_measured(tmp
         _run("--threads", "0")
     with pytest.raises(OutputError, match="does not exist"):
         _run("--json", str(tmp_path / "nowhere" / "scan.json"))
+
+
+def test_a_step_is_compared_with_dits_at_about_equal_parameters() -> None:
+    figures = benchmark_step("S/7", batch=1, image_size=56, rounds=1)
+    assert [row["contestant"] for row in figures["results"]] == ["dit", "diffma, numba", "diffma, torch"]
+    assert all(row["ratio_min"] <= row["ratio"] <= row["ratio_max"] for row in figures["results"])
+    assert figures["shape"]["tokens"] == 1

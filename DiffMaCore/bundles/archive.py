@@ -55,9 +55,7 @@ def extract(path: Path, target: Path) -> None:
     ) as error:
         raise ModelError(f"{path} is not a readable zip or is truncated ({error}): {again}.") from None
     except OSError as error:
-        raise OutputError(
-            f"{path} cannot be unpacked ({error}): check the rights and the room on the disk."
-        ) from None
+        raise OutputError(f"{path} cannot be unpacked ({error}): check the rights and the room on the disk.") from None
 
 
 def _members(archive: zipfile.ZipFile, where: str) -> dict[str, zipfile.ZipInfo]:
@@ -83,15 +81,11 @@ def _members(archive: zipfile.ZipFile, where: str) -> dict[str, zipfile.ZipInfo]
     return found
 
 
-def _read_manifest(
-    archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], where: str
-) -> tuple[str, Manifest]:
+def _read_manifest(archive: zipfile.ZipFile, members: dict[str, zipfile.ZipInfo], where: str) -> tuple[str, Manifest]:
     prefixes = [name[: -len(INDEX_FILE)] for name in members if name.split("/")[-1] == INDEX_FILE]
     prefix = min(prefixes, key=len, default="")
     if not prefixes or prefix.count("/") > 1:
-        raise ModelError(
-            f"{where} is not a model bundle: it holds no {INDEX_FILE} at its top or in one folder."
-        )
+        raise ModelError(f"{where} is not a model bundle: it holds no {INDEX_FILE} at its top or in one folder.")
     info = members.get(prefix + MANIFEST_FILE)
     if info is None or info.file_size > _MOST_MANIFEST:
         raise ModelError(
@@ -117,14 +111,10 @@ def _compare(members: dict[str, zipfile.ZipInfo], prefix: str, manifest: Manifes
             raise ModelError(f"{where} lacks {name}, which its {MANIFEST_FILE} lists: fetch the zip again.")
         size = members[name].file_size
         if size != entry.size:
-            raise ModelError(
-                f"{where}: {name} has {size} bytes where {entry.size} are listed: fetch the zip again."
-            )
+            raise ModelError(f"{where}: {name} has {size} bytes where {entry.size} are listed: fetch the zip again.")
 
 
-def _extract_one(
-    archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, entry: Entry, where: str
-) -> None:
+def _extract_one(archive: zipfile.ZipFile, info: zipfile.ZipInfo, target: Path, entry: Entry, where: str) -> None:
     path = target / entry.path
     path.parent.mkdir(parents=True, exist_ok=True)
     left = entry.size

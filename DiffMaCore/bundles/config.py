@@ -12,9 +12,7 @@ from typing import Any
 
 from DiffMaCore.errors import ModelError
 
-RESEARCH_ONLY = (
-    "Research only: the images are synthetic and must not be used for diagnosis or treatment planning."
-)
+RESEARCH_ONLY = "Research only: the images are synthetic and must not be used for diagnosis or treatment planning."
 
 COMPONENTS = ("denoiser", "embedder", "vae", "image_encoder", "scheduler")
 INDEX_FILE = "model_index.json"
@@ -79,9 +77,7 @@ class BundleConfig:
             _require(isinstance(value, str) and bool(value.strip()), key, value, "some text")
         size = self.image_size
         _require(type(size) is int and size > 0, "image_size", size, "a positive whole number of pixels")
-        _require(
-            _number(self.pixel_spacing) and self.pixel_spacing > 0, "pixel_spacing", self.pixel_spacing, "mm"
-        )
+        _require(_number(self.pixel_spacing) and self.pixel_spacing > 0, "pixel_spacing", self.pixel_spacing, "mm")
         windows = _tuples(self.hu_windows)
         _require(
             isinstance(windows, tuple) and len(windows) in (1, 3) and all(_rising(w) for w in windows),
@@ -91,14 +87,10 @@ class BundleConfig:
         )
         object.__setattr__(self, "hu_windows", windows)
         object.__setattr__(self, "output_range", _tuples(self.output_range))
-        _require(
-            _rising(self.output_range), "output_range", self.output_range, "(low, high) with low below high"
-        )
+        _require(_rising(self.output_range), "output_range", self.output_range, "(low, high) with low below high")
         for key in ("image_encoder_mean", "image_encoder_std"):
             value = _tuples(getattr(self, key))
-            good = value is None or (
-                isinstance(value, tuple) and len(value) == 3 and all(map(_number, value))
-            )
+            good = value is None or (isinstance(value, tuple) and len(value) == 3 and all(map(_number, value)))
             _require(good, key, value, "three numbers or nothing")
             object.__setattr__(self, key, value)
         pair = (self.image_encoder_mean is None, self.image_encoder_std is None)
@@ -141,8 +133,7 @@ class BundleConfig:
         if self.missing:
             parts = " and ".join(name.replace("_", " ") for name in self.missing)
             raise ModelError(
-                f"The bundle {where!r} has no {parts} yet: complete it with"
-                f" `{self.completing_command(where)}`."
+                f"The bundle {where!r} has no {parts} yet: complete it with `{self.completing_command(where)}`."
             )
 
     def completing_command(self, where: str) -> str:
@@ -183,9 +174,7 @@ def read_json(path: Path, blame: str) -> dict[str, Any]:
     try:
         value = json.loads(path.read_text(encoding="utf-8"))
     except FileNotFoundError:
-        raise ModelError(
-            f"{blame}: it has no {path.name}; give a bundle's folder or an installed name."
-        ) from None
+        raise ModelError(f"{blame}: it has no {path.name}; give a bundle's folder or an installed name.") from None
     except (OSError, ValueError) as error:
         raise ModelError(f"{blame}: {path.name} cannot be read ({error}); fetch the bundle again.") from None
     if not isinstance(value, dict):

@@ -109,9 +109,7 @@ def complete_bundle(folder: Path, vae: str | None = None, image_encoder: str | N
     given = {"vae": vae, "image_encoder": image_encoder}
     for part in PARTS:
         if given[part.name] and part.name not in config.missing:
-            raise ModelError(
-                f"{folder} has its {part.name.replace('_', ' ')} already: leave {part.option} out."
-            )
+            raise ModelError(f"{folder} has its {part.name.replace('_', ' ')} already: leave {part.option} out.")
     found = {part.name: obtain(part, given[part.name]) for part in PARTS if part.name in config.missing}
     components = {name: component for name, component in found.items() if component is not None}
     if not components:
@@ -218,9 +216,7 @@ def _replacing(target: Path) -> Iterator[Path]:
                 (beside / "old").rename(target)
             raise
     except OSError as error:
-        raise OutputError(
-            f"{target} cannot be written ({error.strerror or error}): check the disk."
-        ) from None
+        raise OutputError(f"{target} cannot be written ({error.strerror or error}): check the disk.") from None
     finally:
         shutil.rmtree(beside, ignore_errors=True)
 

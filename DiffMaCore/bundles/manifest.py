@@ -101,8 +101,7 @@ def parse_manifest(content: dict[str, Any], where: str) -> Manifest:
     """A manifest out of its JSON object; ``where`` names the bundle in errors (ModelError)."""
     if content.get("format") != _FORMAT:
         raise ModelError(
-            f"{where} has a {MANIFEST_FILE} of an unknown format: update DiffMaCore or fetch the bundle"
-            " again."
+            f"{where} has a {MANIFEST_FILE} of an unknown format: update DiffMaCore or fetch the bundle again."
         )
     try:
         entries = [Entry(str(e["path"]), int(e["size"]), str(e["sha256"])) for e in content["files"]]
@@ -190,17 +189,14 @@ def check_inside(path: str, where: str) -> None:
     """Raise ModelError when ``path`` is not a plain relative POSIX path that stays inside its folder."""
     parts = path.split("/")
     if not path or set(parts) & {"", ".", ".."} or re.search(r'[\\:*?"<>|\x00-\x1f]', path):
-        raise ModelError(
-            f"{where} is refused: it holds {path!r}, a path that could lie outside of the bundle."
-        )
+        raise ModelError(f"{where} is refused: it holds {path!r}, a path that could lie outside of the bundle.")
 
 
 def _check_entry(entry: Entry, where: str) -> None:
     check_inside(entry.path, where)
     if entry.path.lower().endswith(_UNSAFE_SUFFIXES):
         raise ModelError(
-            f"{where} is refused: {entry.path} could run code when read; a bundle holds weights as"
-            " safetensors only."
+            f"{where} is refused: {entry.path} could run code when read; a bundle holds weights as safetensors only."
         )
     if entry.size < 0 or not re.fullmatch("[0-9a-f]{64}", entry.sha256):
         raise ModelError(f"{where} has a damaged {MANIFEST_FILE} (entry {entry.path}): {_AGAIN}.")
@@ -213,8 +209,7 @@ def _walk(folder: Path) -> list[str]:
         for name in (*folders, *names):
             if (Path(root) / name).is_symlink():
                 raise ModelError(
-                    f"{Path(root) / name} is a symlink, which a bundle must not hold: copy the file itself"
-                    " there."
+                    f"{Path(root) / name} is a symlink, which a bundle must not hold: copy the file itself there."
                 )
         found += [(Path(root) / name).relative_to(folder).as_posix() for name in names]
     return sorted(path for path in found if not is_clutter(path))

@@ -84,9 +84,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
         read_config(path)
         return path
     if path.is_file():
-        raise ModelError(
-            f"{text} is a file, not a bundle folder: install a zip with `diffma models add {text}`."
-        )
+        raise ModelError(f"{text} is a file, not a bundle folder: install a zip with `diffma models add {text}`.")
     have = ", ".join(names) or "none"
     close = nearest(text, names)
     hint = f"did you mean {close!r}? " if close else ""
@@ -108,9 +106,7 @@ def describe(name: str, folder: Path) -> ModelEntry:
         "name": name,
         "bytes": sum(path.stat().st_size for path in files),
         "path": str(folder),
-        "source": "ships with DiffMaCore"
-        if folder == BUNDLED_DEMO
-        else _source(folder).get("source", "unknown"),
+        "source": "ships with DiffMaCore" if folder == BUNDLED_DEMO else _source(folder).get("source", "unknown"),
     }
     try:
         config = read_config(folder)
@@ -150,15 +146,11 @@ def remove(name: str) -> int:
     Raises ModelError for the demo, a path, or an unknown name.
     """
     if name == DEMO:
-        raise ModelError(
-            "The demo ships inside of the package and stays: only bundles you installed can be removed."
-        )
+        raise ModelError("The demo ships inside of the package and stays: only bundles you installed can be removed.")
     target = models_folder() / name
     if name not in installed_names() or target.is_symlink():
         resolve(name)
-        raise ModelError(
-            f"{name} is not in {models_folder()}: delete that folder yourself if you want it gone."
-        )
+        raise ModelError(f"{name} is not in {models_folder()}: delete that folder yourself if you want it gone.")
     freed = describe(name, target).bytes
     with temporary_folder() as bin_:
         target.rename(bin_ / name)
@@ -174,8 +166,7 @@ def choose_name(config: BundleConfig, name: str | None) -> str:
     chosen = name or config.name
     if not re.fullmatch(r"[A-Za-z0-9]([A-Za-z0-9._-]{0,62}[A-Za-z0-9_-])?", chosen):
         raise ModelError(
-            f"A model cannot be called {chosen!r}: give `--name` up to 64 letters, digits, dots, dashes or"
-            " underscores."
+            f"A model cannot be called {chosen!r}: give `--name` up to 64 letters, digits, dots, dashes or underscores."
         )
     if chosen.lower().split(".")[0] in _RESERVED:
         raise ModelError(f"The name {chosen!r} is reserved: give another one with `--name`.")
@@ -226,9 +217,7 @@ def add(path: Path, name: str | None = None, progress: Progress | None = None) -
             _copy(path, incoming)
         else:
             extract(path, incoming)
-        return install(
-            incoming, f"{'folder' if path.is_dir() else 'zip'} {path.resolve().name}", name, progress
-        )
+        return install(incoming, f"{'folder' if path.is_dir() else 'zip'} {path.resolve().name}", name, progress)
 
 
 def _copy(source: Path, target: Path) -> None:
@@ -236,9 +225,7 @@ def _copy(source: Path, target: Path) -> None:
     try:
         shutil.copytree(source, target, ignore=lambda _, names: [n for n in names if is_clutter(n)])
     except (OSError, shutil.Error) as error:
-        raise OutputError(
-            f"{source} cannot be copied to {models_folder()} ({error}): check rights and room."
-        ) from None
+        raise OutputError(f"{source} cannot be copied to {models_folder()} ({error}): check rights and room.") from None
 
 
 def _is_from(folder: Path, hub_id: str) -> bool:

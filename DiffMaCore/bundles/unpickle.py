@@ -57,9 +57,7 @@ def _read_safetensors(path: Path) -> dict[str, Tensor]:
     try:
         return load_file(path)
     except (safetensors.SafetensorError, OSError, ValueError) as error:
-        raise ModelError(
-            f"{path} is truncated or not a safetensors file ({error}): fetch it again."
-        ) from None
+        raise ModelError(f"{path} is truncated or not a safetensors file ({error}): fetch it again.") from None
 
 
 def _read_pickle(path: Path) -> Any:
@@ -111,25 +109,17 @@ def _globals(path: Path) -> Iterator[str]:
 
 def _choose(content: Any, weights: Weights, path: Path) -> dict[str, Tensor]:
     if not isinstance(content, Mapping):
-        raise ModelError(
-            f"{path} holds a {type(content).__name__}, not weights: give a checkpoint or state dict."
-        )
+        raise ModelError(f"{path} holds a {type(content).__name__}, not weights: give a checkpoint or state dict.")
     if not any(isinstance(value, Tensor) for value in content.values()):
         if not isinstance(content.get(weights), Mapping):
             other = next((key for key in ("ema", "model") if isinstance(content.get(key), Mapping)), None)
-            remedy = (
-                f"use `--weights {other}`"
-                if other
-                else "give one of the authors' checkpoints or a state dict"
-            )
+            remedy = f"use `--weights {other}`" if other else "give one of the authors' checkpoints or a state dict"
             raise ModelError(f"{path} holds no {weights!r} weights: {remedy}.")
         content = content[weights]
     state = {}
     for key, value in content.items():
         if not isinstance(value, Tensor):
-            raise ModelError(
-                f"{path} holds {key!r}, which is no tensor: give a checkpoint or a plain state dict."
-            )
+            raise ModelError(f"{path} holds {key!r}, which is no tensor: give a checkpoint or a plain state dict.")
         name = str(key)
         while name.startswith(_WRAPPERS):
             name = name.split(".", 1)[1]

@@ -12,33 +12,43 @@ from DiffMaCore.errors import InputError, OutputError
 
 EXPLANATION = """\
 scan   every selective-scan back end against the plain reference that keeps a (B, D, L, N) tensor, forward and
-       forward with backward; they take turns, and a ratio compares times of the same round"""
+       forward with backward
+step   one denoising step of a DiffMa against DiT's blocks in the same frame with about as many parameters
+
+Contestants take turns within one process, and a ratio compares times of the same round: quote ratios, since a
+busy machine changes the seconds."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "benchmark",
-        help="measure how fast this machine is",
+        help="measure how fast this machine is, in ratios",
         description="Compare speeds within one process and state the machine.",
         epilog=EXPLANATION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("what", choices=("scan",), metavar="WHAT", help="what to compare: scan")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 or mps")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
-    parser.add_argument("--rounds", type=int, default=10, help="rounds in which all take turns (default 10)")
-    parser.add_argument("--batch", type=int, default=8, help="samples (default 8)")
-    parser.add_argument("--channels", type=int, default=1024, help="channels D (default 1024)")
-    parser.add_argument("--tokens", type=int, default=196, help="tokens L (default 196)")
-    parser.add_argument("--states", type=int, default=16, help="states N of each channel (default 16)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
+    kinds = parser.add_subparsers(title="what to compare", metavar="WHAT", dest="what", required=True)
+    scan = kinds.add_parser("scan", help="selective-scan back ends against the reference")
+    scan.add_argument("--batch", type=int, default=8, help="samples (default 8)")
+    scan.add_argument("--channels", type=int, default=1024, help="channels D (default 1024)")
+    scan.add_argument("--tokens", type=int, default=196, help="tokens L (default 196)")
+    scan.add_argument("--states", type=int, default=16, help="states N of each channel (default 16)")
+    step = kinds.add_parser("step", help="a denoising step of DiffMa against DiT")
+    step.add_argument("--batch", type=int, default=8, help="slices (default 8)")
+    step.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
+    step.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
+    for kind in (scan, step):
+        kind.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 or mps")
+        kind.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
+        kind.add_argument("--rounds", type=int, default=10, help="rounds in which all take turns (default 10)")
+        kind.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from DiffMaCore.benchmark import benchmark_scan
+    from DiffMaCore.benchmark import benchmark_scan, benchmark_step
     from DiffMaCore.devices import choose_device
 
     device = choose_device(args.device)
@@ -48,44 +58,60 @@ def run(args: argparse.Namespace) -> int:
         raise OutputError(f"the folder of {args.json} does not exist; make it or choose another file")
     if args.threads is not None:
         torch.set_num_threads(args.threads)
-    figures = benchmark_scan(
-        args.batch,
-        args.channels,
-        args.tokens,
-        args.states,
-        device,
-        args.rounds,
-        lambda line: print(line, file=sys.stderr),
-    )
-    print(_table(figures))
+    if args.what == "scan":
+        shape = (args.batch, args.channels, args.tokens, args.states)
+        figures = benchmark_scan(*shape, device, args.rounds, _tell)
+        print(_scan_table(figures))
+    else:
+        if min(args.batch, args.rounds) < 1:
+            raise InputError("a benchmark needs at least one slice and one round")
+        try:
+            figures = benchmark_step(args.size, args.batch, args.image_size, device, args.rounds, _tell)
+        except ValueError as error:
+            raise InputError(str(error)) from None
+        print(_step_table(figures))
     if args.json is not None:
         try:
             args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
-            raise OutputError(
-                f"{args.json} cannot be written ({error.strerror}); choose another file"
-            ) from error
+            raise OutputError(f"{args.json} cannot be written ({error.strerror}); choose another file") from error
     return 0
 
 
-def _table(figures: dict[str, Any]) -> str:
+def _tell(line: str) -> None:
+    print(line, file=sys.stderr)
+
+
+def _heading(figures: dict[str, Any]) -> list[str]:
     machine, shape = figures["machine"], figures["shape"]
     load = "" if machine["load_average"] is None else f", load {machine['load_average']:.1f}"
-    lines = [
+    return [
         f"{machine['processor']}, device {machine['device']}, {machine['threads']} threads{load}, "
         f"torch {machine['torch']}, Python {machine['python']}",
-        "selective scan, "
-        + ", ".join(f"{name} {value}" for name, value in shape.items())
-        + f", {figures['rounds']} rounds",
+        f"{figures['benchmark']}: {', '.join(f'{name} {value}' for name, value in shape.items())},"
+        f" {figures['rounds']} rounds",
         "",
-        f"{'median':>41}{'min..max':>21}{'times as fast':>15}{'min..max':>16}{'rel. error':>12}",
     ]
+
+
+def _scan_table(figures: dict[str, Any]) -> str:
+    lines = _heading(figures)
+    lines.append(f"{'median':>41}{'min..max':>21}{'times as fast':>15}{'min..max':>16}{'rel. error':>12}")
     for row in figures["results"]:
-        times = f"{row['min_s'] * 1e3:.2f}..{row['max_s'] * 1e3:.2f}"
-        ratios = f"{row['ratio_min']:.1f}..{row['ratio_max']:.1f}"
-        lines.append(
-            f"{row['discipline']:<18}{row['contestant']:<12}{row['median_s'] * 1e3:>8.2f} ms{times:>21}"
-            f"{row['ratio']:>15.1f}{ratios:>16}{row['relative_error']:>12.1e}"
-        )
+        lines.append(f"{row['discipline']:<18}{row['contestant']:<12}{_times(row)}{row['relative_error']:>12.1e}")
     lines += [f"{name} was left out: {reason}" for name, reason in figures["unavailable"].items()]
     return "\n".join(lines)
+
+
+def _step_table(figures: dict[str, Any]) -> str:
+    lines = _heading(figures)
+    millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
+    lines += [f"parameters: {millions}", f"{'median':>41}{'min..max':>21}{'times as long':>15}{'min..max':>16}"]
+    lines += [f"{row['contestant']:<30}{_times(row)}" for row in figures["results"]]
+    return "\n".join(lines)
+
+
+def _times(row: dict[str, Any]) -> str:
+    times = f"{row['min_s'] * 1e3:.2f}..{row['max_s'] * 1e3:.2f}"
+    ratios = f"{row['ratio_min']:.1f}..{row['ratio_max']:.1f}"
+    return f"{row['median_s'] * 1e3:>8.2f} ms{times:>21}{row['ratio']:>15.2f}{ratios:>16}"

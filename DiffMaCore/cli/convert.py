@@ -4,9 +4,12 @@ from __future__ import annotations
 
 import argparse
 import json
+import re
 import sys
 import tempfile
 import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -46,31 +49,60 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("input", nargs="+", type=Path, metavar="INPUT", help="CT in HU")
     parser.add_argument("output", type=Path, metavar="OUTPUT", help="where the synthetic MRI goes")
     add_model_options(parser)
-    parser.add_argument("--samples", type=int, default=1, metavar="K", help="noises to average (default 1); more than"
-                        " one also writes the standard deviation, and takes K times as long")  # fmt: skip
-    parser.add_argument("--series", metavar="S", help="which DICOM series of a folder: its number or the end of its UID")
+    parser.add_argument(
+        "--samples",
+        type=int,
+        default=1,
+        metavar="K",
+        help="noises to average (default 1); more than"
+        " one also writes the standard deviation, and takes K times as long",
+    )
+    parser.add_argument("--series", metavar="S", help="which DICOM series: its number or the end of its UID")
     parser.add_argument("--mask", type=Path, metavar="FILE", help="label volume: only voxels inside it are converted")
     parser.add_argument("--slices", metavar="A:B", help="only slices A to B-1 along the superior-inferior axis")
     parser.add_argument("--soft-mask", type=Path, metavar="FILE", help="also write the soft mask as a volume")
     parser.add_argument("--format", choices=FORMATS, help="file format when OUTPUT is a folder for several results")
-    parser.add_argument("--progress", choices=("bar", "json"), default="bar", help="bar (default), or JSON lines on"
-                        " standard output: stage, step, total, slice, ETA, notes, warnings, errors, previews")  # fmt: skip
-    parser.add_argument("--previews", type=Path, metavar="FOLDER", help="with --progress json: where finished slices are"
-                        " saved (default: a new temporary folder; it is the reader's to delete)")  # fmt: skip
+    parser.add_argument(
+        "--progress",
+        choices=("bar", "json"),
+        default="bar",
+        help="bar (default), or JSON lines on"
+        " standard output: stage, step, total, slice, ETA, notes, warnings, errors, previews",
+    )
+    parser.add_argument(
+        "--previews",
+        type=Path,
+        metavar="FOLDER",
+        help="with --progress json: where finished slices are"
+        " saved (default: a new temporary folder; it is the reader's to delete)",
+    )
     parser.set_defaults(run=run)
 
 
 def add_model_options(parser: argparse.ArgumentParser) -> None:
     """Options that say which model samples how, and on what; shared by every command that converts."""
-    parser.add_argument("--model", default="demo", metavar="NAME|FOLDER", help="an installed model (see `diffma models"
-                        " list`) or a bundle's folder; default: the bundled DEMO, trained on phantoms")  # fmt: skip
+    parser.add_argument(
+        "--model",
+        default="demo",
+        metavar="NAME|FOLDER",
+        help="an installed model (see `diffma models"
+        " list`) or a bundle's folder; default: the bundled DEMO, trained on phantoms",
+    )
     parser.add_argument("--steps", type=int, default=20, help="sampling steps, 1 to 1000 (default 20)")
-    parser.add_argument("--scheduler", default="dpm++", metavar="NAME", help="dpm++ (default), unipc, ddim or ddpm"
-                        " (ddpm wants about 250 steps)")  # fmt: skip
+    parser.add_argument(
+        "--scheduler",
+        default="dpm++",
+        metavar="NAME",
+        help="dpm++ (default), unipc, ddim or ddpm (ddpm wants about 250 steps)",
+    )
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:1 or mps")
-    parser.add_argument("--scan-backend", default="auto", metavar="B", help="selective scan: auto (default), mamba-ssm,"
-                        " numba or torch; one that cannot run is an error")  # fmt: skip
+    parser.add_argument(
+        "--scan-backend",
+        default="auto",
+        metavar="B",
+        help="selective scan: auto (default), mamba-ssm, numba or torch; one that cannot run is an error",
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", help="slices at once (default: what fits the memory)")
 
 
@@ -105,7 +137,7 @@ def _convert(args: argparse.Namespace, reporter: Reporter) -> int:
     if single:
         output_format(args.output)
     elif args.output.is_file() or is_volume_file(args.output):
-        raise InputError(f"with several inputs OUTPUT is a folder, and {args.output} is the name of a file; name a folder")
+        raise InputError(f"with several inputs OUTPUT is a folder, but {args.output} names a file; name a folder")
     options = ConvertOptions(
         steps=args.steps,
         scheduler=args.scheduler,
@@ -151,20 +183,16 @@ def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipelin
     return pipe
 
 
-class out_of_memory_explained:  # noqa: N801  # reads as a phrase after `with`
+@contextmanager
+def out_of_memory_explained() -> Iterator[None]:
     """Turns an out-of-memory failure into one sentence with its remedy."""
-
-    def __enter__(self) -> None:
-        return None
-
-    def __exit__(self, kind: type[BaseException] | None, error: BaseException | None, trace: object) -> None:
-        if error is None:
-            return
-        memory = isinstance(error, MemoryError) or "out of memory" in str(error) or "can't allocate memory" in str(error)
-        if memory:
-            raise BackendError(
-                "the device ran out of memory; try --batch-size 1, --slices A:B, or --device cpu"
-            ) from error
+    try:
+        yield
+    except (MemoryError, RuntimeError) as error:
+        if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
+            remedy = "try --batch-size 1, --slices A:B, or --device cpu"
+            raise BackendError(f"the device ran out of memory; {remedy}") from error
+        raise
 
 
 def check_model_options(args: argparse.Namespace) -> None:

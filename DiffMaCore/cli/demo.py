@@ -23,8 +23,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         " both side by side (research only).",
     )
     parser.add_argument("input", nargs="?", type=Path, metavar="CT", help="a CT to use instead of a phantom")
-    parser.add_argument("-o", "--output", type=Path, default=Path("out"), metavar="FOLDER", help="where the results go"
-                        " (default: out)")  # fmt: skip
+    parser.add_argument(
+        "-o", "--output", type=Path, default=Path("out"), metavar="FOLDER", help="where the results go (default: out)"
+    )
     parser.add_argument("--phantom-seed", type=int, default=1, help="which phantom to make (default 1)")
     add_model_options(parser)
     parser.set_defaults(run=run, samples=1)

@@ -19,16 +19,12 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         "import-released", help="make a bundle of the authors' released weights", description=_ABOUT
     )
     parser.add_argument("denoiser", metavar="DENOISER", type=Path, help="the denoiser's checkpoint (.pt)")
-    parser.add_argument(
-        "--embedder", required=True, type=Path, metavar="FILE", help="the embedder's checkpoint"
-    )
+    parser.add_argument("--embedder", required=True, type=Path, metavar="FILE", help="the embedder's checkpoint")
     parser.add_argument("--anatomy", required=True, help="what the weights were trained on, such as brain")
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="BUNDLE", help="folder to write")
     parser.add_argument("--vae", metavar="FOLDER|ID", help="Stable Diffusion VAE in diffusers' layout")
     parser.add_argument("--image-encoder", metavar="FOLDER|ID", help="BiomedCLIP in open_clip's layout")
-    parser.add_argument(
-        "--weights", choices=("ema", "model"), default="ema", help="which weights (default ema)"
-    )
+    parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="which weights (default ema)")
     parser.add_argument(
         "--pixel-spacing", type=_spacing, default=1.0, metavar="MM", help="of the training slices (default 1)"
     )

@@ -12,7 +12,7 @@ from types import FrameType
 from DiffMaCore import __version__
 from DiffMaCore.errors import DiffMaError
 
-COMMANDS = ("convert", "demo", "info", "summary", "models", "import_released")
+COMMANDS = ("convert", "demo", "info", "summary", "models", "import_released", "benchmark")
 CANCELLED = 130
 
 DESCRIPTION = """\

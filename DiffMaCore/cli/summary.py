@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     from DiffMaCore.models.counting import count_all
 
     if args.image_size < 8 or args.image_size % 8:
-        raise InputError(f"an image of {args.image_size} px cannot be encoded; give a multiple of 8, such as 224 or 256")
+        raise InputError(f"an image of {args.image_size} px cannot be encoded; give a multiple of 8, such as 256")
     counts = count_all(args.image_size)
     if args.json:
         print(json.dumps([asdict(item) for item in counts], indent=2))

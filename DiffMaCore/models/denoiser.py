@@ -80,7 +80,8 @@ class DiffMa(ModelMixin, ConfigMixin):
         self.register_buffer("positions", sincos_positions(width, self.grid), persistent=False)
         self.timestep = TimestepEmbedding(width)
         self.ct_tokens = nn.Linear(width, width) if ct_conditioning == "tokens" else None
-        mamba: dict[str, Any] = {"scan_order": scan_order, "state_size": state_size, "conv_size": conv_size, "expand": expand}
+        mamba: dict[str, Any] = {"scan_order": scan_order, "state_size": state_size}
+        mamba |= {"conv_size": conv_size, "expand": expand}
         self.blocks = nn.ModuleList(
             DiffMaBlock(width, self.grid, i, **mamba) if backbone == "diffma" else DiTBlock(width) for i in range(depth)
         )

@@ -10,6 +10,8 @@ from __future__ import annotations
 
 from numba import njit
 
+from DiffMaCore.scan import numba_lanes
+from DiffMaCore.scan.compiling import compiled, source_digest
 from DiffMaCore.scan.numba_lanes import REGISTER_BYTES, fma, load, number, pointers, sigmoid, store
 
 LANES = REGISTER_BYTES // 4
@@ -114,29 +116,38 @@ def merge_backward_task(task, data, position, sizes):
                 store(dy, there * 2 * inner + channel, back)
 
 
-@njit(nogil=True, cache=True)
-def gather(first, last, like, addresses, order, sizes):
-    data = pointers(like, addresses)
-    for task in range(first, last):
-        gather_task(task, data, order, sizes)
+def _entry_points(digest):
+    """The loops over tasks [first, last), compiled at their first call and cached on disk."""
+
+    @compiled
+    def gather(first, last, like, addresses, order, sizes):
+        data = pointers(like, addresses)
+        for task in range(first, last):
+            gather_task(task, data, order, sizes)
+        return digest
+
+    @compiled
+    def gather_backward(first, last, like, addresses, order, sizes):
+        data = pointers(like, addresses)
+        for task in range(first, last):
+            gather_backward_task(task, data, order, sizes)
+        return digest
+
+    @compiled
+    def merge(first, last, like, addresses, position, sizes):
+        data = pointers(like, addresses)
+        for task in range(first, last):
+            merge_task(task, data, position, sizes)
+        return digest
+
+    @compiled
+    def merge_backward(first, last, like, addresses, position, sizes):
+        data = pointers(like, addresses)
+        for task in range(first, last):
+            merge_backward_task(task, data, position, sizes)
+        return digest
+
+    return gather, gather_backward, merge, merge_backward
 
 
-@njit(nogil=True, cache=True)
-def gather_backward(first, last, like, addresses, order, sizes):
-    data = pointers(like, addresses)
-    for task in range(first, last):
-        gather_backward_task(task, data, order, sizes)
-
-
-@njit(nogil=True, cache=True)
-def merge(first, last, like, addresses, position, sizes):
-    data = pointers(like, addresses)
-    for task in range(first, last):
-        merge_task(task, data, position, sizes)
-
-
-@njit(nogil=True, cache=True)
-def merge_backward(first, last, like, addresses, position, sizes):
-    data = pointers(like, addresses)
-    for task in range(first, last):
-        merge_backward_task(task, data, position, sizes)
+gather, gather_backward, merge, merge_backward = _entry_points(source_digest(numba_lanes))

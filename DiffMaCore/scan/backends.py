@@ -83,9 +83,7 @@ def available_backends(device: str | torch.device = "cpu") -> dict[str, str | No
     return {name: backend.reason(kind) for name, backend in BACKENDS.items()}
 
 
-def choose_backend(
-    name: str = "auto", device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32
-) -> str:
+def choose_backend(name: str = "auto", device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> str:
     """Name of the back end to use on a device for a state of a type; "auto" takes the fastest that runs.
 
     Raises BackendError if the named back end is unknown or cannot run; never takes another instead.

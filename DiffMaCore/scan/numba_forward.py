@@ -99,9 +99,7 @@ def forward_task(task, data, softplus_on, sizes):
         if given(starts):
             kept = (sample * tiles + tile) * states * channels + first
             copy_states(state, starts, kept, states, channels, width)
-        prepare_tile(
-            u, delta, bias, softplus_on, start, channels, first, width, count, TILE * channels, deltas, drives
-        )
+        prepare_tile(u, delta, bias, softplus_on, start, channels, first, width, count, TILE * channels, deltas, drives)
         clear(sums, PLANE)
         row = ((sample * groups + group) * length + tile * TILE) * states
         for lane in range(0, width, lanes):

@@ -123,9 +123,7 @@ def _exp2(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
 def _exp2_by_scalef(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     """2**x = p(x - n) * 2**n with n = round(x); the latter by an AVX-512 instruction that saturates."""
     unary = ir.FunctionType(x.type, [x.type])
-    integer = builder.call(
-        cgutils.get_or_insert_function(builder.module, unary, "llvm.nearbyint.v16f32"), [x]
-    )
+    integer = builder.call(cgutils.get_or_insert_function(builder.module, unary, "llvm.nearbyint.v16f32"), [x])
     power = _polynomial(builder, builder.fsub(x, integer), _exp2_series(32))
     mask, mode = ir.IntType(16), ir.IntType(32)
     scalef = cgutils.get_or_insert_function(
@@ -134,9 +132,7 @@ def _exp2_by_scalef(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
         "llvm.x86.avx512.mask.scalef.ps.512",
     )
     current_rounding = 4
-    return builder.call(
-        scalef, [power, integer, x, ir.Constant(mask, -1), ir.Constant(mode, current_rounding)]
-    )
+    return builder.call(scalef, [power, integer, x, ir.Constant(mask, -1), ir.Constant(mode, current_rounding)])
 
 
 def _sigmoid(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
@@ -151,9 +147,7 @@ def _softplus(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
     below = builder.fcmp_ordered("<", x, zero)
     magnitude = builder.select(below, builder.fneg(x), x)
     e = _exp2(builder, builder.fmul(magnitude, _constant(x.type, -LOG2E)))
-    return _fma(
-        builder, e, _polynomial(builder, e, _log1p_series(_bits(x.type))), builder.select(below, zero, x)
-    )
+    return _fma(builder, e, _polynomial(builder, e, _log1p_series(_bits(x.type))), builder.select(below, zero, x))
 
 
 def _elementwise(emit: Callable[..., ir.Value], arity: int, name: str) -> Callable[..., Any]:
@@ -253,9 +247,7 @@ def width_of(typingctx: Any, pointer: Any) -> Any:
     return types.intp(pointer), codegen
 
 
-def _register(
-    context: Any, builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value, lanes: Any
-) -> ir.Value:
+def _register(context: Any, builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value, lanes: Any) -> ir.Value:
     return builder.bitcast(builder.gep(pointer, [offset]), context.get_value_type(lanes).as_pointer())
 
 
@@ -265,9 +257,7 @@ def load(typingctx: Any, pointer: Any, offset: Any) -> Any:
     lanes = LanesType(pointer.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        return builder.load(
-            _register(context, builder, args[0], args[1], lanes), align=pointer.dtype.bitwidth // 8
-        )
+        return builder.load(_register(context, builder, args[0], args[1], lanes), align=pointer.dtype.bitwidth // 8)
 
     return lanes(pointer, types.intp), codegen
 
@@ -330,9 +320,7 @@ def prefetch(typingctx: Any, pointer: Any, offset: Any) -> Any:
     return types.void(pointer, types.intp), codegen
 
 
-def _shuffled_sum(
-    builder: ir.IRBuilder, a: ir.Value, b: ir.Value, first: list[int], second: list[int]
-) -> ir.Value:
+def _shuffled_sum(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, first: list[int], second: list[int]) -> ir.Value:
     index = ir.VectorType(ir.IntType(32), len(first))
     parts = [builder.shuffle_vector(a, b, ir.Constant(index, lanes)) for lanes in (first, second)]
     return builder.fadd(*parts)

@@ -7,9 +7,7 @@ float64 in float64.
 
 from __future__ import annotations
 
-import hashlib
 from collections.abc import Callable
-from pathlib import Path
 from typing import Any
 
 import numpy as np
@@ -20,7 +18,7 @@ from torch.autograd.function import once_differentiable
 
 from . import numba_backward, numba_forward, numba_lanes
 from .arguments import ScanArguments
-from .compiling import compiled
+from .compiling import compiled, source_digest
 from .numba_backward import backward_scratch, backward_task
 from .numba_forward import BLOCK, STATES, TILE, forward_scratch, forward_task
 from .numba_lanes import LOG2E, REGISTER_BYTES, pointers
@@ -111,9 +109,7 @@ class _NumbaScan(torch.autograd.Function):
         starts = u.new_empty(batch, -(-length // TILE), states, channels) if keep else None
         given = (u, delta, exponents, B, C, weight, skip, z, bias)
         sizes = (length, channels, groups, states)
-        _run_kernel(
-            _forward, _tasks(u, B), u, (*given, out, starts, last), forward_scratch(states), softplus, sizes
-        )
+        _run_kernel(_forward, _tasks(u, B), u, (*given, out, starts, last), forward_scratch(states), softplus, sizes)
         ctx.save_for_backward(*given, starts)
         ctx.softplus = softplus
         return out, last
@@ -136,9 +132,7 @@ class _NumbaScan(torch.autograd.Function):
         results = (du, ddelta, dz, dA, dweight, dskip, dbias, dB, dC)
         sizes = (length, channels, groups, states)
         incoming = (*given, starts, dout.contiguous(), dlast.contiguous())
-        _run_kernel(
-            _backward, _tasks(u, B), u, (*incoming, *results), backward_scratch(states), ctx.softplus, sizes
-        )
+        _run_kernel(_backward, _tasks(u, B), u, (*incoming, *results), backward_scratch(states), ctx.softplus, sizes)
         dweight, dskip, dbias = (None if part is None else part.sum(0) for part in (dweight, dskip, dbias))
         return du, ddelta, dA.sum(0), dB.sum(2), dC.sum(2), dweight, dskip, dz, dbias, None, None
 
@@ -148,17 +142,8 @@ def _tasks(u: Tensor, B: Tensor) -> int:
     return batch * groups * -(-(u.shape[2] // groups) // BLOCK)
 
 
-def _digest() -> str:
-    sources = (numba_lanes, numba_forward, numba_backward)
-    return hashlib.sha256(b"".join(Path(str(module.__file__)).read_bytes() for module in sources)).hexdigest()
-
-
 def _entry_points(digest: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The loops over tasks [first, last), compiled at their first call and cached on disk.
-
-    Numba's cache notices a change only in the file of the cached function and in its closure; the
-    digest brings the kernels' own files into the closure.
-    """
+    """The loops over tasks [first, last), compiled at their first call and cached on disk."""
 
     @compiled
     def forward(first, last, like, addresses, softplus, sizes):
@@ -175,7 +160,7 @@ def _entry_points(digest: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
     return forward, backward
 
 
-_forward, _backward = _entry_points(_digest())
+_forward, _backward = _entry_points(source_digest(numba_lanes, numba_forward, numba_backward))
 
 
 def _run_kernel(

@@ -41,9 +41,7 @@ def _opened(mask: np.ndarray, mm: list[float]) -> np.ndarray:
     reach = [int(_OPENING_MM / step) for step in mm]
     if not any(reach):
         return mask
-    axes = np.meshgrid(
-        *[np.arange(-r, r + 1) * step for r, step in zip(reach, mm, strict=True)], indexing="ij"
-    )
+    axes = np.meshgrid(*[np.arange(-r, r + 1) * step for r, step in zip(reach, mm, strict=True)], indexing="ij")
     ball = sum(a * a for a in axes) <= _OPENING_MM**2
     padded = np.pad(mask, [(r, r) for r in reach], mode="edge")
     opened = ndimage.binary_dilation(ndimage.binary_erosion(padded, ball, border_value=1), ball)

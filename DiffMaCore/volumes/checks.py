@@ -60,9 +60,7 @@ def check_ct(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
     if low < _PADDING_BELOW:
         share = max(0.1, 100 * float(np.mean(sample < AIR_HU)))
         repaired, changed = np.maximum(repaired, np.float32(AIR_HU)), True
-        notes.append(
-            f"Values below -1024 HU (down to {low:.0f}, about {share:.1f} % of all) were set to -1024."
-        )
+        notes.append(f"Values below -1024 HU (down to {low:.0f}, about {share:.1f} % of all) were set to -1024.")
     return (with_voxels(repaired, image) if changed else image), notes
 
 

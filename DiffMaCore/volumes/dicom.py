@@ -156,9 +156,7 @@ def _frames(item: Slice) -> np.ndarray:
         image = sitk.ReadImage(str(item.path), sitk.sitkFloat32, imageIO="GDCMImageIO")
         array = sitk.GetArrayFromImage(image)
     except RuntimeError as error:
-        raise InputError(
-            f"{item.path} is truncated or its pixels cannot be decoded; copy the series again"
-        ) from error
+        raise InputError(f"{item.path} is truncated or its pixels cannot be decoded; copy the series again") from error
     array = array.reshape(-1, *array.shape[-2:])
     if array.shape[1:] != (item.header.Rows, item.header.Columns) or len(array) <= item.frame:
         raise InputError(f"{item.path} is truncated or its pixels cannot be decoded; copy the series again")

@@ -167,9 +167,7 @@ def _parallel(a: Slice, b: Slice) -> bool:
     """Whether two slices can lie in one stack, headers' rounding allowed for."""
     if a.orientation is None or b.orientation is None or a.spacing is None or b.spacing is None:
         return (a.orientation is None, a.spacing is None) == (b.orientation is None, b.spacing is None)
-    return np.allclose(a.orientation, b.orientation, atol=2e-3) and np.allclose(
-        a.spacing, b.spacing, rtol=1e-3
-    )
+    return np.allclose(a.orientation, b.orientation, atol=2e-3) and np.allclose(a.spacing, b.spacing, rtol=1e-3)
 
 
 def _split_phases(stack: list[Slice]) -> list[list[Slice]]:

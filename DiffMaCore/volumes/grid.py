@@ -52,9 +52,7 @@ class SliceGrid:
     notes: list[str] = field(default_factory=list)
 
     @classmethod
-    def from_image(
-        cls, image: sitk.Image, body: np.ndarray, pixel_spacing: float, image_size: int
-    ) -> SliceGrid:
+    def from_image(cls, image: sitk.Image, body: np.ndarray, pixel_spacing: float, image_size: int) -> SliceGrid:
         """Lay the model's slices into ``image``, centred on ``body``.
 
         Args:
@@ -197,9 +195,7 @@ def _extent(body: np.ndarray, axis: int) -> tuple[int, int]:
     """First and last index of the body along an image axis, thin remnants left out."""
     profile = body.sum(axis=tuple(a for a in range(3) if a != 2 - axis), dtype=np.int64)
     if not profile.any():
-        raise InputError(
-            "no body was found in the volume (nothing above -300 HU); check that it is a CT in HU"
-        )
+        raise InputError("no body was found in the volume (nothing above -300 HU); check that it is a CT in HU")
     found = np.flatnonzero(profile >= _PROFILE_FRACTION * profile.max())
     return int(found[0]), int(found[-1])
 

@@ -89,9 +89,7 @@ def _studies(folder: Path) -> set[str]:
             return set()
         first = next((p for p in sorted(place.iterdir()) if is_dicom(p)), None)
         if first is not None:
-            header = pydicom.dcmread(
-                first, force=True, specific_tags=["StudyInstanceUID"], stop_before_pixels=True
-            )
+            header = pydicom.dcmread(first, force=True, specific_tags=["StudyInstanceUID"], stop_before_pixels=True)
             studies.add(str(header.get("StudyInstanceUID", "")))
     return studies
 

@@ -121,9 +121,7 @@ def read_with_nearest_orthogonal(path: Path, header: NiftiHeader) -> sitk.Image:
 
     Raises InputError when that would move any corner by more than half a voxel.
     """
-    remedy = (
-        f"{path} has sheared axes (sform); resample it to an orthogonal grid first, for example in 3D Slicer"
-    )
+    remedy = f"{path} has sheared axes (sform); resample it to an orthogonal grid first, for example in 3D Slicer"
     if header.sform is None or header.dtype is None or len(header.shape) < 3:
         raise InputError(remedy)
     affine = _RAS_TO_LPS @ header.sform
@@ -147,9 +145,7 @@ def read_with_nearest_orthogonal(path: Path, header: NiftiHeader) -> sitk.Image:
     return image
 
 
-def build_header(
-    image: sitk.Image, template: bytes, description: str, comment: str, geometry: bytes | None
-) -> bytes:
+def build_header(image: sitk.Image, template: bytes, description: str, comment: str, geometry: bytes | None) -> bytes:
     """Header, float32, of the size of ``image``.
 
     ``template`` is a header ITK wrote for this geometry; ``geometry`` (of the file the image came from)

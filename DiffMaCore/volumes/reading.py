@@ -63,9 +63,7 @@ def read_volume(path: str | Path, series: str | int | None = None) -> Volume:
         image, notes, resampled, source = read_dicom_series(path, series)
         return Volume(image, notes, resampled, source)
     if not is_volume_file(path):
-        raise InputError(
-            f"{path} is no image this program reads; give a NIfTI, NRRD, MHA or DICOM file or folder"
-        )
+        raise InputError(f"{path} is no image this program reads; give a NIfTI, NRRD, MHA or DICOM file or folder")
     if series is not None:
         raise InputError(f"{path} is not DICOM and has no series to choose from; leave out --series")
     image, notes = read_image_file(path)
@@ -98,9 +96,7 @@ def read_image_file(path: Path, pixel_type: int = sitk.sitkFloat32) -> tuple[sit
             raise InputError(message) from error
     if image is None and header is not None:
         image = sitk.Cast(nifti.read_with_nearest_orthogonal(path, header), pixel_type)
-        notes.append(
-            "The axes in the file's sform are slightly sheared: the nearest perpendicular axes are used."
-        )
+        notes.append("The axes in the file's sform are slightly sheared: the nearest perpendicular axes are used.")
     assert image is not None
     if image.GetDimension() == 4:
         image = image[:, :, :, 0]
@@ -108,9 +104,7 @@ def read_image_file(path: Path, pixel_type: int = sitk.sitkFloat32) -> tuple[sit
     _check_geometry(path, image)
     if header:
         if nifti.sform_shift(header, image) > 0.5:
-            notes.append(
-                "The file's sform and qform differ: the geometry of the qform is used, as 3D Slicer does."
-            )
+            notes.append("The file's sform and qform differ: the geometry of the qform is used, as 3D Slicer does.")
         image.SetMetaData(nifti.GEOMETRY_KEY, header.geometry.hex())
     elif path.name.lower().endswith((".nrrd", ".nhdr")) and (lines := nrrd.read_geometry(path)):
         image.SetMetaData(nrrd.GEOMETRY_KEY, lines)
@@ -172,9 +166,7 @@ def _check_meta_complete(path: Path) -> None:
         start = stream.tell()
     name = fields.get("ElementDataFile", "")
     if not name:
-        raise InputError(
-            f"{path} is truncated or no MetaImage (its header ends early); copy or export it again"
-        )
+        raise InputError(f"{path} is truncated or no MetaImage (its header ends early); copy or export it again")
     if name.upper().startswith("LIST") or "%" in name:
         return
     local = name.upper() == "LOCAL"
@@ -182,19 +174,13 @@ def _check_meta_complete(path: Path) -> None:
     if not data.is_file():
         raise InputError(f"{path} needs the file {name} beside it; put both into one folder")
     sizes = {"CHAR": 1, "SHORT": 2, "INT": 4, "LONG": 4, "LONG_LONG": 8, "FLOAT": 4, "DOUBLE": 8}
-    element = (
-        fields.get("ElementType", "").removeprefix("MET_").replace("UCHAR", "CHAR").replace("USHORT", "SHORT")
-    )
+    element = fields.get("ElementType", "").removeprefix("MET_").replace("UCHAR", "CHAR").replace("USHORT", "SHORT")
     try:
         if fields.get("CompressedData", "").lower() == "true":
             needed = int(fields.get("CompressedDataSize", "0"))
         else:
             voxels = math.prod(int(n) for n in fields.get("DimSize", "0").split())
-            needed = (
-                voxels
-                * int(fields.get("ElementNumberOfChannels", "1"))
-                * sizes.get(element.removeprefix("U"), 0)
-            )
+            needed = voxels * int(fields.get("ElementNumberOfChannels", "1")) * sizes.get(element.removeprefix("U"), 0)
     except ValueError as error:
         raise InputError(f"{path} has a damaged header; copy or export it again") from error
     if data.stat().st_size - (start if local else 0) < needed:

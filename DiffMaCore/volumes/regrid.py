@@ -47,13 +47,8 @@ def to_regular_grid(stack: Stack) -> tuple[sitk.Image, list[str]]:
     Raises:
         InputError: rows and columns are not perpendicular.
     """
-    if (
-        abs(stack.row @ stack.column) > 1e-3
-        or abs(np.linalg.norm(stack.row) * np.linalg.norm(stack.column) - 1) > 1e-3
-    ):
-        raise InputError(
-            "the DICOM orientation is no pair of perpendicular directions; export the series again"
-        )
+    if abs(stack.row @ stack.column) > 1e-3 or abs(np.linalg.norm(stack.row) * np.linalg.norm(stack.column) - 1) > 1e-3:
+        raise InputError("the DICOM orientation is no pair of perpendicular directions; export the series again")
     normal = np.cross(stack.row, stack.column)
     offsets = stack.positions - stack.positions[0]
     along = offsets @ normal
@@ -61,9 +56,7 @@ def to_regular_grid(stack: Stack) -> tuple[sitk.Image, list[str]]:
         return _image(stack.voxels, stack, stack.positions[0], stack.thickness or 1.0), []
     even = np.linspace(0, along[-1], len(along))
     spacing = float(along[-1]) / (len(along) - 1)
-    sideways = np.stack(
-        [offsets @ stack.row / stack.spacing[0], offsets @ stack.column / stack.spacing[1]], axis=1
-    )
+    sideways = np.stack([offsets @ stack.row / stack.spacing[0], offsets @ stack.column / stack.spacing[1]], axis=1)
     tilted = float(np.ptp(sideways, axis=0).max()) > _DRIFT_PIXELS
     uneven = float(np.abs(along - even).max()) > _tolerance(spacing)
     if not tilted and not uneven:
@@ -90,13 +83,10 @@ def _resampled(
         lower = min(int(np.searchsorted(along, at + 1e-6, side="right")) - 1, len(along) - 2)
         weight = float((at - along[lower]) / (along[lower + 1] - along[lower]))
         shifted = {
-            i: shifted[i] if i in shifted else _shift(stack.voxels[i], shifts[i], shape)
-            for i in (lower, lower + 1)
+            i: shifted[i] if i in shifted else _shift(stack.voxels[i], shifts[i], shape) for i in (lower, lower + 1)
         }
         voxels[k] = shifted[lower] * np.float32(1 - weight) + shifted[lower + 1] * np.float32(weight)
-    origin = (
-        stack.positions[0] + low[0] * stack.spacing[0] * stack.row + low[1] * stack.spacing[1] * stack.column
-    )
+    origin = stack.positions[0] + low[0] * stack.spacing[0] * stack.row + low[1] * stack.spacing[1] * stack.column
     return _image(voxels, stack, origin, step), [_sentence(stack, along, tilted, uneven, voxels.shape, step)]
 
 
@@ -136,15 +126,11 @@ def _image(voxels: np.ndarray, stack: Stack, origin: np.ndarray, step: float) ->
     image = sitk.GetImageFromArray(voxels)
     image.SetSpacing((*stack.spacing, step))
     image.SetOrigin(origin.tolist())
-    image.SetDirection(
-        np.stack([stack.row, stack.column, np.cross(stack.row, stack.column)], axis=1).ravel().tolist()
-    )
+    image.SetDirection(np.stack([stack.row, stack.column, np.cross(stack.row, stack.column)], axis=1).ravel().tolist())
     return image
 
 
-def _sentence(
-    stack: Stack, along: np.ndarray, tilted: bool, uneven: bool, shape: tuple[int, ...], step: float
-) -> str:
+def _sentence(stack: Stack, along: np.ndarray, tilted: bool, uneven: bool, shape: tuple[int, ...], step: float) -> str:
     moves = np.diff(stack.positions, axis=0)
     lengths = np.linalg.norm(moves, axis=1)
     causes = []

@@ -68,7 +68,5 @@ def _same_grid(a: sitk.Image, b: sitk.Image) -> bool:
         return False
     far = [n - 1 for n in a.GetSize()]
     corners = [[0, 0, 0], far, [far[0], 0, 0], [0, far[1], 0]]
-    shift = [
-        np.subtract(a.TransformIndexToPhysicalPoint(c), b.TransformIndexToPhysicalPoint(c)) for c in corners
-    ]
+    shift = [np.subtract(a.TransformIndexToPhysicalPoint(c), b.TransformIndexToPhysicalPoint(c)) for c in corners]
     return float(np.abs(shift).max()) < _SAME_GRID_MM

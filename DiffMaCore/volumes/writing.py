@@ -43,14 +43,10 @@ def output_format(path: str | Path) -> str:
         return _FORMATS[extension]
     if path.is_dir() or not extension or not extension[1:].isalpha():
         return "dicom"
-    raise OutputError(
-        f"cannot write {path}; end the name in .nii.gz, .nii, .nrrd or .mha, or name a folder for DICOM"
-    )
+    raise OutputError(f"cannot write {path}; end the name in .nii.gz, .nii, .nrrd or .mha, or name a folder for DICOM")
 
 
-def check_output(
-    path: str | Path, *, like: sitk.Image, n_volumes: int = 1, inputs: Iterable[str | Path] = ()
-) -> None:
+def check_output(path: str | Path, *, like: sitk.Image, n_volumes: int = 1, inputs: Iterable[str | Path] = ()) -> None:
     """Find out before any long work whether ``n_volumes`` float32 volumes can be written at ``path``.
 
     Args:
@@ -136,9 +132,7 @@ def write_volume(
         temporary.replace(path)
     except (OSError, RuntimeError) as error:
         reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1]
-        raise OutputError(
-            f"cannot write {path} ({reason}); check the folder and the room on the drive"
-        ) from error
+        raise OutputError(f"cannot write {path} ({reason}); check the folder and the room on the drive") from error
     finally:
         temporary.unlink(missing_ok=True)
 
@@ -177,9 +171,7 @@ def _write_nifti(array: np.ndarray, path: Path, like: sitk.Image, texts: dict[st
     template = _itk_nifti_header(like, path.with_name(path.name.removesuffix(".gz")))
     made_by = ", ".join(f"{key} {texts[key]}" for key in ("model", "seed", "steps") if key in texts)
     description = texts["notice"] + (f": {made_by}" if made_by else "")
-    header = nifti.build_header(
-        like, template, description, json.dumps(texts), _carried_nifti(like, template, path)
-    )
+    header = nifti.build_header(like, template, description, json.dumps(texts), _carried_nifti(like, template, path))
     with path.open("wb") as stream:
         if path.name.lower().endswith(".gz"):
             _write_compressed(stream, header, array)
@@ -231,6 +223,4 @@ def _write_meta(array: np.ndarray, path: Path, like: sitk.Image, texts: dict[str
     image.CopyInformation(like)
     for key, value in texts.items():
         image.SetMetaData(key, value.replace("\n", " "))
-    sitk.WriteImage(
-        image, str(path), useCompression=True, compressionLevel=_GZIP_LEVEL, imageIO="MetaImageIO"
-    )
+    sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=_GZIP_LEVEL, imageIO="MetaImageIO")

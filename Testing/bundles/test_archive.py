@@ -72,9 +72,7 @@ def test_flipped_bytes_never_get_installed(archive: Path, home: Path) -> None:
         refused(archive, home, ".")
 
 
-def test_a_zip_without_manifest_or_without_a_bundle_says_which(
-    bundle: Path, tmp_path: Path, home: Path
-) -> None:
+def test_a_zip_without_manifest_or_without_a_bundle_says_which(bundle: Path, tmp_path: Path, home: Path) -> None:
     path = tmp_path / "some.zip"
     with zipfile.ZipFile(path, "w") as made:
         made.write(bundle / "model_index.json", "model_index.json")

@@ -21,17 +21,11 @@ def test_the_front_matter_is_yaml_that_hubs_read(config: BundleConfig) -> None:
     assert front["license"] == "mit" and "research-only" in front["tags"]
     odd = replace(config, card=replace(config.card, licence='own: "terms"'), anatomy="no: body")
     front = yaml.safe_load(card_text(odd).split("---")[1])
-    assert (
-        front["license"] == "other"
-        and front["license_name"] == 'own: "terms"'
-        and "no: body" in front["tags"]
-    )
+    assert front["license"] == "other" and front["license_name"] == 'own: "terms"' and "no: body" in front["tags"]
 
 
 def test_a_demo_is_called_demo_in_its_title(config: BundleConfig) -> None:
-    heading = next(
-        line for line in card_text(replace(config, demo=True)).splitlines() if line.startswith("# ")
-    )
+    heading = next(line for line in card_text(replace(config, demo=True)).splitlines() if line.startswith("# "))
     assert "DEMO" in heading
 
 

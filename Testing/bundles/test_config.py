@@ -15,9 +15,7 @@ from DiffMaCore.errors import ModelError
 
 
 def test_a_configuration_survives_json(config: BundleConfig) -> None:
-    other = replace(
-        config, image_encoder_mean=(0.1, 0.2, 0.3), image_encoder_std=(1.0, 1.0, 2.0), missing=("vae",)
-    )
+    other = replace(config, image_encoder_mean=(0.1, 0.2, 0.3), image_encoder_std=(1.0, 1.0, 2.0), missing=("vae",))
     for one in (config, other):
         assert BundleConfig.from_dict(json.loads(json.dumps(one.to_dict()))) == one
 
@@ -64,18 +62,14 @@ def test_a_missing_key_is_named(config: BundleConfig) -> None:
         ("demo", "yes"),
     ],
 )
-def test_a_value_that_cannot_be_meant_is_refused_by_name(
-    config: BundleConfig, key: str, value: object
-) -> None:
+def test_a_value_that_cannot_be_meant_is_refused_by_name(config: BundleConfig, key: str, value: object) -> None:
     with pytest.raises(ModelError, match=r"image_encoder_std|card" if "mean" in key else key):
         BundleConfig.from_dict({**config.to_dict(), key: value})
 
 
 def test_an_incomplete_bundle_tells_the_command_that_completes_it(config: BundleConfig) -> None:
     config.require_complete("tiny")
-    with pytest.raises(
-        ModelError, match=r"no vae and image encoder .*models complete tiny --vae FOLDER --image-enc"
-    ):
+    with pytest.raises(ModelError, match=r"no vae and image encoder .*models complete tiny --vae FOLDER --image-enc"):
         replace(config, missing=("vae", "image_encoder")).require_complete("tiny")
 
 

@@ -71,9 +71,7 @@ def test_the_real_embedder_files_import(shared: Path, tmp_path: Path, anatomy: s
     assert (config.anatomy, config.image_size, config.field_of_view) == (anatomy, 224, 224.0)
     saved = load_file(tmp_path / "bundle" / "embedder" / "diffusion_pytorch_model.safetensors")
     with torch.serialization.safe_globals([argparse.Namespace]):
-        released = torch.load(embedder, map_location="cpu", weights_only=True)["ema"][
-            "vision_embedding.proj.weight"
-        ]
+        released = torch.load(embedder, map_location="cpu", weights_only=True)["ema"]["vision_embedding.proj.weight"]
     assert any(value.shape == released.shape and torch.equal(value, released) for value in saved.values())
 
 
@@ -113,9 +111,7 @@ def test_without_vae_and_encoder_the_bundle_is_incomplete_and_completed_later(
         complete_bundle(folder)
     assert "Incomplete" not in (folder / "README.md").read_text()
     import_complete(files, tmp_path / "other")
-    assert sorted(p.name for p in (tmp_path / "other" / "bundle").iterdir()) == sorted(
-        p.name for p in folder.iterdir()
-    )
+    assert sorted(p.name for p in (tmp_path / "other" / "bundle").iterdir()) == sorted(p.name for p in folder.iterdir())
 
 
 def test_a_bundle_saved_again_by_the_pipeline_is_the_same_bundle(

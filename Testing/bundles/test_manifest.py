@@ -37,9 +37,7 @@ def test_the_checksum_does_not_depend_on_where_the_folder_lies(bundle: Path, tmp
 
 def test_a_truncated_file_is_named(bundle: Path) -> None:
     (bundle / WEIGHTS).write_bytes(b"short")
-    with pytest.raises(
-        ModelError, match=r"diffusion_pytorch_model.safetensors is truncated \(5 of 256000 bytes\)"
-    ):
+    with pytest.raises(ModelError, match=r"diffusion_pytorch_model.safetensors is truncated \(5 of 256000 bytes\)"):
         verify(bundle)
 
 

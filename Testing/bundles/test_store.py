@@ -18,9 +18,7 @@ from DiffMaCore.errors import ModelError, OutputError
 Make = Callable[..., Path]
 
 
-def test_the_user_folder_follows_the_platform_and_can_be_moved(
-    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_the_user_folder_follows_the_platform_and_can_be_moved(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.delenv("DIFFMA_HOME", raising=False)
     monkeypatch.setenv("XDG_DATA_HOME", str(tmp_path / "xdg"))
     monkeypatch.setenv("LOCALAPPDATA", str(tmp_path / "local"))
@@ -120,9 +118,7 @@ def test_a_damaged_or_unlisted_bundle_leaves_no_trace(home: Path, bundle: Path) 
     assert list((home / "models").iterdir()) == []
 
 
-def test_a_bundle_damaged_after_installing_is_named_by_verify_and_still_listed(
-    home: Path, bundle: Path
-) -> None:
+def test_a_bundle_damaged_after_installing_is_named_by_verify_and_still_listed(home: Path, bundle: Path) -> None:
     target = store.add(bundle)
     weights = target / "denoiser" / "diffusion_pytorch_model.safetensors"
     weights.write_bytes(weights.read_bytes()[:-1])
@@ -135,9 +131,7 @@ def test_a_bundle_damaged_after_installing_is_named_by_verify_and_still_listed(
     assert store.installed_names() in ([], ["demo"])
 
 
-def test_a_bundle_exchanged_together_with_its_manifest_is_noticed(
-    home: Path, bundle: Path, make_bundle: Make
-) -> None:
+def test_a_bundle_exchanged_together_with_its_manifest_is_noticed(home: Path, bundle: Path, make_bundle: Make) -> None:
     target = store.add(bundle)
     other = make_bundle("other", anatomy="pelvis")
     shutil.rmtree(target)
@@ -179,8 +173,6 @@ def test_a_store_that_cannot_be_made_names_the_variable(
         store.add(bundle)
 
 
-def test_the_source_record_tells_no_absolute_path(
-    home: Path, bundle: Path, tmp_path: Path, zip_of: Make
-) -> None:
+def test_the_source_record_tells_no_absolute_path(home: Path, bundle: Path, tmp_path: Path, zip_of: Make) -> None:
     store.add(zip_of(bundle, tmp_path / "given.zip"))
     assert json.loads((home / "models" / "tiny.source.json").read_text())["source"] == "zip given.zip"

@@ -166,8 +166,9 @@ def test_errors_reach_a_program_as_json_too(tmp_path: Path, capsys: pytest.Captu
 def test_cancelling_leaves_no_half_written_output(
     ct: Path, tiny_bundle: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
-    command = _command("convert", ct, tmp_path / "mr.nii.gz", "--model", tiny_bundle, "--steps", 1000, "--progress", "json",
-                       "--previews", tmp_path / "previews", "--batch-size", 1)  # fmt: skip
+    previews = tmp_path / "previews"
+    options = ("--steps", 1000, "--batch-size", 1, "--progress", "json", "--previews", previews)
+    command = _command("convert", ct, tmp_path / "mr.nii.gz", "--model", tiny_bundle, *options)
     child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
     assert child.stdout
     last: dict[str, object] = {}

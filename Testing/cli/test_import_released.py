@@ -44,18 +44,13 @@ def test_assumptions_and_what_is_missing_are_said_aloud(
 
 
 def test_the_options_reach_the_bundle(words: Words, tmp_path: Path) -> None:
-    assert (
-        main(words("--hu-window=-200:300", "--pixel-spacing", "1.5", "--name", "mine", "--weights", "model"))
-        == 0
-    )
+    assert main(words("--hu-window=-200:300", "--pixel-spacing", "1.5", "--name", "mine", "--weights", "model")) == 0
     config = read_config(tmp_path / "bundle")
     assert (config.name, config.hu_windows, config.pixel_spacing) == ("mine", ((-200.0, 300.0),), 1.5)
     assert "model weights" in config.card.source
 
 
-@pytest.mark.parametrize(
-    "option", ["--hu-window=300:-200", "--hu-window=wide", "--pixel-spacing=0", "--weights=best"]
-)
+@pytest.mark.parametrize("option", ["--hu-window=300:-200", "--hu-window=wide", "--pixel-spacing=0", "--weights=best"])
 def test_an_impossible_option_is_refused(
     words: Words, capsys: pytest.CaptureFixture[str], tmp_path: Path, option: str
 ) -> None:

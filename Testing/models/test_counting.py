@@ -65,7 +65,13 @@ def test_macs_outside_the_mambas_are_those_that_run() -> None:
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
             module.register_forward_hook(add)
     tokens = model.tokens
-    model(torch.randn(1, 4, 8, 8), torch.zeros(1), torch.randn(1, 32), torch.randn(1, tokens, 32), torch.rand(1, tokens, 1))
+    model(
+        torch.randn(1, 4, 8, 8),
+        torch.zeros(1),
+        torch.randn(1, 32),
+        torch.randn(1, tokens, 32),
+        torch.rand(1, tokens, 1),
+    )
     assert executed == count_model(model, "small").macs_without_mamba
 
 

@@ -57,18 +57,14 @@ def solve(
     problem: Problem, backend: str | None, softplus: bool, dtype: torch.dtype = torch.float32
 ) -> dict[str, Tensor]:
     """Output, last state and the gradients of all arguments; `backend` None is the reference."""
-    given: dict[str, Any] = {
-        name: tensor.detach().to(dtype).requires_grad_() for name, tensor in problem.items()
-    }
+    given: dict[str, Any] = {name: tensor.detach().to(dtype).requires_grad_() for name, tensor in problem.items()}
     if backend is None:
         names = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
         out, last = reference_scan(check_arguments(*(given.get(name) for name in names), softplus))  # type: ignore[arg-type]
     else:
         out, last = selective_scan(**given, delta_softplus=softplus, return_last_state=True, backend=backend)
     generator = torch.Generator().manual_seed(1)
-    loss = sum(
-        (value * torch.randn(value.shape, generator=generator).to(dtype)).sum() for value in (out, last)
-    )
+    loss = sum((value * torch.randn(value.shape, generator=generator).to(dtype)).sum() for value in (out, last))
     gradients = torch.autograd.grad(loss, list(given.values()))
     return {"out": out.detach(), "last state": last.detach(), **dict(zip(given, gradients, strict=True))}
 
@@ -78,6 +74,4 @@ def worst_error(problem: Problem, backend: str, softplus: bool, dtype: torch.dty
     exact = solve(problem, None, softplus, torch.float64)
     got = solve(problem, backend, softplus, dtype)
     assert got.keys() == exact.keys()
-    return max(
-        float((got[name].double() - exact[name]).abs().max() / exact[name].abs().max()) for name in exact
-    )
+    return max(float((got[name].double() - exact[name]).abs().max() / exact[name].abs().max()) for name in exact)

@@ -15,9 +15,7 @@ FRAME = generate_uid(entropy_srcs=["frame"])
 
 def head_hu(size: int = 32, slices: int = 8) -> np.ndarray:
     """HU (slices, size, size) of a ball of brain in a skull, different in every slice."""
-    z, y, x = np.meshgrid(
-        np.linspace(-1, 1, slices), np.linspace(-1, 1, size), np.linspace(-1, 1, size), indexing="ij"
-    )
+    z, y, x = np.meshgrid(np.linspace(-1, 1, slices), np.linspace(-1, 1, size), np.linspace(-1, 1, size), indexing="ij")
     radius = np.sqrt(z * z * 0.5 + y * y + x * x)
     hu = np.full(radius.shape, -1000)
     hu[radius < 0.85] = 900
@@ -68,9 +66,7 @@ def write_slice(
     return pydicom.dcmread(path)
 
 
-def write_series(
-    folder: Path, hu: np.ndarray, *, step: tuple[float, float, float] = (0, 0, 3.0), **tags
-) -> Path:
+def write_series(folder: Path, hu: np.ndarray, *, step: tuple[float, float, float] = (0, 0, 3.0), **tags) -> Path:
     """Write a series whose slices advance by ``step`` mm; file names are in no useful order."""
     for k, plane in enumerate(hu):
         position = tuple(-10.0 + k * s for s in step)

@@ -32,9 +32,7 @@ def assert_as_itk_reads_it(image: sitk.Image, folder: Path) -> None:
     assert np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(reference))
 
 
-@pytest.mark.parametrize(
-    "orientation", [(1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (0.36, 0.48, -0.8, -0.8, 0.6, 0)]
-)
+@pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (0.36, 0.48, -0.8, -0.8, 0.6, 0)])
 def test_slices_are_sorted_by_position_and_placed_as_itk_places_them(
     orientation: tuple[float, ...], tmp_path: Path
 ) -> None:
@@ -48,9 +46,7 @@ def test_slices_are_sorted_by_position_and_placed_as_itk_places_them(
 
 def test_slope_and_intercept_of_each_slice_are_applied(tmp_path: Path) -> None:
     for k, plane in enumerate(HU):
-        write_slice(
-            tmp_path / str(k), plane, (0, 0, 3.0 * k), instance=k, slope=0.5 + 0.25 * k, intercept=-1000 - k
-        )
+        write_slice(tmp_path / str(k), plane, (0, 0, 3.0 * k), instance=k, slope=0.5 + 0.25 * k, intercept=-1000 - k)
     np.testing.assert_allclose(voxels(tmp_path), HU, atol=1.3)
 
 

@@ -59,9 +59,7 @@ def test_it_is_marked_as_derived_synthetic_research(ct: Volume, tmp_path: Path) 
         "RESEARCH",
         "NO",
     )
-    assert (
-        "research only" in head.DerivationDescription and "model demo; seed 5" in head.DerivationDescription
-    )
+    assert "research only" in head.DerivationDescription and "model demo; seed 5" in head.DerivationDescription
     assert head.SeriesDescription == "SYNTHETIC MR (research only)"
     assert head.Modality == "MR"
 
@@ -121,9 +119,7 @@ def test_an_earlier_result_is_replaced_but_nothing_else(ct: Volume, tmp_path: Pa
     assert sorted(p.name for p in tmp_path.iterdir()) == ["ct", "mr"]
 
 
-def test_an_interrupted_write_leaves_nothing(
-    ct: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
+def test_an_interrupted_write_leaves_nothing(ct: Volume, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     def interrupt(self: Path, target: Path) -> None:
         raise KeyboardInterrupt
 

@@ -49,9 +49,7 @@ def test_voxels_come_back_exactly_and_the_geometry_as_far_as_the_format_holds_it
 
 @pytest.mark.parametrize("extension", FORMATS)
 @pytest.mark.parametrize("seed", range(20))
-def test_the_geometry_of_an_input_file_comes_back_to_the_last_digit(
-    extension: str, seed: int, tmp_path: Path
-) -> None:
+def test_the_geometry_of_an_input_file_comes_back_to_the_last_digit(extension: str, seed: int, tmp_path: Path) -> None:
     sitk.WriteImage(oblique(seed), str(tmp_path / f"ct{extension}"))
     ct = read_volume(tmp_path / f"ct{extension}").image
     write_volume(sitk.GetArrayFromImage(ct), tmp_path / f"mr{extension}", like=ct)
@@ -89,9 +87,7 @@ def test_the_codes_of_qform_and_sform_are_kept(tmp_path: Path) -> None:
 def test_two_runs_write_the_same_bytes(extension: str, tmp_path: Path) -> None:
     image = oblique()
     for name in ("a", "b"):
-        write_volume(
-            image, tmp_path / f"{name}{extension}", like=image, metadata={"model": "demo", "seed": 3}
-        )
+        write_volume(image, tmp_path / f"{name}{extension}", like=image, metadata={"model": "demo", "seed": 3})
     first, second = ((tmp_path / f"{name}{extension}").read_bytes() for name in ("a", "b"))
     assert first == second
 
