@@ -11,7 +11,7 @@ import SimpleITK as sitk
 import torch
 from torch.nn import functional as F
 
-import DiffMaCore
+from DiffMaCore import __version__
 from DiffMaCore.bundles.config import RESEARCH_ONLY
 from DiffMaCore.conditions import Conditions
 from DiffMaCore.errors import InputError
@@ -151,7 +151,7 @@ def provenance(
         "device": str(pipe.device),
         "scan_backend": pipe.scan_backend,
         "scan_order": config["scan_order"],
-        "software": f"DiffMaCore {DiffMaCore.__version__}, torch {torch.__version__}, Python {platform.python_version()}",
+        "software": f"DiffMaCore {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }
 
 
