@@ -83,11 +83,13 @@ def train(config: DemoConfig, out: Path) -> DiffMaPipeline:
         lambda: train_embedder(latents.ct, config.denoiser.patch_size, width, config.embedder, seed),
     )
     log.info("share of the soft mask that follows the slice: %.3f", _mask_share(embedder, vae, slices, config))
-    denoiser = _stage(
-        work / "denoiser",
-        DiffMa,
-        lambda: train_denoiser(latents, embedder, config.denoiser, seed, work / "denoiser.ckpt"),
-    )
+    if not (work / "denoiser" / "config.json").is_file():
+        trained = train_denoiser(latents, embedder, config.denoiser, seed, work / "denoiser.ckpt")
+        for model, name in zip(trained, ("denoiser", "embedder_tuned"), strict=True):
+            model.save_pretrained(work / name)
+    denoiser = DiffMa.from_pretrained(work / "denoiser")
+    embedder = VisionEmbedder.from_pretrained(work / "embedder_tuned")
+    log.info("the same after training with the denoiser: %.3f", _mask_share(embedder, vae, slices, config))
     refined = _stage(
         work / "vae_refined", AutoencoderKL, lambda: refine_decoder(vae, slices, config.refine, seed)
     )
@@ -117,7 +119,8 @@ def assemble(
     denoiser: DiffMa,
 ) -> DiffMaPipeline:
     """The trained parts as one pipeline."""
-    return DiffMaPipeline(denoiser, embedder, vae, image_encoder, make_scheduler(), bundle_config(config).to_dict())
+    scheduler = make_scheduler(prediction_type=config.denoiser.prediction_type)
+    return DiffMaPipeline(denoiser, embedder, vae, image_encoder, scheduler, bundle_config(config).to_dict())
 
 
 def bundle_from_checkpoint(config: DemoConfig, out: Path, target: Path) -> DiffMaPipeline:
@@ -125,14 +128,15 @@ def bundle_from_checkpoint(config: DemoConfig, out: Path, target: Path) -> DiffM
     work = out / "work"
     refined = work / "vae_refined"
     denoiser = build_denoiser(config.denoiser, _latent_size(config))
+    embedder = VisionEmbedder.from_pretrained(work / "embedder")
     state = torch.load(work / "denoiser.ckpt", weights_only=True)
-    denoiser.load_state_dict(state["ema"]["shadow"])
+    torch.nn.ModuleDict({"denoiser": denoiser, "embedder": embedder}).load_state_dict(state["ema"]["shadow"])
     log.info("denoiser after %d steps, %.1f minutes", state["loop"]["step"], state["loop"]["minutes"])
     pipe = assemble(
         config,
         AutoencoderKL.from_pretrained(refined if refined.is_dir() else work / "vae"),
         ImageEncoder.from_pretrained(work / "image_encoder"),
-        VisionEmbedder.from_pretrained(work / "embedder"),
+        embedder,
         denoiser,
     )
     pipe.save_pretrained(target)

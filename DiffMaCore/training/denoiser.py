@@ -1,8 +1,10 @@
 """Stage 4, the denoiser: epsilon and its variance on MR latents, given everything known of the CT slice.
 
-Loss: mean squared error of epsilon, weighted by min((1 + SNR) / SNR, ``max_weight``) so that the steep end
+Loss: mean squared error of v (Salimans and Ho 2022), or of epsilon (Eq. 9) weighted by min((1 + SNR) / SNR, ``max_weight``) so that the steep end
 of the noise schedule, where only the CT tells what to draw, counts as well; plus ``vlb_weight`` times the
-variational bound for the learned variance alone (Nichol and Dhariwal 2021, Eq. 16).
+variational bound for the learned variance alone (Nichol and Dhariwal 2021, Eq. 16). A share ``focus`` of each
+batch draws its timesteps from ``focus_range`` alone, where the image takes form; the rest from all.
+The embedder, pre-trained by InfoNCE, goes on learning with the denoiser.
 """
 
 from __future__ import annotations
@@ -14,7 +16,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 
 from DiffMaCore.conditions import Window, encode, encoder_pixels, hu_to_pixels, mr_to_pixels
 from DiffMaCore.models.denoiser import DiffMa
@@ -39,6 +41,9 @@ class DenoiserConfig:
     ct_conditioning: str = "tokens"
     ema: float = 0.9995
     max_weight: float = 10.0
+    prediction_type: str = "epsilon"  # or "v_prediction"
+    focus: float = 0.0
+    focus_range: tuple[int, int] = (100, 650)
     vlb_weight: float = 1e-3
     pairs: int = 8000  # randomly placed pairs of slices in the cache
     checkpoint_every: int = 100  # steps
@@ -119,6 +124,16 @@ def variance_loss(epsilon: Tensor, v: Tensor, x0: Tensor, xt: Tensor, t: Tensor,
     return bound.mean(dim=(1, 2, 3))
 
 
+def draw_timesteps(batch: int, config: DenoiserConfig, generator: torch.Generator) -> Tensor:
+    """Timesteps (B,): the focused share first, each share one draw in every equal stratum of its range."""
+    focused = round(config.focus * batch)
+    parts = []
+    for count, (low, high) in ((focused, config.focus_range), (batch - focused, (0, TRAIN_TIMESTEPS))):
+        place = (torch.arange(count) + torch.rand(count, generator=generator)) / max(count, 1)
+        parts.append((low + place * (high - low)).long().clamp(max=high - 1))
+    return torch.cat(parts)
+
+
 def build_denoiser(config: DenoiserConfig, latent_size: int, scan_order: str = "spiral") -> DiffMa:
     """The denoiser of a bundle, ready to train."""
     return DiffMa(
@@ -135,17 +150,18 @@ def build_denoiser(config: DenoiserConfig, latent_size: int, scan_order: str = "
 
 def train_denoiser(
     latents: Latents, embedder: VisionEmbedder, config: DenoiserConfig, seed: int, checkpoint: Path
-) -> DiffMa:
-    """Train from scratch or from ``checkpoint``; returns the denoiser with its averaged (EMA) weights."""
+) -> tuple[DiffMa, VisionEmbedder]:
+    """Train both from scratch or from ``checkpoint``; returns them with their averaged (EMA) weights."""
     torch.manual_seed(seed)
-    denoiser = build_denoiser(config, latents.mr.shape[-1])
-    parameters = list(denoiser.parameters())
+    both = nn.ModuleDict({"denoiser": build_denoiser(config, latents.mr.shape[-1]), "embedder": embedder})
+    both.requires_grad_(True).train()
+    parameters = list(both.parameters())
     optimiser = torch.optim.AdamW(parameters, lr=config.loop.learning_rate, weight_decay=0.0, betas=(0.9, 0.99))
     loop = Loop("denoiser", config.loop, optimiser)
-    ema = Ema(denoiser, config.ema)
+    ema = Ema(both, config.ema)
     if checkpoint.is_file():
         state = torch.load(checkpoint, weights_only=True)
-        denoiser.load_state_dict(state["model"])
+        both.load_state_dict(state["model"])
         optimiser.load_state_dict(state["optimiser"])
         loop.load_state_dict(state["loop"])
         ema.load_state_dict(state["ema"])
@@ -154,20 +170,21 @@ def train_denoiser(
     recent: dict[str, float] = {}
     order = batches(len(latents.mr), config.loop.batch_size, config.loop.steps, generator)
     for step, index in zip(loop, order, strict=False):
-        loss, figures = _loss(denoiser, embedder, latents, index, alphas, config, generator)
+        loss, figures = _loss(both, latents, index, alphas, config, generator)
         recent = {k: 0.95 * recent.get(k, v) + 0.05 * v for k, v in figures.items()}
         loop.update(loss, parameters, **recent)
-        ema.update(denoiser)
+        ema.update(both)
         if step % config.checkpoint_every == config.checkpoint_every - 1:
-            save_atomically(_state(denoiser, optimiser, loop, ema), checkpoint)
-    save_atomically(_state(denoiser, optimiser, loop, ema), checkpoint)
-    denoiser.load_state_dict(ema.shadow)
-    return denoiser.eval().requires_grad_(False)
+            save_atomically(_state(both, optimiser, loop, ema), checkpoint)
+    save_atomically(_state(both, optimiser, loop, ema), checkpoint)
+    both.load_state_dict(ema.shadow)
+    both.eval().requires_grad_(False)
+    return both["denoiser"], both["embedder"]  # type: ignore[return-value]
 
 
-def _state(denoiser: DiffMa, optimiser: torch.optim.Optimizer, loop: Loop, ema: Ema) -> dict[str, Any]:
+def _state(both: nn.ModuleDict, optimiser: torch.optim.Optimizer, loop: Loop, ema: Ema) -> dict[str, Any]:
     return {
-        "model": denoiser.state_dict(),
+        "model": both.state_dict(),
         "optimiser": optimiser.state_dict(),
         "loop": loop.state_dict(),
         "ema": ema.state_dict(),
@@ -175,8 +192,7 @@ def _state(denoiser: DiffMa, optimiser: torch.optim.Optimizer, loop: Loop, ema: 
 
 
 def _loss(
-    denoiser: DiffMa,
-    embedder: VisionEmbedder,
+    both: nn.ModuleDict,
     latents: Latents,
     index: Tensor,
     alphas: Tensor,
@@ -184,27 +200,30 @@ def _loss(
     generator: torch.Generator,
 ) -> tuple[Tensor, dict[str, float]]:
     x0, ct, clip = (part[index].float() for part in (latents.mr, latents.ct, latents.clip_embedding))
-    with torch.no_grad():
-        soft_mask, ct_embedding = embedder(ct)
-    batch = len(index)
-    # one timestep in each of B equal strata: the same distribution, with less noise in the gradient
-    t = ((torch.arange(batch) + torch.rand(batch, generator=generator)) * TRAIN_TIMESTEPS / batch).long()
-    t = t.clamp(max=TRAIN_TIMESTEPS - 1)
+    t = draw_timesteps(len(index), config, generator)
     noise = torch.randn(x0.shape, generator=generator)
     at = alphas[t].view(-1, 1, 1, 1)
     xt = at.sqrt() * x0 + (1 - at).sqrt() * noise
+    soft_mask, ct_embedding = both["embedder"](ct)
     with torch.autocast("cpu", torch.bfloat16):
-        prediction = denoiser(xt, t, clip, ct_embedding, soft_mask).sample
-    epsilon, v = prediction.float().chunk(2, dim=1)
-    error = ((epsilon - noise) ** 2).mean(dim=(1, 2, 3))
+        prediction = both["denoiser"](xt, t, clip, ct_embedding, soft_mask).sample
+    output, v = prediction.float().chunk(2, dim=1)
+    signal, sigma = at.sqrt(), (1 - at).sqrt()
+    if config.prediction_type == "epsilon":
+        target, epsilon, clean = noise, output, (xt - sigma * output) / signal
+        weight = loss_weight(alphas, t, config.max_weight)
+    else:
+        target, epsilon, clean = signal * noise - sigma * x0, signal * output + sigma * xt, signal * xt - sigma * output
+        weight = torch.ones(len(t))
+    error = ((output - target) ** 2).mean(dim=(1, 2, 3))
     bound = variance_loss(epsilon, v, x0, xt, t, alphas)
-    weight = loss_weight(alphas, t, config.max_weight)
     loss = (weight * error).mean() / weight.mean() + config.vlb_weight * TRAIN_TIMESTEPS * bound.mean()
-    # error of the clean latent implied at three levels of noise: 1 is no better than knowing nothing
-    with torch.no_grad():
-        implied = error * (1 - alphas[t]) / alphas[t]
-    third = batch // 3
     figures = {"mse": float(error.detach().mean()), "bound": float(bound.detach().mean())}
-    if third:
-        figures |= {"x0_low": float(implied[:third].mean()), "x0_mid": float(implied[third : 2 * third].mean())}
+    # mean squared error of the clean latent by noise: 1 is no better than knowing nothing
+    with torch.no_grad():
+        missed = ((clean - x0) ** 2).mean(dim=(1, 2, 3))
+        for name, low, high in (("x0_mid", 300, 600), ("x0_high", 600, TRAIN_TIMESTEPS)):
+            chosen = (t >= low) & (t < high)
+            if chosen.any():
+                figures[name] = float(missed[chosen].mean())
     return loss, figures

@@ -30,6 +30,8 @@ class EmbedderConfig:
     gain: float = 0.15
     dropped: float = 0.3  # share of the slice covered by patches that are blanked
     mask_spread: float = 0.05  # weight of the reward for masks that follow the slice
+    mask_logits: float = 1.3  # standard deviation of the mask's logits about each token's mean, after training
+    mask_places: float = 0.3  # the same of the tokens' means
     temperature: float = 0.07
 
 
@@ -76,7 +78,26 @@ def train_embedder(
         follows = (first * second).mean() / (0.25 * (1e-3 + a.soft_mask.var(dim=(0, 1)).mean().detach()))
         loss = contrast - config.mask_spread * follows.clamp(max=2.0)
         loop.update(loss, parameters, info_nce=float(contrast.detach()), follows=float(follows.detach()))
+    calibrate_mask(embedder, latents[:: max(len(latents) // 512, 1)], config.mask_logits, config.mask_places)
     return embedder.eval().requires_grad_(False)
+
+
+@torch.no_grad()
+def calibrate_mask(embedder: VisionEmbedder, latents: Tensor, spread: float, places: float) -> None:
+    """Shift and scale the mask's logits, token by token, without changing what they rank highest.
+
+    InfoNCE drives masks to 0 and 1, and where a mask is 0 the LayerNorm after it wipes the CT out. Here the
+    logits get a mean of 0, the given ``spread`` over slices and the given spread of their means over ``places``.
+    """
+    logits = torch.logit(embedder(latents).soft_mask[..., 0].double(), eps=1e-7).float()
+    means = logits.mean(dim=0)
+    scale = spread / float((logits - means).std().clamp(min=1e-6))
+    place = means - means.mean()
+    place = place * (places / place.std().clamp(min=1e-6))
+    last = embedder.mask_mlp[2]
+    last.weight.mul_(scale)
+    # the MLP runs twice, on means and maxima, so that its bias counts twice
+    last.bias.mul_(scale).add_((place - scale * means) / 2)
 
 
 @torch.inference_mode()

@@ -8,7 +8,8 @@ import numpy as np
 import pytest
 import torch
 
-from DiffMaCore.training import data, denoiser
+from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.training import data, denoiser, embedder
 from DiffMaCore.training.loop import Ema, Loop, LoopConfig
 
 
@@ -96,3 +97,24 @@ def test_only_the_variance_learns_from_the_bound():
     epsilon, v = torch.randn(2, 4, 4, 4, requires_grad=True), torch.zeros(2, 4, 4, 4, requires_grad=True)
     denoiser.variance_loss(epsilon, v, x0, x0, torch.tensor([5, 500]), alphas).sum().backward()
     assert epsilon.grad is None and v.grad is not None and v.grad.abs().max() > 0
+
+
+def test_a_share_of_the_timesteps_lies_in_the_focused_range():
+    config = denoiser.DenoiserConfig(16, 2, 2, 4, LoopConfig(1, 1, 1.0), focus=0.75, focus_range=(300, 700))
+    t = denoiser.draw_timesteps(16, config, torch.Generator().manual_seed(0))
+    assert len(t) == 16 and ((t[:12] >= 300) & (t[:12] < 700)).all()
+    assert t[12:].min() < 250 and t[12:].max() >= 750
+    assert torch.equal(t, denoiser.draw_timesteps(16, config, torch.Generator().manual_seed(0)))
+
+
+def test_a_calibrated_mask_follows_the_slice_and_wipes_nothing_out():
+    torch.manual_seed(0)
+    latents = torch.randn(64, 4, 8, 8)
+    model = VisionEmbedder(8, 2, 16).requires_grad_(False)
+    model.mask_mlp[2].weight.mul_(30)  # as saturated as InfoNCE leaves it
+    model.mask_mlp[2].bias.add_(torch.randn(16) * 5)
+    before = embedder.mask_share(model, latents)
+    embedder.calibrate_mask(model, latents, 1.0, 0.2)
+    mask = model(latents).soft_mask
+    assert embedder.mask_share(model, latents) > max(before, 0.8)
+    assert mask.min() > 0.005 and 0.4 < mask.mean() < 0.6
