@@ -193,7 +193,7 @@ class DiffMaPipeline(DiffusionPipeline):
 
     def _scheduler(self, name: str | None, steps: int) -> Any:
         if name is not None:
-            return make_scheduler(name, steps)
+            return make_scheduler(name, steps, self.scheduler.config.prediction_type)
         return type(self.scheduler).from_config(self.scheduler.config)
 
 

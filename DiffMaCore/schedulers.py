@@ -61,8 +61,16 @@ def _check_name(name: str) -> None:
         raise InputError(f"no scheduler is called {name!r}{hint} (there are {', '.join(SCHEDULERS)})")
 
 
-def make_scheduler(name: str = DEFAULT_SCHEDULER, steps: int = DEFAULT_STEPS) -> SchedulerMixin:
+def make_scheduler(
+    name: str = DEFAULT_SCHEDULER, steps: int = DEFAULT_STEPS, prediction_type: str = "epsilon"
+) -> SchedulerMixin:
     """A diffusers scheduler: "ddpm", "ddim", "dpm++" (2M, Karras sigmas from 15 steps on) or "unipc".
+
+    Args:
+        name: one of the four.
+        steps: sampling steps it is meant for.
+        prediction_type: what the denoiser was trained to predict: "epsilon", as in the paper (Eq. 9), or
+            "v_prediction" (Salimans and Ho 2022).
 
     Raises:
         InputError: no scheduler has this name.
@@ -73,7 +81,7 @@ def make_scheduler(name: str = DEFAULT_SCHEDULER, steps: int = DEFAULT_STEPS) ->
     class_name, options = _KINDS[name]
     if name == "dpm++":
         options = {**options, "use_karras_sigmas": steps >= KARRAS_FROM}
-    return getattr(diffusers, class_name)(**NOISE_SCHEDULE, **options)
+    return getattr(diffusers, class_name)(**NOISE_SCHEDULE, prediction_type=prediction_type, **options)
 
 
 def scheduler_name(scheduler: SchedulerMixin) -> str:

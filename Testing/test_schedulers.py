@@ -17,23 +17,26 @@ def _epsilon(x: torch.Tensor, alpha_bar: torch.Tensor) -> torch.Tensor:
     return (1 - alpha_bar).sqrt() * (x - alpha_bar.sqrt() * MEAN) / variance
 
 
-def _sample(name: str, steps: int, seed: int = 0) -> torch.Tensor:
-    scheduler = make_scheduler(name, steps)
+def _sample(name: str, steps: int, prediction_type: str = "epsilon") -> torch.Tensor:
+    scheduler = make_scheduler(name, steps, prediction_type)
     scheduler.set_timesteps(steps)
-    generator = torch.Generator().manual_seed(seed)
+    generator = torch.Generator().manual_seed(0)
     x = torch.randn(1, 4, 32, 32, generator=generator, dtype=torch.float64)
     for t in scheduler.timesteps:
-        epsilon = _epsilon(x, scheduler.alphas_cumprod[int(t)].double())
-        variance = torch.zeros_like(epsilon)
-        output = model_output(scheduler, torch.cat([epsilon, variance], dim=1), 4)
+        alpha_bar = scheduler.alphas_cumprod[int(t)].double()
+        prediction = _epsilon(x, alpha_bar)
+        if prediction_type == "v_prediction":
+            prediction = (prediction - (1 - alpha_bar).sqrt() * x) / alpha_bar.sqrt()
+        output = model_output(scheduler, torch.cat([prediction, torch.zeros_like(prediction)], dim=1), 4)
         options = {"generator": generator} if name == "ddpm" else {}
         x = scheduler.step(output, t, x, **options).prev_sample
     return x
 
 
+@pytest.mark.parametrize("prediction_type", ["epsilon", "v_prediction"])
 @pytest.mark.parametrize(("name", "steps"), [("dpm++", 20), ("unipc", 20), ("ddim", 50), ("ddpm", 250)])
-def test_every_scheduler_reaches_the_distribution(name: str, steps: int) -> None:
-    sample = _sample(name, steps)
+def test_every_scheduler_reaches_the_distribution(name: str, steps: int, prediction_type: str) -> None:
+    sample = _sample(name, steps, prediction_type)
     assert float(sample.mean()) == pytest.approx(MEAN, abs=0.05)
     assert float(sample.std()) == pytest.approx(DEVIATION, abs=0.06)
 
