@@ -22,16 +22,34 @@ class BrainState:
     white_disease: float  # periventricular white-matter change, 0 to 1
 
 
-STEM = [(0.0, 10.0, 0.0, 13.0), (0.0, 11.0, -10.0, 14.5), (0.0, 8.0, -28.0, 15.5), (0.0, 22.0, -50.0, 9.0),
-        (0.0, 36.0, -72.0, 7.0), (0.0, 42.0, -150.0, 6.3)]
-CALLOSUM = [(0.0, -30.0, -2.0, 3.0), (0.0, -39.0, 8.0, 5.5), (0.0, -26.0, 22.0, 4.5), (0.0, 0.0, 28.0, 4.5),
-            (0.0, 24.0, 24.0, 4.5), (0.0, 37.0, 12.0, 6.5)]
+STEM = [
+    (0.0, 10.0, 0.0, 13.0),
+    (0.0, 11.0, -10.0, 14.5),
+    (0.0, 8.0, -28.0, 15.5),
+    (0.0, 22.0, -50.0, 9.0),
+    (0.0, 36.0, -72.0, 7.0),
+    (0.0, 42.0, -150.0, 6.3),
+]
+CALLOSUM = [
+    (0.0, -30.0, -2.0, 3.0),
+    (0.0, -39.0, 8.0, 5.5),
+    (0.0, -26.0, 22.0, 4.5),
+    (0.0, 0.0, 28.0, 4.5),
+    (0.0, 24.0, 24.0, 4.5),
+    (0.0, 37.0, 12.0, 6.5),
+]
 
 
 def _lateral_ventricle(v: float) -> list[list[tuple[float, float, float, float]]]:
-    body = [(11.0, -43.0, 4.0, 3.0 * v), (10.0, -26.0, 12.0, 5.5 * v), (11.0, -4.0, 22.0, 5.5 * v),
-            (15.0, 18.0, 22.0, 6.0 * v), (25.0, 35.0, 11.0, 7.5 * v), (27.0, 52.0, 6.0, 4.5 * v),
-            (24.0, 66.0, 4.0, 2.0 * v)]
+    body = [
+        (11.0, -43.0, 4.0, 3.0 * v),
+        (10.0, -26.0, 12.0, 5.5 * v),
+        (11.0, -4.0, 22.0, 5.5 * v),
+        (15.0, 18.0, 22.0, 6.0 * v),
+        (25.0, 35.0, 11.0, 7.5 * v),
+        (27.0, 52.0, 6.0, 4.5 * v),
+        (24.0, 66.0, 4.0, 2.0 * v),
+    ]
     temporal = [(25.0, 35.0, 11.0, 6.0 * v), (33.0, 20.0, -10.0, 3.4 * v), (33.0, -2.0, -20.0, 2.4 * v)]
     return [body, temporal]
 
@@ -109,8 +127,14 @@ def paint_cerebrum(canvas: Canvas, s: Surfaces, state: BrainState) -> Array:
     sulcus[inside], width[inside] = _sulci(canvas, inside, np.minimum(depth, split)[inside], state)
     fissure = 0.6 + 0.9 * state.atrophy
     slit_width = 0.5 + 1.6 * state.atrophy
-    to_csf = np.minimum.reduce([depth, np.clip(sulcus - width, 0, None), np.clip(split - fissure, 0, None),
-                                np.clip(sylvian - slit_width, 0, None)])
+    to_csf = np.minimum.reduce(
+        [
+            depth,
+            np.clip(sulcus - width, 0, None),
+            np.clip(split - fissure, 0, None),
+            np.clip(sylvian - slit_width, 0, None),
+        ]
+    )
     cover = np.clip(0.5 - hull / canvas.edge, 0, 1)
     for distance, half in ((sulcus, width), (split, fissure), (sylvian, slit_width)):
         cover = cover * (1.0 - canvas.sheet_cover(distance, half))
@@ -118,14 +142,19 @@ def paint_cerebrum(canvas: Canvas, s: Surfaces, state: BrainState) -> Array:
     texture = canvas.noise(7.0)
     slow = canvas.noise(30.0)
     hu_shift = rng.normal(0.0, 1.0)
-    canvas.blend(cover.astype(np.float32), t.GREY, hu=t.GREY.hu + hu_shift + 0.7 * texture + 0.7 * slow,
-                 mr=t.GREY.mr + 10.0 * texture)
+    canvas.blend(
+        cover.astype(np.float32),
+        t.GREY,
+        hu=t.GREY.hu + hu_shift + 0.7 * texture + 0.7 * slow,
+        mr=t.GREY.mr + 10.0 * texture,
+    )
     white = cover * np.clip(0.5 - (cortex - to_csf) / canvas.edge, 0, 1)
     disease = np.clip(0.4 * slow + 0.3, 0, 1) * state.white_disease
     white_hu = t.WHITE.hu + hu_shift + 0.5 * texture + 0.6 * slow - 3.0 * disease
     canvas.blend(white.astype(np.float32), t.WHITE, hu=white_hu, mr=t.WHITE.mr + 10.0 * texture - 45.0 * disease)
-    canvas.paint(np.maximum(callosum, np.abs(middle) - 9.0), t.WHITE, hu=t.WHITE.hu + hu_shift + 0.5,
-                 mr=t.WHITE.mr + 15.0)
+    canvas.paint(
+        np.maximum(callosum, np.abs(middle) - 9.0), t.WHITE, hu=t.WHITE.hu + hu_shift + 0.5, mr=t.WHITE.mr + 15.0
+    )
     _paint_falx(canvas, s, middle, open_middle)
     return tent
 
@@ -206,8 +235,13 @@ def paint_depths(canvas: Canvas, state: BrainState) -> None:
             spot = (24.0 + rng.normal(0, 1.5), 37.0 + rng.normal(0, 2.0), 10.0 + rng.normal(0, 2.0))
             plexus = ellipsoid(q, spot, (2.4 + rng.uniform(0, 1.5), 3.5 + rng.uniform(0, 2.5), 4.0))
             hard = rng.random() < 0.6
-            canvas.paint(plexus, t.CALCIUM if hard else t.VESSEL, region,
-                         hu=rng.uniform(120, 420) if hard else 45.0, mr=230.0 if hard else 330.0)
+            canvas.paint(
+                plexus,
+                t.CALCIUM if hard else t.VESSEL,
+                region,
+                hu=rng.uniform(120, 420) if hard else 45.0,
+                mr=230.0 if hard else 330.0,
+            )
     wide = 1.0 + 1.6 * (state.ventricles - 0.6)
     third = np.maximum(np.abs(p[0]) - wide, np.hypot(p[1] + 1.0, (p[2] - 1.0) * 1.3) - 15.0)
     canvas.paint(third, t.CSF, region)

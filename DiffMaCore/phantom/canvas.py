@@ -79,11 +79,15 @@ class Canvas:
         """Head coordinates (x, y, z) of the voxels of a region."""
         return self.p[0][region], self.p[1][region], self.p[2][region]
 
-    def noise(self, scale: float | tuple[float, float, float], region: Region | None = None,
-              band: bool = False) -> Array:
+    def noise(
+        self, scale: float | tuple[float, float, float], region: Region | None = None, band: bool = False
+    ) -> Array:
         """Smooth noise of unit variance over the canvas or one region of it."""
-        shape = self.shape if region is None else tuple(len(range(*s.indices(n))) for s, n in
-                                                        zip(region, self.shape, strict=True))
+        shape = (
+            self.shape
+            if region is None
+            else tuple(len(range(*s.indices(n))) for s, n in zip(region, self.shape, strict=True))
+        )
         return noise(self.rng, (shape[0], shape[1], shape[2]), self.spacing, scale, band)
 
     def paint(

@@ -34,9 +34,7 @@ def cavity_distance(canvas: Canvas) -> Array:
     gradient = 1.0 / np.where(z > 0, 70.0, 58.0)
     floor = -24.0 - 9.0 * np.clip((y + 45.0) / 25.0, 0.0, 1.0)
     vault = np.maximum((level - 1.0) / gradient, floor - z)
-    fossae = [
-        ellipsoid(mirrored(canvas.p, s), (37.0, -20.0, -22.0), (25.0, 29.0, 21.0)) for s in (1, -1)
-    ]
+    fossae = [ellipsoid(mirrored(canvas.p, s), (37.0, -20.0, -22.0), (25.0, 29.0, 21.0)) for s in (1, -1)]
     back = ellipsoid(canvas.p, (0.0, 49.0, -32.0), (rng.uniform(52.0, 58.0), 41.0, rng.uniform(33.0, 38.0)))
     canal = capsule(canvas.p, (0.0, 36.0, -60.0), (0.0, 42.0, -150.0), 13.5, 10.5)
     cavity = smooth_union(smooth_union(vault, fossae[0], 6.0), fossae[1], 6.0)

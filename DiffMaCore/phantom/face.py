@@ -27,8 +27,12 @@ def paint_bones(canvas: Canvas, s: Surfaces) -> None:
         q = mirrored(p, side)
         for points in (
             [(20.0, -88.0, -50.0, 5.0), (30.0, -84.0, -80.0, 5.5)],  # front wall of the maxilla
-            [(37.0, -84.0, -52.0, 5.0), (50.0, -72.0, -50.0, 5.5), (52.0, -70.0, -34.0, 4.5),
-             (50.0, -70.0, -16.0, 5.5)],  # zygoma and lateral orbital rim
+            [
+                (37.0, -84.0, -52.0, 5.0),
+                (50.0, -72.0, -50.0, 5.5),
+                (52.0, -70.0, -34.0, 4.5),
+                (50.0, -70.0, -16.0, 5.5),
+            ],  # zygoma and lateral orbital rim
             [(52.0, -66.0, -52.0, 4.0), (63.0, -42.0, -51.0, 2.6), (64.0, -18.0, -47.0, 3.2)],  # arch
         ):
             bone(chain(q, points))
@@ -158,13 +162,22 @@ def paint_jaws(canvas: Canvas, s: Surfaces) -> bool:
         muscle(capsule(q, (56.0, 22.0, -62.0), (46.0, 0.0, -140.0), 9.0, 10.0))
         parotid = np.maximum(ellipsoid(q, (57.0, -6.0, -80.0), (11.0, 15.0, 24.0)) + 1.2 * grain, skin + 3.0)
         canvas.paint(parotid, t.GLAND, region, hu=-10.0 + 12.0 * grain, mr=610.0 + 25.0 * grain)
-        canvas.paint(np.maximum(ellipsoid(q, (28.0, -42.0, -122.0), (9.0, 15.0, 10.0)), skin + 5.0), t.GLAND, region,
-                     hu=38.0, mr=480.0)
+        canvas.paint(
+            np.maximum(ellipsoid(q, (28.0, -42.0, -122.0), (9.0, 15.0, 10.0)), skin + 5.0),
+            t.GLAND,
+            region,
+            hu=38.0,
+            mr=480.0,
+        )
         canvas.paint(capsule(q, (26.0, 4.0, -60.0), (30.0, -2.0, -150.0), 3.0, 3.6), t.VESSEL, region)
         canvas.paint(capsule(q, (32.0, 10.0, -60.0), (36.0, 6.0, -150.0), 4.5, 5.5), t.VESSEL, region, mr=260.0)
         ramus = [(50.0, -16.0, -54.0, 4.5), (50.0, -20.0, -66.0, 3.6), (48.0, -24.0, -104.0, 5.0)]
-        body = [(48.0, -26.0, -106.0, 5.5), (36.0, -54.0, -112.0, 6.0), (22.0, -76.0, -115.0, 6.0),
-                (0.0, -86.0, -117.0, 6.5)]
+        body = [
+            (48.0, -26.0, -106.0, 5.5),
+            (36.0, -54.0, -112.0, 6.0),
+            (22.0, -76.0, -115.0, 6.0),
+            (0.0, -86.0, -117.0, 6.5),
+        ]
         lower = [(a, b, c - open_by, r) for a, b, c, r in body]
         coronoid = [(48.0, -38.0, -62.0, 2.5), (48.0, -27.0, -100.0, 4.0)]
         jaw = np.minimum.reduce([chain(q, ramus), chain(q, lower), chain(q, coronoid)])
@@ -172,8 +185,10 @@ def paint_jaws(canvas: Canvas, s: Surfaces) -> bool:
         canvas.paint(jaw, t.BONE, region, hu=1250.0 + 80.0 * grain)
         canvas.paint(jaw + 2.6, t.MARROW, region, hu=350.0 + 120.0 * grain, mr=480.0)
     _paint_teeth(canvas, region, p, open_by)
-    pharynx = np.minimum(ellipsoid(p, (0.0, -17.0, -70.0), (13.0, 8.0, 15.0)),
-                         capsule(p, (0.0, -8.0, -84.0), (0.0, -4.0, -160.0), 8.0, 7.0))
+    pharynx = np.minimum(
+        ellipsoid(p, (0.0, -17.0, -70.0), (13.0, 8.0, 15.0)),
+        capsule(p, (0.0, -8.0, -84.0), (0.0, -4.0, -160.0), 8.0, 7.0),
+    )
     canvas.paint(pharynx - 3.5, t.MUSCLE, region, mr=400.0)
     canvas.paint(pharynx + grain, t.AIR, region)
     canvas.paint(capsule(p, (0.0, -34.0, -86.0), (0.0, -16.0, -92.0), 4.0, 4.5), t.MUSCLE, region, mr=400.0)

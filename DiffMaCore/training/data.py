@@ -60,9 +60,7 @@ class Slices:
         return self.ct[index].float(), self.mr[index].float()
 
 
-def normalise_mr(
-    mr: NDArray[np.floating], body: NDArray[np.bool_], low: float, high: float
-) -> NDArray[np.float32]:
+def normalise_mr(mr: NDArray[np.floating], body: NDArray[np.bool_], low: float, high: float) -> NDArray[np.float32]:
     """A volume mapped so that its ``low`` and ``high`` percentiles inside the body become -1 and 1, clipped."""
     floor, ceiling = np.percentile(mr[body], (low, high))
     scaled = (mr.astype(np.float32) - floor) / max(float(ceiling - floor), 1e-6) * 2 - 1

@@ -74,9 +74,7 @@ def train(config: DemoConfig, out: Path) -> DiffMaPipeline:
         ImageEncoder,
         lambda: train_image_encoder(slices, windows, width, config.image_encoder, seed),
     )
-    latents = make_latents(
-        slices, windows, vae, image_encoder, config.denoiser.pairs, seed, work / "latents.pt"
-    )
+    latents = make_latents(slices, windows, vae, image_encoder, config.denoiser.pairs, seed, work / "latents.pt")
     embedder = _stage(
         work / "embedder",
         VisionEmbedder,
@@ -90,11 +88,9 @@ def train(config: DemoConfig, out: Path) -> DiffMaPipeline:
     denoiser = DiffMa.from_pretrained(work / "denoiser")
     embedder = VisionEmbedder.from_pretrained(work / "embedder_tuned")
     log.info("the same after training with the denoiser: %.3f", _mask_share(embedder, vae, slices, config))
-    refined = _stage(
-        work / "vae_refined", AutoencoderKL, lambda: refine_decoder(vae, slices, config.refine, seed)
-    )
+    refined = _stage(work / "vae_refined", AutoencoderKL, lambda: refine_decoder(vae, slices, config.refine, seed))
     pipe = assemble(config, refined, image_encoder, embedder, denoiser)
-    pipe.save_pretrained(out / "bundle")
+    save_small(pipe, out / "bundle")
     return pipe
 
 
@@ -123,6 +119,17 @@ def assemble(
     return DiffMaPipeline(denoiser, embedder, vae, image_encoder, scheduler, bundle_config(config).to_dict())
 
 
+def save_small(pipe: DiffMaPipeline, target: Path) -> None:
+    """Write a bundle with its weights in half precision, which load as float32; the pipeline's are rounded alike."""
+    models = (pipe.denoiser, pipe.embedder, pipe.vae, pipe.image_encoder)
+    parameters = [p for model in models for p in model.parameters()]
+    for p in parameters:
+        p.data = p.data.half()
+    pipe.save_pretrained(target)
+    for p in parameters:
+        p.data = p.data.float()
+
+
 def bundle_from_checkpoint(config: DemoConfig, out: Path, target: Path) -> DiffMaPipeline:
     """A bundle out of a run that is still training its denoiser, with the averaged weights so far."""
     work = out / "work"
@@ -139,7 +146,7 @@ def bundle_from_checkpoint(config: DemoConfig, out: Path, target: Path) -> DiffM
         embedder,
         denoiser,
     )
-    pipe.save_pretrained(target)
+    save_small(pipe, target)
     return pipe
 
 

@@ -58,9 +58,7 @@ def ct_latents(vae: AutoencoderKL, hu: Tensor, windows: Sequence[Window], size: 
     return torch.cat(parts)
 
 
-def train_embedder(
-    latents: Tensor, patch_size: int, width: int, config: EmbedderConfig, seed: int
-) -> VisionEmbedder:
+def train_embedder(latents: Tensor, patch_size: int, width: int, config: EmbedderConfig, seed: int) -> VisionEmbedder:
     """Train on CT latents (N, 4, S, S)."""
     torch.manual_seed(seed)
     generator = torch.Generator().manual_seed(seed)
@@ -78,7 +76,7 @@ def train_embedder(
         follows = (first * second).mean() / (0.25 * (1e-3 + a.soft_mask.var(dim=(0, 1)).mean().detach()))
         loss = contrast - config.mask_spread * follows.clamp(max=2.0)
         loop.update(loss, parameters, info_nce=float(contrast.detach()), follows=float(follows.detach()))
-    calibrate_mask(embedder, latents[:: max(len(latents) // 512, 1)], config.mask_logits, config.mask_places)
+    calibrate_mask(embedder, latents[:: max(len(latents) // 512, 1)].float(), config.mask_logits, config.mask_places)
     return embedder.eval().requires_grad_(False)
 
 

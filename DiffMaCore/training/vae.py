@@ -126,9 +126,7 @@ def train_vae(
 
 
 @torch.inference_mode()
-def _scaling_factor(
-    vae: AutoencoderKL, slices: Slices, windows: Sequence[Window], generator: torch.Generator
-) -> float:
+def _scaling_factor(vae: AutoencoderKL, slices: Slices, windows: Sequence[Window], generator: torch.Generator) -> float:
     """1 / standard deviation of MR latents, those that are noised; read off a sample of slices."""
     index = torch.randperm(len(slices), generator=generator)[:128]
     _, mr = slices.pair(index)

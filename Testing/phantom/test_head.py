@@ -51,8 +51,20 @@ def test_a_head_holds_every_tissue_and_lies_inside_the_grid():
         edge = np.concatenate([phantom.body[:, 0].ravel(), phantom.body[:, :, 0].ravel(), phantom.body[-1].ravel()])
         assert edge.mean() < 0.08  # now and then a nose or a vertex is cut, as in real scans
         assert 0.15 < phantom.body.mean() < 0.6
-    needed = (tissues.SKIN, tissues.FAT, tissues.MUSCLE, tissues.BONE, tissues.MARROW, tissues.CSF, tissues.GREY,
-              tissues.WHITE, tissues.DEEP_GREY, tissues.VITREOUS, tissues.AIR, tissues.TOOTH)
+    needed = (
+        tissues.SKIN,
+        tissues.FAT,
+        tissues.MUSCLE,
+        tissues.BONE,
+        tissues.MARROW,
+        tissues.CSF,
+        tissues.GREY,
+        tissues.WHITE,
+        tissues.DEEP_GREY,
+        tissues.VITREOUS,
+        tissues.AIR,
+        tissues.TOOTH,
+    )
     assert {t.label for t in needed} <= found
 
 
