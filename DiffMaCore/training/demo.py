@@ -82,9 +82,9 @@ def train(config: DemoConfig, out: Path) -> DiffMaPipeline:
     )
     log.info("share of the soft mask that follows the slice: %.3f", _mask_share(embedder, vae, slices, config))
     if not (work / "denoiser" / "config.json").is_file():
-        trained = train_denoiser(latents, embedder, config.denoiser, seed, work / "denoiser.ckpt")
-        for model, name in zip(trained, ("denoiser", "embedder_tuned"), strict=True):
-            model.save_pretrained(work / name)
+        denoiser, tuned = train_denoiser(latents, embedder, config.denoiser, seed, work / "denoiser.ckpt")
+        tuned.save_pretrained(work / "embedder_tuned")
+        denoiser.save_pretrained(work / "denoiser")
     denoiser = DiffMa.from_pretrained(work / "denoiser")
     embedder = VisionEmbedder.from_pretrained(work / "embedder_tuned")
     log.info("the same after training with the denoiser: %.3f", _mask_share(embedder, vae, slices, config))

@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor
+from torch import Tensor, nn
 from torch.nn import functional as F
 
 from DiffMaCore.conditions import Window, encode, hu_to_pixels
@@ -93,6 +93,7 @@ def calibrate_mask(embedder: VisionEmbedder, latents: Tensor, spread: float, pla
     place = means - means.mean()
     place = place * (places / place.std().clamp(min=1e-6))
     last = embedder.mask_mlp[2]
+    assert isinstance(last, nn.Linear)
     last.weight.mul_(scale)
     # the MLP runs twice, on means and maxima, so that its bias counts twice
     last.bias.mul_(scale).add_((place - scale * means) / 2)
