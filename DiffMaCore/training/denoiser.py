@@ -1,9 +1,10 @@
-"""Stage 4, the denoiser: epsilon and its variance on MR latents, given everything known of the CT slice.
+"""Stage 4, the denoiser: noise and its variance on MR latents, given everything known of the CT slice.
 
-Loss: mean squared error of v (Salimans and Ho 2022), or of epsilon (Eq. 9) weighted by min((1 + SNR) / SNR, ``max_weight``) so that the steep end
-of the noise schedule, where only the CT tells what to draw, counts as well; plus ``vlb_weight`` times the
-variational bound for the learned variance alone (Nichol and Dhariwal 2021, Eq. 16). A share ``focus`` of each
-batch draws its timesteps from ``focus_range`` alone, where the image takes form; the rest from all.
+Loss: mean squared error of epsilon (paper, Eq. 9) weighted by min((1 + SNR) / SNR, ``max_weight``) so that the
+steep end of the noise schedule, where only the CT tells what to draw, counts as well; or of v (Salimans and Ho
+2022), unweighted, which learns that end many times faster. Plus ``vlb_weight`` times the variational bound for
+the learned variance alone (Nichol and Dhariwal 2021, Eq. 16). A share ``focus`` of each batch draws its
+timesteps from ``focus_range`` alone, the rest from all.
 The embedder, pre-trained by InfoNCE, goes on learning with the denoiser.
 """
 
