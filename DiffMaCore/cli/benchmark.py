@@ -49,8 +49,9 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from DiffMaCore.benchmark import benchmark_scan, benchmark_step
-    from DiffMaCore.devices import choose_device
+    from DiffMaCore.devices import choose_device, keep_freed_memory
 
+    keep_freed_memory()  # as the command line does when it converts
     device = choose_device(args.device)
     if args.threads is not None and args.threads < 1:
         raise InputError(f"{args.threads} threads cannot work; give at least 1 or leave --threads out")

@@ -172,8 +172,10 @@ def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipelin
     """The bundle of ``--model`` on the device of ``--device``; the choice is said aloud."""
     from diffusers.utils import logging
 
+    from DiffMaCore.devices import keep_freed_memory
     from DiffMaCore.pipeline import DiffMaPipeline
 
+    keep_freed_memory()
     logging.disable_progress_bar()  # ours says what goes on
     reporter.stage("loading model")
     pipe = DiffMaPipeline.from_pretrained(args.model)

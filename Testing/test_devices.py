@@ -1,0 +1,54 @@
+"""Devices and memory."""
+
+from __future__ import annotations
+
+import platform
+import subprocess
+import sys
+
+import pytest
+import torch
+
+from DiffMaCore.devices import choose_batch, choose_device, describe_devices, host_memory
+from DiffMaCore.errors import BackendError
+
+
+def test_auto_is_a_device_that_is_there_and_cpu_always_is() -> None:
+    names = {device["name"] for device in describe_devices() if device["available"]}
+    assert choose_device("auto").type in {name.split(":")[0] for name in names}
+    assert choose_device("cpu").type == "cpu"
+
+
+def test_an_unknown_device_is_one_sentence() -> None:
+    with pytest.raises(BackendError, match="auto, cpu, cuda"):
+        choose_device("gpu0")
+
+
+def test_the_batch_follows_from_the_free_memory() -> None:
+    cpu = torch.device("cpu")
+    assert choose_batch(cpu, 1) == 8
+    assert choose_batch(cpu, 10**15) == 1
+
+
+@pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")
+def test_memory_is_told_on_linux() -> None:
+    total, free = host_memory()
+    assert total and free and 0 < free <= total
+
+
+@pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")
+def test_freed_memory_is_kept_for_the_next_tensor() -> None:
+    code = """
+import resource, torch
+from DiffMaCore.devices import keep_freed_memory
+def faults():
+    before = resource.getrusage(resource.RUSAGE_SELF).ru_minflt
+    for _ in range(5):
+        torch.ones(16 << 20)
+    return resource.getrusage(resource.RUSAGE_SELF).ru_minflt - before
+mapped = faults()
+assert keep_freed_memory()
+faults()
+assert faults() < mapped / 10
+"""
+    subprocess.run([sys.executable, "-c", code], check=True, timeout=120)
