@@ -30,7 +30,7 @@ def convolve(x, row, order, first, token, weight, bias, channel, lane, sizes):
 
 @njit(nogil=True)
 def convolve_four(x, at0, at1, at2, at3, weight, bias, channel, channels):
-    """The same for four taps that are all there, from where their tokens begin in x; a third of the time."""
+    """The same for four taps that are all there, from where their tokens begin in x, as straight code."""
     total = fma(load(x, at0), load(weight, channel), load(bias, channel))
     total = fma(load(x, at1), load(weight, channels + channel), total)
     total = fma(load(x, at2), load(weight, 2 * channels + channel), total)
