@@ -90,8 +90,7 @@ class DiffMaPipeline(DiffusionPipeline):
         """Write a bundle: diffusers' layout in safetensors, a model card and a manifest of checksums."""
         folder = Path(save_directory)
         super().save_pretrained(str(folder), safe_serialization=True, **kwargs)
-        writing.seal(folder, self.bundle)
-        self.checksum = manifest.bundle_checksum(folder)
+        self.checksum = writing.seal(folder, self.bundle).bundle_sha256
 
     def __call__(self, image: sitk.Image, num_inference_steps: int = 20, seed: int = 0, **options: Any) -> DiffMaOutput:
         """Synthesise an MRI of a CT volume in HU; see :func:`DiffMaCore.synthesis.synthesise` for the options."""

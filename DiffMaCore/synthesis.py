@@ -19,9 +19,9 @@ from DiffMaCore.models.presets import size_name
 from DiffMaCore.pipeline import noise_seed
 from DiffMaCore.progress import Reporter
 from DiffMaCore.schedulers import DEFAULT_STEPS, check_sampling, scheduler_name
-from DiffMaCore.volumes.body import body_mask
+from DiffMaCore.volumes.body import body_of
 from DiffMaCore.volumes.checks import anatomy_notes, check_ct, with_voxels
-from DiffMaCore.volumes.grid import SliceGrid, anatomical_axes
+from DiffMaCore.volumes.grid import SliceGrid
 
 if TYPE_CHECKING:
     from DiffMaCore.pipeline import DiffMaPipeline
@@ -88,7 +88,7 @@ def synthesise(
     reporter.stage("preparing")
     image, notes = check_ct(image)
     array = sitk.GetArrayViewFromImage(image)
-    body = body_mask(array, image.GetSpacing()[::-1], axis=2 - anatomical_axes(image)[0])
+    body = body_of(image)
     grid = SliceGrid.from_image(image, body, bundle.pixel_spacing, bundle.image_size)
     notes = [*notes, *anatomy_notes(image, body, bundle.anatomy), *grid.notes]
     for note in notes:

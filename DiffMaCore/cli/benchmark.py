@@ -51,7 +51,9 @@ def run(args: argparse.Namespace) -> int:
     from DiffMaCore.benchmark import benchmark_scan, benchmark_step
     from DiffMaCore.devices import choose_device, keep_freed_memory
 
-    keep_freed_memory()  # as the command line does when it converts
+    if args.what == "step":
+        # as when it converts; a scan is measured in the memory torch gets by default, as its reference always was
+        keep_freed_memory()
     device = choose_device(args.device)
     if args.threads is not None and args.threads < 1:
         raise InputError(f"{args.threads} threads cannot work; give at least 1 or leave --threads out")

@@ -138,6 +138,8 @@ def _convert(args: argparse.Namespace, reporter: Reporter) -> int:
         output_format(args.output)
     elif args.output.is_file() or is_volume_file(args.output):
         raise InputError(f"with several inputs OUTPUT is a folder, but {args.output} names a file; name a folder")
+    elif args.soft_mask:
+        raise InputError("--soft-mask names one file, so it goes with one input; convert the volumes one by one")
     options = ConvertOptions(
         steps=args.steps,
         scheduler=args.scheduler,
@@ -158,8 +160,6 @@ def _convert(args: argparse.Namespace, reporter: Reporter) -> int:
             if args.progress == "bar":
                 print(f"wrote {args.output} in {time.monotonic() - began:.1f} s ({_made_by(pipe)})")
             return 0
-        if args.soft_mask:
-            raise InputError("--soft-mask names one file, so it goes with one input; convert the volumes one by one")
         with out_of_memory_explained():
             failures = convert_many(pipe, items, args.output, FORMATS[args.format or "nii.gz"], options, reporter)
     finally:

@@ -12,6 +12,8 @@ from DiffMaCore.cli.convert import add_model_options, check_model_options, load_
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+    from DiffMaCore.bundles.config import BundleConfig
+
 SHOWN_SLICES = 4
 
 
@@ -64,17 +66,15 @@ def run(args: argparse.Namespace) -> int:
     return 0
 
 
-def _draw(ct: sitk.Image, mr: sitk.Image, truth: sitk.Image | None, bundle: object, picture: Path) -> None:
+def _draw(ct: sitk.Image, mr: sitk.Image, truth: sitk.Image | None, bundle: BundleConfig, picture: Path) -> None:
     import numpy as np
     import SimpleITK as sitk
 
-    from DiffMaCore.bundles.config import BundleConfig
     from DiffMaCore.pictures import CT_WINDOW, Column, side_by_side, spread_indices
-    from DiffMaCore.volumes.body import body_mask
-    from DiffMaCore.volumes.grid import SliceGrid, anatomical_axes
+    from DiffMaCore.volumes.body import body_of
+    from DiffMaCore.volumes.grid import SliceGrid
 
-    assert isinstance(bundle, BundleConfig)
-    body = body_mask(sitk.GetArrayViewFromImage(ct), ct.GetSpacing()[::-1], axis=2 - anatomical_axes(ct)[0])
+    body = body_of(ct)
     grid = SliceGrid.from_image(ct, body, bundle.pixel_spacing, bundle.image_size)
     columns = [Column("CT", ct, CT_WINDOW), Column("synthetic MRI", mr, bundle.output_range)]
     if truth is not None:

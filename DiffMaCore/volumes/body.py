@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import numpy as np
+import SimpleITK as sitk
 from scipy import ndimage
+
+from DiffMaCore.volumes.grid import anatomical_axes
 
 BODY_HU = -300.0
 """Soft tissue and fat lie above, air, foam and most of the couch below."""
@@ -11,6 +14,12 @@ BODY_HU = -300.0
 _COARSE_MM = 2.0  # the shape is found on a grid about this fine, the edge on the CT's own grid
 _OPENING_MM = 5.0  # half the thickness of what is cut off: couch shells, cushions, tubes
 _REGROW_MM = 8.0  # how far tissue connected to the core is taken back: ears, noses, fingers
+
+
+def body_of(image: sitk.Image) -> np.ndarray:
+    """:func:`body_mask` of a CT in HU, any orientation: bool, z, y, x order."""
+    axis = 2 - anatomical_axes(image)[0]
+    return body_mask(sitk.GetArrayViewFromImage(image), image.GetSpacing()[::-1], axis)
 
 
 def body_mask(array: np.ndarray, spacing: tuple[float, float, float], axis: int = 0) -> np.ndarray:

@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.volumes.body import BODY_HU, body_mask
+from DiffMaCore.volumes.body import BODY_HU, body_of
 from DiffMaCore.volumes.grid import AIR_HU, anatomical_axes
 
 _MOST_NOT_FINITE = 0.05
@@ -89,8 +89,7 @@ def describe_ct(image: sitk.Image, body: np.ndarray | None = None) -> dict[str, 
     except InputError as error:
         return {**description, "looks_like_ct": False, "problem": str(error)}
     if body is None:
-        axis = 2 - anatomical_axes(checked)[0]
-        body = body_mask(sitk.GetArrayViewFromImage(checked), checked.GetSpacing()[::-1], axis)
+        body = body_of(checked)
     if body.any():
         description["body_mm"] = [round(mm, 1) for mm in body_extent(checked, body)]
     return description
