@@ -1,0 +1,60 @@
+"""Colour tables of the overlays: perceptually even ones for amounts, a diverging one for signed differences.
+
+Slicer's slice views know only "see-through" or not for a colour, so each table leaves out the values that mean
+"nothing here": the CT or MRI below stays visible there.
+"""
+
+from __future__ import annotations
+
+import slicer
+import vtk
+
+_INFERNO = "000004 1b0c41 4a0c6b 781c6d a52c60 cf4446 ed6925 fb9b06 f7d13d fcffa4"
+_VIRIDIS = "440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde725"
+_DIVERGING = "2c7fd6 6fb0ec c5def5 f4f4f4 f9cfbd ee8a63 d0402f"
+
+TABLES = {
+    "uncertainty": ("DiffMa uncertainty", _INFERNO, (0.0, 0.08)),
+    "softmask": ("DiffMa soft mask", _VIRIDIS, (0.0, 0.05)),
+    "difference": ("DiffMa difference", _DIVERGING, (0.45, 0.55)),
+}
+"""Kind of overlay: name of its table, its colours from low to high, and the part of the scale that is see-through."""
+
+_COLORS = 256
+
+
+def table_node(kind: str):
+    """The colour node of a kind of overlay, made when it is not in the scene (or was emptied with it).
+
+    It is a singleton outside the saved scene: its ID is always the same, so that a scene opened again finds it.
+    """
+    name, colors, hidden = TABLES[kind]
+    tag = name.replace(" ", "")
+    node = slicer.mrmlScene.GetSingletonNode(tag, "vtkMRMLColorTableNode")
+    if node is None:
+        node = slicer.vtkMRMLColorTableNode()
+        node.SetSingletonTag(tag)
+        node.SetHideFromEditors(False)
+        node.SetSaveWithScene(False)
+        node = slicer.mrmlScene.AddNode(node)
+    if node.GetNumberOfColors() != _COLORS:
+        _fill(node, name, colors, hidden)
+    return node
+
+
+def _fill(node, name: str, colors: str, hidden: tuple[float, float]) -> None:
+    was = node.StartModify()
+    node.SetName(name)
+    node.SetTypeToUser()
+    node.SetNumberOfColors(_COLORS)
+    node.SetNamesFromColors()
+    function = vtk.vtkColorTransferFunction()
+    stops = [tuple(int(text[i : i + 2], 16) / 255 for i in (0, 2, 4)) for text in colors.split()]
+    for position, (red, green, blue) in enumerate(stops):
+        function.AddRGBPoint(position / (len(stops) - 1), red, green, blue)
+    for index in range(_COLORS):
+        at = index / (_COLORS - 1)
+        red, green, blue = function.GetColor(at)
+        node.SetColor(index, red, green, blue, 0.0 if hidden[0] <= at < hidden[1] else 1.0)
+    node.SetNamesFromColors()
+    node.EndModify(was)
