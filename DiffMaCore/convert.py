@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 
 import SimpleITK as sitk
 
-from DiffMaCore.errors import DiffMaError, OutputError
+from DiffMaCore.devices import peak_memory
+from DiffMaCore.errors import DiffMaError, OutOfMemory, OutputError, is_out_of_memory
 from DiffMaCore.progress import Reporter
 from DiffMaCore.schedulers import DEFAULT_STEPS
 from DiffMaCore.synthesis import DiffMaOutput, synthesise
@@ -40,6 +41,7 @@ class ConvertOptions:
     slices: str | None = None
     soft_mask: Path | None = None
     batch_size: int | None = None
+    start_slice: int | None = None
 
 
 @dataclass(frozen=True)
@@ -66,6 +68,8 @@ def convert(
     Raises:
         DiffMaError: of the kind that says what is wrong, with cause and remedy.
     """
+    if not reporter.item:
+        reporter.begin(item.path, 1, 1)
     reporter.stage("reading")
     volume = read_volume(item.path, item.series or options.series)
     for note in volume.notes:
@@ -93,6 +97,7 @@ def convert(
         mask=mask,
         slices=slices,
         batch_size=options.batch_size,
+        start_slice=options.start_slice,
         reporter=reporter,
     )
     reporter.stage("writing")
@@ -103,8 +108,24 @@ def convert(
         output=str(output),
         **{name: str(path) for name, path in extras.items()},
         **result.metadata,
+        slices=len(result.slices),
+        shape=list(image.GetSize()[::-1]),
+        output_range=list(pipe.bundle.output_range),
+        seconds=_seconds(reporter.lap()),
+        **peak_memory(pipe.device),
     )
     return result
+
+
+def _seconds(laps: dict[str, float]) -> dict[str, float]:
+    """Seconds a volume took, by what they were spent on; the model is loaded for the first one only."""
+    parts = {
+        "loading": laps.get("loading model", 0.0),
+        "preparing": laps.get("reading", 0.0) + laps.get("preparing", 0.0),
+        "synthesising": laps.get("synthesising", 0.0),
+        "writing": laps.get("writing", 0.0),
+    }
+    return {name: round(value, 3) for name, value in {**parts, "total": sum(parts.values())}.items()}
 
 
 def convert_many(
@@ -126,12 +147,16 @@ def convert_many(
     failures = []
     for number, item in enumerate(items, start=1):
         reporter.note(f"volume {number} of {len(items)}: {item.path}")
+        reporter.begin(item.path, number, len(items))
         name = item.output or Path(f"{item.output_stem}_synthetic_mr{extension}")
         try:
             convert(pipe, item, output_folder / name, options, reporter)
-        except DiffMaError as error:
-            failures.append(Failure(item.path, str(error)))
-            reporter.error(failures[-1].sentence, type(error).__name__)
+        except (DiffMaError, MemoryError, RuntimeError) as error:
+            known = OutOfMemory() if is_out_of_memory(error) else error
+            if not isinstance(known, DiffMaError):
+                raise
+            failures.append(Failure(item.path, str(known)))
+            reporter.error(failures[-1].sentence, type(known).__name__, input=str(item.path))
     return failures
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import platform
+import sys
 from pathlib import Path
 from typing import Any
 
@@ -122,6 +123,51 @@ def free_memory(device: torch.device) -> int | None:
     if device.type == "cuda":
         return torch.cuda.mem_get_info(device)[0]
     return host_memory()[1]
+
+
+def peak_memory(device: torch.device) -> dict[str, int | None]:
+    """Most bytes that this process has held so far, and on a GPU the most it has held there."""
+    peak: dict[str, int | None] = {"peak_memory_bytes": _host_peak()}
+    if device.type == "cuda":
+        peak["peak_device_bytes"] = torch.cuda.max_memory_reserved(device)
+    return peak
+
+
+def _host_peak() -> int | None:
+    try:
+        # not getrusage: on Linux it begins with the memory of the process that started this one
+        with Path("/proc/self/status").open(encoding="utf-8") as lines:
+            return next(int(line.split()[1]) * 1024 for line in lines if line.startswith("VmHWM"))
+    except (OSError, StopIteration, ValueError):
+        pass
+    try:
+        import resource
+    except ImportError:
+        return _windows_peak()
+    peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
+    return peak if sys.platform == "darwin" else peak * 1024
+
+
+def _windows_peak() -> int | None:
+    import ctypes
+
+    windll = getattr(ctypes, "windll", None)
+    if windll is None:
+        return None
+
+    class Counters(ctypes.Structure):  # PROCESS_MEMORY_COUNTERS
+        _fields_ = (
+            ("size", ctypes.c_ulong),
+            ("faults", ctypes.c_ulong),
+            *((name, ctypes.c_size_t) for name in ("peak", "b", "c", "d", "e", "f", "g", "h")),
+        )
+
+    counters = Counters()
+    counters.size = ctypes.sizeof(counters)
+    process = windll.kernel32.GetCurrentProcess
+    process.restype = ctypes.c_void_p
+    told = windll.psapi.GetProcessMemoryInfo(ctypes.c_void_p(process()), ctypes.byref(counters), counters.size)
+    return int(counters.peak) if told else None
 
 
 def keep_freed_memory() -> bool:

@@ -2,6 +2,10 @@
 
 from __future__ import annotations
 
+import re
+
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|failed to allocate memory|bad allocation", re.I)
+
 
 class DiffMaError(Exception):
     """Base of every error shown to a user without a traceback."""
@@ -21,3 +25,17 @@ class BackendError(DiffMaError):
 
 class OutputError(DiffMaError):
     """The result cannot be written where it was asked for."""
+
+
+class OutOfMemory(BackendError):
+    """The machine or the device ran out of memory."""
+
+    def __init__(self) -> None:
+        super().__init__("the device ran out of memory; try --batch-size 1, --slices A:B, or --device cpu")
+
+
+def is_out_of_memory(error: BaseException) -> bool:
+    """Whether the machine or the device ran out of memory, whichever library noticed."""
+    if isinstance(error, (MemoryError, OutOfMemory)):
+        return True
+    return isinstance(error, RuntimeError) and bool(_OUT_OF_MEMORY.search(str(error)))

@@ -4,31 +4,50 @@ from __future__ import annotations
 
 import json
 import sys
+import tempfile
 import time
 from pathlib import Path
-from typing import IO, Any
+from typing import IO, TYPE_CHECKING, Any
 
-import numpy as np
-from tqdm import tqdm
+if TYPE_CHECKING:
+    import numpy as np
+    from tqdm import tqdm
+
+PROTOCOL = 1
+"""Version of the JSON lines; it grows when a reader of the older ones would fail."""
+
+_BYTES_EVERY = 0.1  # seconds between two events about bytes
 
 
 class Reporter:
     """Says nothing. Its subclasses say the same things to a person or to a program.
 
-    ``window`` holds the output values that pictures show black and white.
+    ``window`` holds the output values that pictures show black and white. Nothing heavy is imported before it is
+    needed: a missing package must still be told.
     """
 
     def __init__(self) -> None:
         self.window = (0.0, 1000.0)
-        self.name, self.total, self.done, self._began = "", 0, 0, 0.0
+        self.name, self.total, self.done = "", 0, 0
+        self.slices, self.slices_done = 0, 0
+        self.item: dict[str, Any] = {}
+        self._began = time.monotonic()
+        self._seconds: dict[str, float] = {}
+
+    def hello(self, **facts: Any) -> None:
+        """The process has started; said before anything heavy is imported."""
 
     def stage(self, name: str, total: int = 0) -> None:
         """A stage of the work begins; ``total`` steps, 0 where that is not known."""
-        self.name, self.total, self.done, self._began = name, total, 0, time.monotonic()
+        self._clock()
+        self.name, self.total, self.done = name, total, 0
 
     def advance(self, slice_index: int | None = None) -> None:
         """One step of the stage is done; ``slice_index`` is the last slice it worked on."""
         self.done += 1
+
+    def bytes_done(self, done: int, total: int, what: str) -> None:
+        """``done`` of ``total`` bytes; ``what`` is "copying", "downloading" or "checking", and the file's name."""
 
     @property
     def eta(self) -> float | None:
@@ -37,11 +56,31 @@ class Reporter:
             return None
         return (time.monotonic() - self._began) / self.done * (self.total - self.done)
 
+    def lap(self) -> dict[str, float]:
+        """Seconds of every stage since the last lap."""
+        self._clock()
+        seconds, self._seconds = self._seconds, {}
+        return seconds
+
+    def _clock(self) -> None:
+        now = time.monotonic()
+        if self.name:
+            self._seconds[self.name] = self._seconds.get(self.name, 0.0) + now - self._began
+        self._began = now
+
     def note(self, message: str) -> None:
         """Something the user should know, such as a resampling."""
 
     def warning(self, message: str) -> None:
         """Something that may spoil the result."""
+
+    def begin(self, input: Path, number: int, of: int) -> None:
+        """The next volume is taken up, the ``number``-th of ``of``."""
+        self.item = {"input": str(input), "number": number, "of": of}
+
+    def volume(self, slices: list[int], **facts: Any) -> None:
+        """The synthesis of the volume begins: the slices in the order they will come, and what a viewer needs."""
+        self.slices, self.slices_done = len(slices), 0
 
     def slice_done(self, index: int, axis: int, values: np.ndarray, picture: np.ndarray) -> None:
         """A slice is finished.
@@ -52,12 +91,16 @@ class Reporter:
             values: the slice as it stands in the volume.
             picture: the same values with anterior up and the patient's right on the left.
         """
+        self.slices_done += 1
 
     def result(self, **facts: Any) -> None:
-        """A volume is finished, with where it was written and how it was made."""
+        """The work is finished: for a volume, where it was written and how it was made."""
 
-    def error(self, message: str, kind: str) -> None:
+    def error(self, message: str, kind: str, **facts: Any) -> None:
         """A volume, or the whole run, failed."""
+
+    def summary(self, converted: int, failed: list[dict[str, str]]) -> None:
+        """Several volumes were tried: how many came out, and the input and reason of each that did not."""
 
     def close(self) -> None:
         """The work is over."""
@@ -72,6 +115,8 @@ class TerminalReporter(Reporter):
         self._bar: tqdm | None = None
 
     def stage(self, name: str, total: int = 0) -> None:
+        from tqdm import tqdm
+
         super().stage(name, total)
         self.close()
         if total:
@@ -85,13 +130,32 @@ class TerminalReporter(Reporter):
         if self._bar is not None:
             self._bar.update()
 
+    def bytes_done(self, done: int, total: int, what: str) -> None:
+        """A bar of bytes that vanishes when it is done; fewer than before means that another pass over them began."""
+        from tqdm import tqdm
+
+        if self._bar is None or self._bar.unit != "B" or done < self._bar.n:
+            self.close()
+            self._bar = tqdm(
+                total=total,
+                initial=done,
+                file=self._stream,
+                unit="B",
+                unit_scale=True,
+                leave=False,
+                dynamic_ncols=True,
+                disable=None,
+            )
+        self._bar.set_description(what, refresh=False)
+        self._bar.update(done - self._bar.n)
+
     def note(self, message: str) -> None:
         self._say(f"note: {message}")
 
     def warning(self, message: str) -> None:
         self._say(f"warning: {message}")
 
-    def error(self, message: str, kind: str) -> None:
+    def error(self, message: str, kind: str, **facts: Any) -> None:
         self.close()
         self._say(f"error: {message}")
 
@@ -101,20 +165,28 @@ class TerminalReporter(Reporter):
             self._bar = None
 
     def _say(self, message: str) -> None:
+        from tqdm import tqdm
+
         tqdm.write(message, file=self._stream)
 
 
 class JsonReporter(Reporter):
-    """One JSON object a line on standard output; finished slices are saved for a viewer to pick up.
+    """One JSON object a line on standard output, in ASCII; finished slices are saved for a viewer to pick up.
 
     Args:
-        previews: folder for the slices, each as ``.png`` to look at and ``.npy`` with its values.
+        previews: folder for the slices, each as ``.png`` to look at and ``.npy`` with its values; by default a new
+            temporary one, made for the first slice. It is the reader's to delete.
+        stream: standard output as it is now, whatever is printed to later.
     """
 
-    def __init__(self, previews: Path, stream: IO[str] | None = None) -> None:
+    def __init__(self, previews: Path | None = None, stream: IO[str] | None = None) -> None:
         super().__init__()
         self._stream = stream or sys.stdout
         self._previews = previews
+        self._told = 0.0
+
+    def hello(self, **facts: Any) -> None:
+        self._write("hello", **facts, protocol=PROTOCOL)
 
     def stage(self, name: str, total: int = 0) -> None:
         super().stage(name, total)
@@ -122,8 +194,16 @@ class JsonReporter(Reporter):
 
     def advance(self, slice_index: int | None = None) -> None:
         super().advance(slice_index)
-        eta = None if self.eta is None else round(self.eta, 2)
-        self._write("progress", stage=self.name, step=self.done, total=self.total, slice=slice_index, eta=eta)
+        self._progress(slice=slice_index)
+
+    def bytes_done(self, done: int, total: int, what: str) -> None:
+        name, _, path = what.partition(" ")
+        if name != self.name or done < self.done:
+            self.stage(name, total)
+        self.done = done
+        if done == total or time.monotonic() - self._told >= _BYTES_EVERY:
+            self._told = time.monotonic()
+            self._progress(slice=None, unit="bytes", file=path)
 
     def note(self, message: str) -> None:
         self._write("note", message=message)
@@ -131,23 +211,40 @@ class JsonReporter(Reporter):
     def warning(self, message: str) -> None:
         self._write("warning", message=message)
 
+    def volume(self, slices: list[int], **facts: Any) -> None:
+        super().volume(slices, **facts)
+        self._write("volume", **self.item, **facts, slices=slices)
+
     def slice_done(self, index: int, axis: int, values: np.ndarray, picture: np.ndarray) -> None:
+        import numpy as np
         from PIL import Image
 
+        super().slice_done(index, axis, values, picture)
+        if self._previews is None:
+            self._previews = Path(tempfile.mkdtemp(prefix="diffma-previews-"))
         self._previews.mkdir(parents=True, exist_ok=True)
-        stem = self._previews / f"slice_{index:04d}"
+        # a volume's slices must not replace those of the one before, which may not have been picked up yet
+        volume = f"volume_{self.item['number']}_" if self.item.get("of", 1) > 1 else ""
+        stem = self._previews / f"{volume}slice_{index:04d}"
         np.save(stem.with_suffix(".npy"), values, allow_pickle=False)
         low, high = self.window
         grey = np.clip((picture - low) / (high - low) * 255, 0, 255).astype(np.uint8)
         Image.fromarray(grey).save(stem.with_suffix(".png"))
         paths = {"preview": str(stem.with_suffix(".png")), "values": str(stem.with_suffix(".npy"))}
-        self._write("slice", slice=index, axis=axis, **paths)
+        self._write("slice", slice=index, axis=axis, done=self.slices_done, total=self.slices, **paths)
 
     def result(self, **facts: Any) -> None:
         self._write("result", **facts)
 
-    def error(self, message: str, kind: str) -> None:
-        self._write("error", message=message, kind=kind)
+    def error(self, message: str, kind: str, **facts: Any) -> None:
+        self._write("error", message=message, kind=kind, **facts)
+
+    def summary(self, converted: int, failed: list[dict[str, str]]) -> None:
+        self._write("summary", converted=converted, failed=failed)
+
+    def _progress(self, **facts: Any) -> None:
+        eta = None if self.eta is None else round(self.eta, 2)
+        self._write("progress", stage=self.name, step=self.done, total=self.total, eta=eta, **facts)
 
     def _write(self, event: str, **facts: Any) -> None:
         print(json.dumps({"event": event, **facts}), file=self._stream, flush=True)

@@ -37,6 +37,7 @@ class DiffMaOutput:
         soft_mask: the Vision Embedder's weight of every token, 0 to 1 (the paper's Figure 1).
         metadata: how the result was made.
         notes: what the user should know about this volume.
+        slices: indices of the slices that were made, in the order in which they were.
     """
 
     mr: sitk.Image
@@ -44,6 +45,7 @@ class DiffMaOutput:
     soft_mask: sitk.Image
     metadata: dict[str, Any]
     notes: tuple[str, ...]
+    slices: tuple[int, ...]
 
 
 def synthesise(
@@ -57,6 +59,7 @@ def synthesise(
     mask: sitk.Image | None = None,
     slices: tuple[int, int] | None = None,
     batch_size: int | None = None,
+    start_slice: int | None = None,
     reporter: Reporter | None = None,
 ) -> DiffMaOutput:
     """Convert one CT volume.
@@ -73,6 +76,8 @@ def synthesise(
         mask: label image on the CT's grid; voxels outside it become background.
         slices: first and one past the last index along the image axis closest to superior-inferior.
         batch_size: slices at once; None takes what fits the memory.
+        start_slice: the slice to begin with, the others follow outwards; None is the middle one. The order
+            changes no voxel.
         reporter: told about progress and every finished slice.
 
     Raises:
@@ -103,7 +108,17 @@ def synthesise(
     spread = np.zeros(array.shape, np.float32) if samples > 1 else None
     weights = np.zeros(array.shape, np.float32)
     batch = batch_size or pipe.batch_size()
-    batches = [active[i : i + batch] for i in range(0, len(active), batch)]
+    batches = _outwards([active[i : i + batch] for i in range(0, len(active), batch)], start_slice)
+    order = [index for indices in batches for index in indices]
+    reporter.volume(
+        order,
+        model=bundle.name,
+        model_title=bundle.title,
+        demo=bundle.demo,
+        output_range=list(bundle.output_range),
+        shape=list(array.shape),
+        axis=grid.array_axis,
+    )
     reporter.stage("synthesising", total=len(batches) * steps * samples)
     for indices in batches:
         conditions = pipe.conditions(torch.from_numpy(grid.ct_slices(indices)))
@@ -127,7 +142,16 @@ def synthesise(
         soft_mask=with_voxels(weights, image),
         metadata=provenance(pipe, steps, scheduler, seed, samples, batch),
         notes=tuple(notes),
+        slices=tuple(order),
     )
+
+
+def _outwards(batches: list[list[int]], start: int | None) -> list[list[int]]:
+    """The same batches from the one that holds slice ``start`` (None: the middle one) outwards."""
+    if start is None:
+        middle = batches[len(batches) // 2]
+        start = middle[len(middle) // 2]
+    return sorted(batches, key=lambda indices: max(indices[0] - start, start - indices[-1], 0))
 
 
 def provenance(

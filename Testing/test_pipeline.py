@@ -128,17 +128,27 @@ def test_progress_counts_every_step_and_hands_out_every_slice(pipe: DiffMaPipeli
     class Recorder(Reporter):
         def __init__(self) -> None:
             super().__init__()
-            self.slices: list[int] = []
+            self.made: list[int] = []
 
         def slice_done(self, index: int, axis: int, values: np.ndarray, picture: np.ndarray) -> None:
             assert (axis, values.shape) == (0, (44, 40))
-            self.slices.append(index)
+            self.made.append(index)
 
     recorder = Recorder()
     pipe(head_like_ct(), num_inference_steps=3, samples=2, batch_size=4, reporter=recorder)
-    assert recorder.slices == list(range(6))
+    assert recorder.made == [4, 5, 0, 1, 2, 3]
     assert recorder.done == recorder.total == 2 * 3 * 2
     assert recorder.eta == 0
+
+
+@pytest.mark.parametrize("start", [0, 3, 99])
+def test_the_order_of_the_slices_changes_no_voxel(pipe: DiffMaPipeline, start: int) -> None:
+    usual = pipe(head_like_ct(), num_inference_steps=2, batch_size=2)
+    other = pipe(head_like_ct(), num_inference_steps=2, batch_size=2, start_slice=start)
+    assert usual.slices == (2, 3, 4, 5, 0, 1)
+    assert min(start, 5) in other.slices[:2]
+    assert sorted(other.slices) == list(range(6))
+    assert np.array_equal(*(sitk.GetArrayFromImage(out.mr) for out in (usual, other)))
 
 
 def test_numbers_out_of_range_are_refused(pipe: DiffMaPipeline) -> None:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import argparse
-import json
-import re
 import sys
-import tempfile
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from DiffMaCore.errors import BackendError, DiffMaError, InputError
+from DiffMaCore.cli.reporting import add_progress_option
+from DiffMaCore.errors import InputError
 
 if TYPE_CHECKING:
     from DiffMaCore.convert import Failure
     from DiffMaCore.pipeline import DiffMaPipeline
     from DiffMaCore.progress import Reporter
+    from DiffMaCore.volumes.inputs import InputItem
 
 EPILOG = """\
 INPUT   .nii .nii.gz .nrrd .nhdr .mha .mhd, a DICOM file, or a folder with a DICOM series; also several of them,
@@ -63,12 +60,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--soft-mask", type=Path, metavar="FILE", help="also write the soft mask as a volume")
     parser.add_argument("--format", choices=FORMATS, help="file format when OUTPUT is a folder for several results")
     parser.add_argument(
-        "--progress",
-        choices=("bar", "json"),
-        default="bar",
-        help="bar (default), or JSON lines on"
-        " standard output: stage, step, total, slice, ETA, notes, warnings, errors, previews",
+        "--start-slice",
+        type=int,
+        metavar="K",
+        help="which slice to make first; the others follow outwards (default: the middle one). The result is the same",
     )
+    add_progress_option(parser)
     parser.add_argument(
         "--previews",
         type=Path,
@@ -107,39 +104,14 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    """Convert; returns 0, 1 if some of several volumes failed, 2 on an error, 130 when cancelled."""
-    from DiffMaCore.progress import JsonReporter, TerminalReporter
-
+    """Convert; returns 0, or 1 if some of several volumes failed."""
+    reporter: Reporter = args.reporter
     check_model_options(args)
-    if args.progress == "bar":
-        return _convert(args, TerminalReporter())
-    previews = args.previews or Path(tempfile.mkdtemp(prefix="diffma-previews-"))
-    reporter = JsonReporter(previews)
-    try:
-        return _convert(args, reporter)
-    except DiffMaError as error:
-        reporter.error(str(error), type(error).__name__)
-        return 2
-    except KeyboardInterrupt:
-        reporter.error("cancelled; nothing half-written was left behind", "Cancelled")
-        return 130
-
-
-def _convert(args: argparse.Namespace, reporter: Reporter) -> int:
-    from DiffMaCore.convert import ConvertOptions, convert, convert_many
-    from DiffMaCore.volumes.inputs import find_inputs
-    from DiffMaCore.volumes.reading import is_volume_file
-    from DiffMaCore.volumes.writing import output_format
-
     began = time.monotonic()
-    items = find_inputs(args.input)
-    single = len(args.input) == 1 and len(items) == 1 and args.format is None
-    if single:
-        output_format(args.output)
-    elif args.output.is_file() or is_volume_file(args.output):
-        raise InputError(f"with several inputs OUTPUT is a folder, but {args.output} names a file; name a folder")
-    elif args.soft_mask:
-        raise InputError("--soft-mask names one file, so it goes with one input; convert the volumes one by one")
+    items, single = _inputs(args)
+    reporter.stage("loading model")
+    from DiffMaCore.convert import ConvertOptions, convert, convert_many
+
     options = ConvertOptions(
         steps=args.steps,
         scheduler=args.scheduler,
@@ -150,22 +122,36 @@ def _convert(args: argparse.Namespace, reporter: Reporter) -> int:
         slices=args.slices,
         soft_mask=args.soft_mask,
         batch_size=args.batch_size,
+        start_slice=args.start_slice,
     )
     pipe = load_pipeline(args, reporter)
-    try:
-        if single:
-            with out_of_memory_explained():
-                convert(pipe, items[0], args.output, options, reporter)
-            reporter.close()
-            if args.progress == "bar":
-                print(f"wrote {args.output} in {time.monotonic() - began:.1f} s ({_made_by(pipe)})")
-            return 0
-        with out_of_memory_explained():
-            failures = convert_many(pipe, items, args.output, FORMATS[args.format or "nii.gz"], options, reporter)
-    finally:
+    if single:
+        convert(pipe, items[0], args.output, options, reporter)
         reporter.close()
+        if args.progress == "bar":
+            print(f"wrote {args.output} in {time.monotonic() - began:.1f} s ({_made_by(pipe)})")
+        return 0
+    failures = convert_many(pipe, items, args.output, FORMATS[args.format or "nii.gz"], options, reporter)
+    reporter.close()
     _summarise(args, len(items), failures, pipe, time.monotonic() - began)
     return 1 if failures else 0
+
+
+def _inputs(args: argparse.Namespace) -> tuple[list[InputItem], bool]:
+    """The volumes to convert, and whether OUTPUT names the one result."""
+    from DiffMaCore.volumes.inputs import find_inputs
+    from DiffMaCore.volumes.reading import is_volume_file
+    from DiffMaCore.volumes.writing import output_format
+
+    items = find_inputs(args.input)
+    single = len(args.input) == 1 and len(items) == 1 and args.format is None
+    if single:
+        output_format(args.output)
+    elif args.output.is_file() or is_volume_file(args.output):
+        raise InputError(f"with several inputs OUTPUT is a folder, but {args.output} names a file; name a folder")
+    elif args.soft_mask:
+        raise InputError("--soft-mask names one file, so it goes with one input; convert the volumes one by one")
+    return items, single
 
 
 def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipeline:
@@ -177,24 +163,11 @@ def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipelin
 
     keep_freed_memory()
     logging.disable_progress_bar()  # ours says what goes on
-    reporter.stage("loading model")
     pipe = DiffMaPipeline.from_pretrained(args.model)
     backend = pipe.set_device(args.device, args.scan_backend)
     reporter.note(f"model: {_made_by(pipe)}; device {pipe.device}, selective scan by {backend}")
     reporter.window = pipe.bundle.output_range
     return pipe
-
-
-@contextmanager
-def out_of_memory_explained() -> Iterator[None]:
-    """Turns an out-of-memory failure into one sentence with its remedy."""
-    try:
-        yield
-    except (MemoryError, RuntimeError) as error:
-        if isinstance(error, MemoryError) or re.search("out of memory|can't allocate memory", str(error)):
-            remedy = "try --batch-size 1, --slices A:B, or --device cpu"
-            raise BackendError(f"the device ran out of memory; {remedy}") from error
-        raise
 
 
 def check_model_options(args: argparse.Namespace) -> None:
@@ -215,8 +188,7 @@ def _summarise(
 ) -> None:
     good = total - len(failures)
     if args.progress == "json":
-        failed = [{"input": str(f.input), "reason": f.reason} for f in failures]
-        print(json.dumps({"event": "summary", "converted": good, "failed": failed}), flush=True)
+        args.reporter.summary(good, [{"input": str(f.input), "reason": f.reason} for f in failures])
         return
     print(f"{good} of {total} volumes converted into {args.output} in {seconds:.1f} s ({_made_by(pipe)})")
     for failure in failures:

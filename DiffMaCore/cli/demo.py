@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from DiffMaCore.cli.convert import add_model_options, check_model_options, load_pipeline, out_of_memory_explained
+from DiffMaCore.cli.convert import add_model_options, check_model_options, load_pipeline
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -35,14 +35,13 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     from DiffMaCore.convert import ConvertOptions, convert
-    from DiffMaCore.progress import TerminalReporter
     from DiffMaCore.volumes.inputs import InputItem
     from DiffMaCore.volumes.reading import read_volume
     from DiffMaCore.volumes.writing import write_volume
 
     check_model_options(args)
     began = time.monotonic()
-    reporter = TerminalReporter()
+    reporter = args.reporter
     truth = None
     source = args.input
     if source is None:
@@ -53,11 +52,11 @@ def run(args: argparse.Namespace) -> int:
         truth = phantom.mr_image()
         source = args.output / "phantom_ct.nii.gz"
         write_volume(phantom.ct_image(), source, like=phantom.ct_image(), metadata={"content": "procedural phantom"})
+    reporter.stage("loading model")
     pipe = load_pipeline(args, reporter)
     options = ConvertOptions(args.steps, args.scheduler, args.seed, batch_size=args.batch_size)
     target = args.output / "synthetic_mr.nii.gz"
-    with out_of_memory_explained():
-        result = convert(pipe, InputItem(source, "demo"), target, options, reporter)
+    result = convert(pipe, InputItem(source, "demo"), target, options, reporter)
     reporter.close()
     picture = args.output / "side_by_side.png"
     _draw(read_volume(source).image, result.mr, truth, pipe.bundle, picture)

@@ -5,12 +5,18 @@ from __future__ import annotations
 import argparse
 import importlib
 import logging
+import os
 import signal
 import sys
+import traceback
+from collections.abc import Iterator
+from contextlib import nullcontext, redirect_stdout
 from types import FrameType
 
 from DiffMaCore import __version__
-from DiffMaCore.errors import DiffMaError
+from DiffMaCore.cli import lifeline
+from DiffMaCore.cli.failures import explain
+from DiffMaCore.cli.reporting import make_reporter
 
 COMMANDS = ("convert", "demo", "info", "summary", "models", "import_released", "benchmark")
 CANCELLED = 130
@@ -33,30 +39,65 @@ def build_parser() -> argparse.ArgumentParser:
         prog="diffma", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"diffma {__version__}")
-    parser.set_defaults(verbose=False)
+    parser.set_defaults(progress="bar", previews=None)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
         importlib.import_module(f"DiffMaCore.cli.{name}").add_parser(subparsers)
-    for command in subparsers.choices.values():
+    for command in _leaves(parser):
         command.add_argument("--verbose", action="store_true", help="log what is chosen and why, and show tracebacks")
+        command.add_argument(
+            "--lifeline",
+            action="store_true",
+            help="end this command and its children when standard input ends (for the program that starts it)",
+        )
     return parser
+
+
+def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
+    """The parsers that have no further ones below them: one a command, one an action of a command."""
+    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
+    if not below:
+        yield parser
+    for action in below:
+        for child in action.choices.values():
+            yield from _leaves(child)
 
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 some volumes failed, 2 error, 130 cancelled)."""
     args = build_parser().parse_args(argv)
+    if args.lifeline:
+        lifeline.hold()
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
     signal.signal(signal.SIGTERM, _cancel)
+    args.reporter = make_reporter(args)
     try:
-        return args.run(args)
-    except KeyboardInterrupt:
-        print("diffma: cancelled; nothing half-written was left behind", file=sys.stderr)
-        return CANCELLED
-    except DiffMaError as error:
-        if args.verbose:
-            logging.exception("the error came from here")
-        print(f"diffma: {error}", file=sys.stderr)
+        args.reporter.hello(pid=os.getpid(), version=__version__)
+        with redirect_stdout(sys.stderr) if args.progress == "json" else nullcontext():
+            return args.run(args)
+    except (Exception, KeyboardInterrupt) as error:
+        return _failed(error, args)
+    finally:
+        args.reporter.close()
+
+
+def _failed(error: BaseException, args: argparse.Namespace) -> int:
+    """Tell what went wrong to whoever listens; returns the exit status."""
+    failure = explain(error)
+    if failure.traced and args.progress == "bar" and failure.kind == "Unexpected":
+        raise error
+    if failure.traced or args.verbose:
+        traceback.print_exception(error)
+    if args.progress == "json":
+        package = {"package": failure.package} if failure.package else {}
+        args.reporter.error(failure.message, failure.kind, **package)
+    else:
+        print(f"diffma: {failure.message}", file=sys.stderr)
+    if failure.kind != "Cancelled":
         return 2
+    if args.lifeline:
+        lifeline.end_children()
+    return CANCELLED
 
 
 def _cancel(signum: int, frame: FrameType | None) -> None:

@@ -88,13 +88,21 @@ def test_json_lines_tell_stage_steps_eta_slices_and_the_result(ct: Path, tiny_bu
     assert progress[-1]["eta"] == 0
     written = sitk.GetArrayFromImage(sitk.ReadImage(str(tmp_path / "mr.nii.gz")))
     slices = [event for event in events if event["event"] == "slice"]
-    assert [event["slice"] for event in slices] == list(range(6))
+    assert [(event["done"], event["total"]) for event in slices] == [(n, 6) for n in range(1, 7)]
+    assert sorted(event["slice"] for event in slices) == list(range(6))
+    (volume,) = [event for event in events if event["event"] == "volume"]
+    assert volume["slices"] == [event["slice"] for event in slices]
+    assert (volume["number"], volume["of"], volume["shape"], volume["demo"]) == (1, 1, [6, 44, 40], False)
     for event in slices:
         assert Path(event["preview"]).suffix == ".png" and Path(event["preview"]).is_file()
         values = np.load(event["values"], allow_pickle=False)
         assert np.array_equal(values, written.take(event["slice"], axis=event["axis"]))
     (final,) = [event for event in events if event["event"] == "result"]
-    assert final["samples"] == 2
+    assert final["samples"] == 2 and final["slices"] == 6 and final["shape"] == [6, 44, 40]
+    assert final["output_range"] == volume["output_range"] == [0.0, 1000.0]
+    assert final["peak_memory_bytes"] > 1e8
+    assert set(final["seconds"]) == {"loading", "preparing", "synthesising", "writing", "total"}
+    assert final["seconds"]["total"] >= final["seconds"]["synthesising"] > 0
     for key in ("output", "uncertainty", "soft_mask"):
         assert Path(final[key]).is_file()
 
@@ -156,7 +164,8 @@ def test_a_damaged_model_is_named(ct: Path, tiny_bundle: Path, tmp_path: Path, r
 def test_errors_reach_a_program_as_json_too(tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     arguments = ["convert", str(tmp_path / "absent.nii.gz"), str(tmp_path / "o.nrrd"), "--progress", "json"]
     assert main(arguments) == 2
-    (event,) = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    hello, event = [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+    assert (hello["event"], hello["protocol"]) == ("hello", 1)
     assert (event["event"], event["kind"]) == ("error", "InputError")
     assert "absent.nii.gz" in event["message"]
 

@@ -1,0 +1,103 @@
+"""What went wrong, in one sentence, of a kind that a program can act on."""
+
+from __future__ import annotations
+
+import itertools
+import traceback
+from dataclasses import dataclass
+from types import FrameType
+
+from DiffMaCore.errors import DiffMaError, OutOfMemory, is_out_of_memory
+
+_PIP_NAMES = {
+    "PIL": "pillow",
+    "open_clip": "open_clip_torch",
+    "yaml": "PyYAML",
+    "skimage": "scikit-image",
+    "mamba_ssm": "mamba-ssm",
+    "causal_conv1d": "causal-conv1d",
+}
+
+
+@dataclass(frozen=True)
+class Failure:
+    """An error as a user or a program reads it.
+
+    Attributes:
+        message: one sentence with cause and remedy.
+        kind: the class of a DiffMaError, or OutOfMemory, MissingPackage, Cancelled or Unexpected.
+        package: with MissingPackage, what pip calls it.
+        traced: whether the traceback tells something that the message does not.
+    """
+
+    message: str
+    kind: str
+    package: str | None = None
+    traced: bool = False
+
+
+def explain(error: BaseException) -> Failure:
+    """The kind of any error, and its sentence."""
+    if isinstance(error, KeyboardInterrupt):
+        return Failure("cancelled; nothing half-written was left behind", "Cancelled")
+    if is_out_of_memory(error):
+        return Failure(str(OutOfMemory()), "OutOfMemory")
+    if isinstance(error, DiffMaError):
+        return Failure(str(error), type(error).__name__)
+    missing = _missing_package(error)
+    if missing is not None:
+        return missing
+    reason = _reason(error)
+    return Failure(f"something unexpected went wrong ({reason}); the log tells where", "Unexpected", traced=True)
+
+
+def _missing_package(error: BaseException) -> Failure | None:
+    """A package that is not installed, or whose own code cannot be imported (a broken or unfit installation)."""
+    cause: BaseException | None = error
+    while cause is not None:
+        if isinstance(cause, ModuleNotFoundError) and cause.name and not _is_ours(cause.name):
+            package = pip_name(cause.name)
+            remedy = f"install it with `python -m pip install {package}`"
+            return Failure(f"the package {package} is not installed; {remedy}", "MissingPackage", package)
+        cause = cause.__cause__
+    broken = _imported_when(error)
+    if broken is None:
+        return None
+    package = pip_name(broken)
+    remedy = f"install it again with `python -m pip install --force-reinstall {package}`"
+    message = f"the package {package} cannot be imported ({_reason(error)}); {remedy}"
+    return Failure(message, "MissingPackage", package, traced=True)
+
+
+def _imported_when(error: BaseException) -> str | None:
+    """The package of others that was being imported by one of ours when the error was raised."""
+    frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
+    for frame, following in itertools.pairwise(frames):
+        if following.f_code.co_filename.startswith("<frozen importlib") and _is_ours(_module(frame)):
+            imported = next((f for f in frames[frames.index(following) :] if not _is_importlib(f)), None)
+            if imported is not None and not _is_ours(_module(imported)):
+                return _module(imported)
+    return None
+
+
+def pip_name(module: str) -> str:
+    """What pip calls the package of a module."""
+    top = module.partition(".")[0]
+    return _PIP_NAMES.get(top, top)
+
+
+def _module(frame: FrameType) -> str:
+    return str(frame.f_globals.get("__name__", ""))
+
+
+def _is_importlib(frame: FrameType) -> bool:
+    return frame.f_code.co_filename.startswith("<frozen importlib")
+
+
+def _is_ours(module: str) -> bool:
+    return module.partition(".")[0] == "DiffMaCore"
+
+
+def _reason(error: BaseException) -> str:
+    first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
+    return f"{type(error).__name__}: {first}" if first else type(error).__name__

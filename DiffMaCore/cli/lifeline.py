@@ -1,0 +1,53 @@
+"""``--lifeline``: this process ends when the program that started it is gone.
+
+Standard input is the line: the parent holds its other end, and the system closes that end however the parent dies.
+"""
+
+from __future__ import annotations
+
+import _thread
+import os
+import signal
+import subprocess
+import sys
+import threading
+import time
+
+GRACE_SECONDS = 1.0
+"""How long a command may clean up after itself before it is ended."""
+
+
+def hold() -> None:
+    """Watch standard input from now on; at its end the command is cancelled, then ended with its children."""
+    if os.name == "posix" and os.getpgrp() != os.getpid():
+        os.setpgrp()  # children join this group, so that all can be ended as one
+    threading.Thread(target=_watch, name="lifeline", daemon=True).start()
+
+
+def end_children() -> None:
+    """Ask what this process has started to end; the process itself goes on."""
+    if os.name == "posix" and os.getpgrp() == os.getpid():
+        signal.signal(signal.SIGTERM, signal.SIG_IGN)
+        os.killpg(os.getpid(), signal.SIGTERM)
+
+
+def _watch() -> None:
+    # not sys.stdin: a thread that waits in its buffer upsets the interpreter's exit
+    try:
+        while os.read(0, 4096):
+            pass
+    except OSError:
+        pass
+    _thread.interrupt_main()
+    time.sleep(GRACE_SECONDS)
+    _end()
+
+
+def _end() -> None:
+    """End this process and all that it has started, at once."""
+    if os.name == "posix":
+        os.killpg(os.getpgrp(), signal.SIGKILL)
+    elif sys.platform == "win32":
+        command = ["taskkill", "/F", "/T", "/PID", str(os.getpid())]
+        subprocess.run(command, capture_output=True, creationflags=subprocess.CREATE_NO_WINDOW, check=False)
+    os._exit(1)

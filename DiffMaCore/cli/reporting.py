@@ -1,0 +1,32 @@
+"""``--progress``: the same words for a person at a terminal and for a program that reads JSON lines."""
+
+from __future__ import annotations
+
+import argparse
+from typing import Any
+
+from DiffMaCore.progress import JsonReporter, Reporter, TerminalReporter
+
+
+def add_progress_option(parser: argparse.ArgumentParser) -> None:
+    """``--progress bar|json``, for every command that a program may start."""
+    parser.add_argument(
+        "--progress",
+        choices=("bar", "json"),
+        default="bar",
+        help="bar (default), or JSON lines on"
+        " standard output: hello, stage, progress, note, warning, what is finished, result, error",
+    )
+
+
+def make_reporter(args: argparse.Namespace) -> Reporter:
+    """The reporter that a command's options ask for."""
+    return JsonReporter(args.previews) if args.progress == "json" else TerminalReporter()
+
+
+def answer(args: argparse.Namespace, facts: dict[str, Any], text: str) -> None:
+    """What a command has to say: a result event for a program, ``text`` for a person."""
+    if args.progress == "json":
+        args.reporter.result(**facts)
+    else:
+        print(text)
