@@ -1,0 +1,162 @@
+"""The section Input: which CT, what it is, and which part of it."""
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from DiffMaSlicerLib.panel import loading
+from DiffMaSlicerLib.panel.section import Section, setIcon, setText
+
+_CHECK_DELAY = 400  # ms; whoever scrolls through the list of volumes starts no child for each
+_ADOPT_DELAY = 200  # ms; a reader adds a volume to the scene before it has filled it
+
+
+class InputSection(Section):
+    """Says at once what a chosen volume is, and a little later what the child found in it.
+
+    Attributes:
+        facts: the logic's ``VolumeFacts`` of the chosen volume, or None.
+    """
+
+    def __init__(self, panel):
+        super().__init__(panel)
+        self.facts = None
+        self._described = self._checked = None
+        self._check = None
+        self._timer = self._makeTimer(_CHECK_DELAY, self._startCheck)
+        self._adopt = self._makeTimer(_ADOPT_DELAY, self.chooseLikely)
+        self._makeMenu()
+        self.ui.sampleButton.connect("clicked()", self.onSample)
+
+    def update(self):
+        """Describe the chosen volume if it is another one, or its voxels are others."""
+        parameters = self.parameters
+        node = parameters.inputVolume
+        image = node.GetImageData() if node else None
+        state = (node.GetID(), image.GetMTime() if image else 0) if node else None
+        if state != self._described:
+            self._described = state
+            self.facts = self.logic.describe(node) if node else None
+            self._show()
+        if node and image and (state, parameters.model) != self._checked:
+            self._timer.start()
+        for box in (self.ui.firstSliceBox, self.ui.lastSliceBox):
+            box.enabled = parameters.limitSlices
+
+    def slices(self):
+        """How many slices would be converted; 0 while there is no volume."""
+        parameters = self.parameters
+        if self.facts is None:
+            return 0
+        count = self.facts.size[2]
+        if not parameters.limitSlices:
+            return count
+        last = parameters.lastSlice if parameters.lastSlice >= 0 else count - 1
+        return max(0, min(last, count - 1) - parameters.firstSlice + 1)
+
+    def problem(self):
+        """Why the input cannot be converted as it is set, or nothing."""
+        if self.parameters.inputVolume is None:
+            return _("Choose a CT volume first.")
+        if self.parameters.inputVolume.GetImageData() is None:
+            return _("The volume holds no image.")
+        if not self.slices():
+            return _("No slice lies between the first and the last that are chosen.")
+        return ""
+
+    def choose(self, node):
+        """Take a volume as the input."""
+        if node is not None and self.parameters is not None:
+            self.parameters.inputVolume = node
+
+    def chooseLikely(self):
+        """Take the most likely volume as the input if none is chosen."""
+        parameters = self.parameters
+        if parameters is not None and parameters.inputVolume is None and not self.panel.running:
+            self.choose(loading.likelyInput())
+
+    def chooseLater(self):
+        """The same, once what is being loaded is there."""
+        self._adopt.start()
+
+    def onSample(self):
+        """Load the sample CT, or make a phantom where there is no network."""
+        from DiffMaSlicerLib.sample_data import loadSampleCT
+
+        with self.messages.reported():
+            node, sentence = loadSampleCT(self.logic)
+            self.choose(node)
+            self.messages.info(sentence)
+
+    def sceneClosed(self):
+        """Forget the volume."""
+        self._stopCheck()
+        self.facts = self._described = self._checked = None
+        self._show()
+
+    def cleanup(self):
+        """Stop what is on."""
+        self._stopCheck()
+
+    def _makeMenu(self):
+        menu = qt.QMenu(self.ui.loadButton)
+        for text, load in (
+            (_("From a file..."), self._load(loading.loadFile)),
+            (_("From a folder with DICOM files..."), self._load(loading.loadDicomFolder)),
+            (_("By the DICOM module"), loading.openDicomModule),
+        ):
+            menu.addAction(text).connect("triggered()", load)
+        self.ui.loadButton.setMenu(menu)
+        self._menu = menu
+
+    def _load(self, how):
+        def load():
+            with self.messages.reported():
+                self.choose(how(slicer.util.mainWindow()))
+
+        return load
+
+    def _show(self, found=()):
+        facts = self.facts
+        lines = []
+        if facts is not None:
+            warnings = [*([facts.problem] if facts.problem else []), *facts.notes]
+            warnings += [line for line in found if line not in warnings]
+            lines = [facts.sentence, *warnings]
+            setIcon(self.ui.inputIcon, qt.QStyle.SP_MessageBoxWarning if warnings else qt.QStyle.SP_DialogApplyButton)
+        else:
+            setIcon(self.ui.inputIcon, None)
+        setText(self.ui.inputFacts, "\n".join(lines))
+
+    def _startCheck(self):
+        """Ask the child what it sees: it knows bodies and the model's anatomy, which takes it some seconds."""
+        parameters = self.parameters
+        if parameters is None or parameters.inputVolume is None or self.panel.running:
+            return
+        self._stopCheck()
+        self._checked = (self._described, parameters.model)
+        self._check = self.logic.check(parameters.inputVolume, parameters.model)
+        self._check.add_listener(self._onCheck)
+
+    def _onCheck(self, job, what):
+        if what != "done" or job is not self._check:
+            return
+        self._check = None
+        if job.result and self.facts is not None:
+            found = [job.result.get("problem"), *job.result.get("notes", ()), *job.result.get("anatomy_notes", ())]
+            self._show([line for line in found if line])
+
+    def _makeTimer(self, interval, action):
+        timer = qt.QTimer(self.ui.inputSectionButton)
+        timer.setSingleShot(True)
+        timer.setInterval(interval)
+        timer.connect("timeout()", action)
+        return timer
+
+    def _stopCheck(self):
+        self._timer.stop()
+        self._adopt.stop()
+        if self._check is not None:
+            check, self._check = self._check, None
+            check.remove_listener(self._onCheck)
+            check.cancel()

@@ -1,0 +1,97 @@
+"""What can be chosen as a model: what is installed, and what could be; no widgets."""
+
+from slicer.i18n import tr as _
+
+from DiffMaSlicerLib.panel.bindings import Entry
+
+SIZES = tuple(f"{size}/{patch}" for size in ("S", "B", "L", "XL", "XXL") for patch in (2, 4, 7))
+DEMO = "DEMO"
+_ORDER = {"installed": 0, "downloadable": 1, "importable": 2}
+
+
+class Models:
+    """Every model that the child knows of.
+
+    Args:
+        machine: the child's facts (``models`` and ``catalogue``), or None while they are not there.
+    """
+
+    def __init__(self, machine=None):
+        self.known = machine is not None
+        machine = machine or {}
+        installed = [{**entry, "state": "installed"} for entry in machine.get("models", ())]
+        names = {entry["name"] for entry in installed}
+        others = [entry for entry in machine.get("catalogue", ()) if entry["name"] not in names]
+        self.all = sorted(installed + others, key=lambda entry: _ORDER[entry["state"]])
+
+    def named(self, name):
+        """The model of this name, or None."""
+        return next((entry for entry in self.all if entry["name"] == name), None)
+
+    def matching(self, anatomy="", size=""):
+        """Models of an anatomy and a size; an empty one means any."""
+        return [entry for entry in self.all if anatomy in ("", entry["anatomy"]) and size in ("", sizeOf(entry))]
+
+    def anatomies(self):
+        """Entries of the list of anatomies."""
+        names = sorted({entry["anatomy"] for entry in self.all if entry["anatomy"]})
+        return [Entry("", _("Any")), *(Entry(name, name) for name in names)]
+
+    def sizes(self, anatomy=""):
+        """Entries of the list of sizes: the fifteen of the paper, and those of installed models beside them."""
+        others = [sizeOf(entry) for entry in self.all if sizeOf(entry) not in SIZES]
+        return [Entry("", _("Any")), *(self._size(size, anatomy) for size in (*dict.fromkeys(others), *SIZES))]
+
+    def models(self, anatomy="", size=""):
+        """Entries of the list of models."""
+        return [
+            Entry(entry["name"], _model(entry), entry.get("how") or entry["title"])
+            for entry in self.matching(anatomy, size)
+        ]
+
+    def advice(self, name, anatomy="", size=""):
+        """A sentence on the chosen model or how to get it, and whether it can convert now."""
+        entry = self.named(name)
+        if not self.known:
+            return "", True
+        if entry is None:
+            if name:
+                return _("The model {name} is not on this machine. Import it, or choose another.").format(
+                    name=name
+                ), False
+            what = " ".join(part for part in (anatomy, size) if part)
+            return _(
+                "There are no weights for {what} yet. Import your own (a bundle or the authors' files), or train them."
+            ).format(what=what), False
+        if entry["state"] != "installed":
+            return entry.get("how", ""), False
+        if entry.get("problem"):
+            return entry["problem"], False
+        if entry.get("missing"):
+            missing = ", ".join(entry["missing"])
+            return _("This model lacks {missing}. Import it again with these parts.").format(missing=missing), False
+        return entry["title"], True
+
+    def _size(self, size, anatomy):
+        entries = self.matching(anatomy, size)
+        state = entries[0]["state"] if entries else "none"
+        words = {
+            "installed": _("{size}, installed"),
+            "downloadable": _("{size}, to download"),
+            "importable": _("{size}, to import"),
+            "none": _("{size}, no weights yet"),
+        }
+        return Entry(size, words[state].format(size=size))
+
+
+def sizeOf(entry):
+    """The size under which a model is listed: of the fifteen, or DEMO, or what it says itself."""
+    return DEMO if entry.get("demo") else entry["size"].split(",")[0].strip()
+
+
+def _model(entry):
+    if entry["state"] == "installed":
+        return entry["title"]
+    if entry["state"] == "downloadable":
+        return _("{title} (to download)").format(title=entry["title"])
+    return _("{title} (to import)").format(title=entry["title"])

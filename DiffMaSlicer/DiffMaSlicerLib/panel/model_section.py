@@ -1,0 +1,159 @@
+"""The section Model: which model converts, and how to get others."""
+
+from pathlib import Path
+
+import qt
+import slicer
+from slicer.i18n import tr as _
+
+from DiffMaSlicerLib.panel.bindings import Choices
+from DiffMaSlicerLib.panel.card_dialog import CardDialog
+from DiffMaSlicerLib.panel.import_dialog import ImportDialog
+from DiffMaSlicerLib.panel.job_view import JobView
+from DiffMaSlicerLib.panel.model_choice import Models
+from DiffMaSlicerLib.panel.section import Section, setIcon, setText
+
+
+class ModelSection(Section):
+    """Three lists that lead to a model, and the ways to import, download and move models."""
+
+    def __init__(self, panel):
+        super().__init__(panel)
+        ui = self.ui
+        self.models = Models()
+        self._boxes = {
+            "anatomy": Choices(ui.anatomyBox),
+            "modelSize": Choices(ui.sizeBox),
+            "model": Choices(ui.modelBox, self._guest),
+        }
+        self._import = ImportDialog(panel, self._install)
+        self._card = CardDialog(panel)
+        self._view = JobView(ui.modelProgress, ui.modelProgressText, ui.modelCancelButton)
+        ui.anatomyBox.connect("activated(int)", self._onFilter)
+        ui.sizeBox.connect("activated(int)", self._onFilter)
+        ui.modelCardButton.connect("clicked()", self.onCard)
+        ui.importButton.connect("clicked()", self._import.openBundle)
+        ui.downloadButton.connect("clicked()", self.onDownload)
+        self._makeMenu()
+        self._fill()
+
+    def connectors(self):
+        """Bindings of the three lists."""
+        return self._boxes
+
+    def update(self):
+        """Show what the chosen model is, or how to get it."""
+        self._fill()
+        parameters = self.parameters
+        text, ready = self.models.advice(parameters.model, parameters.anatomy, parameters.modelSize)
+        setIcon(self.ui.modelIcon, None if ready else qt.QStyle.SP_MessageBoxInformation)
+        setText(self.ui.modelState, text)
+        entry = self.models.named(parameters.model)
+        self.ui.modelCardButton.enabled = bool(parameters.model)
+        busy = self._view.running
+        self.ui.importButton.enabled = self.ui.downloadButton.enabled = not busy
+        wanted = entry is not None and entry["state"] == "downloadable"
+        self.ui.downloadButton.text = _("Download this") if wanted else _("Download...")
+
+    def machineChanged(self):
+        """Take the models that the child tells of."""
+        self.models = Models(self.panel.machine)
+        home = (self.panel.machine or {}).get("home", "")
+        self.ui.modelsFolderButton.toolTip = _("Where models are kept: {folder}").format(folder=home)
+
+    def problem(self):
+        """Why the chosen model cannot convert, or nothing."""
+        parameters = self.parameters
+        text, ready = self.models.advice(parameters.model, parameters.anatomy, parameters.modelSize)
+        if not parameters.model:
+            return text or _("Choose a model.")
+        return "" if ready else text
+
+    def cleanup(self):
+        """Close the dialogs."""
+        self._view.forget()
+        self._import.close()
+        self._card.close()
+
+    def onCard(self):
+        """Show the model's card, or for a model that is not installed what there is to know."""
+        entry = self.models.named(self.parameters.model)
+        if entry is not None and entry["state"] != "installed":
+            self._card.show(entry["title"], f"# {entry['title']}\n\n{entry.get('how', '')}")
+            return
+        self._card.load(self.parameters.model)
+
+    def onDownload(self):
+        """Download the chosen model, or ask for the id of another."""
+        entry = self.models.named(self.parameters.model)
+        if entry is None or entry["state"] != "downloadable":
+            self._import.openHub()
+            return
+        text = _("Download {title} from {hub}?").format(title=entry["title"], hub=entry["hub"])
+        if slicer.util.confirmOkCancelDisplay(text, windowTitle=_("Download a model")):
+            self._install(lambda: self.logic.downloadModel(entry["hub"]))
+
+    def onOpenFolder(self):
+        """Show the models' folder in the system's file browser."""
+        folder = Path((self.panel.machine or {}).get("home", ""))
+        with self.messages.reported():
+            folder.mkdir(parents=True, exist_ok=True)
+            qt.QDesktopServices.openUrl(qt.QUrl.fromLocalFile(str(folder)))
+
+    def onMoveFolder(self):
+        """Ask for another folder and move the models there."""
+        folder = qt.QFileDialog.getExistingDirectory(slicer.util.mainWindow(), _("New folder for the models"))
+        if folder:
+            self._install(lambda: self.logic.moveModels(folder))
+
+    def _install(self, start):
+        """Follow a job that changes what is installed; the model that it brought is chosen."""
+        with self.messages.reported():
+            self._view.follow(start(), self._onInstalled)
+            self.update()
+
+    def _onInstalled(self, job):
+        if job.error is not None:
+            self.messages.failed(job)
+        elif job.result is not None:
+            name = job.result.get("name") if isinstance(job.result, dict) else None
+            if name and self.parameters is not None:
+                self.parameters.anatomy, self.parameters.modelSize, self.parameters.model = "", "", name
+                self.messages.info(_("The model {name} is installed.").format(name=name))
+            elif isinstance(job.result, dict) and job.result.get("home"):
+                self.messages.info(_("Models are now kept in {folder}.").format(folder=job.result["home"]))
+        self.panel.refreshMachine()
+        if self.parameters is not None:
+            self.update()
+
+    def _onFilter(self, index):
+        """The user narrowed the list: take the first model in it if the present one is not."""
+        parameters = self.parameters
+        if parameters is None:
+            return
+        names = [entry["name"] for entry in self.models.matching(parameters.anatomy, parameters.modelSize)]
+        if parameters.model not in names:
+            parameters.model = names[0] if names else ""
+
+    def _fill(self):
+        parameters = self.parameters
+        anatomy = parameters.anatomy if parameters else ""
+        size = parameters.modelSize if parameters else ""
+        self._boxes["anatomy"].fill(self.models.anatomies())
+        self._boxes["modelSize"].fill(self.models.sizes(anatomy))
+        self._boxes["model"].fill(self.models.models(anatomy, size))
+
+    def _guest(self, name):
+        if not name:
+            return _("No model fits")
+        entry = self.models.named(name)
+        if entry is not None:
+            return entry["title"]
+        return _("{name} (not on this machine)").format(name=name) if self.models.known else name
+
+    def _makeMenu(self):
+        menu = qt.QMenu(self.ui.modelsFolderButton)
+        menu.addAction(_("Open")).connect("triggered()", self.onOpenFolder)
+        menu.addAction(_("Move...")).connect("triggered()", self.onMoveFolder)
+        self.ui.modelsFolderButton.setMenu(menu)
+        self._menu = menu

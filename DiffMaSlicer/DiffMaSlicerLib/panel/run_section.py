@@ -1,0 +1,124 @@
+"""Apply, Cancel, progress, the log, and what is said at the end."""
+
+import slicer
+from slicer.i18n import tr as _
+
+from DiffMaSlicerLib.panel import texts
+from DiffMaSlicerLib.panel.job_view import JobView
+from DiffMaSlicerLib.panel.section import Section
+
+CT_ROLE = "DiffMa.ct"
+
+
+class RunSection(Section):
+    """Starts and cancels a conversion, and tells how it goes."""
+
+    def __init__(self, panel):
+        super().__init__(panel)
+        ui = self.ui
+        self._view = JobView(ui.progressBar, ui.progressText)
+        self._logged = 0
+        self._shown = self._cancelling = False
+        ui.applyButton.connect("clicked()", self.onApply)
+        ui.copyLogButton.connect("clicked()", self.onCopyLog)
+        self.update()
+
+    @property
+    def running(self):
+        """Whether a conversion is on."""
+        return self._view.running
+
+    def update(self):
+        """Say by the button what it does, or why it cannot."""
+        button = self.ui.applyButton
+        if self.running:
+            button.text = _("Cancelling...") if self._cancelling else _("Cancel")
+            button.toolTip = _("Stop the conversion ({key}).").format(key=self.panel.shortcuts.text("apply"))
+            button.enabled = not self._cancelling
+            return
+        reason = self.panel.problem()
+        button.text = _("Apply")
+        button.enabled = not reason
+        button.toolTip = reason or _("Make the synthetic MRI ({key}). Slices appear as they are finished.").format(
+            key=self.panel.shortcuts.text("apply")
+        )
+
+    def onApply(self):
+        """Apply, or Cancel."""
+        if self.running:
+            self._cancelling = True
+            self._view.job.cancel(keep_partial=self.parameters.keepPartial if self.parameters else None)
+            self.update()
+        elif not self.panel.problem():
+            self._start()
+
+    def onCopyLog(self):
+        """Put the log on the clipboard."""
+        slicer.app.clipboard().setText(self.ui.logText.toPlainText())
+
+    def sceneClosed(self):
+        """Forget the run; the logic ends it."""
+        self._view.forget()
+        self._cancelling = False
+        self.messages.clear()
+
+    def cleanup(self):
+        """Stop listening; the logic ends the run."""
+        self._view.forget()
+
+    def _start(self):
+        parameters = self.parameters
+        output = parameters.outputVolume
+        if output is not None and output.GetNodeReference(CT_ROLE) not in (None, parameters.inputVolume):
+            parameters.outputVolume = None  # the MRI of another CT is not overwritten
+        self.messages.clear()
+        self.ui.logText.clear()
+        self._logged, self._shown, self._cancelling = 0, False, False
+        with self.messages.reported():
+            job = self.logic.convertFromParameters(parameters)
+            self._view.follow(job, self._onDone, self._onNews)
+        self.panel.update()
+
+    def _onNews(self, job, what):
+        if what == "log":
+            self._log(job)
+        elif what == "slice" and not self._shown and job.outputNode is not None:
+            self._shown = True
+            self.panel.showResult(job)
+
+    def _onDone(self, job):
+        self._log(job)
+        self._cancelling = False
+        self.panel.sampling.forget()
+        if job.error is not None:
+            action = None
+            if job.error.kind == "MissingPackage":
+                action = (_("Install packages..."), self.panel.device.packages.onInstall)
+            self.messages.failed(job, action)
+        elif job.state.value == "cancelled":
+            kept = job.outputNode is not None and slicer.mrmlScene.IsNodePresent(job.outputNode)
+            self.messages.info(
+                _("Cancelled. The slices made so far are kept, marked as partial.")
+                if kept
+                else _("Cancelled. Nothing was kept.")
+            )
+            if kept:
+                self.panel.showResult(job)
+        else:
+            self.panel.showResult(job)
+            self._sayDone(job)
+        self.panel.update()
+
+    def _sayDone(self, job):
+        name = job.outputNode.GetName() if job.outputNode is not None else ""
+        done = _("{name} is ready, after {time}.").format(name=name, time=texts.duration(job.elapsed))
+        if job.warnings:
+            self.messages.warning("\n".join([done, *job.warnings]))
+        else:
+            self.messages.info(done)
+
+    def _log(self, job):
+        lines = job.log[self._logged :]
+        self._logged += len(lines)
+        if lines:
+            self.ui.logText.appendPlainText("\n".join(lines))
