@@ -3,7 +3,7 @@
 from typing import Annotated
 
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
-from slicer.parameterNodeWrapper import Choice, WithinRange, parameterNodeWrapper
+from slicer.parameterNodeWrapper import Choice, Minimum, WithinRange, parameterNodeWrapper
 
 
 @parameterNodeWrapper
@@ -24,8 +24,8 @@ class DiffMaParameterNode:
     roi: vtkMRMLMarkupsROINode
     maskSegmentation: vtkMRMLSegmentationNode
     limitSlices: bool = False
-    firstSlice: int = 0
-    lastSlice: int = -1  # included; -1 is the last one there is
+    firstSlice: Annotated[int, Minimum(0)] = 0
+    lastSlice: Annotated[int, Minimum(-1)] = -1  # included; -1 is the last one there is
 
     # model: anatomy and size are the two filters that lead to it
     anatomy: str = ""

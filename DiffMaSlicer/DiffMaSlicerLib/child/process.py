@@ -30,13 +30,13 @@ class ChildProcess:
     def __init__(self, command: Sequence[str], folder: Path, environment: Mapping[str, str]) -> None:
         self.command = [str(word) for word in command]
         self.folder = Path(folder)
-        self.told_pid: int | None = None  # what ``hello`` says: differs behind a launcher
+        self._told_pid: int | None = None
         self._environment = dict(environment)
         self._process: subprocess.Popen[bytes] | None = None
         self._reader: BinaryIO | None = None
         self._rest = b""
         self._skipping = False
-        self._group_gone = False
+        self._gone: set[int] = set()
 
     @property
     def _output(self) -> Path:
@@ -72,6 +72,20 @@ class ChildProcess:
         """Of the program as started; None before."""
         return self._process.pid if self._process else None
 
+    def heard_from(self, pid: int | None) -> None:
+        """``pid`` is what ``hello`` says: another than ``self.pid`` behind a launcher, with a group of its own.
+
+        On POSIX systems it counts only if it is in the session that we made for the child.
+        """
+        if pid is None or self._process is None or pid == self._process.pid:
+            return
+        if os.name == "nt":
+            self._told_pid = pid
+            return
+        with contextlib.suppress(OSError):
+            if os.getsid(pid) == self._process.pid and os.getpgid(pid) == pid:
+                self._told_pid = pid
+
     @property
     def running(self) -> bool:
         """Whether the program as started is still there."""
@@ -87,13 +101,7 @@ class ChildProcess:
         """Whether the program or anything it started is still there (on Windows: the program)."""
         if self.running:
             return True
-        if os.name == "nt" or self._process is None or self._group_gone:
-            return False
-        try:
-            os.killpg(self._process.pid, 0)
-        except OSError:
-            self._group_gone = True
-        return not self._group_gone
+        return os.name != "nt" and any([self._signal_group(pid, 0) for pid in self._groups()])
 
     def lines(self, limit: int = 200) -> list[str]:
         """At most ``limit`` complete lines that have not been returned before; [] where there are none now.
@@ -137,7 +145,8 @@ class ChildProcess:
             return
         self._close_lifeline()
         if os.name != "nt":
-            self._signal_group(signal.SIGTERM)
+            for pid in self._groups():
+                self._signal_group(pid, signal.SIGTERM)
 
     def kill(self) -> None:
         """End the whole tree the hard way. Returns at once."""
@@ -146,10 +155,8 @@ class ChildProcess:
         if os.name == "nt":
             self._taskkill()
         else:
-            if self.running and self.told_pid and self.told_pid not in (self._process.pid, os.getpid()):
-                with contextlib.suppress(OSError):
-                    os.kill(self.told_pid, signal.SIGKILL)
-            self._signal_group(signal.SIGKILL)
+            for pid in self._groups():
+                self._signal_group(pid, signal.SIGKILL)
         if self.running:
             with contextlib.suppress(OSError):
                 self._process.kill()
@@ -167,14 +174,21 @@ class ChildProcess:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()
 
-    def _signal_group(self, number: int) -> None:
-        # once the group is gone its number may belong to strangers
-        if self._process is not None and self.tree_running:
-            with contextlib.suppress(OSError):
-                os.killpg(self._process.pid, number)
+    def _groups(self) -> list[int]:
+        """Process groups that may still have members."""
+        pids = [self._process.pid if self._process else None, self._told_pid]
+        return [pid for pid in pids if pid is not None and pid not in self._gone]
+
+    def _signal_group(self, pid: int, number: int) -> bool:
+        """Signal a group; whether it is there. One that is gone is never signalled again: its number is reused."""
+        try:
+            os.killpg(pid, number)
+        except OSError:
+            self._gone.add(pid)
+        return pid not in self._gone
 
     def _taskkill(self) -> None:
-        for pid in {self.pid, self.told_pid} - {None, os.getpid()}:
+        for pid in {self.pid, self._told_pid} - {None, os.getpid()}:
             if self.running:
                 with contextlib.suppress(OSError):
                     subprocess.Popen(

@@ -1,0 +1,70 @@
+"""Which packages the interpreter lacks, and the commands that install them.
+
+PyTorch comes in builds for CPUs and for versions of CUDA. On Windows plain pip takes the CPU build, on Linux the
+newest CUDA build (gigabytes, also without a GPU). Slicer's PyTorch extension chooses with the package
+``light-the-torch``, by the driver it finds; so do we, in a child, since that extension's own function imports torch
+into the Slicer process when it is done. Where that package cannot run, plain pip goes on.
+"""
+
+from __future__ import annotations
+
+import sys
+from collections.abc import Collection
+from pathlib import Path
+
+TORCH = ("torch", "torchvision")
+CHOOSER = "light-the-torch>=0.5"
+
+# downloads in megabytes, roughly, for the consent dialog
+_MEGABYTES = {
+    "torch": 200 if sys.platform in ("win32", "darwin") else 900,
+    "torchvision": 8,
+    "diffusers": 4,
+    "accelerate": 1,
+    "open_clip_torch": 2,
+    "SimpleITK": 50,
+    "numpy": 18,
+    "scipy": 40,
+    "numba": 42,
+    "safetensors": 1,
+    "huggingface_hub": 1,
+    "pydicom": 2,
+    "pillow": 6,
+    "tqdm": 1,
+}
+_WITH_GPU = " With an NVIDIA GPU, PyTorch takes about 3 GB."
+
+
+def requirements_file(library: Path) -> Path:
+    """The extension's list of packages."""
+    return library.parent / "Resources" / "requirements.txt"
+
+
+def read_requirements(path: Path) -> list[str]:
+    """Its lines without comments, such as "torch>=2.6"."""
+    lines = [line.split("#")[0].strip() for line in path.read_text(encoding="utf-8").splitlines()]
+    return [line for line in lines if line]
+
+
+def size_sentence(missing: Collection[str]) -> str:
+    """How much is downloaded for packages of these names."""
+    if not missing:
+        return "Nothing has to be downloaded."
+    total = sum(_MEGABYTES.get(name, 10) for name in missing)
+    text = f"About {total / 1000:.1f} GB are downloaded." if total >= 1000 else f"About {total} MB are downloaded."
+    return text + (_WITH_GPU if "torch" in missing and sys.platform != "darwin" else "")
+
+
+def torch_commands(python: str) -> list[list[str]]:
+    """What installs the PyTorch build that fits this machine's driver; [] where there is one build only (macOS)."""
+    if sys.platform == "darwin":
+        return []
+    return [
+        [python, "-m", "pip", "install", "--disable-pip-version-check", CHOOSER],
+        [python, "-m", "light_the_torch", "install", *TORCH],
+    ]
+
+
+def install_command(python: str, requirements: Path) -> list[str]:
+    """What installs everything that is still missing."""
+    return [python, "-m", "pip", "install", "--disable-pip-version-check", "-r", str(requirements)]

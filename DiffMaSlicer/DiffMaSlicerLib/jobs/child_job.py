@@ -1,0 +1,181 @@
+"""A job whose work is done by a child process: started, listened to, explained where it fails, ended for sure."""
+
+from __future__ import annotations
+
+import shutil
+import time
+from collections.abc import Iterator, Sequence
+from pathlib import Path
+from typing import Any
+
+from DiffMaSlicerLib.child import failures
+from DiffMaSlicerLib.child.events import Event, parse
+from DiffMaSlicerLib.child.interpreter import Interpreter
+from DiffMaSlicerLib.child.process import ChildProcess
+from DiffMaSlicerLib.jobs.job import WAIT, Job, JobCancelled, JobError
+
+HELLO_SECONDS = 120.0
+"""How long a child may take until its first word: a cold disk and a virus scanner are slow."""
+
+_TERM_SECONDS, _KILL_SECONDS = 1.0, 0.8
+
+
+class ChildJob(Job):
+    """Runs commands of DiffMaCore. A subclass writes ``work``, which calls ``yield from self.child([...])``.
+
+    Attributes:
+        process: the child that runs, or the last that ran; None before.
+    """
+
+    def __init__(self, title: str, interpreter: Interpreter) -> None:
+        super().__init__(title)
+        self.interpreter = interpreter
+        self.process: ChildProcess | None = None
+        self._folder: Path | None = None
+        self._answered = False
+        self._results: list[dict[str, Any]] = []
+        self._failure: failures.Failure | None = None
+
+    def work(self) -> Iterator[object]:
+        """Like ``Job.steps``, with a private folder that is removed in the end."""
+        raise NotImplementedError
+
+    def steps(self) -> Iterator[object]:
+        try:
+            return (yield from self.work())
+        finally:
+            if self._folder is not None:
+                shutil.rmtree(self._folder, ignore_errors=True)
+
+    @property
+    def folder(self) -> Path:
+        """A private folder, made when it is first asked for and removed when the job ends.
+
+        Raises:
+            JobError: the disk is full or the temporary folder cannot be written.
+        """
+        if self._folder is None:
+            try:
+                self._folder = self.interpreter.private_folder()
+            except OSError as error:
+                remedy = "Free some space, or choose another temporary folder in Slicer's settings."
+                raise JobError(f"no temporary folder could be made ({error.strerror})", "OutputError", remedy) from None
+        return self._folder
+
+    def on_event(self, event: Event) -> Iterator[object] | None:
+        """What the child said, for a subclass: it may return a generator with work that takes longer."""
+        return None
+
+    def on_error(self, event: Event) -> None:
+        """The child failed; a batch overrides it, where one volume's failure does not end the run."""
+        self._failure = failures.told(event.text("message"), event.text("kind"))
+        package = event.text("package")
+        if package:
+            remedy = f"The package {package} is missing. {self._failure.remedy}"
+            self._failure = failures.Failure(self._failure.message, self._failure.kind, remedy)
+
+    def child(self, arguments: Sequence[str]) -> Iterator[object]:
+        """Run one command of DiffMaCore to its end; returns its result (the last, should there be several).
+
+        Raises:
+            JobError: with cause and remedy, whatever goes wrong.
+        """
+        yield from self.run_process(self.interpreter.command(arguments))
+        if self._failure is not None:
+            raise _job_error(self._failure)
+        if not self._results or self._exit_code() != 0:
+            raise _job_error(self._unexplained())
+        return self._results[-1]
+
+    def run_process(self, command: Sequence[str], *, speaks: bool = True) -> Iterator[object]:
+        """Run ``command`` to its end and hear all it says; what it means is the caller's to judge.
+
+        Args:
+            speaks: whether it says hello and events; otherwise every line goes into the log.
+        """
+        self._results, self._failure, self._answered = [], None, not speaks
+        self.process = ChildProcess(command, self.folder, self.interpreter.environment)
+        try:
+            self.process.start()
+        except OSError as error:
+            raise _job_error(failures.not_started(self.interpreter.path, error)) from None
+        try:
+            yield from self._listen(self.process, speaks)
+        except (JobCancelled, JobError):
+            yield from self._wind_down(self.process)
+            raise
+        finally:
+            self.process.kill()
+            for line in self.process.error_tail():
+                self.say(line)
+            self.process.close()
+
+    def _listen(self, process: ChildProcess, speaks: bool) -> Iterator[object]:
+        began = time.monotonic()
+        while True:
+            ended = not process.running
+            lines = process.lines()
+            for line in lines:
+                event = parse(line) if speaks else None
+                handled = self.say(line) if event is None else self._heard(event)
+                if handled is not None:
+                    yield from handled
+                yield None
+            if lines:
+                self.tell("progress")
+                continue
+            if ended:
+                return
+            if not self._answered and time.monotonic() - began > HELLO_SECONDS:
+                raise _job_error(failures.silent(self.interpreter.path, HELLO_SECONDS))
+            self.idle()
+            yield WAIT
+
+    def idle(self) -> None:
+        """Called while the child has nothing new to say; for a subclass."""
+
+    def _heard(self, event: Event) -> Iterator[object] | None:
+        if event.name == "hello":
+            self._answered = True
+            if self.process is not None:
+                self.process.heard_from(event.count("pid"))
+        elif event.name == "stage":
+            self.stage, self.detail, self.eta = event.text("stage"), "", None
+            self.fraction = 0.0 if event.count("total") else None
+            self.say(f"{self.stage} ...")
+        elif event.name == "progress":
+            step, total = event.count("step"), event.count("total")
+            self.fraction = min(1.0, step / total) if step is not None and total else None
+            self.eta = event.number("eta")
+        elif event.name == "note":
+            self.say(event.text("message"))
+        elif event.name == "warning":
+            self.warn(event.text("message"))
+        elif event.name == "result":
+            self._results.append(dict(event.facts))
+        elif event.name == "error":
+            self.say(f"error: {event.text('message')}")
+            self.on_error(event)
+        return self.on_event(event)
+
+    def _wind_down(self, process: ChildProcess) -> Iterator[object]:
+        """End the child's tree: kindly at first, then the hard way; at most two seconds."""
+        process.terminate()
+        for seconds, harder in ((_TERM_SECONDS, True), (_KILL_SECONDS, False)):
+            end = time.monotonic() + seconds
+            while process.tree_running and time.monotonic() < end:
+                yield WAIT
+            if harder:
+                process.kill()
+
+    def _exit_code(self) -> int:
+        code = self.process.exit_code if self.process else None
+        return -1 if code is None else code
+
+    def _unexplained(self) -> failures.Failure:
+        assert self.process is not None
+        return failures.ended(self._exit_code(), self.process.error_tail(), self._answered, self.interpreter.path)
+
+
+def _job_error(failure: failures.Failure) -> JobError:
+    return JobError(failure.message, failure.kind, failure.remedy)

@@ -1,0 +1,253 @@
+"""One CT of the scene to a synthetic MR beside it, slice by slice, while the window stays usable."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import slicer
+
+from DiffMaSlicerLib.child.events import Event
+from DiffMaSlicerLib.child.interpreter import Interpreter
+from DiffMaSlicerLib.jobs.child_job import ChildJob
+from DiffMaSlicerLib.jobs.history import History
+from DiffMaSlicerLib.jobs.job import JobCancelled, JobError
+from DiffMaSlicerLib.jobs.output_volume import OutputVolume, import_volume
+from DiffMaSlicerLib.mrml import nodes, provenance
+from DiffMaSlicerLib.mrml.geometry import slice_count, to_world
+from DiffMaSlicerLib.mrml.regions import slices_argument, write_mask
+from DiffMaSlicerLib.mrml.volume_files import VolumeFiles
+
+_DEFAULT_RANGE = (0.0, 1.0)
+
+
+@dataclass(frozen=True)
+class SamplingOptions:
+    """Which model samples how, and on what."""
+
+    model: str = "demo"
+    steps: int = 20
+    scheduler: str = "dpm++"
+    seed: int = 0
+    samples: int = 1
+    device: str = "auto"
+
+    def arguments(self) -> list[str]:
+        """As DiffMaCore's command line takes them."""
+        options = {
+            "--model": self.model,
+            "--steps": self.steps,
+            "--scheduler": self.scheduler,
+            "--seed": self.seed,
+            "--samples": self.samples,
+            "--device": self.device,
+        }
+        return [str(word) for option in options.items() for word in option]
+
+
+@dataclass(frozen=True)
+class Region:
+    """Which part of a CT is converted: nodes of the scene, and slices first to last, both included."""
+
+    roi: Any = None
+    segmentation: Any = None
+    slices: tuple[int, int] | None = None
+
+
+class Conversion(ChildJob):
+    """Converts one CT node.
+
+    Cancelled or failed, the MR node goes back to what it was: a node made for this run is removed, a node that the
+    user chose gets its former voxels back. With ``keep_partial`` it keeps the slices that are finished and says so
+    in the attribute "DiffMa.partial".
+
+    Attributes:
+        outputNode: the synthetic MR; None until its first slice is there.
+        uncertaintyNode, softMaskNode: made at the end, if asked for; float, same geometry.
+    """
+
+    def __init__(
+        self,
+        interpreter: Interpreter,
+        files: VolumeFiles,
+        history: History,
+        ct: Any,
+        mr: Any = None,
+        options: SamplingOptions | None = None,
+        region: Region | None = None,
+        soft_mask: bool = False,
+        start_slice: int | None = None,
+    ) -> None:
+        super().__init__("Convert the CT to a synthetic MR (research only)", interpreter)
+        self.ct = ct
+        self.options = options or SamplingOptions()
+        self.region = region or Region()
+        self.uncertaintyNode: Any = None
+        self.softMaskNode: Any = None
+        self._files, self._history = files, history
+        self._wants_soft_mask, self._start_slice = soft_mask, start_slice
+        self._output = OutputVolume(ct, mr)
+        self._mr = mr
+        self._facts: dict[str, Any] = {}
+        self._slice_total = 0
+        self._made: list[Any] = []
+
+    @property
+    def outputNode(self) -> Any:
+        return self._output.node
+
+    def node_removed(self, node: Any) -> None:
+        """A node is about to leave the scene; if this run needs it, the run ends and leaves nothing behind."""
+        if node in (self.outputNode, self._mr):
+            self._output.forget()
+        elif node is not self.ct and node not in (self.region.roi, self.region.segmentation):
+            return
+        self.cancel(keep_partial=False)
+
+    def work(self) -> Iterator[object]:
+        self._check()
+        path = None
+        try:
+            self.stage = "reading the CT"
+            path = yield from self._files.acquire(self.ct)
+            result = yield from self.child((yield from self._arguments(path)))
+            yield from self._take_over(result)
+            return self.outputNode
+        except (JobCancelled, JobError):
+            self._keep_or_undo()
+            raise
+        except GeneratorExit:
+            if not slicer.mrmlScene.IsClosing():
+                self._undo()
+            raise
+        finally:
+            if path is not None:
+                self._files.release(path)
+
+    def on_event(self, event: Event) -> Iterator[object] | None:
+        if event.name == "volume":
+            self._facts.update(event.facts)
+        elif event.name == "slice":
+            return self._slice_came(event)
+        return None
+
+    def idle(self) -> None:
+        if self._output.refresh():
+            self.tell("slice")
+
+    def _check(self) -> None:
+        if not nodes.in_scene(self.ct):
+            raise JobError("the CT is not part of the scene", "InputError", "Choose a volume.")
+        if self._mr is not None and self._mr in (self.ct,):
+            raise JobError("the output is the CT itself", "InputError", "Choose another output volume.")
+        to_world(self.ct)  # refuses transforms that are not linear
+
+    def _arguments(self, path: Path) -> Iterator[object]:
+        arguments = ["convert", str(path), str(self.folder / "mr.nii"), "--previews", str(self.folder / "slices")]
+        arguments += self.options.arguments() + slices_argument(self.ct, self.region.slices)
+        if self._wants_soft_mask:
+            arguments += ["--soft-mask", str(self.folder / "soft_mask.nii")]
+        if self._start_slice is not None:
+            arguments += ["--start-slice", str(self._start_slice)]
+        if self.region.roi is not None or self.region.segmentation is not None:
+            self.stage = "preparing the region"
+            mask = self.folder / "mask.nrrd"
+            yield from write_mask(mask, self.ct, self.region.roi, self.region.segmentation)
+            arguments += ["--mask", str(mask)]
+        return arguments
+
+    def _slice_came(self, event: Event) -> Iterator[object]:
+        index, axis, values = event.count("slice"), event.count("axis"), event.text("values")
+        if index is None or axis not in (0, 1, 2) or not values:
+            return
+        low, high = self._range()
+        first = not self._output.begun
+        if first:
+            yield from self._output.begin(self._name(), low, high)
+        path = Path(values)
+        if not self._output.put(index, axis, path):
+            self.say(f"slice {index} could not be shown")
+            return
+        for file in (path, path.with_suffix(".png")):
+            file.unlink(missing_ok=True)
+        total = event.count("total") or len(self._facts.get("slices") or ()) or slice_count(self.ct)
+        self._slice_total = total
+        self.detail = f"slice {event.count('done') or self._output.slices_done} of {total}"
+        if self._output.refresh(force=first):
+            self.tell("slice")
+
+    def _take_over(self, result: dict[str, Any]) -> Iterator[object]:
+        self.stage, self.detail, self.fraction = "showing the result", "", None
+        self._facts.update(result)
+        if not self._output.begun:
+            yield from self._output.begin(self._name(), *self._range())
+        yield from self._output.complete(self.folder / "mr.nii")
+        mr = self.outputNode
+        if result.get("uncertainty"):
+            role = provenance.UNCERTAINTY_ROLE
+            self.uncertaintyNode = yield from self._beside(Path(str(result["uncertainty"])), "uncertainty", role, None)
+        if self._wants_soft_mask:
+            role = provenance.SOFT_MASK_ROLE
+            path = self.folder / "soft_mask.nii"
+            self.softMaskNode = yield from self._beside(path, "soft mask", role, (0.0, 1.0))
+        provenance.write_provenance(mr, result, ct=self.ct)
+        self._remember(result)
+        self.tell("slice")
+
+    def _beside(self, path: Path, content: str, role: str, window: tuple[float, float] | None) -> Iterator[object]:
+        """The node of another result, referred to by the MR; the one of an earlier run is filled anew."""
+        mr = self.outputNode
+        known = mr.GetNodeReference(role)
+        node = yield from import_volume(path, f"{mr.GetName()} {content}", self.ct, known, window)
+        if node is not known:
+            self._made.append(node)
+        provenance.write_provenance(node, self._facts, ct=self.ct, content=content)
+        mr.SetNodeReferenceID(role, node.GetID())
+        return node
+
+    def _keep_or_undo(self) -> None:
+        done = self._output.slices_done
+        if not (self.keep_partial and done and nodes.in_scene(self.outputNode)):
+            self._undo()
+            return
+        self._output.refresh(force=True)
+        facts = {**vars(self.options), **self._facts}
+        provenance.write_provenance(self.outputNode, facts, ct=self.ct, partial=f"{done} of {self._slice_total} slices")
+        self.say(f"kept {done} of {self._slice_total} slices")
+
+    def _undo(self) -> None:
+        self._output.undo()
+        for node in self._made:
+            if nodes.in_scene(node):
+                slicer.mrmlScene.RemoveNode(node)
+        self._made = []
+        self.uncertaintyNode = self.softMaskNode = None
+
+    def _range(self) -> tuple[float, float]:
+        return Event("", self._facts).numbers("output_range", 2) or _DEFAULT_RANGE  # type: ignore[return-value]
+
+    def _name(self) -> str:
+        is_demo = self._facts.get("demo", self.options.model == "demo")
+        return f"{self.ct.GetName()} synthetic MR{' (DEMO)' if is_demo else ''}"
+
+    def _remember(self, result: dict[str, Any]) -> None:
+        seconds, slices = result.get("seconds"), result.get("slices")
+        if not isinstance(seconds, dict) or not isinstance(slices, int):
+            return
+        times = Event("", seconds)
+        total, synthesis = times.number("total"), times.number("synthesising")
+        if total is None or synthesis is None:
+            return
+        work = slices * self.options.steps * self.options.samples
+        dimensions = self.ct.GetImageData().GetDimensions()
+        self._history.record(
+            self.options.model,
+            str(result.get("device", self.options.device)),
+            setup=max(0.0, total - synthesis),
+            synthesis=synthesis,
+            work=work,
+            voxels=dimensions[0] * dimensions[1] * dimensions[2],
+            peak_bytes=Event("", result).count("peak_memory_bytes"),
+        )

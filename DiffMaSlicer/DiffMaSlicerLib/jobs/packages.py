@@ -1,0 +1,64 @@
+"""Checking and installing the packages of the interpreter that runs the model; never in the Slicer process."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any
+
+from DiffMaSlicerLib.child import packages
+from DiffMaSlicerLib.child.interpreter import Interpreter
+from DiffMaSlicerLib.jobs.child_job import ChildJob
+from DiffMaSlicerLib.jobs.job import JobError
+from DiffMaSlicerLib.jobs.machine import CommandJob
+
+
+class CheckPackages(CommandJob):
+    """Asks which packages are there; the result is a dict with python, packages, ok, missing (names) and size.
+
+    Each entry of packages has name, required, installed (None if it is not) and ok; size is a sentence.
+    """
+
+    def __init__(self, interpreter: Interpreter, requirements: Path) -> None:
+        super().__init__(interpreter, "Check packages", ["packages", "--requirements", str(requirements)])
+
+    def work(self) -> Iterator[object]:
+        facts: dict[str, Any] = yield from super().work()
+        missing = [entry["name"] for entry in facts.get("packages", []) if not entry.get("ok")]
+        return {**facts, "missing": missing, "size": packages.size_sentence(missing)}
+
+
+class InstallPackages(ChildJob):
+    """Installs what is missing with pip, into the chosen interpreter; every line of pip's stands in the log.
+
+    The result is that of ``CheckPackages`` afterwards. Cancelled, pip leaves what it had finished.
+    """
+
+    def __init__(self, interpreter: Interpreter, requirements: Path) -> None:
+        super().__init__("Install packages", interpreter)
+        self._requirements = requirements
+
+    def work(self) -> Iterator[object]:
+        self.stage = "checking packages"
+        before = yield from CheckPackages(self.interpreter, self._requirements).steps()
+        if set(before["missing"]) & set(packages.TORCH):
+            self.stage = "choosing and installing PyTorch"
+            for command in packages.torch_commands(self.interpreter.path):
+                yield from self.run_process(command, speaks=False)
+                if self._exit_code() != 0:
+                    self.warn("No PyTorch build could be chosen for this GPU: pip takes its default build.")
+                    break
+        self.stage = "installing packages"
+        yield from self.run_process(packages.install_command(self.interpreter.path, self._requirements), speaks=False)
+        if self._exit_code() != 0:
+            last = next((line for line in reversed(self.log) if "error" in line.lower()), "see the log")
+            remedy = "Check the network and proxy (pip reads HTTPS_PROXY), then try again."
+            raise JobError(f"pip could not install the packages ({last.strip()})", "Packages", remedy)
+        self.stage = "checking packages"
+        after = yield from CheckPackages(self.interpreter, self._requirements).steps()
+        if not after.get("ok"):
+            names = ", ".join(after["missing"])
+            raise JobError(
+                f"these packages are still missing: {names}", "MissingPackage", "Read the log for pip's reason."
+            )
+        return after
