@@ -37,10 +37,10 @@ class Labels:
             held[1].SetInput(text)
             views.request_render(view)
 
-    def text(self, view: View) -> str:
-        """What is written in the view now, or an empty text."""
-        held = self._actors.get(view)
-        return held[1].GetInput() if held else ""
+    @property
+    def texts(self) -> dict[View, str]:
+        """What is written in the views now."""
+        return {view: actor.GetInput() for view, (_, actor) in self._actors.items()}
 
     def clear(self) -> None:
         """Take every line away."""

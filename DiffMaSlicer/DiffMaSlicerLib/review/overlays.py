@@ -76,6 +76,13 @@ def hide_legend(volume) -> None:
         slicer.mrmlScene.RemoveNode(legend)
 
 
+def hide_orphans() -> None:
+    """Take away our colour scales whose volume was deleted: Slicer leaves them in the scene."""
+    for legend in slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode"):
+        if legend.GetAttribute(_LEGEND) and not legend.GetDisplayableNode():
+            slicer.mrmlScene.RemoveNode(legend)
+
+
 def _range(kind: str, volume, ct) -> tuple[float, float] | None:
     if kind == "softmask":
         return 0.0, 1.0

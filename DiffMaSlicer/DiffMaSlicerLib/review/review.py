@@ -48,6 +48,11 @@ class Review(VTKObservationMixin):
         """Name of the layers that were asked for last."""
         return self._kind
 
+    @property
+    def labels(self) -> dict[View, str]:
+        """What stands at the top of each view."""
+        return self._labels.texts
+
     def layoutNames(self) -> list[Choice]:
         """The layouts in order, each with ``name``, ``title``, ``tooltip`` and ``shortcut``."""
         return [Choice(c.name, c.title, c.tooltip, c.shortcut) for c in layouts.layouts().values()]
@@ -149,6 +154,7 @@ class Review(VTKObservationMixin):
         self._placement.clear()
         self._hide_legends()
         self._ids.clear()
+        self._kind = layers.NONE
         node = views.layout_node()
         if restoreLayout and node and self._before is not None and layouts.layout_of(node.GetViewArrangement()):
             node.SetViewArrangement(self._before)
@@ -223,7 +229,7 @@ class Review(VTKObservationMixin):
         scene, node = slicer.mrmlScene, views.layout_node()
         self.removeObservers()
         self.addObserver(scene, scene.NodeRemovedEvent, self._on_node_removed)
-        self.addObserver(scene, scene.EndCloseEvent, self._on_scene_closed)
+        self.addObserver(scene, scene.StartCloseEvent, self._on_scene_closing)
         if node:
             self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_layout)
 
@@ -241,10 +247,12 @@ class Review(VTKObservationMixin):
         if caller.IsClosing() or set(self._nodes()) == set(self._ids):
             return
         self._ids = {role: node.GetID() for role, node in self._nodes().items()}
+        overlays.hide_orphans()
         if self._ids.keys() & {CT, MR}:
             self._apply()
         else:
             self.close()
 
-    def _on_scene_closed(self, caller, event) -> None:
+    def _on_scene_closing(self, caller, event) -> None:
+        """At the start: Slicer keeps the layout that it finds then."""
         self.close()
