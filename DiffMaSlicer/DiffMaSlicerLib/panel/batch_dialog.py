@@ -5,7 +5,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from DiffMaSlicerLib.panel import texts
-from DiffMaSlicerLib.panel.bindings import Choices, Entry, bound
+from DiffMaSlicerLib.panel.bindings import Binding, Choices, Entry
 from DiffMaSlicerLib.panel.dialog import Dialog
 from DiffMaSlicerLib.panel.job_view import JobView
 
@@ -27,7 +27,7 @@ class BatchDialog(Dialog):
 
     def __init__(self, panel):
         super().__init__(panel, "Batch.ui")
-        self._view = self._gui = self._bound = None
+        self._view = self._binding = self._bound = None
 
     @property
     def running(self):
@@ -142,12 +142,12 @@ class BatchDialog(Dialog):
             return
         self._unbind()
         self._bound = parameters
-        self._gui = parameters.connectParametersToGui(bound(self.ui, {"batchFormat": self._format}))
+        self._binding = Binding(parameters, self.ui, {"batchFormat": self._format})
 
     def _unbind(self):
         if self._bound is not None:
-            self._bound.disconnectGui(self._gui)
-            self._bound = self._gui = None
+            self._binding.close()
+            self._bound = self._binding = None
 
     def _onSource(self, folder):
         if not self.running:
@@ -196,7 +196,7 @@ class BatchDialog(Dialog):
     def _onNews(self, job, what):
         if what == "log":
             return
-        self._fill([(volume.name, _state(volume)) for volume in job.volumes])
+        self._fill([(item.name, _state(item)) for item in job.items])
         self.ui.batchProgressText.text = texts.progress(job)
 
     def _onDone(self, job):
@@ -206,9 +206,9 @@ class BatchDialog(Dialog):
         elif job.state.value == "cancelled":
             text = _("Cancelled. Volumes that were finished are in the output folder.")
         else:
-            failed = sum(volume.state == "failed" for volume in job.volumes)
+            failed = sum(item.state == "failed" for item in job.items)
             text = _("{done} converted, {failed} failed, in {time}.").format(
-                done=len(job.volumes) - failed, failed=failed, time=texts.duration(job.elapsed)
+                done=len(job.items) - failed, failed=failed, time=texts.duration(job.elapsed)
             )
         self.panel.update()
         self.ui.batchProgressText.text = text
@@ -228,13 +228,7 @@ def _listed(node):
     )
 
 
-def _state(volume):
-    words = {
-        "waiting": _("waiting"),
-        "running": _("running"),
-        "done": _("done"),
-        "failed": _("failed"),
-        "cancelled": _("cancelled"),
-    }
-    word = words.get(volume.state, volume.state)
-    return f"{word}: {volume.detail}" if volume.detail else word
+def _state(item):
+    words = {"waiting": _("waiting"), "running": _("running"), "done": _("done"), "failed": _("failed")}
+    word = words.get(item.state, item.state)
+    return f"{word}: {item.reason}" if item.reason else word

@@ -3,8 +3,8 @@
 from dataclasses import dataclass
 
 import qt
+import vtk
 from slicer.i18n import tr as _
-from slicer.parameterNodeWrapper import GuiConnector
 
 PARAMETER = "SlicerParameterName"
 _FLAGS_ROLE = 255  # Qt.UserRole - 1: the flags of a combo box's item; 0 greys it out
@@ -20,7 +20,23 @@ class Entry:
     enabled: bool = True
 
 
-class Choices(GuiConnector):
+class Control:
+    """A control that holds a string and is bound by hand: ``read``, ``write``, and ``changed`` when the user acts."""
+
+    def __init__(self):
+        self._callback = None
+
+    def onChanged(self, callback):
+        """Call a function when the user changes the value; None calls nothing."""
+        self._callback = callback
+
+    def changed(self):
+        """The user changed the value."""
+        if self._callback is not None:
+            self._callback()
+
+
+class Choices(Control):
     """A combo box bound to a string by its items' data; its items can be filled in at any time.
 
     A value that none of the items has (a saved scene names a model or a device that is not here) is kept and shown
@@ -36,16 +52,7 @@ class Choices(GuiConnector):
         self._combo = combo
         self._guest = guest or (lambda value: _("{value} (not known here)").format(value=value))
         self._entries = ()
-
-    @staticmethod
-    def canRepresent(widget, datatype):
-        """Never taken by itself; the panel names it."""
-        return False
-
-    @staticmethod
-    def create(widget, datatype):
-        """Never taken by itself; the panel names it."""
-        return None
+        combo.connect("currentIndexChanged(int)", self._onIndexChanged)
 
     def fill(self, entries):
         """Show these entries; the value that is chosen stays."""
@@ -80,44 +87,23 @@ class Choices(GuiConnector):
             self._combo.addItem(self._guest(value), value)
         self._combo.currentIndex = index
 
-    def widget(self):
-        """The combo box."""
-        return self._combo
-
     def _find(self, value):
         values = [self._combo.itemData(index) for index in range(self._combo.count)]
         return values.index(value) if value in values else -1
-
-    def _connect(self):
-        self._combo.connect("currentIndexChanged(int)", self._onIndexChanged)
-
-    def _disconnect(self):
-        self._combo.disconnect("currentIndexChanged(int)", self._onIndexChanged)
 
     def _onIndexChanged(self, index):
         self.changed()
 
 
-class Buttons(GuiConnector):
+class Buttons(Control):
     """A row of buttons, of which one is down, bound to a string by the buttons' property ``choice``."""
 
     def __init__(self, row):
         super().__init__()
-        self._row = row
         self._value = ""
         self.buttons = {button.property("choice"): button for button in row.findChildren(qt.QPushButton)}
         for value, button in self.buttons.items():
             button.connect("clicked()", lambda value=value: self.choose(value))
-
-    @staticmethod
-    def canRepresent(widget, datatype):
-        """Never taken by itself; the panel names it."""
-        return False
-
-    @staticmethod
-    def create(widget, datatype):
-        """Never taken by itself; the panel names it."""
-        return None
 
     def choose(self, value):
         """Push one of the buttons down, as by a click."""
@@ -134,22 +120,44 @@ class Buttons(GuiConnector):
         for choice, button in self.buttons.items():
             button.checked = choice == value
 
-    def widget(self):
-        """The widget that holds the buttons."""
-        return self._row
 
-    def _connect(self):
-        pass  # the buttons are connected for good; ``changed`` asks whether anybody listens
+class Binding:
+    """Holds controls to a parameter node until it is closed.
 
-    def _disconnect(self):
-        pass
+    Args:
+        parameters: a parameter node wrapper.
+        ui: has the controls as attributes; those with the property ``SlicerParameterName`` are bound.
+        controls: those that Slicer's own binding cannot do, by the name of their parameter.
+    """
 
+    def __init__(self, parameters, ui, controls):
+        self._parameters, self._controls = parameters, dict(controls)
+        self._writing = False
+        widgets = {widget.property(PARAMETER): widget for widget in vars(ui).values()}
+        own = {name: widget for name, widget in widgets.items() if name and name not in controls}
+        self._tag = parameters.connectParametersToGui(own)
+        self._observer = parameters.AddObserver(vtk.vtkCommand.ModifiedEvent, lambda caller, event: self._write())
+        self._write()
+        for name, control in self._controls.items():
+            control.onChanged(lambda name=name, control=control: self._read(name, control))
 
-def bound(ui, connectors):
-    """Which control holds which field of the parameter node: name to widget, or to one of ``connectors``."""
-    widgets = {}
-    for widget in vars(ui).values():
-        name = widget.property(PARAMETER)
-        if name:
-            widgets[name] = connectors.get(name, widget)
-    return widgets
+    def close(self):
+        """Let go of controls and parameter node."""
+        for control in self._controls.values():
+            control.onChanged(None)
+        self._parameters.RemoveObserver(self._observer)
+        self._parameters.disconnectGui(self._tag)
+
+    def _read(self, name, control):
+        if not self._writing:
+            self._parameters.setValue(name, control.read())
+
+    def _write(self):
+        if self._writing:
+            return
+        self._writing = True
+        try:
+            for name, control in self._controls.items():
+                control.write(self._parameters.getValue(name))
+        finally:
+            self._writing = False

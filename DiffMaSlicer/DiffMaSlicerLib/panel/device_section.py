@@ -4,7 +4,6 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
-from DiffMaSlicerLib import settings
 from DiffMaSlicerLib.panel import texts
 from DiffMaSlicerLib.panel.bindings import Choices, Entry
 from DiffMaSlicerLib.panel.packages import Packages
@@ -28,7 +27,7 @@ class DeviceSection(Section):
         self._showInterpreter()
         self._fill()
 
-    def connectors(self):
+    def controls(self):
         """Binding of the list of devices."""
         return {"device": self._devices}
 
@@ -79,18 +78,18 @@ class DeviceSection(Section):
     def onChooseInterpreter(self):
         """Ask for another Python."""
         path = qt.QFileDialog.getOpenFileName(
-            slicer.util.mainWindow(), _("Python that runs the model"), settings.interpreter(), ""
+            slicer.util.mainWindow(), _("Python that runs the model"), self.logic.settings.interpreter, ""
         )
         if path:
             self._setInterpreter(path)
 
     def _setInterpreter(self, path):
-        settings.set_interpreter(path)
+        self.logic.settings.interpreter = path
         self._showInterpreter()
         self.panel.refreshMachine()
 
     def _showInterpreter(self):
-        path = settings.interpreter()
+        path = self.logic.settings.interpreter
         self.ui.interpreterEdit.text = path or _("Slicer's own Python")
         self.ui.interpreterResetButton.enabled = bool(path)
 

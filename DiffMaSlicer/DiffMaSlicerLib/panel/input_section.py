@@ -33,7 +33,7 @@ class InputSection(Section):
         parameters = self.parameters
         node = parameters.inputVolume
         image = node.GetImageData() if node else None
-        state = (node.GetID(), image.GetMTime() if image else 0) if node else None
+        state = (node.GetID(), image.GetMTime() if image else 0, node.GetTransformNodeID()) if node else None
         if state != self._described:
             self._described = state
             self.facts = self.logic.describe(node) if node else None
@@ -48,7 +48,7 @@ class InputSection(Section):
         parameters = self.parameters
         if self.facts is None:
             return 0
-        count = self.facts.size[2]
+        count = self.facts.slices
         if not parameters.limitSlices:
             return count
         last = parameters.lastSlice if parameters.lastSlice >= 0 else count - 1
@@ -58,8 +58,8 @@ class InputSection(Section):
         """Why the input cannot be converted as it is set, or nothing."""
         if self.parameters.inputVolume is None:
             return _("Choose a CT volume first.")
-        if self.parameters.inputVolume.GetImageData() is None:
-            return _("The volume holds no image.")
+        if self.facts is None or self.facts.dimension_problem or not self.facts.slices:
+            return (self.facts.dimension_problem or self.facts.problem) if self.facts else _("Choose another volume.")
         if not self.slices():
             return _("No slice lies between the first and the last that are chosen.")
         return ""

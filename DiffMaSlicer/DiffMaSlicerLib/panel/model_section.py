@@ -37,7 +37,7 @@ class ModelSection(Section):
         self._makeMenu()
         self._fill()
 
-    def connectors(self):
+    def controls(self):
         """Bindings of the three lists."""
         return self._boxes
 

@@ -30,7 +30,7 @@ class ReviewSection(Section):
         self._fillLayers()
         self.ui.exportDicomButton.connect("clicked()", self.onExport)
 
-    def connectors(self):
+    def controls(self):
         """Bindings of layouts and layers."""
         return {"layout": self._layout, "layers": self._layers}
 

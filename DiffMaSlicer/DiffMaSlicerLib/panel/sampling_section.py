@@ -5,11 +5,8 @@ import random
 import qt
 from slicer.i18n import tr as _
 
-from DiffMaSlicerLib.panel import texts
 from DiffMaSlicerLib.panel.bindings import Choices, Entry
 from DiffMaSlicerLib.panel.section import Section, setIcon, setText
-
-_ENOUGH = 0.9  # of the free memory: more than this would make the machine swap
 
 
 def schedulers():
@@ -32,7 +29,7 @@ class SamplingSection(Section):
         self._estimated = None
         self.ui.newSeedButton.connect("clicked()", self.onNewSeed)
 
-    def connectors(self):
+    def controls(self):
         """Binding of the list of schedulers."""
         return {"scheduler": self._scheduler}
 
@@ -50,7 +47,7 @@ class SamplingSection(Section):
         if (wanted, free) == self._estimated:
             return
         self._estimated = (wanted, free)
-        self._show(self.logic.estimate(*wanted) if wanted and wanted[4] else None, free)
+        self._show(self.logic.estimate(*wanted) if wanted and wanted[4] else None)
 
     def forget(self):
         """Estimate anew next time: a run was learnt from."""
@@ -61,14 +58,7 @@ class SamplingSection(Section):
         if self.parameters is not None:
             self.parameters.seed = random.randrange(2**31)
 
-    def _show(self, estimate, free):
-        text = estimate.sentence if estimate is not None else ""
-        icon = None
-        if estimate is not None and estimate.memory_bytes and free and estimate.memory_bytes > _ENOUGH * free:
-            icon = qt.QStyle.SP_MessageBoxWarning
-            text += " " + _(
-                "That is more than the {free} that are free: close other programs, convert fewer slices, or choose "
-                "another device."
-            ).format(free=texts.memory(free))
-        setIcon(self.ui.estimateIcon, icon)
-        setText(self.ui.estimateText, text)
+    def _show(self, estimate):
+        tight = estimate is not None and estimate.fits is False
+        setIcon(self.ui.estimateIcon, qt.QStyle.SP_MessageBoxWarning if tight else None)
+        setText(self.ui.estimateText, estimate.sentence if estimate is not None else "")

@@ -8,7 +8,7 @@ from slicer.util import VTKObservationMixin
 
 from DiffMaSlicerLib.logic import DiffMaSlicerLogic
 from DiffMaSlicerLib.panel.batch_dialog import BatchDialog
-from DiffMaSlicerLib.panel.bindings import bound
+from DiffMaSlicerLib.panel.bindings import Binding
 from DiffMaSlicerLib.panel.device_section import DeviceSection
 from DiffMaSlicerLib.panel.input_section import InputSection
 from DiffMaSlicerLib.panel.messages import Messages
@@ -35,7 +35,7 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         ScriptedLoadableModuleWidget.__init__(self, parent)
         VTKObservationMixin.__init__(self)
         self.logic = self.review = self.ui = self.parameters = self.machine = None
-        self._uiWidget = self._gui = None
+        self._uiWidget = self._binding = None
         self._entered = self._updating = self._closed = self._asked = False
 
     def setup(self):
@@ -157,17 +157,17 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.parameters = parameters
         if parameters is None:
             return
-        connectors = {}
+        controls = {}
         for section in (self.model, self.device, self.sampling, self.reviewSection):
-            connectors.update(section.connectors())
-        self._gui = parameters.connectParametersToGui(bound(self.ui, connectors))
+            controls.update(section.controls())
+        self._binding = Binding(parameters, self.ui, controls)
         self.addObserver(parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onModified)
         self.update()
 
     def _disconnect(self):
-        if self.parameters is not None and self._gui is not None:
-            self.parameters.disconnectGui(self._gui)
-            self._gui = None
+        if self._binding is not None:
+            self._binding.close()
+            self._binding = None
             self.removeObserver(self.parameters.parameterNode, vtk.vtkCommand.ModifiedEvent, self._onModified)
 
     def _onModified(self, caller, event):
@@ -177,7 +177,6 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.setParameterNode(None)
         for section in self.sections:
             section.sceneClosed()
-        self.logic.cancelAll()
 
     def _onSceneEndClose(self, caller, event):
         if self._entered:
