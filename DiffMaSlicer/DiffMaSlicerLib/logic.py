@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import contextlib
 import weakref
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from pathlib import Path
 from typing import Any
 
@@ -287,7 +287,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
 
     def cleanup(self) -> None:
         """End everything now and remove all temporary files: the module is reloaded or Slicer quits."""
-        self.runner.abort_all()
+        self.runner.close()
         self._files.clear()
         for subject, tag in self._observers:
             subject.RemoveObserver(tag)

@@ -249,6 +249,14 @@ class JobRunner:
             job.abort()
         self._forget_finished()
 
+    def close(self) -> None:
+        """End every job now and let go of the timer."""
+        self.abort_all()
+        if self._timer is not None:
+            self._timer.stop()
+            self._timer.disconnect("timeout()", self.poll)
+            self._timer = None
+
     def _add(self, job: Job) -> None:
         if job not in self.jobs and not job.finished:
             self.jobs.append(job)

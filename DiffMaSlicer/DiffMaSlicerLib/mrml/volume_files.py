@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import shutil
 import sys
+import weakref
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
@@ -116,6 +117,7 @@ class VolumeFiles:
     def __init__(self, make_folder: Callable[[], Path]) -> None:
         self._make_folder = make_folder
         self._folder: Path | None = None
+        self._remove: weakref.finalize | None = None
         self._exports: dict[str, _Export] = {}
         self._outdated: list[_Export] = []
         self._count = 0
@@ -162,14 +164,16 @@ class VolumeFiles:
         """Remove every file at once."""
         self._exports.clear()
         self._outdated.clear()
-        if self._folder is not None:
-            shutil.rmtree(self._folder, ignore_errors=True)
-            self._folder = None
+        if self._remove is not None:
+            self._remove()
+        self._folder = self._remove = None
 
     def _new_path(self) -> Path:
         if self._folder is None or not self._folder.is_dir():
             try:
                 self._folder = self._make_folder()
+                # nobody has to call clear: it goes with this object, or with the program
+                self._remove = weakref.finalize(self, shutil.rmtree, self._folder, True)
             except OSError as error:
                 raise JobError(
                     f"no temporary folder could be made ({error.strerror})", "OutputError", _REMEDY
@@ -198,7 +202,7 @@ def _version(node: Any) -> tuple[object, ...]:
         raise JobError("the volume holds no voxels", "InputError", "Choose or load another volume.")
     if image.GetNumberOfScalarComponents() != 1:
         raise JobError("the volume has several values per voxel", "InputError", "Choose a CT in HU.")
-    return (id(image), image.GetMTime(), scalars.GetMTime(), tuple(ijk_to_ras(node).ravel()))
+    return (image.GetMTime(), scalars.GetMTime(), tuple(ijk_to_ras(node).ravel()))
 
 
 def _vector(values: np.ndarray) -> str:
