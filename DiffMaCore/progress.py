@@ -113,6 +113,7 @@ class TerminalReporter(Reporter):
         super().__init__()
         self._stream = stream or sys.stderr
         self._bar: tqdm | None = None
+        self._bytes: int | None = None
 
     def stage(self, name: str, total: int = 0) -> None:
         from tqdm import tqdm
@@ -134,8 +135,9 @@ class TerminalReporter(Reporter):
         """A bar of bytes that vanishes when it is done; fewer than before means that another pass over them began."""
         from tqdm import tqdm
 
-        if self._bar is None or self._bar.unit != "B" or done < self._bar.n:
+        if self._bytes is None or done < self._bytes:
             self.close()
+            self._bytes = done
             self._bar = tqdm(
                 total=total,
                 initial=done,
@@ -146,8 +148,10 @@ class TerminalReporter(Reporter):
                 dynamic_ncols=True,
                 disable=None,
             )
+        assert self._bar is not None
         self._bar.set_description(what, refresh=False)
-        self._bar.update(done - self._bar.n)
+        self._bar.update(done - self._bytes)
+        self._bytes = done
 
     def note(self, message: str) -> None:
         self._say(f"note: {message}")
@@ -162,7 +166,7 @@ class TerminalReporter(Reporter):
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-            self._bar = None
+        self._bar = self._bytes = None
 
     def _say(self, message: str) -> None:
         from tqdm import tqdm

@@ -33,6 +33,13 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
     "unipc": ("UniPCMultistepScheduler", {"timestep_spacing": "linspace"}),
 }
 SCHEDULERS = tuple(_KINDS)
+# for people who choose one: title, fewest steps that give a fair image, and what to know
+_ABOUT = {
+    "dpm++": ("DPM-Solver++ (2M)", 10, "The default; 15 to 25 steps suffice."),
+    "unipc": ("UniPC", 10, "Another fast solver; as many steps as DPM-Solver++."),
+    "ddim": ("DDIM", 20, "Slower to converge; give it 50 steps or more."),
+    "ddpm": ("DDPM", 100, "The released sampler: adds noise at every step and wants about 250."),
+}
 KARRAS_FROM = 15  # with fewer steps Karras sigmas are further from the ODE than linspace
 
 
@@ -52,6 +59,12 @@ def check_sampling(
             raise InputError(
                 f"{name} is {value}; it must be {f'from {least} to {most}' if most else f'{least} or more'}"
             )
+
+
+def describe_schedulers() -> list[dict[str, Any]]:
+    """What to tell someone who chooses: name, title, min_steps (fewer spoil the image) and a note; default first."""
+    names = sorted(SCHEDULERS, key=list(_ABOUT).index)
+    return [dict(zip(("name", "title", "min_steps", "note"), (name, *_ABOUT[name]), strict=True)) for name in names]
 
 
 def _check_name(name: str) -> None:

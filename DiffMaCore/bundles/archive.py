@@ -14,6 +14,7 @@ from DiffMaCore.bundles.manifest import (
     MANIFEST_FILE,
     Entry,
     Manifest,
+    Progress,
     check_inside,
     is_clutter,
     parse_manifest,
@@ -26,7 +27,7 @@ _MOST_RATIO = 200
 _BLOCK = 1 << 20
 
 
-def extract(path: Path, target: Path) -> None:
+def extract(path: Path, target: Path, progress: Progress | None = None) -> None:
     """Unpack a bundle's zip into the new folder ``target``; only files its manifest lists, no longer than
     listed.
 
@@ -42,8 +43,12 @@ def extract(path: Path, target: Path) -> None:
             _compare(members, prefix, manifest, path.name)
             require_room(manifest.total)
             target.mkdir(parents=True)
+            done = 0
             for entry in manifest.files:
                 _extract_one(archive, members[prefix + entry.path], target, entry, path.name)
+                done += entry.size
+                if progress:
+                    progress(done, manifest.total, f"unpacking {entry.path}")
             (target / MANIFEST_FILE).write_bytes(archive.read(members[prefix + MANIFEST_FILE]))
     except (
         zipfile.BadZipFile,

@@ -8,6 +8,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from DiffMaCore.bundles.hub import byte_bar
+from DiffMaCore.bundles.manifest import Progress
 from DiffMaCore.errors import ModelError
 from DiffMaCore.models.image_encoder import ImageEncoder
 
@@ -56,13 +58,13 @@ IMAGE_ENCODER = Part(
 PARTS = (VAE, IMAGE_ENCODER)
 
 
-def obtain(part: Part, given: str | None) -> Any | None:
+def obtain(part: Part, given: str | None, progress: Progress | None = None) -> Any | None:
     """Load a part from the folder or hub id ``given``, else from its own hub id or the local cache of it.
 
     Returns None when it has to come from the hub and the hub cannot be reached. Raises ModelError when the
     given folder is not such a component or its weights are damaged.
     """
-    folder = _locate(part, given)
+    folder = _locate(part, given, progress)
     if folder is None:
         return None
     lacking = _lacking(part, folder)
@@ -79,12 +81,12 @@ def obtain(part: Part, given: str | None) -> Any | None:
         ) from None
 
 
-def _locate(part: Part, given: str | None) -> Path | None:
+def _locate(part: Part, given: str | None, progress: Progress | None) -> Path | None:
     if given and Path(given).expanduser().is_dir():
         return Path(given).expanduser()
     if given and not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", given):
         raise ModelError(f"{part.option} {given} is neither a folder nor a hub id such as {part.hub_id}.")
-    folder = _from_hub(part, given or part.hub_id)
+    folder = _from_hub(part, given or part.hub_id, progress)
     return folder if folder and (given or not _lacking(part, folder)) else None
 
 
@@ -95,10 +97,11 @@ def _lacking(part: Part, folder: Path) -> str | None:
     return None if any((folder / name).is_file() for name in part.weights) else " and ".join(part.weights)
 
 
-def _from_hub(part: Part, hub_id: str) -> Path | None:
+def _from_hub(part: Part, hub_id: str, progress: Progress | None) -> Path | None:
     from huggingface_hub import snapshot_download
 
+    wanted = [part.config, *part.weights]
     try:
-        return Path(snapshot_download(hub_id, allow_patterns=[part.config, *part.weights]))
+        return Path(snapshot_download(hub_id, allow_patterns=wanted, tqdm_class=byte_bar(progress, hub_id)))
     except Exception:  # offline, refused, unknown: its many reasons mean the same to the caller
         return None

@@ -48,14 +48,15 @@ def temporary_folder() -> Iterator[Path]:
         shutil.rmtree(folder, ignore_errors=True)
 
 
-def require_room(needed: int) -> None:
-    """Raise OutputError when the disk of the store lacks ``needed`` bytes and a small reserve."""
-    place = models_folder()
+def require_room(needed: int, folder: Path | None = None) -> None:
+    """Raise OutputError when the disk of ``folder`` (the store) lacks ``needed`` bytes and a small reserve."""
+    folder = folder or models_folder()
+    place = folder
     while not place.exists():
         place = place.parent
     free = shutil.disk_usage(place).free
     if free < needed + _RESERVE:
         raise OutputError(
-            f"{models_folder()} has {free / 1e6:.0f} MB free where {needed / 1e6:.0f} MB are needed: free"
+            f"{folder} has {free / 1e6:.0f} MB free where {needed / 1e6:.0f} MB are needed: free"
             " some room or set DIFFMA_HOME to a folder on another disk."
         )

@@ -77,7 +77,7 @@ def download(repo: str, revision: str = "main", name: str | None = None, report:
 
     # these two first: what is wrong with them, a taken name or too little room is told before the weights come
     for path in (MANIFEST_FILE, INDEX_FILE):
-        fetch(path, _bar(None))
+        fetch(path, byte_bar(None, path))
     with _discarding(partial):
         manifest = read_manifest(partial)
         _compare(manifest, files, repo)
@@ -86,12 +86,11 @@ def download(repo: str, revision: str = "main", name: str | None = None, report:
     to_come = sum(entry.size for entry in missing)
     require_room(to_come)
     for entry in missing:
-        fetch(entry.path, _bar(report, entry.path, manifest.total - to_come, manifest.total))
+        fetch(entry.path, byte_bar(report, entry.path, manifest.total - to_come, manifest.total))
         to_come -= entry.size
     shutil.rmtree(partial / ".cache", ignore_errors=True)
     with _discarding(partial):
-        checking: Progress | None = (lambda n, of, path: report(n, of, f"checking {path}")) if report else None
-        return store.install(partial, f"hub {repo}@{commit[:12]}", name, checking)
+        return store.install(partial, f"hub {repo}@{commit[:12]}", name, report)
 
 
 def _compare(manifest: Manifest, files: dict[str, str | None], repo: str) -> None:
@@ -115,20 +114,24 @@ def _discarding(partial: Path) -> Iterator[None]:
         raise
 
 
-def _bar(report: Progress | None, path: str = "", before: int = 0, total: int = 0) -> type:
-    """A tqdm class that draws nothing and reports the bytes of one file on top of those that came ``before``."""
+def byte_bar(report: Progress | None, what: str, before: int = 0, total: int | None = None) -> type:
+    """A tqdm class that draws nothing and reports the bytes that have come, on top of those that came ``before``.
+
+    ``total`` is None where only huggingface_hub knows it.
+    """
     from huggingface_hub.utils import tqdm
 
     class Bar(tqdm):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            # a bar for bytes received can stand beside the one for bytes written
-            self._counts = not str(kwargs.get("name")).endswith(".transfer")
+            # a bar for bytes received can stand beside the one for bytes written, and one for files beside both
+            self._counts = kwargs.get("unit") == "B" and not str(kwargs.get("name")).endswith(".transfer")
             super().__init__(*args, **{**kwargs, "disable": True})
 
         def update(self, n: float | None = 1) -> None:
             if report and self._counts:
                 self.n += n or 0
-                report(min(before + int(self.n), total), total, f"downloading {path}")
+                most = int(self.total or 0) if total is None else total
+                report(min(before + int(self.n), most), most, f"downloading {what}")
 
     return Bar
 

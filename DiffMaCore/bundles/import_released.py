@@ -17,7 +17,7 @@ from torch import Tensor
 from DiffMaCore.bundles import store
 from DiffMaCore.bundles.components import PARTS, obtain
 from DiffMaCore.bundles.config import BundleConfig, ModelCard, read_config, read_index
-from DiffMaCore.bundles.manifest import verify
+from DiffMaCore.bundles.manifest import Progress, verify
 from DiffMaCore.bundles.unpickle import Weights, load_released_checkpoint
 from DiffMaCore.bundles.writing import class_entry, save_component, seal, write_bundle, write_index
 from DiffMaCore.errors import ModelError, OutputError
@@ -40,6 +40,7 @@ def import_released(
     hu_window: tuple[float, float] = HU_WINDOW,
     vae: str | None = None,
     image_encoder: str | None = None,
+    progress: Progress | None = None,
 ) -> BundleConfig:
     """Write a bundle folder ``output`` from the authors' denoiser and embedder files; it appears in one step.
 
@@ -56,6 +57,7 @@ def import_released(
         pixel_spacing: of the slices it was trained on, in mm. The authors published neither this
         hu_window: nor the window (low, high) in HU; the card says that both are assumptions.
         vae, image_encoder: folder or hub id.
+        progress: told the bytes of what is downloaded.
 
     Raises:
         ModelError: a file is damaged or no such weights, or the parts do not fit each other.
@@ -74,7 +76,7 @@ def import_released(
         "scheduler": make_scheduler(),
     }
     for part in PARTS:
-        found = obtain(part, {"vae": vae, "image_encoder": image_encoder}[part.name])
+        found = obtain(part, {"vae": vae, "image_encoder": image_encoder}[part.name], progress)
         if found is not None:
             components[part.name] = found
     check_fit(model.config, components)
@@ -96,21 +98,23 @@ def import_released(
     return config
 
 
-def complete_bundle(folder: Path, vae: str | None = None, image_encoder: str | None = None) -> BundleConfig:
+def complete_bundle(
+    folder: Path, vae: str | None = None, image_encoder: str | None = None, progress: Progress | None = None
+) -> BundleConfig:
     """Add the missing VAE and image encoder to a bundle; the folder changes in one step or not at all.
 
     Sources are as in :func:`import_released`. Raises ModelError when the bundle is damaged or complete, when
     a given part does not fit, and when none of the missing parts can be had.
     """
     config = read_config(folder)
-    verify(folder)
+    verify(folder, progress)
     if not config.missing:
         raise ModelError(f"{folder} is complete: nothing has to be added.")
     given = {"vae": vae, "image_encoder": image_encoder}
     for part in PARTS:
         if given[part.name] and part.name not in config.missing:
             raise ModelError(f"{folder} has its {part.name.replace('_', ' ')} already: leave {part.option} out.")
-    found = {part.name: obtain(part, given[part.name]) for part in PARTS if part.name in config.missing}
+    found = {part.name: obtain(part, given[part.name], progress) for part in PARTS if part.name in config.missing}
     components = {name: component for name, component in found.items() if component is not None}
     if not components:
         config.require_complete(str(folder))

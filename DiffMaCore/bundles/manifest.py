@@ -34,7 +34,7 @@ _UNSAFE_SUFFIXES = (
 _AGAIN = "fetch the bundle again with `diffma models download` or `diffma models add`"
 
 Progress = Callable[[int, int, str], None]
-"""Called with bytes done, bytes in all and what is being read."""
+"""Called with bytes done, bytes in all, and what is done to which file: "checking PATH", "copying PATH"."""
 
 
 @dataclass(frozen=True)
@@ -136,7 +136,9 @@ def verify(folder: Path, progress: Progress | None = None) -> None:
     done = 0
     for entry in manifest.files:
         base = done
-        report = (lambda n, e=entry, b=base: progress(b + n, manifest.total, e.path)) if progress else None
+        report = (
+            (lambda n, e=entry, b=base: progress(b + n, manifest.total, f"checking {e.path}")) if progress else None
+        )
         if sha256_of(folder / entry.path, report) != entry.sha256:
             raise ModelError(f"{folder / entry.path} was altered (its checksum differs): {_AGAIN}.")
         done += entry.size

@@ -8,19 +8,18 @@ from __future__ import annotations
 import json
 import os
 import re
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from DiffMaCore.bundles.archive import extract
 from DiffMaCore.bundles.config import COMPONENTS, INDEX_FILE, BundleConfig, nearest, read_config, read_json
+from DiffMaCore.bundles.copying import copy_files
 from DiffMaCore.bundles.home import models_folder, require_room, temporary_folder
 from DiffMaCore.bundles.manifest import (
     MANIFEST_FILE,
     Progress,
     bundle_checksum,
-    is_clutter,
     read_manifest,
     verify,
     write_text,
@@ -213,18 +212,19 @@ def add(path: Path, name: str | None = None, progress: Progress | None = None) -
         incoming = temporary / "bundle"
         if path.is_dir():
             choose_name(read_config(path), name)
-            verify(path)
-            _copy(path, incoming)
+            verify(path, progress)
+            _copy(path, incoming, progress)
         else:
-            extract(path, incoming)
+            extract(path, incoming, progress)
         return install(incoming, f"{'folder' if path.is_dir() else 'zip'} {path.resolve().name}", name, progress)
 
 
-def _copy(source: Path, target: Path) -> None:
-    require_room(read_manifest(source).total)
+def _copy(source: Path, target: Path, progress: Progress | None) -> None:
+    manifest = read_manifest(source)
+    require_room(manifest.total)
     try:
-        shutil.copytree(source, target, ignore=lambda _, names: [n for n in names if is_clutter(n)])
-    except (OSError, shutil.Error) as error:
+        copy_files(source, target, [*(entry.path for entry in manifest.files), MANIFEST_FILE], progress)
+    except OSError as error:
         raise OutputError(f"{source} cannot be copied to {models_folder()} ({error}): check rights and room.") from None
 
 

@@ -6,6 +6,9 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from DiffMaCore.cli.models import bundle_facts
+from DiffMaCore.cli.reporting import add_progress_option, answer
+
 _ABOUT = """\
 Turns the files that the paper's authors released into a model bundle. Patch size, latent size, depth and
 width are read from the weights. The files hold neither the VAE nor the image encoder: those are taken from
@@ -36,6 +39,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
         help="HU window, as --hu-window=-1000:1000 (default -1024:2000, an assumption)",
     )
     parser.add_argument("--name", help="the bundle's name (default: that of its folder)")
+    add_progress_option(parser)
     parser.set_defaults(run=run)
     return parser
 
@@ -43,6 +47,8 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
 def run(args: argparse.Namespace) -> int:
     """Write the bundle; raises DiffMaError, which ``diffma`` prints as one sentence."""
     from DiffMaCore.bundles import RESEARCH_ONLY
+
+    args.reporter.stage("importing weights")
     from DiffMaCore.bundles.import_released import import_released
 
     config = import_released(
@@ -56,20 +62,22 @@ def run(args: argparse.Namespace) -> int:
         hu_window=args.hu_window,
         vae=args.vae,
         image_encoder=args.image_encoder,
+        progress=args.reporter.bytes_done,
     )
     low, high = args.hu_window
-    print(f"Wrote {args.output}: {config.title}.")
-    print(
+    lines = [
+        f"Wrote {args.output}: {config.title}.",
         f"Assumed, since the authors published neither: HU window {low:g} to {high:g}, pixels of"
-        f" {args.pixel_spacing:g} mm."
-    )
+        f" {args.pixel_spacing:g} mm.",
+    ]
     if config.missing:
         lacking = " and ".join(name.replace("_", " ") for name in config.missing)
-        print(f"It is INCOMPLETE, the {lacking} could not be had: finish it with")
-        print(f"  {config.completing_command(str(args.output))}")
+        lines.append(f"It is INCOMPLETE, the {lacking} could not be had: finish it with")
+        lines.append(f"  {config.completing_command(str(args.output))}")
     else:
-        print(f"Use it with --model {args.output}, or install it with `diffma models add {args.output}`.")
-    print(RESEARCH_ONLY)
+        lines.append(f"Use it with --model {args.output}, or install it with `diffma models add {args.output}`.")
+    facts = bundle_facts(args.output, config, str(args.output))
+    answer(args, {**facts, "assumed": lines[1]}, "\n".join([*lines, RESEARCH_ONLY]))
     return 0
 
 

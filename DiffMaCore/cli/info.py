@@ -5,8 +5,14 @@ from __future__ import annotations
 import argparse
 import json
 import platform
-from importlib import metadata
-from typing import Any
+import sys
+from typing import TYPE_CHECKING, Any
+
+from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.packages import installed_version
+
+if TYPE_CHECKING:
+    from DiffMaCore.progress import Reporter
 
 PACKAGES = ("torch", "diffusers", "open_clip_torch", "SimpleITK", "numba", "mamba-ssm", "causal-conv1d")
 
@@ -18,12 +24,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         description="Show devices, memory, selective-scan back ends and installed models, and why one is unavailable.",
     )
     parser.add_argument("--json", action="store_true", help="print JSON for machines")
+    add_progress_option(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    facts = gather()
-    print(json.dumps(facts, indent=2) if args.json else _text(facts))
+    args.reporter.stage("looking at this machine")
+    facts = {**gather(), "catalogue": _catalogue(args.reporter)}
+    answer(args, facts, json.dumps(facts, indent=2) if args.json else _text(facts))
     return 0
 
 
@@ -35,6 +43,7 @@ def gather() -> dict[str, Any]:
     from DiffMaCore.bundles.store import list_models
     from DiffMaCore.devices import choose_device, describe_devices
     from DiffMaCore.scan import available_backends, choose_backend
+    from DiffMaCore.schedulers import describe_schedulers
 
     devices = describe_devices()
     for device in devices:
@@ -46,21 +55,28 @@ def gather() -> dict[str, Any]:
         "notice": RESEARCH_ONLY,
         "version": __version__,
         "python": platform.python_version(),
+        "executable": sys.executable,
         "system": platform.platform(),
-        "packages": {name: _version(name) for name in PACKAGES},
+        "packages": {name: installed_version(name) for name in PACKAGES},
         "devices": devices,
         "default_device": str(default),
         "default_scan_backend": choose_backend("auto", default),
         "home": str(home()),
         "models": [entry.to_dict() for entry in list_models()],
+        "schedulers": describe_schedulers(),
     }
 
 
-def _version(package: str) -> str | None:
+def _catalogue(reporter: Reporter) -> list[dict[str, Any]]:
+    """Models that could be had; a damaged catalogue is told and hides nothing else."""
+    from DiffMaCore.bundles.catalogue import list_catalogue
+    from DiffMaCore.errors import ModelError
+
     try:
-        return metadata.version(package)
-    except metadata.PackageNotFoundError:
-        return None
+        return list_catalogue()
+    except ModelError as error:
+        reporter.warning(str(error))
+        return []
 
 
 def _text(facts: dict[str, Any]) -> str:

@@ -18,7 +18,18 @@ from DiffMaCore.cli import lifeline
 from DiffMaCore.cli.failures import explain
 from DiffMaCore.cli.reporting import make_reporter
 
-COMMANDS = ("convert", "demo", "info", "summary", "models", "import_released", "benchmark")
+COMMANDS = (
+    "convert",
+    "check",
+    "demo",
+    "phantom",
+    "info",
+    "packages",
+    "summary",
+    "models",
+    "import_released",
+    "benchmark",
+)
 CANCELLED = 130
 
 DESCRIPTION = """\

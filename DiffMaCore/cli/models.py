@@ -1,4 +1,4 @@
-"""``diffma models``: list, add, download, verify, complete and remove model bundles."""
+"""``diffma models``: list, add, download, verify, complete, remove and move model bundles."""
 
 from __future__ import annotations
 
@@ -8,15 +8,16 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-if TYPE_CHECKING:
-    from tqdm import tqdm
+from DiffMaCore.cli.reporting import add_progress_option, answer
 
+if TYPE_CHECKING:
+    from DiffMaCore.bundles.config import BundleConfig
     from DiffMaCore.bundles.store import ModelEntry
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     """Register ``models`` and its actions on an argparse subparsers object."""
-    parser = subparsers.add_parser("models", help="list, add, download, verify and remove models")
+    parser = subparsers.add_parser("models", help="list, show, add, download, verify, complete, remove and move models")
     actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
 
     def action(name: str, text: str) -> argparse.ArgumentParser:
@@ -45,6 +46,10 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     complete.add_argument("--vae", metavar="FOLDER|ID", help="Stable Diffusion VAE in diffusers' layout")
     complete.add_argument("--image-encoder", metavar="FOLDER|ID", help="BiomedCLIP in open_clip's layout")
     action("path", "print the folder that holds installed models (DIFFMA_HOME moves it)")
+    move = action("move", "move all installed models to another folder")
+    move.add_argument("folder", metavar="FOLDER", type=Path)
+    for each in actions.choices.values():
+        add_progress_option(each)
     return parser
 
 
@@ -59,25 +64,31 @@ def run(args: argparse.Namespace) -> int:
         "remove": _remove,
         "complete": _complete,
         "path": _path,
+        "move": _move,
     }
     return actions[args.action](args)
 
 
 def _list(args: argparse.Namespace) -> int:
     from DiffMaCore.bundles import RESEARCH_ONLY, store
+    from DiffMaCore.bundles.home import home
 
     entries = store.list_models()
-    if args.json:
-        print(json.dumps({"models": [e.to_dict() for e in entries], "research_only": RESEARCH_ONLY}, indent=1))
-        return 0
-    if not entries:
-        print("No models are installed: get one with `diffma models add PATH` or `diffma models download ID`.")
-    rows = [(e.name, e.anatomy, e.size, _megabytes(e.bytes), e.source, _title(e)) for e in entries]
-    widths = [max(len(row[i]) for row in rows) for i in range(5)] if rows else []
-    for row in rows:
-        print("  ".join([*(cell.ljust(width) for cell, width in zip(row, widths, strict=False)), row[5]]))
-    print(RESEARCH_ONLY)
+    facts = {"models": [e.to_dict() for e in entries], "home": str(home()), "research_only": RESEARCH_ONLY}
+    answer(args, facts, json.dumps(facts, indent=1) if args.json else _table(entries))
     return 0
+
+
+def _table(entries: list[ModelEntry]) -> str:
+    from DiffMaCore.bundles import RESEARCH_ONLY
+
+    if not entries:
+        none = "No models are installed: get one with `diffma models add PATH` or `diffma models download ID`."
+        return f"{none}\n{RESEARCH_ONLY}"
+    rows = [(e.name, e.anatomy, e.size, _megabytes(e.bytes), e.source, _title(e)) for e in entries]
+    widths = [max(len(row[i]) for row in rows) for i in range(5)]
+    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[5]]) for row in rows]
+    return "\n".join([*lines, RESEARCH_ONLY])
 
 
 def _show(args: argparse.Namespace) -> int:
@@ -88,31 +99,28 @@ def _show(args: argparse.Namespace) -> int:
     folder = store.resolve(args.model)
     config = read_config(folder)
     entry = store.describe(args.model, folder)
-    if args.json:
-        content = {**entry.to_dict(), "bundle": config.to_dict(), "research_only": RESEARCH_ONLY}
-        print(json.dumps(content, indent=1))
-        return 0
-    print(card_text(config).split("---\n", 2)[2].strip())
+    card = card_text(config).split("---\n", 2)[2].strip()
     scan_order = store.read_component_config(folder, "denoiser").get("scan_order", "spiral")
-    print(f"\nDenoiser: {entry.size}, scan order {scan_order}")
-    print(f"Folder: {folder} ({_megabytes(entry.bytes)}, from: {entry.source})")
+    facts = {**entry.to_dict(), "bundle": config.to_dict(), "research_only": RESEARCH_ONLY}
+    facts |= {"card_text": card, "scan_order": scan_order}
+    text = (
+        f"{card}\n\nDenoiser: {entry.size}, scan order {scan_order}\n"
+        f"Folder: {folder} ({_megabytes(entry.bytes)}, from: {entry.source})"
+    )
+    answer(args, facts, json.dumps(facts, indent=1) if args.json else text)
     return 0
 
 
 def _add(args: argparse.Namespace) -> int:
     from DiffMaCore.bundles import store
 
-    with _ProgressBar() as bar:
-        folder = store.add(args.path, args.name, bar.show)
-    return _installed(folder)
+    return _installed(args, store.add(args.path, args.name, args.reporter.bytes_done))
 
 
 def _download(args: argparse.Namespace) -> int:
     from DiffMaCore.bundles import hub
 
-    with _ProgressBar() as bar:
-        folder = hub.download(args.source, args.revision, args.name, bar.show)
-    return _installed(folder)
+    return _installed(args, hub.download(args.source, args.revision, args.name, args.reporter.bytes_done))
 
 
 def _verify(args: argparse.Namespace) -> int:
@@ -120,59 +128,85 @@ def _verify(args: argparse.Namespace) -> int:
     from DiffMaCore.errors import ModelError
 
     if args.model:
-        with _ProgressBar() as bar:
-            folder = store.verify_installed(args.model, bar.show)
-        print(f"{args.model}: every file in {folder} is as it should be.")
+        folder = store.verify_installed(args.model, args.reporter.bytes_done)
+        text = f"{args.model}: every file in {folder} is as it should be."
+        answer(args, {"sound": [args.model], "damaged": []}, text)
         return 0
-    damaged = 0
+    sound, damaged = [], []
     for name in store.installed_names():
         try:
-            with _ProgressBar() as bar:
-                store.verify_installed(name, bar.show)
-            print(f"{name}: sound")
+            store.verify_installed(name, args.reporter.bytes_done)
+            sound.append(name)
         except ModelError as error:
-            damaged += 1
-            print(f"{name}: {error}", file=sys.stderr)
+            damaged.append({"name": name, "message": str(error)})
+    answer(args, {"sound": sound, "damaged": damaged}, "\n".join(f"{name}: sound" for name in sound))
+    for each in damaged:
+        print(f"{each['name']}: {each['message']}", file=sys.stderr)
     return 2 if damaged else 0
 
 
 def _remove(args: argparse.Namespace) -> int:
     from DiffMaCore.bundles import store
 
-    print(f"Removed {args.model} ({_megabytes(store.remove(args.model))}).")
+    freed = store.remove(args.model)
+    answer(args, {"name": args.model, "freed_bytes": freed}, f"Removed {args.model} ({_megabytes(freed)}).")
     return 0
 
 
 def _complete(args: argparse.Namespace) -> int:
     from DiffMaCore.bundles import store
-    from DiffMaCore.bundles.import_released import complete_bundle
 
     folder = store.resolve(args.model)
-    config = complete_bundle(folder, args.vae, args.image_encoder)
+    args.reporter.stage("completing")
+    from DiffMaCore.bundles.import_released import complete_bundle
+
+    config = complete_bundle(folder, args.vae, args.image_encoder, args.reporter.bytes_done)
     if config.missing:
-        print(f"Still missing: {', '.join(config.missing)}. Run `{config.completing_command(args.model)}`.")
-        return 0
-    print(f"{args.model} is complete: use it with `diffma convert INPUT OUTPUT --model {args.model}`.")
+        text = f"Still missing: {', '.join(config.missing)}. Run `{config.completing_command(args.model)}`."
+    else:
+        text = f"{args.model} is complete: use it with `diffma convert INPUT OUTPUT --model {args.model}`."
+    answer(args, bundle_facts(folder, config, args.model), text)
     return 0
 
 
 def _path(args: argparse.Namespace) -> int:
-    from DiffMaCore.bundles.home import models_folder
+    from DiffMaCore.bundles.home import home, models_folder
 
-    print(models_folder())
+    answer(args, {"home": str(home()), "models": str(models_folder())}, str(models_folder()))
     return 0
 
 
-def _installed(folder: Path) -> int:
+def _move(args: argparse.Namespace) -> int:
+    from DiffMaCore.bundles.moving import move_models
+
+    home = move_models(args.folder, args.reporter.bytes_done)
+    text = f"The models are in {home / 'models'} now: set DIFFMA_HOME to {home}."
+    answer(args, {"home": str(home), "models": str(home / "models")}, text)
+    return 0
+
+
+def _installed(args: argparse.Namespace, folder: Path) -> int:
     from DiffMaCore.bundles import RESEARCH_ONLY
     from DiffMaCore.bundles.config import read_config
 
     config = read_config(folder)
-    print(f"Installed {folder.name} ({config.title}) in {folder}.")
+    lines = [f"Installed {folder.name} ({config.title}) in {folder}."]
     if config.missing:
-        print(f"It is incomplete: finish it with `{config.completing_command(folder.name)}`.")
-    print(RESEARCH_ONLY)
+        lines.append(f"It is incomplete: finish it with `{config.completing_command(folder.name)}`.")
+    answer(args, bundle_facts(folder, config, folder.name), "\n".join([*lines, RESEARCH_ONLY]))
     return 0
+
+
+def bundle_facts(folder: Path, config: BundleConfig, name: str) -> dict[str, Any]:
+    """What a program wants to know of a bundle that was just made, completed or installed as ``name``."""
+    return {
+        "name": name,
+        "title": config.title,
+        "anatomy": config.anatomy,
+        "path": str(folder),
+        "missing": list(config.missing),
+        "completing_command": config.completing_command(name) if config.missing else None,
+    }
 
 
 def _title(entry: ModelEntry) -> str:
@@ -185,27 +219,3 @@ def _title(entry: ModelEntry) -> str:
 
 def _megabytes(count: int) -> str:
     return f"{count / 1e6:.1f} MB"
-
-
-class _ProgressBar:
-    """A tqdm bar of bytes on standard error that vanishes when it is done; nothing where that is no terminal."""
-
-    def __enter__(self) -> _ProgressBar:
-        self._bar: tqdm | None = None
-        return self
-
-    def __exit__(self, *reason: object) -> None:
-        if self._bar is not None:
-            self._bar.close()
-
-    def show(self, done: int, total: int, what: str) -> None:
-        """``done`` of ``total`` bytes are done; fewer than before means that another pass over them began."""
-        from tqdm import tqdm
-
-        if self._bar is None or done < self._bar.n:
-            self.__exit__()
-            self._bar = tqdm(
-                total=total, initial=done, unit="B", unit_scale=True, leave=False, dynamic_ncols=True, disable=None
-            )
-        self._bar.set_description(what, refresh=False)
-        self._bar.update(done - self._bar.n)

@@ -26,7 +26,8 @@ def make_reporter(args: argparse.Namespace) -> Reporter:
 
 def answer(args: argparse.Namespace, facts: dict[str, Any], text: str) -> None:
     """What a command has to say: a result event for a program, ``text`` for a person."""
+    args.reporter.close()
     if args.progress == "json":
         args.reporter.result(**facts)
-    else:
+    elif text:
         print(text)

@@ -64,25 +64,30 @@ def check_ct(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
     return (with_voxels(repaired, image) if changed else image), notes
 
 
-def describe_ct(image: sitk.Image, body: np.ndarray | None = None) -> dict[str, Any]:
+def describe_ct(image: sitk.Image, body: np.ndarray | None = None, anatomy: str = "") -> dict[str, Any]:
     """What a user wants to see before converting, ready for JSON.
 
     Args:
         image: a volume as read, float32.
         body: its body mask (z, y, x) if it is known already.
+        anatomy: the body part that a model knows, if it is to be compared.
 
     Returns:
-        size (x, y, z), spacing_mm, hu_range, body_mm (right-left, anterior-posterior, inferior-superior;
-        None without a body), looks_like_ct, problem (a sentence, or None) and notes.
+        size (x, y, z), spacing_mm, hu_range, nan_count (voxels that are NaN or infinite), body_mm (right-left,
+        anterior-posterior, inferior-superior; None without a body), looks_like_ct, problem (a sentence, or None),
+        notes and anatomy_notes.
     """
+    array = sitk.GetArrayViewFromImage(image)
     description: dict[str, Any] = {
         "size": list(image.GetSize()),
         "spacing_mm": [round(mm, 4) for mm in image.GetSpacing()],
-        "hu_range": _finite_range(sitk.GetArrayViewFromImage(image)),
+        "hu_range": _finite_range(array),
+        "nan_count": _count_not_finite(array),
         "body_mm": None,
         "looks_like_ct": True,
         "problem": None,
         "notes": [],
+        "anatomy_notes": [],
     }
     try:
         checked, description["notes"] = check_ct(image)
@@ -92,6 +97,7 @@ def describe_ct(image: sitk.Image, body: np.ndarray | None = None) -> dict[str, 
         body = body_of(checked)
     if body.any():
         description["body_mm"] = [round(mm, 1) for mm in body_extent(checked, body)]
+        description["anatomy_notes"] = anatomy_notes(checked, body, anatomy)
     return description
 
 
@@ -180,6 +186,10 @@ def _not_hu(sample: np.ndarray, array: np.ndarray) -> str | None:
     if np.mean(sample == 0) > 0.1 and np.mean(np.concatenate([face.ravel() for face in faces]) == 0) > 0.5:
         return "the background is 0 HU (water) instead of -1024 HU (air), so the body cannot be told from it"
     return None
+
+
+def _count_not_finite(array: np.ndarray) -> int:
+    return 0 if np.isfinite(array.sum(dtype=np.float64)) else int(array.size - np.isfinite(array).sum())
 
 
 def _finite_range(array: np.ndarray) -> list[float] | None:

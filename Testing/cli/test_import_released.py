@@ -67,5 +67,5 @@ def test_a_damaged_file_is_one_sentence_and_leaves_nothing(
     damaged.write_bytes(damaged.read_bytes()[:500])
     assert main(words()) == 2
     err = capsys.readouterr().err
-    assert f"{damaged} is truncated" in err and err.count("\n") == 1
+    assert f"{damaged} is truncated" in err.splitlines()[-1] and "Traceback" not in err
     assert sorted(path.name for path in tmp_path.iterdir()) == ["denoiser.pt", "embedder.pt"]

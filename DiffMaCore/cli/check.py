@@ -1,0 +1,55 @@
+"""``diffma check``: what a volume is, and whether a model can convert it; nothing is converted."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+from typing import Any
+
+from DiffMaCore.cli.reporting import add_progress_option, answer
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "check",
+        help="say whether a volume is a CT that a model can convert",
+        description="Say what a volume is: size, spacing, HU range, the body in it, and why it may not be a fit CT.",
+    )
+    parser.add_argument("input", type=Path, metavar="INPUT", help="as for `diffma convert`")
+    parser.add_argument("--series", metavar="S", help="which DICOM series: its number or the end of its UID")
+    parser.add_argument(
+        "--model", metavar="NAME|FOLDER", help="also say whether the body part is the one this model knows"
+    )
+    add_progress_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Tell what the volume is; returns 0 also for one that cannot be converted."""
+    from DiffMaCore.bundles import store
+    from DiffMaCore.bundles.config import read_config
+
+    config = read_config(store.resolve(args.model)) if args.model else None
+    args.reporter.stage("reading")
+    from DiffMaCore.volumes.checks import describe_ct
+    from DiffMaCore.volumes.reading import read_volume
+
+    volume = read_volume(args.input, args.series)
+    args.reporter.stage("checking")
+    facts = describe_ct(volume.image, anatomy=config.anatomy if config else "")
+    facts = {**facts, "notes": [*volume.notes, *facts["notes"]], "resampled": volume.resampled}
+    if config:
+        facts.update(model=config.name, anatomy=config.anatomy)
+    answer(args, facts, _text(facts))
+    return 0
+
+
+def _text(facts: dict[str, Any]) -> str:
+    size, spacing = (" x ".join(f"{n:g}" for n in facts[key]) for key in ("size", "spacing_mm"))
+    lines = [f"{size} voxels of {spacing} mm"]
+    if facts["hu_range"]:
+        lines.append("values from {:g} to {:g}".format(*facts["hu_range"]))
+    if facts["body_mm"]:
+        lines.append("body {:g} mm right-left, {:g} mm front-back, {:g} mm head-foot".format(*facts["body_mm"]))
+    lines.append("a CT in HU" if facts["looks_like_ct"] else f"NOT a CT in HU: {facts['problem']}")
+    return "\n".join([*lines, *facts["notes"], *facts["anatomy_notes"]])

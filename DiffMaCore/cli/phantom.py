@@ -1,0 +1,50 @@
+"""``diffma phantom``: a procedural head to try things on, free of any patient's data."""
+
+from __future__ import annotations
+
+import argparse
+from pathlib import Path
+
+from DiffMaCore.cli.reporting import add_progress_option, answer
+
+METADATA = {"content": "procedural phantom", "notice": "Procedural phantom, no patient; research only"}
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "phantom",
+        help="make a procedural head phantom: CT, and MRI if you like",
+        description="Make a procedural head: a CT, and the T1-weighted MRI of the same head (no patient's data).",
+    )
+    parser.add_argument("ct", type=Path, metavar="CT", help="the CT to write (.nii.gz, .nii, .nrrd or .mha)")
+    parser.add_argument("--mr", type=Path, metavar="FILE", help="also write its MRI")
+    parser.add_argument("--seed", type=int, default=1, help="which head (default 1); the same seed gives the same head")
+    add_progress_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Make the phantom; raises OutputError where it cannot be written."""
+    from DiffMaCore.errors import InputError
+
+    if args.seed < 0:
+        raise InputError(f"seed is {args.seed}; it must be 0 or more")
+    args.reporter.stage("making a phantom")
+    from DiffMaCore.phantom import head_phantom
+    from DiffMaCore.volumes.writing import check_output, write_volume
+
+    phantom = head_phantom(args.seed)
+    images = {"ct": (args.ct, phantom.ct_image())}
+    if args.mr:
+        images["mr"] = (args.mr, phantom.mr_image())
+    for path, image in images.values():
+        check_output(path, like=image, n_volumes=len(images))
+    args.reporter.stage("writing")
+    for path, image in images.values():
+        write_volume(image, path, like=image, metadata=METADATA)
+    facts = {name: str(path) for name, (path, _) in images.items()}
+    shape = list(phantom.ct.shape)
+    wrote = " and ".join(facts.values())
+    facts_of_head = {"seed": args.seed, "shape": shape, "spacing_mm": list(phantom.spacing)}
+    answer(args, {**facts, **facts_of_head}, f"wrote {wrote} (a procedural phantom, no patient; research only)")
+    return 0

@@ -1,0 +1,62 @@
+"""Which of a requirements file's packages this Python has; none of them is imported."""
+
+from __future__ import annotations
+
+import platform
+import sys
+from importlib import metadata
+from pathlib import Path
+from typing import Any
+
+from DiffMaCore.errors import InputError
+
+
+def check_packages(requirements: Path) -> dict[str, Any]:
+    """What ``requirements`` asks for beside what is installed.
+
+    Returns:
+        python, executable, packages (name, required, installed or None, ok) and ok, which says that nothing is
+        missing or too old. Lines that are for another system or Python are left out.
+
+    Raises:
+        InputError: the file cannot be read, or a line of it is no requirement.
+    """
+    try:
+        lines = requirements.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError) as error:
+        raise InputError(f"{requirements} cannot be read ({error}); give a requirements file") from None
+    texts = (line.partition(" #")[0].strip() for line in lines)
+    packages = [_check(text) for text in texts if text and not text.startswith(("#", "-"))]
+    found = [package for package in packages if package is not None]
+    return {
+        "python": platform.python_version(),
+        "executable": sys.executable,
+        "packages": found,
+        "ok": all(package["ok"] for package in found),
+    }
+
+
+def _check(text: str) -> dict[str, Any] | None:
+    try:
+        from packaging.requirements import InvalidRequirement, Requirement
+    except ImportError:  # pip brings its own
+        from pip._vendor.packaging.requirements import InvalidRequirement, Requirement  # type: ignore[assignment]
+
+    try:
+        requirement = Requirement(text)
+    except InvalidRequirement:
+        raise InputError(f"{text!r} is no requirement; write a package and a version, such as torch>=2.6") from None
+    if requirement.marker is not None and not requirement.marker.evaluate():
+        return None
+    installed = installed_version(requirement.name)
+    fits = installed is not None and requirement.specifier.contains(installed, prereleases=True)
+    required = str(requirement.specifier)
+    return {"name": requirement.name, "required": required, "installed": installed, "ok": fits}
+
+
+def installed_version(package: str) -> str | None:
+    """The installed version of a package by its pip name; None where it is not installed."""
+    try:
+        return metadata.version(package)
+    except metadata.PackageNotFoundError:
+        return None
