@@ -1,0 +1,37 @@
+"""The test behind "Reload and Test", run as Slicer runs it."""
+
+from __future__ import annotations
+
+import time
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+MODULE = Path(__file__).resolve().parents[2] / "DiffMaSlicer" / "DiffMaSlicer.py"
+
+
+@pytest.mark.timeout(300)
+def test_reload_and_test_passes_in_under_two_minutes(slicer_host: Any) -> None:
+    import slicer
+
+    widget = slicer_host.load_module(MODULE)
+    began = time.monotonic()
+    widget.onReload()
+    slicer.selfTests["DiffMaSlicer"](msec=0)
+
+    assert time.monotonic() - began < 120
+
+
+def test_self_test_asks_to_be_run_by_slicer(slicer_host: Any) -> None:
+    import slicer
+
+    slicer_host.load_module(MODULE, select=False)
+
+    import DiffMaSlicer
+
+    assert issubclass(DiffMaSlicer.DiffMaSlicerTest, slicer.ScriptedLoadableModule.ScriptedLoadableModuleTest)
+    assert DiffMaSlicer.DiffMaSlicerTest().moduleTestNames == [
+        "test_cancel_leaves_nothing",
+        "test_convert_review_and_compare",
+    ]
