@@ -109,7 +109,7 @@ def test_the_colour_scale_has_a_title_numbers_and_its_place_in_the_overlays_view
     plain = shown.picture(shown.mr)
     shown.review.setLayers("uncertainty")
     (legend,) = shown.legends()
-    assert "deviation" in legend.GetTitleText()
+    assert "MRI units" in legend.GetTitleText()
     assert legend.GetNumberOfLabels() >= 3
     assert [legend.GetNthViewNodeID(i) for i in range(legend.GetNumberOfViewNodeIDs())] == [
         shown.views.slice_node(shown.mr).GetID()

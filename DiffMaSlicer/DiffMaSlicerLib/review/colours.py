@@ -11,12 +11,12 @@ import vtk
 
 _INFERNO = "000004 1b0c41 4a0c6b 781c6d a52c60 cf4446 ed6925 fb9b06 f7d13d fcffa4"
 _VIRIDIS = "440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde725"
-_DIVERGING = "2c7fd6 6fb0ec c5def5 f4f4f4 f9cfbd ee8a63 d0402f"
+_DIVERGING = "7cc4ff 2f86dc 1c4a7a 101010 7a2a1c d8492f ffa182"  # dark in the middle: agreement dims, errors glow
 
 TABLES = {
-    "uncertainty": ("DiffMa uncertainty", _INFERNO, (0.0, 0.08)),
-    "softmask": ("DiffMa soft mask", _VIRIDIS, (0.0, 0.05)),
-    "difference": ("DiffMa difference", _DIVERGING, (0.45, 0.55)),
+    "uncertainty": ("DiffMa uncertainty", _INFERNO, (0.0, 0.02)),
+    "softmask": ("DiffMa soft mask", _VIRIDIS, (0.0, 0.02)),
+    "difference": ("DiffMa difference", _DIVERGING, (0.495, 0.505)),
 }
 """Kind of overlay: name of its table, its colours from low to high, and the part of the scale that is see-through."""
 

@@ -10,7 +10,7 @@ import vtk
 from . import views
 from .layouts import View
 
-_FONT_SIZE = 15
+_FONT_SIZE = 13
 
 
 class Labels:

@@ -20,15 +20,15 @@ class Overlay:
     kind: str
     role: str
     title: str
-    label_format: str
+    label_format: str  # printf; empty: by the range
 
 
 def overlays() -> dict[str, Overlay]:
     """The kinds of overlay by name."""
     kinds = [
-        Overlay("uncertainty", MR, _("Std. deviation\n(MRI units)"), "%.3g"),
+        Overlay("uncertainty", MR, _("SD\n(MRI units)"), ""),
         Overlay("softmask", CT, _("Soft mask\n(weight)"), "%.2f"),
-        Overlay("difference", MR, _("Synthetic - true\n(part of range)"), "%+.2f"),
+        Overlay("difference", MR, _("Difference\n(part of range)"), "%+.2f"),
     ]
     return {kind.kind: kind for kind in kinds}
 
@@ -57,7 +57,7 @@ def show_legend(kind: str, volume, views: list[View]) -> None:
     was = legend.StartModify()
     legend.SetAttribute(_LEGEND, kind)
     legend.SetTitleText(overlay.title)
-    legend.SetLabelFormat(overlay.label_format)
+    legend.SetLabelFormat(overlay.label_format or _format(volume))
     legend.SetNumberOfLabels(5)
     legend.SetSize(0.12, 0.45)
     legend.SetPosition(0.97, 0.5)
@@ -81,6 +81,10 @@ def hide_orphans() -> None:
     for legend in slicer.util.getNodesByClass("vtkMRMLColorLegendDisplayNode"):
         if legend.GetAttribute(_LEGEND) and not legend.GetDisplayableNode():
             slicer.mrmlScene.RemoveNode(legend)
+
+
+def _format(volume) -> str:
+    return "%.0f" if volume.GetDisplayNode().GetWindowLevelMax() >= 10 else "%.3f"
 
 
 def _range(kind: str, volume, ct) -> tuple[float, float] | None:

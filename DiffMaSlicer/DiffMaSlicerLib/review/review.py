@@ -130,21 +130,21 @@ class Review(VTKObservationMixin):
         """
         if kind not in layers.layers():
             raise ValueError(f"There is no layer {kind!r}: choose one of {', '.join(layers.layers())}.")
-        self._kind, self._opacity, self._tiles = kind, min(max(float(opacity), 0.0), 1.0), int(tiles)
-        if self.active:
+        wanted = kind, min(max(float(opacity), 0.0), 1.0), int(tiles)
+        if wanted != (self._kind, self._opacity, self._tiles):
+            self._kind, self._opacity, self._tiles = wanted
             self._apply()
 
     def setLinked(self, linked: bool) -> None:
         """Have the views scroll, zoom and pan together, with a crosshair in all, or each alone."""
-        self._linked = bool(linked)
-        if self.active:
+        if bool(linked) != self._linked:
+            self._linked = bool(linked)
             self._apply()
 
     def fit(self) -> None:
         """Lay all views along the CT's slices again, and show the whole of it."""
         self._placement.forget()
-        if self.active:
-            self._apply()
+        self._apply()
 
     def close(self, restoreLayout: bool = True) -> None:
         """Take away all that the review put up; the volumes stay, and the user's own layout returns if wanted."""
@@ -184,7 +184,7 @@ class Review(VTKObservationMixin):
 
     def _apply(self) -> None:
         """Bring views, layers, links, labels and colour scales to what is wanted."""
-        if self._busy:
+        if self._busy or not self.active:
             return
         self._busy = True
         try:

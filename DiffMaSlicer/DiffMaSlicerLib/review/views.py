@@ -10,6 +10,9 @@ import slicer
 
 from .layouts import View, all_views
 
+_MARGIN = 1.08
+"""Height and width of a fitted view beside those of the volume: room for the line of text at the top."""
+
 _BROADCAST_NO_VOLUMES = ~(
     slicer.vtkMRMLSliceCompositeNode.BackgroundVolumeFlag
     | slicer.vtkMRMLSliceCompositeNode.ForegroundVolumeFlag
@@ -95,7 +98,7 @@ def link(view: View, linked: bool) -> None:
 
 
 def align(view: View, volume) -> None:
-    """Lay the view along the volume's own slices, in the plane nearest to the view's, and show the whole volume."""
+    """Lay the view along the volume's own slices, in the plane nearest to the view's, and show all of it."""
     node, logic = slice_node(view), slice_logic(view)
     if not node or not logic or not volume or not volume.GetImageData():
         return
@@ -105,6 +108,8 @@ def align(view: View, volume) -> None:
     width, height = node.GetDimensions()[:2]
     if width > 0 and height > 0:
         logic.FitSliceToVolume(volume, width, height)
+        wide, tall, deep = node.GetFieldOfView()
+        node.SetFieldOfView(_MARGIN * wide, _MARGIN * tall, deep)
     node.EndModify(was)
 
 

@@ -1,0 +1,125 @@
+"""Draw the pictures of the review that stand in the README: ``python -m Testing.review_pictures [FOLDER]``.
+
+A procedural phantom is made and converted with the DEMO model (some minutes on two CPU cores; what is already in FOLDER
+is used again), shown by the module's own review in real slice views without a screen, and put into ``Screenshots``.
+"""
+
+from __future__ import annotations
+
+import subprocess
+import sys
+import tempfile
+from pathlib import Path
+
+import numpy as np
+
+ROOT = Path(__file__).resolve().parent.parent
+PICTURES = ROOT / "Screenshots"
+SAMPLES, STEPS = 4, 20
+_GAP = 3  # pixels between the views
+
+
+def make_images(folder: Path) -> dict[str, Path]:
+    """CT, synthetic MRI, uncertainty, soft mask and difference to the phantom's own MRI: role and file of each."""
+    names = ("ct", "true", "mr", "mr_uncertainty", "softmask", "difference")
+    files = {name: folder / f"{name}.nii.gz" for name in names}
+    ct, true, mr = files["ct"], files["true"], files["mr"]
+    commands = [
+        ["phantom", ct, "--mr", true],
+        ["convert", ct, mr, "--samples", SAMPLES, "--steps", STEPS, "--soft-mask", files["softmask"]],
+        ["compare", mr, true, "--ct", ct, "--difference", files["difference"]],
+    ]
+    for command, made in zip(commands, ("ct", "mr", "difference"), strict=True):
+        if not files[made].exists():
+            subprocess.run([sys.executable, "-m", "DiffMaCore", *map(str, command)], check=True, cwd=ROOT)
+    files["uncertainty"] = files["mr_uncertainty"]
+    return {role: files[role] for role in ("ct", "mr", "uncertainty", "softmask", "difference")}
+
+
+def draw(files: dict[str, Path]) -> None:
+    """Show the images in the review and save its pictures."""
+    sys.path.insert(0, str(ROOT / "DiffMaSlicer"))
+    from Testing.slicer_host.host import Host
+
+    host = Host()
+    try:
+        import slicer
+        from DiffMaSlicerLib.review.layouts import CT, MR, View, layouts
+        from DiffMaSlicerLib.review.review import Review
+
+        nodes = {role: slicer.util.loadVolume(str(file), {"show": False}) for role, file in files.items()}
+        nodes["mr"].SetAttribute("DiffMa.model", "demo")
+        review = Review()
+        review.show(
+            nodes["ct"],
+            nodes["mr"],
+            uncertaintyNode=nodes["uncertainty"],
+            softMaskNode=nodes["softmask"],
+            differenceNode=nodes["difference"],
+        )
+        for name, size in (
+            ("side-by-side", (420, 440)),
+            ("three-planes", (300, 300)),
+            ("with-uncertainty", (330, 350)),
+        ):
+            review.setLayout(name)
+            save(f"review-{name}", [[picture(view, size) for view in row] for row in layouts()[name].rows])
+        review.setLayout("side-by-side")
+        seen = []
+        for kind, role in (
+            ("overlay", CT),
+            ("checkerboard", CT),
+            ("reveal", CT),
+            ("uncertainty", MR),
+            ("softmask", CT),
+        ):
+            review.setLayers(kind)
+            seen.append(picture(View(role), (280, 300)))
+        review.setLayers("difference", opacity=0.7)
+        seen.append(picture(View(MR), (280, 300)))
+        save("review-layers", [seen[:3], seen[3:]])
+        review.close()
+    finally:
+        host.end()
+
+
+def picture(view, size: tuple[int, int]) -> np.ndarray:
+    """RGB picture of a slice view at this size (width, height): uint8; rows from the top, columns, 3."""
+    import vtk
+    from DiffMaSlicerLib.review import views
+    from vtk.util.numpy_support import vtk_to_numpy
+
+    window = views.slice_view(view).renderWindow()
+    window.SetSize(*size)
+    views.slice_logic(view).ResizeSliceNode(*size)
+    window.Render()
+    grab = vtk.vtkWindowToImageFilter()
+    grab.SetInput(window)
+    grab.ReadFrontBufferOff()
+    grab.Update()
+    image = grab.GetOutput()
+    width, height, _ = image.GetDimensions()
+    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)[::-1, :, :3].copy()
+
+
+def save(name: str, rows: list[list[np.ndarray]]) -> None:
+    """Put pictures of one size into a grid and write it as PNG."""
+    import vtk
+    from vtk.util.numpy_support import numpy_to_vtk
+
+    framed = [[np.pad(seen, ((0, _GAP), (0, _GAP), (0, 0)), constant_values=70) for seen in row] for row in rows]
+    whole = np.vstack([np.hstack(row) for row in framed])[:-_GAP, :-_GAP]
+    image = vtk.vtkImageData()
+    image.SetDimensions(whole.shape[1], whole.shape[0], 1)
+    image.GetPointData().SetScalars(numpy_to_vtk(np.ascontiguousarray(whole[::-1]).reshape(-1, 3), deep=True))
+    writer = vtk.vtkPNGWriter()
+    writer.SetCompressionLevel(9)
+    writer.SetFileName(str(PICTURES / f"{name}.png"))
+    writer.SetInputData(image)
+    writer.Write()
+
+
+if __name__ == "__main__":
+    PICTURES.mkdir(exist_ok=True)
+    with tempfile.TemporaryDirectory() as temporary:
+        draw(make_images(Path(sys.argv[1] if len(sys.argv) > 1 else temporary)))
