@@ -111,22 +111,22 @@ class ChildProcess:
         if self._reader is None:
             return []
         ended = not self.running
-        while self._rest.count(b"\n") < limit:
-            chunk = self._reader.read(_CHUNK)
-            if not chunk:
-                break
-            self._rest += chunk
-            if len(self._rest) > _LONGEST_LINE:
-                break
-        *found, rest = self._rest.split(b"\n", limit)
-        if len(rest) > _LONGEST_LINE and b"\n" not in rest:
-            found, rest = [*found, *([] if self._skipping else [rest[:_LONGEST_LINE]])], b""
-            self._skipping = True
-        elif self._skipping and found:
-            found, self._skipping = found[1:], False
-        if ended and rest and not self._reader.peek(1) and b"\n" not in rest:  # type: ignore[attr-defined]
-            found, rest = [*found, rest], b""
-        self._rest = rest
+        found: list[bytes] = []
+        while len(found) < limit:
+            line, newline, rest = self._rest.partition(b"\n")
+            if newline:
+                self._rest = rest
+            else:
+                chunk = self._reader.read(_CHUNK)
+                self._rest += chunk
+                if chunk and (b"\n" in chunk or len(self._rest) <= _LONGEST_LINE):
+                    continue
+                if not chunk and not (ended and line):
+                    break
+                self._rest = b""
+            if not self._skipping:
+                found.append((line if newline else line + chunk)[:_LONGEST_LINE])
+            self._skipping = not newline and bool(chunk)
         return [line.decode("utf-8", "replace").rstrip("\r") for line in found]
 
     def error_tail(self, lines: int = 20) -> list[str]:
