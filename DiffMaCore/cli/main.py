@@ -21,6 +21,8 @@ from DiffMaCore.cli.reporting import make_reporter
 COMMANDS = (
     "convert",
     "check",
+    "compare",
+    "export_dicom",
     "demo",
     "phantom",
     "info",

@@ -46,11 +46,7 @@ def read_dicom_series(
     Raises:
         InputError: no or several series, another modality, no positions, or damaged pixels.
     """
-    chosen, notes = _choose(path, list_series(path), series, modality)
-    if modality and chosen.modality != modality:
-        raise InputError(f"{path} holds {chosen.modality} images, not {modality}; give a {modality} series")
-    if chosen.spacing is None:
-        raise InputError(f"{path} holds images without position or pixel spacing; export the original series")
+    chosen, notes = _positioned(path, series, modality)
     if int(chosen.slices[0].header.get("SamplesPerPixel", 1)) != 1:
         raise InputError(f"{path} holds colour pictures (screenshots); give the original series")
     slices, duplicates = _sorted_slices(chosen)
@@ -60,7 +56,7 @@ def read_dicom_series(
     if padded:
         notes.append(f"The padding around the scanner's round field ({padded:g} HU) was set to -1024 HU.")
     orientation = slices[0].orientation
-    assert orientation is not None
+    assert orientation is not None and chosen.spacing is not None
     stack = Stack(
         voxels=voxels,
         positions=np.array([item.position for item in slices]),
@@ -71,9 +67,35 @@ def read_dicom_series(
     )
     image, moved = to_regular_grid(stack)
     notes += moved
+    return image, notes, bool(moved), _source(slices)
+
+
+def read_dicom_source(path: Path, series: str | int | None = None) -> DicomSource:
+    """What a derived series takes from a CT series; no pixels are read.
+
+    Args:
+        path: a folder, one file of the series, or a list of files (.txt, one path a line).
+        series: as in ``read_volume``.
+
+    Raises:
+        InputError: no or several CT series, or no positions.
+    """
+    return _source(_sorted_slices(_positioned(path, series, "CT")[0])[0])
+
+
+def _positioned(path: Path, series: str | int | None, modality: str | None) -> tuple[Series, list[str]]:
+    chosen, notes = _choose(path, list_series(path), series, modality)
+    if modality and chosen.modality != modality:
+        raise InputError(f"{path} holds {chosen.modality} images, not {modality}; give a {modality} series")
+    if chosen.spacing is None:
+        raise InputError(f"{path} holds images without position or pixel spacing; export the original series")
+    return chosen, notes
+
+
+def _source(slices: list[Slice]) -> DicomSource:
     header = pydicom.dcmread(slices[0].path, stop_before_pixels=True, force=True)
     instances = tuple((str(s.header.SOPClassUID), str(s.header.SOPInstanceUID)) for s in slices)
-    return image, notes, bool(moved), DicomSource(header, instances, stack.positions)
+    return DicomSource(header, instances, np.array([item.position for item in slices]))
 
 
 def _choose(

@@ -87,7 +87,9 @@ def is_dicom(path: Path) -> bool:
 
 
 def list_series(path: str | Path) -> list[Series]:
-    """The image series in a folder (at any depth) or beside a DICOM file, in order of number and UID.
+    """The image series in a folder (at any depth), beside a DICOM file or in a list of files, by number and UID.
+
+    A list is a text file (.txt) with the path of one file a line.
 
     Stacks of different size or orientation within one series UID count separately, and so do complete
     repetitions (phases) of the same positions.
@@ -96,7 +98,7 @@ def list_series(path: str | Path) -> list[Series]:
         InputError: there is no DICOM image.
     """
     path = Path(path)
-    files = sorted(p for p in (path.rglob("*") if path.is_dir() else path.parent.iterdir()) if is_dicom(p))
+    files = _listed(path) if path.suffix.lower() == ".txt" else _around(path)
     stacks: dict[tuple[str, int, int], list[list[Slice]]] = defaultdict(list)
     for file in files:
         for item in _slices_of(file):
@@ -113,6 +115,21 @@ def list_series(path: str | Path) -> list[Series]:
     parts.sort(key=lambda p: (to_int(p[1][0].header.get("SeriesNumber")) or 0, p[0], -len(p[1])))
     fullest = max(len(part) for _, part in parts)
     return [_describe(i, uid, part, fullest) for i, (uid, part) in enumerate(parts, start=1)]
+
+
+def _around(path: Path) -> list[Path]:
+    return sorted(p for p in (path.rglob("*") if path.is_dir() else path.parent.iterdir()) if is_dicom(p))
+
+
+def _listed(path: Path) -> list[Path]:
+    try:
+        lines = path.read_text(encoding="utf-8").splitlines()
+    except (OSError, UnicodeDecodeError):
+        raise InputError(f"{path} is no readable list of files; write one path a line, in UTF-8") from None
+    files = [Path(line.strip()) for line in lines if line.strip()]
+    if any(not is_dicom(file) for file in files):
+        raise InputError(f"{path} names a file that is not there or is no DICOM; list the CT's own files")
+    return files
 
 
 def _slices_of(file: Path) -> list[Slice]:

@@ -18,7 +18,7 @@ from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 import DiffMaCore
-from DiffMaCore.errors import OutputError
+from DiffMaCore.errors import InputError, OutputError
 from DiffMaCore.volumes.dicom import DicomSource
 from DiffMaCore.volumes.writing import SYNTHETIC, check_series_folder
 
@@ -81,6 +81,19 @@ def write_dicom_series(
         raise OutputError(message) from error
     finally:
         shutil.rmtree(temporary, ignore_errors=True)
+
+
+def check_source(image: sitk.Image, source: DicomSource) -> None:
+    """Raise InputError unless ``image`` lies where the slices of ``source`` lie, give or take one slice."""
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    spacing, size = np.array(image.GetSpacing()), np.array(image.GetSize())
+    along = (source.positions - image.GetOrigin()) @ direction  # of the source's first pixels, mm on the image's axes
+    stacked = int(np.argmax(np.ptp(along, axis=0))) if len(along) > 1 else 2
+    low, high = along[:, stacked].min() - spacing[stacked], along[:, stacked].max() + spacing[stacked]
+    far = (size - 1) * spacing
+    beside = np.delete(np.abs(along[0]), stacked) <= np.delete(far, stacked)
+    if low > 0 or high < far[stacked] or not beside.all():
+        raise InputError("the volume does not lie where the DICOM source lies; give the CT that it was made from")
 
 
 def _move_into_place(temporary: Path, folder: Path) -> None:

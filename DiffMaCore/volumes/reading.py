@@ -45,13 +45,14 @@ def is_volume_file(path: Path) -> bool:
     return path.name.lower().endswith(VOLUME_EXTENSIONS)
 
 
-def read_volume(path: str | Path, series: str | int | None = None) -> Volume:
+def read_volume(path: str | Path, series: str | int | None = None, *, modality: str | None = "CT") -> Volume:
     """Read ``path``: a NIfTI, NRRD or MetaImage file, or a DICOM file or folder.
 
     Args:
         path: the file; or a folder with DICOM files, at any depth, whatever their names.
         series: which series of a DICOM folder, by the number shown by ``list_series``, by
             series number or by the end of its UID; needed only where there are several.
+        modality: the modality that a DICOM series must have; None accepts any.
 
     Raises:
         InputError: missing, unreadable, truncated, not a single 3D grey-value volume, or ambiguous.
@@ -60,7 +61,7 @@ def read_volume(path: str | Path, series: str | int | None = None) -> Volume:
     if not path.exists():
         raise InputError(f"{path} does not exist; check the spelling of the path")
     if path.is_dir() or (not is_volume_file(path) and is_dicom(path)):
-        image, notes, resampled, source = read_dicom_series(path, series)
+        image, notes, resampled, source = read_dicom_series(path, series, modality=modality)
         return Volume(image, notes, resampled, source)
     if not is_volume_file(path):
         raise InputError(f"{path} is no image this program reads; give a NIfTI, NRRD, MHA or DICOM file or folder")

@@ -1,0 +1,89 @@
+"""``diffma export-dicom``: a synthetic MRI as a derived DICOM series that says what it is."""
+
+from __future__ import annotations
+
+import argparse
+import json
+from pathlib import Path
+from typing import Any
+
+from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.errors import InputError
+
+# what a result event tells of how an image was made; its paths stay out, since they may hold names
+PROVENANCE = (
+    "notice",
+    "model",
+    "model_title",
+    "model_size",
+    "model_sha256",
+    "target_modality",
+    "output_units",
+    "steps",
+    "scheduler",
+    "seed",
+    "samples",
+    "batch_size",
+    "device",
+    "scan_backend",
+    "scan_order",
+    "software",
+)
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "export-dicom",
+        help="write a synthetic MRI as a derived DICOM series",
+        description="Write a synthetic MRI as a derived DICOM series (DERIVED, SECONDARY, synthetic, research only).",
+    )
+    parser.add_argument("volume", type=Path, metavar="VOLUME", help="a synthetic MRI (.nii.gz, .nii, .nrrd or .mha)")
+    parser.add_argument("folder", type=Path, metavar="FOLDER", help="new, empty, or holding an earlier export")
+    parser.add_argument(
+        "--source",
+        type=Path,
+        metavar="FOLDER|LIST",
+        help="the CT's DICOM files, or a .txt with one path a line: patient, study and frame of reference are taken"
+        " from them, and they are referenced; without it the series is anonymous",
+    )
+    parser.add_argument("--series", metavar="S", help="which series of --source: its number or the end of its UID")
+    parser.add_argument(
+        "--metadata",
+        type=Path,
+        metavar="FILE",
+        help="JSON object that tells how it was made, such as a result event",
+    )
+    add_progress_option(parser)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Write the series; raises InputError where volume and source do not belong together."""
+    metadata = _metadata(args.metadata) if args.metadata else None
+    args.reporter.stage("reading")
+    from DiffMaCore.volumes.dicom import read_dicom_source
+    from DiffMaCore.volumes.dicom_writing import check_source, write_dicom_series
+    from DiffMaCore.volumes.reading import read_volume
+    from DiffMaCore.volumes.writing import check_output
+
+    image = read_volume(args.volume).image
+    source = read_dicom_source(args.source, args.series) if args.source else None
+    if source is not None:
+        check_source(image, source)
+    check_output(args.folder, like=image, inputs=[args.source] if args.source else [])
+    args.reporter.stage("writing")
+    write_dicom_series(image, args.folder, source=source, metadata=metadata)
+    files = len(list(args.folder.glob("*.dcm")))
+    text = f"wrote {files} files into {args.folder} (a synthetic image, research only)"
+    answer(args, {"folder": str(args.folder), "files": files, "anonymous": source is None}, text)
+    return 0
+
+
+def _metadata(path: Path) -> dict[str, Any]:
+    try:
+        content = json.loads(path.read_text(encoding="utf-8"))
+    except (OSError, ValueError) as error:
+        raise InputError(f"{path} cannot be read ({error}); give a file with one JSON object") from None
+    if not isinstance(content, dict):
+        raise InputError(f"{path} holds no JSON object; give one such as the result of a conversion")
+    return {key: content[key] for key in PROVENANCE if key in content}

@@ -1,0 +1,169 @@
+"""A synthetic MRI against the true one of the same patient: figures inside the body, and where they differ."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from scipy import ndimage
+
+from DiffMaCore import metrics
+from DiffMaCore.errors import InputError
+from DiffMaCore.progress import Reporter
+from DiffMaCore.volumes.body import body_of
+from DiffMaCore.volumes.grid import AIR_HU, anatomical_axes
+
+DATA_RANGE = 1.0
+PERCENTILES = (0.5, 99.5)
+NORMALISATION = (
+    f"Both images are mapped so that their {PERCENTILES[0]} and {PERCENTILES[1]} percentiles inside the body become 0"
+    f" and {DATA_RANGE:g}, and are clipped there; SSIM is taken slice by slice with a Gaussian window of 1.5 pixels."
+)
+
+_LEAST_BODY = 1000  # voxels; fewer give figures that mean nothing
+_GOOD_OVERLAP = 0.9  # part of the body that the true MRI covers
+_LEAST_DICE = 0.8  # of the two bodies, below which the patient lies elsewhere
+_FACTOR = 0.5  # of Otsu's threshold: skull and air are dark alike, skin and fat are not
+
+
+@dataclass(frozen=True)
+class Comparison:
+    """What a comparison gives.
+
+    Attributes:
+        quality: figures inside the body, with a data range of 1.
+        body_voxels: how many voxels were compared.
+        difference: normalised synthetic minus normalised true, -1 to 1, on the synthetic's grid; 0 outside.
+        notes: what the user should know.
+        warnings: what may make the figures meaningless.
+    """
+
+    quality: metrics.Quality
+    body_voxels: int
+    difference: sitk.Image
+    notes: tuple[str, ...]
+    warnings: tuple[str, ...]
+
+
+def compare(
+    synthetic: sitk.Image,
+    true: sitk.Image,
+    ct: sitk.Image | None = None,
+    mask: sitk.Image | None = None,
+    reporter: Reporter | None = None,
+) -> Comparison:
+    """Compare a synthetic MRI with the true one, which is resampled (linearly) onto the synthetic's grid.
+
+    Args:
+        synthetic, true: any orientation; they must lie in the same place (registered).
+        ct: in HU, for the body; without it the body is found in the synthetic MRI.
+        mask: label image on the synthetic's grid; only voxels inside of it are compared.
+        reporter: told about every slice.
+
+    Raises:
+        InputError: the images do not overlap, or there is no body to compare.
+    """
+    notes, warnings = [], []
+    axis = 2 - anatomical_axes(synthetic)[0]
+    made = sitk.GetArrayViewFromImage(synthetic).astype(np.float32)
+    on_grid, covered = _on_grid(true, synthetic)
+    body = _ct_body(ct, synthetic) if ct is not None else image_body(made, axis)
+    if mask is not None:
+        body &= sitk.GetArrayViewFromImage(mask) > 0
+    body, left_out = _made_slices(made, body, axis)
+    if left_out:
+        notes.append(f"{left_out} slices hold no synthetic MRI (they were not converted) and are left out.")
+    inside = body & covered & np.isfinite(on_grid) & np.isfinite(made)
+    if not inside.any():
+        raise InputError("the true MRI does not overlap the synthetic one; register it to the CT first")
+    if inside.sum() < _LEAST_BODY:
+        raise InputError(f"only {inside.sum()} voxels of the body lie in both images; give images of the same region")
+    share = inside.sum() / body.sum()
+    if share < _GOOD_OVERLAP:
+        warnings.append(f"The true MRI covers only {100 * share:.0f} % of the body; the rest is left out.")
+    if _dice(image_body(on_grid, axis) & covered, body & covered, axis) < _LEAST_DICE:
+        warnings.append("The patient seems to lie elsewhere in the true MRI: register it to the CT first.")
+    a, b = (_normalised(values, inside) for values in (made, on_grid))
+    difference = sitk.GetImageFromArray(a - b)
+    difference.CopyInformation(synthetic)
+    quality = _quality(a, b, inside, axis, reporter or Reporter())
+    if quality.mse == 0:
+        notes.append("The two images are the same, so there is no PSNR.")
+    return Comparison(quality, int(inside.sum()), difference, tuple(notes), tuple(warnings))
+
+
+def image_body(array: np.ndarray, axis: int) -> np.ndarray:
+    """The body in an MRI (z, y, x): what is brighter than half of Otsu's threshold, one piece, holes filled."""
+    values = np.nan_to_num(array)
+    threshold = _FACTOR * _otsu(values)
+    bright = ndimage.binary_opening(values > threshold)
+    labels, count = ndimage.label(bright)
+    if count > 1:
+        bright = labels == np.bincount(labels.ravel())[1:].argmax() + 1
+    planes = [ndimage.binary_fill_holes(plane) for plane in np.moveaxis(bright, axis, 0)]
+    return np.moveaxis(np.stack(planes), 0, axis)
+
+
+def _otsu(values: np.ndarray) -> float:
+    counts, edges = np.histogram(values, 256)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below, above = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[::-1][1:]
+    total = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (total[:-1] / below - (total[-1] - total[:-1]) / above) ** 2
+    return float(edges[1:-1][np.nanargmax(np.nan_to_num(between))])
+
+
+def _on_grid(image: sitk.Image, like: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
+    """``image`` on the grid of ``like`` (z, y, x), and where it has values there."""
+    floats = sitk.Cast(image, sitk.sitkFloat32)
+    resampled = sitk.Resample(floats, like, sitk.Transform(), sitk.sitkLinear, float("nan"), sitk.sitkFloat32)
+    array = sitk.GetArrayFromImage(resampled)
+    covered = np.isfinite(array)
+    return np.where(covered, array, np.float32(0)), covered
+
+
+def _ct_body(ct: sitk.Image, like: sitk.Image) -> np.ndarray:
+    on_grid, covered = _on_grid(ct, like)
+    image = sitk.GetImageFromArray(np.where(covered, on_grid, np.float32(AIR_HU)))
+    image.CopyInformation(like)
+    return body_of(image)
+
+
+def _made_slices(made: np.ndarray, body: np.ndarray, axis: int) -> tuple[np.ndarray, int]:
+    """The body in slices that hold more than background, and in how many it does not."""
+    empty = np.array([plane.min() == plane.max() for plane in np.moveaxis(made, axis, 0)])
+    has_body = np.moveaxis(body, axis, 0).any(axis=(1, 2))
+    kept = body.copy()
+    np.moveaxis(kept, axis, 0)[empty] = False
+    return kept, int((empty & has_body).sum())
+
+
+def _dice(a: np.ndarray, b: np.ndarray, axis: int) -> float:
+    """Overlap of two masks in the slices where both have something."""
+    both = np.moveaxis(a, axis, 0).any(axis=(1, 2)) & np.moveaxis(b, axis, 0).any(axis=(1, 2))
+    a, b = np.moveaxis(a, axis, 0)[both], np.moveaxis(b, axis, 0)[both]
+    return 2 * float((a & b).sum()) / max(1, int(a.sum() + b.sum()))
+
+
+def _normalised(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
+    low, high = np.percentile(values[inside], PERCENTILES)
+    if not high > low:
+        raise InputError("one of the images has the same value all over the body; give an MRI with contrast")
+    return np.where(inside, np.clip((values - low) / (high - low), 0, 1), 0).astype(np.float32)
+
+
+def _quality(a: np.ndarray, b: np.ndarray, inside: np.ndarray, axis: int, reporter: Reporter) -> metrics.Quality:
+    """As :func:`metrics.quality`, slice by slice, so that a whole CT needs little memory."""
+    sums = np.zeros(3)
+    planes = [np.moveaxis(volume, axis, 0) for volume in (a, b, inside)]
+    reporter.stage("measuring", total=a.shape[axis])
+    for index, (x, y, where) in enumerate(zip(*planes, strict=True)):
+        if where.any():
+            error = (x - y)[where].astype(np.float64)
+            sums += np.abs(error).sum(), (error**2).sum(), metrics.ssim_map(x, y, DATA_RANGE)[where].sum()
+        reporter.advance(index)
+    mae, mse, ssim = sums / inside.sum()
+    psnr = float("inf") if mse == 0 else float(10 * np.log10(DATA_RANGE**2 / mse))
+    return metrics.Quality(mae=float(mae), mse=float(mse), psnr=psnr, ssim=float(ssim))
