@@ -131,7 +131,7 @@ def _standard(module: str, names: Iterable[str] = ()) -> Iterator[str]:
 
 
 def _python_names() -> set[str]:
-    builtin = [getattr(builtins, name) for name in dir(builtins)]
+    builtin = [kind for kind in vars(builtins).values() if isinstance(kind, type)]  # PySide6 puts its qApp there, too
     things = [
         *builtin,
         Path,
