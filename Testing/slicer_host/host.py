@@ -81,6 +81,7 @@ class Host:
     def __init__(self) -> None:
         install()
         from . import application, modules
+        from .layout_manager import qSlicerLayoutManager
         from .subject_hierarchy import SubjectHierarchy
 
         self.folder = Path(tempfile.mkdtemp(prefix="slicer-host-"))
@@ -90,6 +91,9 @@ class Host:
         signals.slot_errors.clear()
         self._block = _BlockMeter()
         slicer.mrmlScene = slicer.vtkMRMLScene()
+        crosshair = slicer.vtkMRMLCrosshairNode()
+        crosshair.SetCrosshairName("default")
+        slicer.mrmlScene.AddNode(crosshair)
         self.application_logic = slicer.vtkSlicerApplicationLogic()
         self.layout_manager: Any = None
         self.io_manager = application.qSlicerCoreIOManager()
@@ -107,6 +111,7 @@ class Host:
             setattr(slicer.modules, name, modules.CoreModule(name, logic))
         self.subject_hierarchy = SubjectHierarchy(slicer.mrmlScene)
         self.main_window = modules.qSlicerMainWindow(self.module_manager)
+        self.layout_manager = qSlicerLayoutManager(self.main_window.viewport, self.application_logic)
         self.main_window.show()
         self.process_events()
 
@@ -228,14 +233,13 @@ class Host:
         problems += [f"a dialog had no answer: {text}" for text in dialogs.unanswered]
         problems += [f"no dialog asked for the {kind} answer" for kind in dialogs.waiting]
         signals.disconnect_all(self.app)
+        self.layout_manager.end()
         for window in self.app.topLevelWidgets():
             if shiboken6.isValid(window):
                 window.close()
                 window.deleteLater()
         self.app.sendPostedEvents(None, QtCore.QEvent.Type.DeferredDelete.value)
         self.process_events()
-        if self.layout_manager is not None:
-            self.layout_manager.end()
         self.subject_hierarchy.end()
         slicer.mrmlScene.Clear(1)
         for name in self._logics:
