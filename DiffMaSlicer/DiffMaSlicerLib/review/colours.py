@@ -1,7 +1,7 @@
 """Colour tables of the overlays: perceptually even ones for amounts, a diverging one for signed differences.
 
-Slicer's slice views know only "see-through" or not for a colour, so each table leaves out the values that mean
-"nothing here": the CT or MRI below stays visible there.
+Slicer's slice views know only "see-through" or not for a colour, so each table leaves out the one value that
+means "nothing here", as outside of the body: the CT or MRI below is not dimmed there.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ _VIRIDIS = "440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde72
 _DIVERGING = "7cc4ff 2f86dc 1c4a7a 101010 7a2a1c d8492f ffa182"  # dark in the middle: agreement dims, errors glow
 
 TABLES = {
-    "uncertainty": ("DiffMa uncertainty", _INFERNO, (0.0, 0.02)),
-    "softmask": ("DiffMa soft mask", _VIRIDIS, (0.0, 0.02)),
-    "difference": ("DiffMa difference", _DIVERGING, (0.495, 0.505)),
+    "uncertainty": ("DiffMa uncertainty", _INFERNO, (0.0, 0.003)),
+    "softmask": ("DiffMa soft mask", _VIRIDIS, (0.0, 0.003)),
+    "difference": ("DiffMa difference", _DIVERGING, (0.5, 0.503)),
 }
 """Kind of overlay: name of its table, its colours from low to high, and the part of the scale that is see-through."""
 
