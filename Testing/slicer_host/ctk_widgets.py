@@ -32,49 +32,88 @@ def forwarded(kind: Any, part: str, name: str, write: bool = True) -> Property:
 
 
 class ctkCollapsibleButton(QtWidgets.QAbstractButton):
+    """Hides its child widgets while it is collapsed; a child that somebody hid stays hidden when it is opened."""
+
     contentsCollapsed = Signal(bool)
-    collapsedHeight = stored(int, "collapsedHeight", 0)
+    collapsedHeight = stored(int, "collapsedHeight", 14)
     contentsFrameShape = stored(int, "contentsFrameShape", 0)
     contentsLineWidth = stored(int, "contentsLineWidth", 1)
     flat = stored(bool, "flat", False)
 
     def __init__(self, parent: QtWidgets.QWidget | None = None) -> None:
         super().__init__(parent)
-        self._hidden: list[QtWidgets.QWidget] = []
+        self._forcing = False
         self.setCheckable(True)
         self.setChecked(True)
         self.setContentsMargins(0, HEADER, 0, 0)
-        self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Preferred, QtWidgets.QSizePolicy.Policy.Preferred)
+        self.setSizePolicy(QtWidgets.QSizePolicy.Policy.Minimum, QtWidgets.QSizePolicy.Policy.Preferred)
         self.toggled.connect(self._collapse_unless)
 
-    def _is_collapsed(self) -> bool:
-        return not self.isChecked()
+    collapsed = Property(
+        bool,
+        lambda self: not self.isChecked(),
+        lambda self, value: self.setChecked(not value),
+        notify=contentsCollapsed,
+    )
 
-    def _set_collapsed(self, value: bool) -> None:
-        self.setChecked(not value)
-
-    collapsed = Property(bool, _is_collapsed, _set_collapsed, notify=contentsCollapsed)
+    def _children(self) -> list[QtWidgets.QWidget]:
+        return [child for child in self.children() if isinstance(child, QtWidgets.QWidget)]
 
     def _collapse_unless(self, shown: bool) -> None:
-        children = [child for child in self.children() if isinstance(child, QtWidgets.QWidget)]
-        if shown:
-            for child in self._hidden:
-                child.show()
-        else:
-            self._hidden = [child for child in children if not child.isHidden()]
-            for child in self._hidden:
-                child.hide()
+        self.setMaximumHeight(16777215 if shown else self.sizeHint().height())
+        for child in self._children():
+            self._show_or_hide(child)
         self.updateGeometry()
         self.contentsCollapsed.emit(not shown)
+
+    def _show_or_hide(self, child: QtWidgets.QWidget) -> None:
+        if not self.testAttribute(QtCore.Qt.WidgetAttribute.WA_WState_Created):
+            return
+        wanted = child.property("visibilityToParent") is not False
+        self._forcing = True
+        child.setVisible(wanted and self.isChecked())
+        if wanted:  # so that Qt does not take it for somebody's own wish
+            child.setAttribute(QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide, False)
+        self._forcing = False
+
+    def _adopt(self, child: QtWidgets.QWidget) -> None:
+        if child.testAttribute(QtCore.Qt.WidgetAttribute.WA_WState_ExplicitShowHide) and child.isHidden():
+            child.setProperty("visibilityToParent", False)
+        child.installEventFilter(self)
+        self._show_or_hide(child)
+
+    def childEvent(self, event: QtCore.QChildEvent) -> None:
+        if event.type() == QtCore.QEvent.Type.ChildPolished and event.child().isWidgetType():
+            self._adopt(event.child())
+        super().childEvent(event)
+
+    def eventFilter(self, child: QtCore.QObject, event: QtCore.QEvent) -> bool:
+        if not self._forcing and event.type() == QtCore.QEvent.Type.ShowToParent:
+            child.setProperty("visibilityToParent", True)
+            self._show_or_hide(child)
+        elif not self._forcing and event.type() == QtCore.QEvent.Type.HideToParent:
+            child.setProperty("visibilityToParent", False)
+        return False
+
+    def setVisible(self, visible: bool) -> None:
+        self._forcing = True
+        super().setVisible(visible)
+        self._forcing = False
+        for child in self._children():
+            self._show_or_hide(child)
 
     def hitButton(self, position: QtCore.QPoint) -> bool:
         return position.y() < HEADER
 
-    def sizeHint(self) -> QtCore.QSize:
-        inner = self.layout().sizeHint() if self.layout() and self.isChecked() else QtCore.QSize(200, HEADER)
-        return QtCore.QSize(inner.width(), max(inner.height(), HEADER))
+    def _with_head(self, inner: QtCore.QSize) -> QtCore.QSize:
+        head = QtCore.QSize(120, HEADER + self.property("collapsedHeight"))
+        return inner.expandedTo(head) if self.isChecked() else head
 
-    minimumSizeHint = sizeHint
+    def sizeHint(self) -> QtCore.QSize:
+        return self._with_head(self.layout().totalSizeHint() if self.layout() else QtCore.QSize())
+
+    def minimumSizeHint(self) -> QtCore.QSize:
+        return self._with_head(self.layout().totalMinimumSize() if self.layout() else QtCore.QSize())
 
     def paintEvent(self, event: QtGui.QPaintEvent) -> None:
         option = QtWidgets.QStyleOptionButton()

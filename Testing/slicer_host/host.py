@@ -53,8 +53,9 @@ def install() -> None:
     for name, part in parts.items():
         sys.modules[f"slicer.{name}"] = part
         setattr(slicer, name, part)
-    from . import application, scripted_module
+    from . import application, sample_data, scripted_module
 
+    sys.modules["SampleData"] = sample_data.module()
     sys.modules["slicer.ScriptedLoadableModule"] = slicer.ScriptedLoadableModule = scripted_module.module()
     QtCore.QSettings.setDefaultFormat(QtCore.QSettings.Format.IniFormat)
     _keep_settings_in(Path(tempfile.gettempdir()) / "slicer-host-no-session")
@@ -242,8 +243,9 @@ class Host:
         self.process_events()
         self.subject_hierarchy.end()
         slicer.mrmlScene.Clear(1)
-        for name in self._logics:
-            delattr(slicer.modules, name)
+        for name in list(vars(slicer.modules)):
+            if not name.startswith("__"):
+                delattr(slicer.modules, name)
         self._logics.clear()
         self.app.session = None
         shutil.rmtree(self.folder, ignore_errors=True)
