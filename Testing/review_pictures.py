@@ -85,6 +85,7 @@ def draw(files: dict[str, Path]) -> None:
 
 def picture(view, size: tuple[int, int]) -> np.ndarray:
     """RGB picture of a slice view at this size (width, height): uint8; rows from the top, columns, 3."""
+    import slicer
     import vtk
     from DiffMaSlicerLib.review import views
     from vtk.util.numpy_support import vtk_to_numpy
@@ -92,6 +93,7 @@ def picture(view, size: tuple[int, int]) -> np.ndarray:
     window = views.slice_view(view).renderWindow()
     window.SetSize(*size)
     views.slice_logic(view).ResizeSliceNode(*size)
+    slicer.app.processEvents()
     window.Render()
     grab = vtk.vtkWindowToImageFilter()
     grab.SetInput(window)

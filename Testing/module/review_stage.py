@@ -80,8 +80,11 @@ class Stage:
 
     def resize(self, view, size: tuple[int, int] = SIZE) -> None:
         """Give the view so many pixels, as its widget does when the window is resized."""
+        import slicer
+
         self.views.slice_view(view).renderWindow().SetSize(*size)
         self.views.slice_logic(view).ResizeSliceNode(*size)
+        slicer.app.processEvents()
 
     def picture(self, view, size: tuple[int, int] = SIZE) -> np.ndarray:
         """RGB picture of the real slice view at this size: uint8; rows from the top, columns, 3."""

@@ -16,7 +16,7 @@ _DIVERGING = "7cc4ff 2f86dc 1c4a7a 101010 7a2a1c d8492f ffa182"  # dark in the m
 TABLES = {
     "uncertainty": ("DiffMa uncertainty", _INFERNO, (0.0, 0.003)),
     "softmask": ("DiffMa soft mask", _VIRIDIS, (0.0, 0.003)),
-    "difference": ("DiffMa difference", _DIVERGING, (0.5, 0.503)),
+    "difference": ("DiffMa difference", _DIVERGING, (0.497, 0.503)),
 }
 """Kind of overlay: name of its table, its colours from low to high, and the part of the scale that is see-through."""
 

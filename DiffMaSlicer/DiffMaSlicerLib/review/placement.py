@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import qt
 import slicer
 import vtk
 from slicer.util import VTKObservationMixin
@@ -17,6 +18,7 @@ class Placement(VTKObservationMixin):
         super().__init__()
         self._fitted: dict[View, str] = {}  # view: ID of the CT
         self._untouched: dict[View, tuple] = {}  # view: where it stands since it was fitted
+        self._resized: set[View] = set()  # to be fitted when Qt is back in its event loop
         self._crosshair: tuple[int, int] | None = None  # the user's mode and behaviour
 
     def place(self, ct, shown: tuple[View, ...]) -> None:
@@ -93,7 +95,20 @@ class Placement(VTKObservationMixin):
         if moved or ct is None:
             del self._untouched[view]
         elif resized:
-            self._fit(view, ct)
+            self._refit_later(view)
+
+    def _refit_later(self, view: View) -> None:
+        """Not within the node's own event: the slice logic does not listen to it again until that is over."""
+        if not self._resized:
+            qt.QTimer.singleShot(0, self._refit)
+        self._resized.add(view)
+
+    def _refit(self) -> None:
+        resized, self._resized = self._resized, set()
+        for view in resized & self._untouched.keys():
+            ct = slicer.mrmlScene.GetNodeByID(self._fitted.get(view, ""))
+            if ct is not None and views.slice_node(view):
+                self._fit(view, ct)
 
 
 def _bring_inside(crosshair, volume) -> None:
