@@ -12,7 +12,7 @@ import torch
 
 from DiffMaCore.errors import BackendError
 
-MAX_BATCH_CPU = 8
+MAX_BATCH_CPU = 4  # more at once are no faster, and the first ones would be seen later
 MAX_BATCH_GPU = 64
 MEMORY_SHARE = 0.5  # of what is free; the rest is for the volume itself and for other programs
 

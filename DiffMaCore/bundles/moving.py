@@ -26,8 +26,10 @@ def move_models(folder: Path, progress: Progress | None = None) -> Path:
         raise OutputError(f"{new} is where the models are already; choose another folder.")
     if models_folder().resolve() in (new.resolve(), *new.resolve().parents):
         raise OutputError(f"{new} lies inside of the folder of models; choose one outside of it.")
-    if (new / "models").exists() and any((new / "models").iterdir()):
-        raise OutputError(f"{new / 'models'} holds files already; choose a new folder.")
+    if new.exists() and not new.is_dir():
+        raise OutputError(f"{new} is a file; choose a folder.")
+    if (new / CATALOGUE).exists() or ((new / "models").exists() and any((new / "models").iterdir())):
+        raise OutputError(f"{new} holds models or a catalogue already; choose a new folder.")
     paths = _files(old)
     kept = new.exists(), (new / "models").exists()
     try:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import itertools
 import traceback
 from dataclasses import dataclass
 from types import FrameType
@@ -70,14 +69,15 @@ def _missing_package(error: BaseException) -> Failure | None:
 
 
 def _imported_when(error: BaseException) -> str | None:
-    """The package of others that was being imported by one of ours when the error was raised."""
+    """The package of others that was being imported, by one of ours, when the error was raised."""
     frames = [frame for frame, _ in traceback.walk_tb(error.__traceback__)]
-    for frame, following in itertools.pairwise(frames):
-        if following.f_code.co_filename.startswith("<frozen importlib") and _is_ours(_module(frame)):
-            imported = next((f for f in frames[frames.index(following) :] if not _is_importlib(f)), None)
-            if imported is not None and not _is_ours(_module(imported)):
-                return _module(imported)
-    return None
+    for frame in reversed(frames):
+        if _is_ours(_module(frame)):
+            break
+        if frame.f_code.co_name == "<module>":
+            return _module(frame)
+    name = error.name if isinstance(error, ImportError) else None  # a name that an older version lacks
+    return name if name and not _is_ours(name) else None
 
 
 def pip_name(module: str) -> str:
@@ -88,10 +88,6 @@ def pip_name(module: str) -> str:
 
 def _module(frame: FrameType) -> str:
     return str(frame.f_globals.get("__name__", ""))
-
-
-def _is_importlib(frame: FrameType) -> bool:
-    return frame.f_code.co_filename.startswith("<frozen importlib")
 
 
 def _is_ours(module: str) -> bool:

@@ -18,7 +18,10 @@ GRACE_SECONDS = 1.0
 
 
 def hold() -> None:
-    """Watch standard input from now on; at its end the command is cancelled, then ended with its children."""
+    """Watch standard input from now on; at its end the command is cancelled, then ended with its children.
+
+    It is cancelled as SIGTERM cancels it (Windows: as Ctrl-C does).
+    """
     if os.name == "posix" and os.getpgrp() != os.getpid():
         os.setpgrp()  # children join this group, so that all can be ended as one
     threading.Thread(target=_watch, name="lifeline", daemon=True).start()
@@ -38,9 +41,18 @@ def _watch() -> None:
             pass
     except OSError:
         pass
-    _thread.interrupt_main()
+    if os.name == "posix":
+        signal.pthread_kill(_main_thread(), signal.SIGTERM)  # also wakes it from a wait, unlike interrupt_main
+    else:
+        _thread.interrupt_main()
     time.sleep(GRACE_SECONDS)
     _end()
+
+
+def _main_thread() -> int:
+    identity = threading.main_thread().ident
+    assert identity is not None
+    return identity
 
 
 def _end() -> None:

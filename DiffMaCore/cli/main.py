@@ -79,10 +79,10 @@ def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 some volumes failed, 2 error, 130 cancelled)."""
     args = build_parser().parse_args(argv)
+    signal.signal(signal.SIGTERM, _cancel)
     if args.lifeline:
         lifeline.hold()
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
-    signal.signal(signal.SIGTERM, _cancel)
     args.reporter = make_reporter(args)
     try:
         args.reporter.hello(pid=os.getpid(), version=__version__)
