@@ -17,7 +17,9 @@ _REMEDIES = {
     "Unexpected": "copy the log and report it",
 }
 _CRASHES = {0xC0000005: "a forbidden memory access", 0xC0000017: "too little memory", 0xC0000135: "a missing library"}
-_SAYS_MEMORY = re.compile(r"MemoryError|out of memory|cannot allocate memory|can't allocate memory|bad_alloc", re.I)
+_SAYS_MEMORY = re.compile(
+    r"MemoryError|out of memory|(cannot|can't|failed to) allocate|bad_alloc|failed to map segment", re.I
+)
 _SAYS_MISSING = re.compile(r"No module named '?([\w.]+)'?")
 _STATUS = 1 << 31
 
@@ -33,6 +35,8 @@ class Failure:
 
 def told(message: str, kind: str) -> Failure:
     """What the child itself said was wrong; its own sentences name the remedy already, but for some kinds."""
+    if kind in ("Unexpected", "") and _SAYS_MEMORY.search(message):
+        kind = "OutOfMemory"
     remedy = _REMEDIES.get(kind, "")
     return Failure(message or "the model's program failed without a reason", kind or "Unexpected", _sentence(remedy))
 

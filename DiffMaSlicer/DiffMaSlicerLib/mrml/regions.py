@@ -70,10 +70,8 @@ def write_mask(path: Path, ct: Any, roi: Any = None, segmentation: Any = None) -
 
 def _roi_planes(roi: Any, ct_to_world: np.ndarray, shape: tuple[int, ...]) -> Plane:
     to_world(roi)  # refuses transforms that are not linear
-    size = np.zeros(3)
-    roi.GetSize(size)
     object_to_ijk = np.linalg.inv(to_array(roi.GetObjectToWorldMatrix())) @ ct_to_world
-    half = np.abs(size) / 2 + 1e-6  # a face that lies on voxel centres takes them in
+    half = np.abs(roi.GetSize()) / 2 + 1e-6  # a face that lies on voxel centres takes them in
 
     def plane(k: int) -> np.ndarray:
         mask = np.ones(shape[1:], bool)
