@@ -228,12 +228,9 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
             row = len(self._node_rows()) + bool(self._settings["noneEnabled"])
             blank = self._combo.count() == 0
             kept = self._combo.currentIndex()
-            self._combo.insertItem(row, node.GetName() or "")
-            self._combo.setItemData(row, node.GetID(), NODE)
+            self._combo.insertItem(row, node.GetName() or "", node.GetID())
             if kept < 0 and not blank:
                 self._combo.setCurrentIndex(-1)
-            elif blank and not self._filling:
-                self._text_changed()
             self.nodeAdded.emit(node)
 
     def _node_added(self, node: Any) -> None:
