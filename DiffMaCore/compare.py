@@ -94,10 +94,10 @@ def compare(
 
 
 def image_body(array: np.ndarray, axis: int) -> np.ndarray:
-    """The body in an MRI (z, y, x): what is brighter than half of Otsu's threshold, one piece, holes filled."""
+    """The body in an MRI (z, y, x): what is brighter than half way to Otsu's threshold, one piece, holes filled."""
     values = np.nan_to_num(array)
-    threshold = _FACTOR * _otsu(values)
-    bright = ndimage.binary_opening(values > threshold)
+    background = float(np.percentile(values, 1))
+    bright = ndimage.binary_opening(values > background + _FACTOR * (_otsu(values) - background))
     labels, count = ndimage.label(bright)
     if count > 1:
         bright = labels == np.bincount(labels.ravel())[1:].argmax() + 1
@@ -112,7 +112,9 @@ def _otsu(values: np.ndarray) -> float:
     total = np.cumsum(counts * centres)
     with np.errstate(divide="ignore", invalid="ignore"):
         between = below * above * (total[:-1] / below - (total[-1] - total[:-1]) / above) ** 2
-    return float(edges[1:-1][np.nanargmax(np.nan_to_num(between))])
+    between = np.nan_to_num(between)
+    # where no values lie between the classes every threshold is as good: the middle one
+    return float(edges[1:-1][between >= between.max() * (1 - 1e-9)].mean())
 
 
 def _on_grid(image: sitk.Image, like: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
