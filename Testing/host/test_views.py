@@ -115,3 +115,18 @@ def test_views_survive_the_closing_of_the_scene(slicer_host, manager, volume):
 @pytest.mark.parametrize("name", ["threeDWidget", "nosuch", "setEnabled"])
 def test_the_layout_manager_refuses_what_it_does_not_do(manager, name):
     assert not hasattr(manager, name)
+
+
+def test_regions_and_segmentations_live_in_the_views(slicer_host, manager, volume):
+    roi = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLMarkupsROINode", "R")
+    roi.SetSize((10, 10, 10))
+    segmentation = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLSegmentationNode", "S")
+    segmentation.CreateDefaultDisplayNodes()
+    segmentation.SetReferenceImageGeometryParameterFromVolumeNode(volume)
+    segment = segmentation.GetSegmentation().AddEmptySegment("head")
+    mask = (slicer.util.arrayFromVolume(volume) > 0).astype(np.uint8)
+    slicer.util.updateSegmentBinaryLabelmapFromArray(mask, segmentation, segment, volume)
+    found = slicer.util.arrayFromSegmentBinaryLabelmap(segmentation, segment, volume)
+    slicer_host.process_events()
+    assert roi.GetSize()[0] == 10
+    np.testing.assert_array_equal(found, mask)

@@ -22,15 +22,15 @@ from .dialogs import Dialogs, dialogs
 from .pythonqt import Wrapper, class_wrapper, wrap
 from .qt_module import QtModule
 
-LOGICS = {
-    "volumes": "vtkSlicerVolumesLogic",
-    "segmentations": "vtkSlicerSegmentationsModuleLogic",
-    "subjecthierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
-    "markups": "vtkSlicerMarkupsLogic",
-    "colors": "vtkSlicerColorLogic",
-    "cropvolume": "vtkSlicerCropVolumeLogic",
-    "transforms": "vtkSlicerTransformLogic",
-    "tables": "vtkSlicerTablesLogic",
+LOGICS = {  # Slicer's own modules: name and class of the logic
+    "Volumes": "vtkSlicerVolumesLogic",
+    "Segmentations": "vtkSlicerSegmentationsModuleLogic",
+    "SubjectHierarchy": "vtkSlicerSubjectHierarchyModuleLogic",
+    "Markups": "vtkSlicerMarkupsLogic",
+    "Colors": "vtkSlicerColorLogic",
+    "CropVolume": "vtkSlicerCropVolumeLogic",
+    "Transforms": "vtkSlicerTransformLogic",
+    "Tables": "vtkSlicerTablesLogic",
 }
 
 
@@ -109,7 +109,8 @@ class Host:
         for name, logic in self._logics.items():
             logic.SetMRMLApplicationLogic(self.application_logic)
             logic.SetMRMLScene(slicer.mrmlScene)
-            setattr(slicer.modules, name, modules.CoreModule(name, logic))
+            self.application_logic.SetModuleLogic(name, logic)
+            setattr(slicer.modules, name.lower(), modules.CoreModule(name, logic))
         self.subject_hierarchy = SubjectHierarchy(slicer.mrmlScene)
         self.main_window = modules.qSlicerMainWindow(self.module_manager)
         self.layout_manager = qSlicerLayoutManager(self.main_window.viewport, self.application_logic)
