@@ -21,6 +21,13 @@ def shared() -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete bundle of tiny random networks: it converts in no time, and its images mean nothing."""
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    make_tiny_bundle(folder)
+    return folder
+
+
+def make_tiny_bundle(folder: Path) -> None:
+    """Save the bundle of ``tiny_bundle``; tests where torch must not be imported call it in another process."""
     import torch
     from diffusers import AutoencoderKL
 
@@ -60,6 +67,4 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
         scheduler=make_scheduler(),
         bundle=config.to_dict(),
     )
-    folder = tmp_path_factory.mktemp("bundles") / "tiny"
     pipe.save_pretrained(folder)
-    return folder

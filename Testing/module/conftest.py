@@ -1,8 +1,12 @@
 """The tests of the Slicer module: its library can be imported, and Slicer is the stand-in."""
 
+import os
+import subprocess
 import sys
 from importlib.util import find_spec
 from pathlib import Path
+
+import pytest
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "DiffMaSlicer"))
@@ -15,6 +19,16 @@ else:
     from Testing.slicer_host.host import install
 
     install()
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundle of the other tests, made by another process: torch and Slicer's libraries crash in one."""
+    folder = tmp_path_factory.mktemp("bundles") / "tiny"
+    code = "import sys, pathlib; from Testing.conftest import make_tiny_bundle as m; m(pathlib.Path(sys.argv[1]))"
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, env=environment, check=True)
+    return folder
 
 
 def pytest_report_header() -> str:

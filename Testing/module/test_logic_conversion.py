@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import subprocess
+import sys
 import time
 
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from child_tools import poll_until
+from child_tools import ROOT, poll_until
 from DiffMaSlicerLib.jobs.job import JobState
 from logic_tools import (
     as_matrix,
@@ -64,8 +66,6 @@ def test_the_mr_has_the_cts_geometry_transform_and_study_and_says_how_it_was_mad
 
 
 def test_the_voxels_are_those_that_the_command_line_writes(logic, ct, tiny, tmp_path):  # noqa: F811
-    from DiffMaCore.cli.main import main
-
     mr = logic.convert(ct, model=tiny, slices=(3, 7), **SOME)
     path = drain(logic._files.acquire(ct))
     assert (

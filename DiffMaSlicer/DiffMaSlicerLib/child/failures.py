@@ -21,6 +21,7 @@ _SAYS_MEMORY = re.compile(
     r"MemoryError|out of memory|(cannot|can't|failed to) allocate|bad_alloc|failed to map segment", re.I
 )
 _SAYS_MISSING = re.compile(r"No module named '?([\w.]+)'?")
+_NO_MEMORY = "the program that runs the model ran out of memory"
 _STATUS = 1 << 31
 
 
@@ -35,8 +36,9 @@ class Failure:
 
 def told(message: str, kind: str) -> Failure:
     """What the child itself said was wrong; its own sentences name the remedy already, but for some kinds."""
-    if kind in ("Unexpected", "") and _SAYS_MEMORY.search(message):
-        kind = "OutOfMemory"
+    if kind != "OutOfMemory" and _SAYS_MEMORY.search(message):
+        # a library said so in its own words, such as ITK's std::bad_alloc while it reads
+        message, kind = _NO_MEMORY, "OutOfMemory"
     remedy = _REMEDIES.get(kind, "")
     return Failure(message or "the model's program failed without a reason", kind or "Unexpected", _sentence(remedy))
 
@@ -74,7 +76,7 @@ def ended(exit_code: int, error_tail: Sequence[str], answered: bool, path: str) 
         cause = "the system ended the program that runs the model, most often because memory ran out"
         return Failure(cause, "Killed", _sentence(LESS_MEMORY))
     if _SAYS_MEMORY.search(text) or exit_code & 0xFFFFFFFF == 0xC0000017:
-        return Failure("the program that runs the model ran out of memory", "OutOfMemory", _sentence(LESS_MEMORY))
+        return Failure(_NO_MEMORY, "OutOfMemory", _sentence(LESS_MEMORY))
     if missing:
         cause = f"the package {missing.group(1)} is missing in {path}"
         return Failure(cause, "MissingPackage", _sentence(INSTALL))
