@@ -66,7 +66,7 @@ class JobView:
             if done:
                 done(job)
             return
-        if what == "progress":
+        if what != "log":
             self._show(job)
         if self._other:
             self._other(job, what)

@@ -4,7 +4,6 @@ import logging
 from contextlib import contextmanager
 
 import qt
-from slicer.i18n import tr as _
 
 from DiffMaSlicerLib.panel.section import setIcon
 from DiffMaSlicerLib.panel.texts import failure
@@ -63,7 +62,6 @@ class Messages:
         self.ui.messageActionButton.visible = action is not None
         if action:
             self.ui.messageActionButton.text = action[0]
-            self.ui.messageActionButton.toolTip = _("What helps here.")
         self.ui.messageFrame.visible = True
 
     def _act(self):

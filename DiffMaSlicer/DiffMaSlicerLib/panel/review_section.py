@@ -27,6 +27,8 @@ class ReviewSection(Section):
             button = self._layout.buttons[choice.name]
             button.text = choice.title
             button.toolTip = f"{choice.tooltip} ({choice.shortcut})"
+            button.connect("clicked()", self._onAsked)
+        self.ui.layersBox.connect("activated(int)", self._onAsked)
         self._fillLayers()
         self.ui.exportDicomButton.connect("clicked()", self.onExport)
 
@@ -36,7 +38,7 @@ class ReviewSection(Section):
 
     def shortcuts(self):
         """Key and action of every layout and layer."""
-        chosen = [(choice, self._layout.choose) for choice in self.review.layoutNames()]
+        chosen = [(choice, self._chooseLayout) for choice in self.review.layoutNames()]
         chosen += [(choice, self._chooseLayers) for choice in self.review.layerNames()]
         return [(choice.shortcut, lambda choose=choose, name=choice.name: choose(name)) for choice, choose in chosen]
 
@@ -114,9 +116,20 @@ class ReviewSection(Section):
         self.review.setLayers(layers, opacity=parameters.overlayOpacity, tiles=parameters.checkerboardTiles)
         self.review.setLinked(parameters.linkViews)
 
+    def _chooseLayout(self, name):
+        if self.parameters is not None:
+            self.parameters.layout = name
+            self._onAsked()
+
     def _chooseLayers(self, name):
         if self.parameters is not None:
             self.parameters.layers = name
+            self._onAsked()
+
+    def _onAsked(self, *ignored):
+        """The user wants to see something: of a scene that was loaded nothing is on show yet."""
+        if self.parameters is not None and not self.review.active:
+            self.show()
 
     def _fillLayers(self):
         available = self.review.availableLayers() if self.review.active else None

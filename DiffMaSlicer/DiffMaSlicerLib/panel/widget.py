@@ -32,11 +32,10 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """
 
     def __init__(self, parent=None):
-        ScriptedLoadableModuleWidget.__init__(self, parent)
-        VTKObservationMixin.__init__(self)
         self.logic = self.review = self.ui = self.parameters = self.machine = None
         self._uiWidget = self._binding = None
-        self._entered = self._updating = self._closed = self._asked = False
+        self._entered = self._updating = self._closed = self._asked = self._unseen = False
+        super().__init__(parent)  # without a parent it calls setup
 
     def setup(self):
         """Make the panel; called when the module is first shown, and by Reload."""
@@ -65,6 +64,7 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
         self.addObserver(scene, scene.EndImportEvent, self._onSceneImported)
         self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
+        self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeLeaving)
         self.initializeParameterNode()
 
     def cleanup(self):
@@ -86,6 +86,9 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return
         self._entered = True
         self.initializeParameterNode()
+        if self._unseen:
+            self._unseen = False
+            self.reviewSection.show()
         self.shortcuts.on([(APPLY, self.run.onApply), *self.reviewSection.shortcuts()])
         if not self._asked:
             self._asked = True
@@ -134,7 +137,7 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.update()
 
     def showResult(self, job):
-        """Note a conversion's volumes and put them beside the CT, if the module is on show."""
+        """Note a conversion's volumes and put them beside the CT, now or when the module is shown again."""
         parameters = self.parameters
         if parameters is None:
             return
@@ -143,6 +146,7 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             parameters.uncertaintyVolume = job.uncertaintyNode
             parameters.softMaskVolume = job.softMaskNode
             parameters.differenceVolume = None
+        self._unseen = not self._entered
         if self._entered:
             self.reviewSection.show()
 
@@ -174,6 +178,7 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.update()
 
     def _onSceneStartClose(self, caller, event):
+        self._unseen = False
         self.setParameterNode(None)
         for section in self.sections:
             section.sceneClosed()
@@ -195,3 +200,12 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             and not caller.IsBatchProcessing()
         ):
             self.input.chooseLater()
+
+    @vtk.calldata_type(vtk.VTK_OBJECT)
+    def _onNodeLeaving(self, caller, event, node):
+        """Let go of a node before it is gone: its selector would go on to the next one, such as the CT for the result."""
+        if self.parameters is None or node is None:
+            return
+        for name in self.parameters.allParameters:
+            if self.parameters.getValue(name) is node:
+                self.parameters.setValue(name, None)
