@@ -147,6 +147,8 @@ class ChildJob(Job):
             step, total = event.count("step"), event.count("total")
             self.fraction = min(1.0, step / total) if step is not None and total else None
             self.eta = event.number("eta")
+            if event.text("unit") == "bytes" and step is not None and total:
+                self.detail = f"{step / 1e6:.0f} of {total / 1e6:.0f} MB"
         elif event.name == "note":
             self.say(event.text("message"))
         elif event.name == "warning":

@@ -184,6 +184,7 @@ class Conversion(ChildJob):
         if not self._output.begun:
             yield from self._output.begin(self._name(), *self._range())
         yield from self._output.complete(self.folder / "mr.nii")
+        yield from _remove(self.folder / "mr.nii")
         mr = self.outputNode
         if result.get("uncertainty"):
             role = provenance.UNCERTAINTY_ROLE
@@ -201,6 +202,7 @@ class Conversion(ChildJob):
         mr = self.outputNode
         known = mr.GetNodeReference(role)
         node = yield from import_volume(path, f"{mr.GetName()} {content}", self.ct, known, window)
+        yield from _remove(path)
         if node is not known:
             self._made.append(node)
         provenance.write_provenance(node, self._facts, ct=self.ct, content=content)
@@ -251,3 +253,9 @@ class Conversion(ChildJob):
             voxels=dimensions[0] * dimensions[1] * dimensions[2],
             peak_bytes=Event("", result).count("peak_memory_bytes"),
         )
+
+
+def _remove(path: Path) -> Iterator[object]:
+    """Remove a big file in a step of its own: that takes some milliseconds."""
+    path.unlink(missing_ok=True)
+    yield None

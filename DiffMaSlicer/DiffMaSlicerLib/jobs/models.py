@@ -47,7 +47,7 @@ class ModelCardJob(CommandJob):
 
     def work(self) -> Iterator[object]:
         facts: dict[str, Any] = yield from super().work()
-        return str(facts.get("card") or facts.get("text") or "")
+        return str(facts.get("card_text") or "")
 
 
 class MoveModels(CommandJob):
