@@ -26,7 +26,7 @@ def test_an_unknown_device_is_one_sentence() -> None:
 
 def test_the_batch_follows_from_the_free_memory() -> None:
     cpu = torch.device("cpu")
-    assert choose_batch(cpu, 1) == 8
+    assert choose_batch(cpu, 1) == 4
     assert choose_batch(cpu, 10**15) == 1
 
 
