@@ -57,27 +57,22 @@ def draw(files: dict[str, Path]) -> None:
             softMaskNode=nodes["softmask"],
             differenceNode=nodes["difference"],
         )
-        for name, size in (
-            ("side-by-side", (420, 440)),
-            ("three-planes", (300, 300)),
-            ("with-uncertainty", (330, 350)),
-        ):
-            review.setLayout(name)
-            save(f"review-{name}", [[picture(view, size) for view in row] for row in layouts()[name].rows])
-        review.setLayout("side-by-side")
-        seen = []
-        for kind, role in (
-            ("overlay", CT),
-            ("checkerboard", CT),
-            ("reveal", CT),
-            ("uncertainty", MR),
-            ("softmask", CT),
-        ):
+        shots = {
+            "side-by-side": ("side-by-side", "none", (420, 440)),
+            "three-planes": ("three-planes", "none", (300, 300)),
+            "uncertainty": ("with-uncertainty", "none", (330, 350)),
+            "checkerboard": ("side-by-side", "checkerboard", (420, 440)),
+            "overlay": ("side-by-side", "overlay", (420, 440)),
+        }
+        for name, (layout, kind, size) in shots.items():
+            review.setLayout(layout)
             review.setLayers(kind)
-            seen.append(picture(View(role), (280, 300)))
-        review.setLayers("difference", opacity=0.7)
-        seen.append(picture(View(MR), (280, 300)))
-        save("review-layers", [seen[:3], seen[3:]])
+            save(name, [[picture(view, size) for view in row] for row in layouts()[layout].rows])
+        seen = []
+        for kind, role in {"reveal": CT, "softmask": CT, "uncertainty": MR, "difference": MR}.items():
+            review.setLayers(kind, opacity=0.6)
+            seen.append(picture(View(role), (330, 350)))
+        save("layers", [seen[:2], seen[2:]])
         review.close()
     finally:
         host.end()

@@ -92,7 +92,7 @@ def test_a_colour_overlay_colours_what_it_means_and_leaves_the_rest_grey(shown, 
     view = getattr(shown, role)
     assert shown.shows(view) == (role, kind)
     assert saturation(shown.color(view, shown.LESION)) > 30
-    assert saturation(shown.color(view, shown.AIR)) == 0
+    assert saturation(shown.color(view, shown.AIR)) < 5
     other = shown.mr if view is shown.ct else shown.ct
     assert saturation(shown.color(other, shown.BRAIN)) == 0
 
@@ -102,7 +102,7 @@ def test_a_difference_is_red_where_the_synthetic_is_brighter_blue_where_darker_a
     lesion, skull = shown.color(shown.mr, shown.LESION), shown.color(shown.mr, shown.SKULL)
     assert lesion[0] > lesion[2] + 30
     assert skull[2] > skull[0] + 30
-    assert saturation(shown.color(shown.mr, shown.BRAIN)) == 0
+    assert saturation(shown.color(shown.mr, shown.BRAIN)) < 5
 
 
 def test_the_colour_scale_has_a_title_numbers_and_its_place_in_the_overlays_views_only(shown):

@@ -69,7 +69,8 @@ class Blending(VTKObservationMixin):
         if not node or not stencil.attach():
             return
         self._stencils[view] = stencil
-        self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_slice)
+        if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_slice):
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_slice)
         views.request_render(view)
 
     def _on_slice(self, caller, event) -> None:

@@ -1,7 +1,7 @@
 """Colour tables of the overlays: perceptually even ones for amounts, a diverging one for signed differences.
 
-Slicer's slice views know only "see-through" or not for a colour, so each table leaves out the one value that
-means "nothing here", as outside of the body: the CT or MRI below is not dimmed there.
+Slicer's slice views know only "see-through" or not for a colour, so the tables of amounts leave out zero, as outside
+of the body: the CT or MRI below is not dimmed there.
 """
 
 from __future__ import annotations
@@ -14,11 +14,11 @@ _VIRIDIS = "440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde72
 _DIVERGING = "7cc4ff 2f86dc 1c4a7a 101010 7a2a1c d8492f ffa182"  # dark in the middle: agreement dims, errors glow
 
 TABLES = {
-    "uncertainty": ("DiffMa uncertainty", _INFERNO, (0.0, 0.003)),
-    "softmask": ("DiffMa soft mask", _VIRIDIS, (0.0, 0.003)),
-    "difference": ("DiffMa difference", _DIVERGING, (0.497, 0.503)),
+    "uncertainty": ("DiffMa uncertainty", _INFERNO, 0.003),
+    "softmask": ("DiffMa soft mask", _VIRIDIS, 0.003),
+    "difference": ("DiffMa difference", _DIVERGING, 0.0),
 }
-"""Kind of overlay: name of its table, its colours from low to high, and the part of the scale that is see-through."""
+"""Kind of overlay: name of its table, its colours from low to high, and the part at the low end that is see-through."""
 
 _COLORS = 256
 
@@ -42,7 +42,7 @@ def table_node(kind: str):
     return node
 
 
-def _fill(node, name: str, colors: str, hidden: tuple[float, float]) -> None:
+def _fill(node, name: str, colors: str, hidden: float) -> None:
     was = node.StartModify()
     node.SetName(name)
     node.SetTypeToUser()
@@ -55,6 +55,6 @@ def _fill(node, name: str, colors: str, hidden: tuple[float, float]) -> None:
     for index in range(_COLORS):
         at = index / (_COLORS - 1)
         red, green, blue = function.GetColor(at)
-        node.SetColor(index, red, green, blue, 0.0 if hidden[0] <= at < hidden[1] else 1.0)
+        node.SetColor(index, red, green, blue, 0.0 if at < hidden else 1.0)
     node.SetNamesFromColors()
     node.EndModify(was)

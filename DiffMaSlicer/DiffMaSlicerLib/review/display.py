@@ -44,9 +44,13 @@ def set_default_range(volume, low: float, high: float) -> None:
     set_default_window(volume, high - low, (high + low) / 2)
 
 
-def ct_window(ct) -> tuple[float, float]:
-    """Window and level in HU that fit the CT: a head's, or those of a trunk, told apart by the width of the body."""
-    body = body_mask(ct)
+def ct_window(ct, body: np.ndarray | None) -> tuple[float, float]:
+    """Window and level in HU that fit the CT: a head's, or those of a trunk, told apart by the width of the body.
+
+    Args:
+        ct: the CT's volume node.
+        body: its :func:`body_mask`.
+    """
     if body is None or not body.any():
         return BODY_WINDOW
     spacing = np.asarray(ct.GetSpacing())[::-1] * np.asarray(_steps(slicer.util.arrayFromVolume(ct).shape))
@@ -55,21 +59,24 @@ def ct_window(ct) -> tuple[float, float]:
     return HEAD_WINDOW if sizes[1] < _HEAD_MM else BODY_WINDOW
 
 
-def range_in_body(volume, ct, low: float = 0.5, high: float = 99.5) -> tuple[float, float] | None:
-    """Percentiles of the volume's values inside the CT's body, or None while all its values are the same.
+def range_in_body(volume, body: np.ndarray | None) -> tuple[float, float] | None:
+    """The 0.5 and 99.5 percentiles of the volume inside the body, or None while all its values are the same.
 
     The upper one is taken of what is above the lowest value, which fills the slices still to come.
+
+    Args:
+        volume: a volume node in the CT's geometry; in another, all its values count.
+        body: the CT's :func:`body_mask`.
     """
     values = _values(volume)
     if values is None:
         return None
-    body = body_mask(ct) if ct is not None else None
     inside = values[body] if body is not None and body.shape == values.shape and body.any() else values.ravel()
     inside = inside[np.isfinite(inside)]
     made = inside[inside > inside.min()] if inside.size else inside
     if not made.size:
         return None
-    bottom, top = float(np.percentile(inside, low)), float(np.percentile(made, high))
+    bottom, top = float(np.percentile(inside, 0.5)), float(np.percentile(made, 99.5))
     return (bottom, top) if top > bottom else None
 
 

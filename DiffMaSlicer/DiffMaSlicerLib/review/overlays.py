@@ -33,12 +33,18 @@ def overlays() -> dict[str, Overlay]:
     return {kind.kind: kind for kind in kinds}
 
 
-def prepare(kind: str, volume, ct) -> None:
-    """Give the volume its colours, and a range of values once (the user's later one is kept)."""
+def prepare(kind: str, volume, body) -> None:
+    """Give the volume its colours, and a range of values once (the user's later one is kept).
+
+    Args:
+        kind: one of :func:`overlays`.
+        volume: its volume node.
+        body: the CT's :func:`.display.body_mask`.
+    """
     if not volume.GetDisplayNode():
         volume.CreateDefaultDisplayNodes()
     volume.GetDisplayNode().SetAndObserveColorNodeID(colours.table_node(kind).GetID())
-    ends = _range(kind, volume, ct)
+    ends = _range(kind, volume, body)
     if ends:
         display.set_default_range(volume, *ends)
 
@@ -87,10 +93,10 @@ def _format(volume) -> str:
     return "%.0f" if volume.GetDisplayNode().GetWindowLevelMax() >= 10 else "%.3f"
 
 
-def _range(kind: str, volume, ct) -> tuple[float, float] | None:
+def _range(kind: str, volume, body) -> tuple[float, float] | None:
     if kind == "softmask":
         return 0.0, 1.0
-    ends = display.range_in_body(volume, ct, 0.5, 99.5)
+    ends = display.range_in_body(volume, body)
     if ends is None:
         return None
     if kind == "difference":

@@ -172,15 +172,15 @@ class Review(VTKObservationMixin):
 
     def _set_windows(self) -> None:
         nodes = self._nodes()
-        ct = nodes[CT]
-        display.set_default_window(ct, *display.ct_window(ct))
+        ct, body = nodes[CT], display.body_mask(nodes[CT])
+        display.set_default_window(ct, *display.ct_window(ct, body))
         if MR in nodes:
-            ends = display.range_in_body(nodes[MR], ct)
+            ends = display.range_in_body(nodes[MR], body)
             if ends:
                 display.set_default_range(nodes[MR], *ends)
         for kind in layers.COLOURED:
             if kind in nodes:
-                overlays.prepare(kind, nodes[kind], ct)
+                overlays.prepare(kind, nodes[kind], body)
 
     def _apply(self) -> None:
         """Bring views, layers, links, labels and colour scales to what is wanted."""
