@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import re
 
-_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|failed to allocate memory|bad allocation", re.I)
+_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|failed to allocate memory|bad[ _]alloc", re.I)
 
 
 class DiffMaError(Exception):

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from DiffMaCore.errors import InputError
+from DiffMaCore.errors import InputError, OutOfMemory, is_out_of_memory
 from DiffMaCore.volumes import nifti, nrrd
 from DiffMaCore.volumes.dicom import DicomSource, read_dicom_series
 from DiffMaCore.volumes.dicom_headers import is_dicom
@@ -92,6 +92,8 @@ def read_image_file(path: Path, pixel_type: int = sitk.sitkFloat32) -> tuple[sit
         _check_shape(path, _image_information(path))
         image = sitk.ReadImage(str(path), pixel_type, imageIO=_io(path))
     except RuntimeError as error:
+        if is_out_of_memory(error):
+            raise OutOfMemory() from error
         if header is None or "orthonormal" not in str(error):
             message = f"{path} cannot be read ({_reason(error)}); copy or export it again"
             raise InputError(message) from error

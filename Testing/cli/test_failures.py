@@ -62,6 +62,7 @@ def test_the_pip_name_differs_from_the_module_where_it_must() -> None:
         RuntimeError("CUDA out of memory. Tried to allocate 2.00 GiB"),
         RuntimeError("[enforce fail at alloc_cpu.cpp:117] DefaultCPUAllocator: can't allocate memory"),
         RuntimeError("Exception thrown in SimpleITK: Failed to allocate memory for image."),
+        RuntimeError("sitk::ERROR: std::bad_alloc"),
     ],
 )
 def test_out_of_memory_is_told_with_its_remedy(error: Exception) -> None:
