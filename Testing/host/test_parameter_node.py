@@ -161,4 +161,4 @@ def test_reserved_names_and_unknown_types_are_refused():
     with pytest.raises(ValueError, match="reserved"):
         parameterNodeWrapper(type("Bad", (), {"__annotations__": {"default": int}}))
     with pytest.raises(Exception, match="serializer"):
-        parameterNodeWrapper(type("Bad", (), {"__annotations__": {"mapping": object}}))
+        parameterNodeWrapper(type("Bad", (), {"__annotations__": {"number": complex}}))
