@@ -120,3 +120,32 @@ def test_every_control_has_a_tooltip(panel):
     kinds = (qt.QPushButton, qt.QCheckBox, qt.QComboBox, qt.QSpinBox, qt.QLineEdit)
     inside = {"qt_spinbox_lineedit"}  # parts of Qt's own controls
     assert {w.name for w in vars(panel.ui).values() if type(w) in kinds and not w.toolTip} - inside == set()
+
+
+def test_one_click_makes_a_phantom_where_there_is_no_network(slicer_host, models, monkeypatch):
+    from panel_stage import Panel
+
+    panel = Panel(slicer_host)
+    panel.open()
+
+    def no_network():
+        raise RuntimeError("no network")
+
+    monkeypatch.setattr("DiffMaSlicerLib.sample_data.loadHeadCT", no_network)
+    panel.host.click(panel.ui.sampleButton)
+    panel.host.wait_until(lambda: panel.parameters.inputVolume, 60, "the phantom")
+    assert "phantom" in panel.ui.messageText.text
+    assert panel.ui.applyButton.enabled
+
+
+def test_a_file_is_loaded_and_chosen(panel, tmp_path):
+    import SimpleITK as sitk
+
+    path = tmp_path / "from_file.nrrd"
+    sitk.WriteImage(sitk.Image(8, 8, 8, sitk.sitkInt16), str(path))
+    panel.host.dialogs.answer("file", str(path))
+    panel.ui.loadButton.menu().actions()[0].trigger()
+    assert panel.parameters.inputVolume.GetName() == "from_file"
+    panel.host.dialogs.answer("file", "")
+    panel.ui.loadButton.menu().actions()[0].trigger()
+    assert panel.parameters.inputVolume.GetName() == "from_file"

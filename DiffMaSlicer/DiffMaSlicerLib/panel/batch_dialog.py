@@ -28,6 +28,7 @@ class BatchDialog(Dialog):
     def __init__(self, panel):
         super().__init__(panel, "Batch.ui")
         self._view = self._binding = self._bound = None
+        self._nodes = []
 
     @property
     def running(self):
@@ -159,7 +160,8 @@ class BatchDialog(Dialog):
         rows = []
         if not self.ui.folderRadio.checked:
             nodes = slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")
-            rows = [(node.GetName(), "", node) for node in nodes if _listed(node)]
+            describe = self.panel.logic.describe
+            rows = [(node.GetName(), describe(node).problem, node) for node in nodes if _listed(node)]
         self._nodes = [node.GetID() for name, state, node in rows]
         self._fill([(name, state) for name, state, node in rows], ticks=bool(rows))
 
@@ -167,13 +169,13 @@ class BatchDialog(Dialog):
         table = self.ui.batchTable
         blocked = table.blockSignals(True)
         table.setRowCount(len(rows))
-        for row, texts_ in enumerate(rows):
-            for column, text in enumerate(texts_):
+        for row, cells in enumerate(rows):
+            for column, text in enumerate(cells):
                 item = table.item(row, column)
                 if item is None or ticks:
                     item = qt.QTableWidgetItem(text)
                     if ticks and column == _NAME:
-                        item.setCheckState(qt.Qt.Checked)
+                        item.setCheckState(qt.Qt.Unchecked if cells[_STATE] else qt.Qt.Checked)
                     table.setItem(row, column, item)
                 elif item.text() != text:
                     item.setText(text)
@@ -183,7 +185,7 @@ class BatchDialog(Dialog):
     def _ticked(self):
         table = self.ui.batchTable
         found = []
-        for row, nodeID in enumerate(getattr(self, "_nodes", ())):
+        for row, nodeID in enumerate(self._nodes):
             item = table.item(row, _NAME)
             node = slicer.mrmlScene.GetNodeByID(nodeID)
             if item is not None and node is not None and int(item.checkState()) == int(qt.Qt.Checked):

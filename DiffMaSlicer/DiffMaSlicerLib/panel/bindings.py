@@ -119,6 +119,9 @@ class Buttons(Control):
         self._value = value
         for choice, button in self.buttons.items():
             button.checked = choice == value
+            font = button.font
+            font.setBold(choice == value)  # dark styles hardly show which one is down
+            button.setFont(font)
 
 
 class Binding:

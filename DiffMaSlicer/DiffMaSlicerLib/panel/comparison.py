@@ -83,7 +83,5 @@ class Comparison:
                 item = qt.QTableWidgetItem(text)
                 item.setToolTip(tip)
                 table.setItem(row, column, item)
-        height = table.horizontalHeader().sizeHint.height() + sum(table.rowHeight(row) for row in range(len(rows)))
-        table.setFixedHeight(height + 2 * table.frameWidth)
         table.visible = True
         setText(self.ui.compareText, "\n".join([result.get("normalisation", ""), *result.get("notes", ())]).strip())

@@ -110,13 +110,13 @@ class DeviceSection(Section):
 
     def _fill(self):
         machine = self.panel.machine
-        entries = [Entry(AUTO, _("The fastest there is"))]
+        entries = [Entry(AUTO, _("Fastest"))]
         if machine is None:
             entries.append(Entry("cpu", _("CPU")))
         else:
             best = self._entry(machine.get("default_device", ""))
             if best is not None:
-                entries = [Entry(AUTO, _("The fastest: {title}").format(title=_device(best)))]
+                entries = [Entry(AUTO, _("Fastest: {title}").format(title=best["title"]))]
             entries += [
                 Entry(entry["name"], _device(entry), entry["reason"] or _device(entry), entry["available"])
                 for entry in machine["devices"]
@@ -139,6 +139,8 @@ class DeviceSection(Section):
         else:
             text = self._problem or (self.problem() if self.parameters is not None else "")
             icon = qt.QStyle.SP_MessageBoxWarning if text else None
+            entry = self._entry(self.actual()) if self.parameters is not None and not text else None
+            text = text or (_device(entry) + "." if entry is not None else "")
         setIcon(self.ui.deviceIcon, icon)
         setText(self.ui.deviceState, text)
         self.ui.refreshButton.enabled = self._job is None

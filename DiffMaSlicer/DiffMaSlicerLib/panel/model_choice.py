@@ -70,7 +70,12 @@ class Models:
         if entry.get("missing"):
             missing = ", ".join(entry["missing"])
             return _("This model lacks {missing}. Import it again with these parts.").format(missing=missing), False
-        return entry["title"], True
+        facts = {"anatomy": entry["anatomy"] or _("any part of the body"), "size": entry["size"]}
+        if entry.get("demo"):
+            return _("DEMO, for {anatomy}: trained on phantoms and on no patient, it shows how it works.").format(
+                **facts
+            ), True
+        return _("Installed, for {anatomy}, size {size}.").format(**facts), True
 
     def _size(self, size, anatomy):
         entries = self.matching(anatomy, size)

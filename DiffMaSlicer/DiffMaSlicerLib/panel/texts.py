@@ -29,7 +29,8 @@ def progress(job):
         parts.append(_("{time} to go").format(time=duration(job.eta)))
     elif not parts:
         parts.append(job.title)
-    return ", ".join(parts)
+    text = ", ".join(parts)
+    return text[:1].upper() + text[1:]
 
 
 def failure(error):

@@ -203,7 +203,7 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
 
     @vtk.calldata_type(vtk.VTK_OBJECT)
     def _onNodeLeaving(self, caller, event, node):
-        """Let go of a node before it is gone: its selector would go on to the next one, such as the CT for the result."""
+        """Let go of a node before it is gone: its selector would go on to the next one, from the result to the CT."""
         if self.parameters is None or node is None:
             return
         for name in self.parameters.allParameters:
