@@ -13,6 +13,7 @@ if "DiffMaSlicerLib" in sys.modules:  # Reload takes this file anew: let the old
 
 from DiffMaSlicerLib.logic import DiffMaSlicerLogic
 from DiffMaSlicerLib.panel.widget import DiffMaSlicerWidget
+from DiffMaSlicerLib.review.review import prepare as prepareReview
 from DiffMaSlicerLib.sample_data import registerSampleData
 from DiffMaSlicerLib.selftest import DiffMaSlicerTest
 from slicer.i18n import tr as _
@@ -39,3 +40,4 @@ class DiffMaSlicer(ScriptedLoadableModule):
             "DiffMa is the latent diffusion model with a Mamba backbone of Wang et al. 2024 (arXiv 2406.15910)."
         )
         slicer.app.connect("startupCompleted()", registerSampleData)
+        slicer.app.connect("startupCompleted()", prepareReview)

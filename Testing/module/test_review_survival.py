@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import zipfile
+
 import pytest
 
 pytest_plugins = ("review_stage",)
@@ -152,3 +154,51 @@ def test_a_colour_scale_of_the_users_own_is_left_alone(stage):
     stage.review.setLayers("none")
     assert stage.legends() == [theirs]
     assert theirs.GetTitleText() == "mine"
+
+
+def test_a_saved_scene_opens_in_our_layout_and_showing_it_again_finds_windows_colours_and_scale(shown, tmp_path):
+    import slicer
+    from DiffMaSlicerLib.review.review import prepare
+
+    shown.review.setLayout("with-uncertainty")
+    shown.volumes["mr"].GetDisplayNode().SetWindowLevel(123.0, 45.0)
+    ours = arrangement(shown)
+    assert slicer.util.saveScene(str(tmp_path / "review.mrb"))
+    slicer.mrmlScene.Clear(0)
+    for table in slicer.util.getNodesByClass("vtkMRMLColorTableNode"):
+        if table.GetID().startswith("vtkMRMLColorTableNodeDiffMa"):  # as in a Slicer that was just started
+            slicer.mrmlScene.RemoveNode(table)
+    prepare()
+    with zipfile.ZipFile(tmp_path / "review.mrb") as bundle:
+        bundle.extractall(tmp_path)
+    slicer.util.loadScene(str(tmp_path / "review" / "review.mrml"))
+    slicer.app.processEvents()
+    assert arrangement(shown) == ours
+    shown.volumes = {role: slicer.util.getNode(role) for role in shown.volumes}
+    assert shown.shows(shown.mr) == ("mr", None)
+    shown.show("with-uncertainty")
+    assert shown.volumes["mr"].GetDisplayNode().GetWindow() == 123.0
+    assert shown.volumes["uncertainty"].GetDisplayNode().GetColorNode().GetName() == "DiffMa uncertainty"
+    assert len(shown.legends()) == 1
+    shown.review.close()
+    assert arrangement(shown) == slicer.vtkMRMLLayoutNode.SlicerLayoutInitialView
+
+
+def test_slicer_does_not_start_in_one_of_our_layouts_without_a_scene(stage):
+    import slicer
+    from DiffMaSlicerLib.review.review import prepare
+
+    node = stage.views.layout_node()
+    prepare()
+    assert arrangement(stage) == slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView
+    node.SetViewArrangement(87301)
+    prepare()
+    assert arrangement(stage) == slicer.vtkMRMLLayoutNode.SlicerLayoutInitialView
+
+
+def test_dicoms_browser_is_no_layout_to_return_to(stage):
+    node = stage.views.layout_node()
+    node.SetViewArrangement(node.SlicerLayoutDicomBrowserView)
+    stage.show()
+    stage.review.close()
+    assert arrangement(stage) == node.SlicerLayoutInitialView

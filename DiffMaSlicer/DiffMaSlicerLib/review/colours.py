@@ -11,7 +11,7 @@ import vtk
 
 _INFERNO = "000004 1b0c41 4a0c6b 781c6d a52c60 cf4446 ed6925 fb9b06 f7d13d fcffa4"
 _VIRIDIS = "440154 482878 3e4989 31688e 26828e 1f9e89 35b779 6ece58 b5de2b fde725"
-_DIVERGING = "7cc4ff 2f86dc 1c4a7a 101010 7a2a1c d8492f ffa182"  # dark in the middle: agreement dims, errors glow
+_DIVERGING = "7cc4ff 2f86dc 1c4a7a 000000 7a2a1c d8492f ffa182"  # dark in the middle: agreement dims, errors glow
 
 TABLES = {
     "uncertainty": ("DiffMa uncertainty", _INFERNO, 0.003),
@@ -34,7 +34,7 @@ def table_node(kind: str):
     if node is None:
         node = slicer.vtkMRMLColorTableNode()
         node.SetSingletonTag(tag)
-        node.SetHideFromEditors(False)
+        node.SetAttribute("Category", "DiffMaSlicer")
         node.SetSaveWithScene(False)
         node = slicer.mrmlScene.AddNode(node)
     if node.GetNumberOfColors() != _COLORS:

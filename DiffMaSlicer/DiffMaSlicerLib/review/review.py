@@ -6,11 +6,25 @@ import slicer
 import vtk
 from slicer.util import VTKObservationMixin
 
-from . import display, layers, layouts, overlays, views
+from . import colours, display, layers, layouts, overlays, views
 from .blending import Blending
 from .labels import Labels
 from .layouts import CT, MR, UNCERTAINTY, Choice, View
 from .placement import Placement
+
+
+def prepare() -> None:
+    """At Slicer's start: have our layouts and colours known, so that a scene saved with them opens as it was.
+
+    Slicer may start in the layout that it was left in; without a scene ours would be empty views, so it is not kept.
+    """
+    for kind in layers.COLOURED:
+        colours.table_node(kind)
+    node = views.layout_node()
+    if node:
+        layouts.register(node)
+        if layouts.layout_of(node.GetViewArrangement()):
+            node.SetViewArrangement(node.SlicerLayoutInitialView)
 
 
 class Review(VTKObservationMixin):
@@ -108,8 +122,7 @@ class Review(VTKObservationMixin):
         if not self.active or not node:
             return
         layouts.register(node)
-        if layouts.layout_of(node.GetViewArrangement()) is None:
-            self._before = node.GetViewArrangement()
+        self._remember(node)
         self._busy = True
         try:
             node.SetViewArrangement(layout.identifier)
@@ -159,6 +172,14 @@ class Review(VTKObservationMixin):
         if restoreLayout and node and self._before is not None and layouts.layout_of(node.GetViewArrangement()):
             node.SetViewArrangement(self._before)
         self._before = None
+
+    def _remember(self, node) -> None:
+        """Note the user's layout; one that belongs to a module (DICOM's browser) is none to return to."""
+        now = node.GetViewArrangement()
+        if layouts.layout_of(now) is None:
+            self._before = now
+        if self._before in (None, node.SlicerLayoutDicomBrowserView):
+            self._before = node.SlicerLayoutInitialView
 
     def _nodes(self) -> dict:
         found = {role: slicer.mrmlScene.GetNodeByID(identifier) for role, identifier in self._ids.items()}
