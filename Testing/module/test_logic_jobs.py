@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import json
 import shutil
+import subprocess
+import sys
 
 import numpy as np
 import pydicom
@@ -179,3 +181,17 @@ def test_every_control_survives_saving_and_loading_the_scene(logic, tmp_path):  
     assert again.inputVolume.GetName() == "CT of somebody"
     with pytest.raises(ValueError, match="range"):
         again.steps = 0
+
+
+def test_an_interpreter_without_packages_says_what_it_lacks_and_why_it_cannot_get_it(logic, tmp_path, monkeypatch):  # noqa: F811
+    monkeypatch.setenv("PIP_NO_INDEX", "1")  # as in a hospital without network
+    subprocess.run([sys.executable, "-m", "venv", str(tmp_path / "bare")], check=True)
+    logic.settings.interpreter = str(next((tmp_path / "bare").glob("[bS]*/python*")))
+    facts = result_of(logic.checkPackages())
+    assert not facts["ok"] and {"torch", "SimpleITK"} <= set(facts["missing"]) and "GB" in facts["size"]
+    job = logic.installPackages()
+    poll_to_the_end(job)
+    assert job.state is JobState.FAILED and job.error.kind == "Packages" and "pip" in job.error.message
+    assert any("No matching distribution" in line for line in job.log) and "default build" in job.warnings[0]
+    with pytest.raises(RuntimeError, match="Check packages"):
+        logic.convert(make_ct(), steps=1)

@@ -69,10 +69,6 @@ class ChildJob(Job):
     def on_error(self, event: Event) -> None:
         """The child failed; a batch overrides it, where one volume's failure does not end the run."""
         self._failure = failures.told(event.text("message"), event.text("kind"))
-        package = event.text("package")
-        if package:
-            remedy = f"The package {package} is missing. {self._failure.remedy}"
-            self._failure = failures.Failure(self._failure.message, self._failure.kind, remedy)
 
     def child(self, arguments: Sequence[str]) -> Iterator[object]:
         """Run one command of DiffMaCore to its end; returns its result (the last, should there be several).
