@@ -66,3 +66,17 @@ def test_the_event_loop_is_watched_for_blocks(slicer_host, widget):
     slicer_host.reset_block()
     slicer_host.wait_until(lambda: time.sleep(0.05) or True)
     assert slicer_host.longest_block() < 0.05
+
+
+def test_a_volume_and_the_scene_are_saved_and_loaded(slicer_host, tmp_path):
+    import numpy as np
+
+    node = slicer.util.addVolumeFromArray(np.arange(24, dtype=np.int16).reshape(2, 3, 4), name="CT")
+    assert slicer.util.saveNode(node, str(tmp_path / "CT.nrrd"))
+    assert slicer.util.saveScene(str(tmp_path / "scene.mrml"))
+    slicer_host.close_scene()
+    loaded = slicer.util.loadVolume(str(tmp_path / "CT.nrrd"))
+    assert slicer.util.arrayFromVolume(loaded).tolist() == np.arange(24).reshape(2, 3, 4).tolist()
+    slicer_host.close_scene()
+    slicer.util.loadScene(str(tmp_path / "scene.mrml"))
+    assert slicer.util.getNode("CT").GetImageData().GetDimensions() == (4, 3, 2)

@@ -141,7 +141,7 @@ def test_a_node_selector_takes_its_types_from_the_parameter(parameters):
     [
         (qt.QComboBox, "note", "Choice"),
         (qt.QLineEdit, "steps", "Unable to create GUI connector"),
-        (ctk.ctkPathLineEdit, "note", "Unable to create GUI connector"),
+        (qt.QPlainTextEdit, "note", "Unable to create GUI connector"),
         (ctk.ctkSliderWidget, "seed", "unbounded"),
         (qt.QSlider, "seed", "unbounded"),
         (ctk.ctkCollapsibleButton, "fine", "Unable to create GUI connector"),

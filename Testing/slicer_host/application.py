@@ -116,6 +116,10 @@ class qSlicerCoreIOManager(QtCore.QObject):
         return "SceneFile" if str(path).endswith((".mrml", ".mrb")) else "VolumeFile"
 
     @invokable
+    def fileWriterFileType(self, node: Any, extension: str = "") -> str:
+        return "SegmentationFile" if node.IsA("vtkMRMLSegmentationNode") else "VolumeFile"
+
+    @invokable
     def loadNodes(self, kind: str, properties: dict, loaded: Any = None, messages: Any = None) -> bool:
         path = properties["fileName"]
         if kind == "SceneFile":

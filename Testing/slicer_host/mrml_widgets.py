@@ -12,7 +12,7 @@ from vtkmodules.util.misc import calldata_type
 from vtkmodules.util.vtkConstants import VTK_OBJECT
 from vtkmodules.vtkCommonCore import vtkCommand
 
-from .ctk_widgets import ctkComboBox, stored
+from .ctk_widgets import stored
 from .pythonqt import invokable
 
 NODE = int(QtCore.Qt.ItemDataRole.UserRole)
@@ -86,7 +86,7 @@ class qMRMLNodeComboBox(QtWidgets.QWidget):
         self._observed: dict[str, tuple[Any, int]] = {}  # node ID: node, observer
         self._scene_observers: list[int] = []
         self._filling = False
-        self._combo = ctkComboBox(self)
+        self._combo = QtWidgets.QComboBox(self)
         self.setLayout(QtWidgets.QHBoxLayout())
         self.layout().setContentsMargins(0, 0, 0, 0)
         self.layout().addWidget(self._combo)

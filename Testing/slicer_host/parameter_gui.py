@@ -2,7 +2,6 @@
 
 import enum
 import logging
-import pathlib
 from collections.abc import Callable
 from typing import Any
 
@@ -94,18 +93,6 @@ class EnumConnector(ItemConnector):
         self.write(kept)
 
 
-class PathConnector(Connector):
-    def __init__(self, widget: Any, attribute: str, kind: type) -> None:
-        super().__init__(widget, attribute, f"{attribute}Changed")
-        self.kind = kind
-
-    def read(self) -> Any:
-        return self.kind(super().read())
-
-    def write(self, value: Any) -> None:
-        super().write(str(value))
-
-
 class NodeConnector(Connector):
     def __init__(self, widget: Any, kind: type) -> None:
         super().__init__(widget, "currentNode", "currentNodeChanged")
@@ -177,20 +164,20 @@ def connector(widget: Any, annotated: Any) -> Connector:
     """The connector of a widget and a (possibly annotated) type; a RuntimeError where Slicer has none."""
     kind, annotations = split_annotations(annotated)
     cls = type(widget)
-    if kind is bool and cls in (qt.QCheckBox, ctk.ctkCheckBox):
+    if kind is bool and cls is qt.QCheckBox:
         return Connector(widget, "checked", "stateChanged")
     if kind is bool and cls is qt.QPushButton:
         return _checkable(widget)
     if kind is int and cls in (qt.QSlider, qt.QSpinBox):
         return _whole(widget, annotations)
-    if kind in (int, float) and cls in (qt.QDoubleSpinBox, ctk.ctkSliderWidget, ctk.ctkDoubleSpinBox):
+    if kind in (int, float) and cls in (qt.QDoubleSpinBox, ctk.ctkSliderWidget):
         return _number(widget, kind, annotations)
-    if kind in (int, float, str, bool) and cls in (qt.QComboBox, ctk.ctkComboBox):
+    if kind in (int, float, str, bool) and cls is qt.QComboBox:
         choice = _first(annotations, Choice)
         if choice is None:
             raise RuntimeError("A combo box requires the Choice annotation to be used.")
         return ItemConnector(widget, [(str(item), item) for item in choice.choices])
-    if isinstance(kind, type) and issubclass(kind, enum.Enum) and cls in (qt.QComboBox, ctk.ctkComboBox):
+    if isinstance(kind, type) and issubclass(kind, enum.Enum) and cls is qt.QComboBox:
         return EnumConnector(widget, kind)
     if kind is str and cls is qt.QLineEdit:
         return LineConnector(widget, "text", "textChanged")
@@ -198,11 +185,6 @@ def connector(widget: Any, annotated: Any) -> Connector:
         return Connector(widget, "text", "")
     if kind is str and cls is qt.QTextEdit:
         return PlainTextConnector(widget, "", "textChanged")
-    if isinstance(kind, type) and issubclass(kind, pathlib.PurePath):
-        if cls is ctk.ctkPathLineEdit:
-            return PathConnector(widget, "currentPath", kind)
-        if cls is ctk.ctkDirectoryButton:
-            return PathConnector(widget, "directory", kind)
     if is_node_type(kind) and cls is slicer.qMRMLNodeComboBox:
         return NodeConnector(widget, kind)
     raise RuntimeError(f"Unable to create GUI connector from datatype '{annotated}' to widget type '{cls.__name__}'.")

@@ -5,7 +5,7 @@ import xml.etree.ElementTree as ElementTree
 from PySide6 import QtCore, QtUiTools, QtWidgets
 
 from . import signals
-from .pythonqt import class_wrapper, invokable, wrap
+from .pythonqt import invokable, wrap
 from .values import to_qt
 
 widget_classes: dict[str, type[QtWidgets.QWidget]] = {}  # what a .ui may name besides Qt's own widgets
@@ -30,7 +30,6 @@ class QUiLoader(QtCore.QObject):
         root = ElementTree.fromstring(bytes(device.readAll().data()))
         factory = _Factory()
         _refuse_unknown(root, set(factory.availableWidgets()) | set(widget_classes))
-        _number_own_enums(root)
         connections = root.find("connections")
         if connections is not None:
             root.remove(connections)
@@ -52,16 +51,6 @@ def _refuse_unknown(root: ElementTree.Element, known: set[str]) -> None:
     for element in [*root.iter("enum"), *root.iter("set")]:
         if any(value.count("::") > 1 for value in (element.text or "").split("|")):
             raise RuntimeError(f"The .ui file writes the enum {element.text}, which Qt 5 cannot read.")
-
-
-def _number_own_enums(root: ElementTree.Element) -> None:
-    """Writes the enums of the stand-in's classes as numbers: Qt's loader knows only those of C++ classes."""
-    for owner in root.iter("property"):
-        for element in [*owner.findall("enum"), *owner.findall("set")]:
-            names = [value.split("::") for value in (element.text or "").split("|")]
-            if all(len(name) == 2 and name[0] in widget_classes for name in names):
-                values = [getattr(class_wrapper(widget_classes[cls]), value) for cls, value in names]
-                element.tag, element.text = "number", str(sum(values))
 
 
 def _connect(root: QtWidgets.QWidget, connection: dict[str, str]) -> None:
