@@ -78,6 +78,18 @@ class Stage:
         logic.SetSliceOffset(offset)
         logic.EndSliceOffsetInteraction()
 
+    def point(self, view, point: tuple[float, float, float], shift: bool = False) -> None:
+        """Move the mouse in the view to a point (RAS, mm)."""
+        import vtk
+
+        to_xy = vtk.vtkMatrix4x4()
+        vtk.vtkMatrix4x4.Invert(self.views.slice_node(view).GetXYToRAS(), to_xy)
+        x, y = to_xy.MultiplyPoint((*point, 1.0))[:2]
+        interactor = self.views.slice_view(view).interactor()
+        interactor.SetEventInformation(round(x), round(y), 0, int(shift))
+        interactor.InvokeEvent("EnterEvent")
+        interactor.InvokeEvent("MouseMoveEvent")
+
     def resize(self, view, size: tuple[int, int] = SIZE) -> None:
         """Give the view so many pixels, as its widget does when the window is resized."""
         import slicer

@@ -67,6 +67,16 @@ def test_reveal_shows_the_mri_under_the_cursor_and_the_ct_around_it(shown):
     assert shown.shows(shown.mr) == ("mr", None)
 
 
+def test_the_disc_follows_the_mouse_in_whichever_view_it_is(shown):
+    shown.review.setLayers("reveal")
+    mr = shown.color(shown.mr, shown.LESION)
+    for view in (shown.ct, shown.mr):
+        shown.point(shown.ct, (-55, 40, 3))
+        assert shown.color(shown.ct, shown.LESION) != mr
+        shown.point(view, shown.LESION)
+        assert shown.color(shown.ct, shown.LESION) == mr
+
+
 def test_reveal_stays_at_its_point_when_the_view_is_zoomed(shown):
     shown.review.setLayers("reveal")
     shown.views.crosshair_node().SetCursorPositionRAS(shown.LESION)

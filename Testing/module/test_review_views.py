@@ -162,3 +162,18 @@ def test_the_crosshair_is_shown_while_the_views_are_linked_and_given_back_at_the
     assert crosshair.GetCrosshairMode() != crosshair.NoCrosshair
     shown.review.close()
     assert crosshair.GetCrosshairMode() == crosshair.NoCrosshair
+
+
+def test_shift_and_the_mouse_bring_all_planes_of_both_images_to_the_point_and_leave_the_users_views(shown):
+    import slicer
+    from DiffMaSlicerLib.review.layouts import CT, MR, View
+
+    red = slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode").GetSliceOffset()
+    shown.review.setLayout("three-planes")
+    shown.resize(shown.ct)
+    shown.point(shown.ct, shown.LESION, shift=True)
+    for role in (CT, MR):
+        for axis, plane in enumerate(("Sagittal", "Coronal")):
+            place = shown.views.slice_node(View(role, plane)).GetSliceToRAS().GetElement(axis, 3)
+            assert place == pytest.approx(shown.LESION[axis], abs=1)
+    assert slicer.mrmlScene.GetSingletonNode("Red", "vtkMRMLSliceNode").GetSliceOffset() == red
