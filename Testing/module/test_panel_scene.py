@@ -195,6 +195,7 @@ def test_reloading_during_a_run_ends_it_and_takes_all_code_anew(panel):
     panel.parameters.steps = 2
     assert panel.ui.stepsSlider.value == 2
     assert panel.ui.applyButton.enabled
+    assert panel.widget.shortcuts._shortcuts
 
 
 def test_quitting_during_a_run_leaves_no_child(panel):

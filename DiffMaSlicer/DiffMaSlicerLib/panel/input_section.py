@@ -5,7 +5,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from DiffMaSlicerLib.panel import loading
-from DiffMaSlicerLib.panel.section import Section, setIcon, setText
+from DiffMaSlicerLib.panel.section import Section, addMenu, setIcon, setText
 
 _CHECK_DELAY = 400  # ms; whoever scrolls through the list of volumes starts no child for each
 _ADOPT_DELAY = 200  # ms; a reader adds a volume to the scene before it has filled it
@@ -25,7 +25,12 @@ class InputSection(Section):
         self._check = None
         self._timer = self._makeTimer(_CHECK_DELAY, self._startCheck)
         self._adopt = self._makeTimer(_ADOPT_DELAY, self.chooseLikely)
-        self._makeMenu()
+        ways = (
+            (_("From a file..."), self._load(loading.loadFile)),
+            (_("From a folder with DICOM files..."), self._load(loading.loadDicomFolder)),
+            (_("By the DICOM module"), loading.openDicomModule),
+        )
+        addMenu(self.ui.loadButton, ways)
         self.ui.sampleButton.connect("clicked()", self.onSample)
 
     def update(self):
@@ -97,17 +102,6 @@ class InputSection(Section):
     def cleanup(self):
         """Stop what is on."""
         self._stopCheck()
-
-    def _makeMenu(self):
-        menu = qt.QMenu(self.ui.loadButton)
-        for text, load in (
-            (_("From a file..."), self._load(loading.loadFile)),
-            (_("From a folder with DICOM files..."), self._load(loading.loadDicomFolder)),
-            (_("By the DICOM module"), loading.openDicomModule),
-        ):
-            menu.addAction(text).connect("triggered()", load)
-        self.ui.loadButton.setMenu(menu)
-        self._menu = menu
 
     def _load(self, how):
         def load():

@@ -11,7 +11,7 @@ from DiffMaSlicerLib.panel.card_dialog import CardDialog
 from DiffMaSlicerLib.panel.import_dialog import ImportDialog
 from DiffMaSlicerLib.panel.job_view import JobView
 from DiffMaSlicerLib.panel.model_choice import Models
-from DiffMaSlicerLib.panel.section import Section, setIcon, setText
+from DiffMaSlicerLib.panel.section import Section, addMenu, setIcon, setText
 
 
 class ModelSection(Section):
@@ -34,7 +34,7 @@ class ModelSection(Section):
         ui.modelCardButton.connect("clicked()", self.onCard)
         ui.importButton.connect("clicked()", self._import.openBundle)
         ui.downloadButton.connect("clicked()", self.onDownload)
-        self._makeMenu()
+        addMenu(ui.modelsFolderButton, ((_("Open"), self.onOpenFolder), (_("Move..."), self.onMoveFolder)))
         self._fill()
 
     def controls(self):
@@ -150,10 +150,3 @@ class ModelSection(Section):
         if entry is not None:
             return entry["title"]
         return _("{name} (not on this machine)").format(name=name) if self.models.known else name
-
-    def _makeMenu(self):
-        menu = qt.QMenu(self.ui.modelsFolderButton)
-        menu.addAction(_("Open")).connect("triggered()", self.onOpenFolder)
-        menu.addAction(_("Move...")).connect("triggered()", self.onMoveFolder)
-        self.ui.modelsFolderButton.setMenu(menu)
-        self._menu = menu

@@ -1,5 +1,6 @@
 """What every section of the panel has in common."""
 
+import qt
 import slicer
 
 
@@ -46,3 +47,13 @@ def setText(label, text):
     """Show text in a label; an empty label takes no room."""
     label.text = text
     label.visible = bool(text)
+
+
+def addMenu(button, entries):
+    """Give a button a menu; ``entries`` are pairs of a text and what it does."""
+    menu = qt.QMenu(button)
+    for text, do in entries:
+        action = qt.QAction(text, menu)
+        action.connect("triggered()", do)
+        menu.addAction(action)
+    button.setMenu(menu)

@@ -66,6 +66,8 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.addObserver(scene, scene.NodeAddedEvent, self._onNodeAdded)
         self.addObserver(scene, scene.NodeAboutToBeRemovedEvent, self._onNodeLeaving)
         self.initializeParameterNode()
+        if getattr(self.parent, "isEntered", False):  # Reload does not say that the module is shown
+            self.enter()
 
     def cleanup(self):
         """Let go of everything; called when Slicer quits and by Reload, there perhaps twice."""
