@@ -82,9 +82,14 @@ def test_applied_again_it_fills_the_same_volume_and_another_ct_gets_its_own(pane
 
 
 def test_cancel_ends_the_child_and_leaves_nothing(panel):
+    import slicer
+
     panel.parameters.steps = 1000
-    before = panel.volumes
+    before, layout = panel.volumes, slicer.app.layoutManager().layout
     panel.apply()
+    panel.host.process_events()
+    assert on_view("DiffMaCTAxial") == "Head CT"
+    assert slicer.app.layoutManager().layout != layout
     panel.first_slice()
     child = panel.pid()
     panel.apply()
@@ -93,6 +98,7 @@ def test_cancel_ends_the_child_and_leaves_nothing(panel):
     assert panel.volumes == before
     assert panel.parameters.outputVolume is None
     assert panel.ui.applyButton.text == "Apply"
+    assert slicer.app.layoutManager().layout == layout
 
 
 def test_cancel_keeps_the_slices_if_asked_to(panel):

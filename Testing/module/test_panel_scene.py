@@ -144,17 +144,18 @@ def test_a_run_goes_on_while_another_module_is_shown_and_its_result_waits(panel)
     panel.apply()
     panel.host.select_module("")
     panel.finish()
-    assert not panel.widget.review.active
+    assert "overlay" not in panel.widget.review.availableLayers()
     panel.host.select_module("DiffMaSlicer")
     assert panel.parameters.outputVolume.GetAttribute("DiffMa.synthetic") == "1"
     assert panel.ui.outputSelector.currentNode() is panel.parameters.outputVolume
-    assert panel.widget.review.active
+    assert "overlay" in panel.widget.review.availableLayers()
 
 
 def test_deleting_the_input_during_a_run_ends_it(panel):
     import slicer
 
     panel.load_ct("Other")
+    panel.host.wait_until(lambda: not panel.widget.input._adopt.active, 5, "the look at what was loaded")
     panel.parameters.steps = 1000
     panel.apply()
     child = panel.pid()

@@ -20,7 +20,7 @@ class ReviewSection(Section):
         self.review = panel.review
         self._layout = Buttons(self.ui.layoutChoice)
         self._layers = Choices(self.ui.layersBox)
-        self._applied = None
+        self._applied = self._ct = None
         self._export = None
         self.comparison = Comparison(panel)
         for choice in self.review.layoutNames():
@@ -47,20 +47,31 @@ class ReviewSection(Section):
         parameters = self.parameters
         mr = parameters.outputVolume
         ct = (mr.GetNodeReference("DiffMa.ct") if mr is not None else None) or parameters.inputVolume
-        if ct is None or mr is None:
-            return
-        with self.messages.reported():
-            self.review.show(
+        if ct is not None and mr is not None:
+            self._show(
                 ct,
                 mr,
                 uncertaintyNode=parameters.uncertaintyVolume,
                 softMaskNode=parameters.softMaskVolume,
                 differenceNode=parameters.differenceVolume,
-                layout=self._known(parameters.layout, self.review.layoutNames(), "side-by-side"),
             )
-            self._applied = parameters.layout
-            self._apply()
-        self.update()
+
+    def prepare(self):
+        """Show the CT with a place for the MRI beside it; views take a moment to be made, which is best spent now.
+
+        Returns:
+            Whether anything had to be done.
+        """
+        ct = self.parameters.inputVolume
+        if self.review.active and ct.GetID() == self._ct:
+            return False
+        self._show(ct, self.parameters.outputVolume)
+        return True
+
+    def putAway(self):
+        """Give the user's own layout back."""
+        self.review.close()
+        self._ct = None
 
     def update(self):
         """Bring the review to what the parameter node says."""
@@ -77,12 +88,12 @@ class ReviewSection(Section):
         """Take the review away."""
         self._applied = None
         self.comparison.clear()
-        self.review.close()
+        self.putAway()
 
     def cleanup(self):
         """Take the review away, and stop listening."""
         self.comparison.clear()
-        self.review.close()
+        self.putAway()
 
     def onExport(self):
         """Ask for a folder and write the derived series."""
@@ -106,6 +117,15 @@ class ReviewSection(Section):
             self.messages.info(text)
         if self.parameters is not None:
             self.update()
+
+    def _show(self, ct, mr, **others):
+        layout = self._known(self.parameters.layout, self.review.layoutNames(), "side-by-side")
+        with self.messages.reported():
+            self.review.show(ct, mr, layout=layout, **others)
+            self._ct = ct.GetID()
+            self._applied = self.parameters.layout
+            self._apply()
+        self.update()
 
     def _apply(self):
         parameters = self.parameters

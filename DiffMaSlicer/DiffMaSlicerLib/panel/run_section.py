@@ -1,5 +1,6 @@
 """Apply, Cancel, progress, the log, and what is said at the end."""
 
+import qt
 import slicer
 from slicer.i18n import tr as _
 
@@ -18,7 +19,7 @@ class RunSection(Section):
         ui = self.ui
         self._view = JobView(ui.progressBar, ui.progressText)
         self._logged = 0
-        self._shown = self._cancelling = False
+        self._shown = self._cancelling = self._prepared = False
         ui.applyButton.connect("clicked()", self.onApply)
         ui.copyLogButton.connect("clicked()", self.onCopyLog)
         self.update()
@@ -73,11 +74,16 @@ class RunSection(Section):
             parameters.outputVolume = None  # the MRI of another CT is not overwritten
         self.messages.clear()
         self.ui.logText.clear()
-        self._logged, self._shown, self._cancelling = 0, False, False
+        self._logged, self._shown, self._cancelling, self._prepared = 0, False, False, False
         with self.messages.reported():
             job = self.logic.convertFromParameters(parameters)
             self._view.follow(job, self._onDone, self._onNews)
+            qt.QTimer.singleShot(0, self._prepare)  # by itself: each piece of work stays short
         self.panel.update()
+
+    def _prepare(self):
+        if self.running and self.parameters is not None and self.parameters.inputVolume is not None:
+            self._prepared = self.panel.reviewSection.prepare()
 
     def _onNews(self, job, what):
         if what == "log":
@@ -107,6 +113,8 @@ class RunSection(Section):
         else:
             self.panel.showResult(job)
             self._sayDone(job)
+        if self._prepared and self.parameters is not None and self.parameters.outputVolume is None:
+            self.panel.reviewSection.putAway()
         self.panel.update()
 
     def _sayDone(self, job):
