@@ -130,7 +130,9 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         self._run(job, listener)
         return job.outputNode
 
-    def convertFromParameters(self, parameterNode: DiffMaParameterNode, listener: Listener | None = None) -> Conversion:
+    def convertFromParameters(
+        self, parameterNode: DiffMaParameterNode, startSlice: int | None = None, listener: Listener | None = None
+    ) -> Conversion:
         """Convert as the panel says; not blocking, and ``parameterNode`` is only read."""
         p = parameterNode
         return self.convert(
@@ -147,6 +149,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
             slices=(p.firstSlice, p.lastSlice) if p.limitSlices else None,
             softMask=p.makeSoftMask,
             keepPartial=p.keepPartial,
+            startSlice=startSlice,
             blocking=False,
             listener=listener,
         )

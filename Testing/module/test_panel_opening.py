@@ -32,9 +32,16 @@ def test_it_says_at_once_what_the_ct_is(panel):
     assert "HU" in text
 
 
-def test_the_research_line_is_always_there(panel):
+def test_apply_and_the_research_line_are_in_sight_wherever_one_scrolls(panel):
     assert "Research only, not for diagnosis" in panel.ui.noticeLabel.text
-    assert panel.ui.noticeLabel.isVisible()
+    window = panel.widget.parent.window()
+    window.resize(1200, 700)
+    panel.host.process_events()
+    for position in (0, panel.ui.settingsArea.verticalScrollBar().maximum):
+        panel.ui.settingsArea.verticalScrollBar().value = position
+        panel.host.process_events()
+        for widget in (panel.ui.applyButton, panel.ui.noticeLabel):
+            assert not widget.visibleRegion().isEmpty()
 
 
 def test_without_a_volume_apply_says_what_is_missing(slicer_host, models):

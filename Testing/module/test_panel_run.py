@@ -58,6 +58,26 @@ def test_one_click_gives_the_mri_beside_the_ct_slice_by_slice(panel):
     assert "Head CT" not in log
 
 
+def test_the_slice_on_the_screen_is_made_first(panel):
+    panel.parameters.samples = 1
+    panel.apply()
+    panel.finish()
+    panel.widget.review.jumpToSlice(17)
+    panel.apply()
+    job = panel.widget.run._view.job
+    panel.host.wait_until(lambda: job.slices, 60, "the slices")
+    assert 17 in job.slices[:4]
+    panel.finish()
+
+
+def test_a_part_that_is_not_on_the_screen_is_jumped_to(panel):
+    panel.ui.limitSlicesBox.checked = True
+    panel.ui.firstSliceBox.value, panel.ui.lastSliceBox.value = 2, 4
+    panel.apply()
+    panel.finish()
+    assert panel.widget.review.currentSlice() in (2, 3, 4)
+
+
 def test_applied_again_it_fills_the_same_volume_and_another_ct_gets_its_own(panel):
     panel.ui.softMaskBox.checked = False
     panel.apply()

@@ -98,6 +98,11 @@ class Conversion(ChildJob):
     def outputNode(self) -> Any:
         return self._output.node
 
+    @property
+    def slices(self) -> list[int]:
+        """The slices that are made, in that order; empty until the child has found the body."""
+        return list(self._facts.get("slices") or ())
+
     def node_removed(self, node: Any) -> None:
         """A node is about to leave the scene; if this run needs it, the run ends and leaves nothing behind."""
         if node in (self.outputNode, self._mr):

@@ -68,6 +68,15 @@ class ReviewSection(Section):
         self._show(ct, self.parameters.outputVolume)
         return True
 
+    def currentSlice(self, ct):
+        """The slice of a CT that the axial views stand on, which is the first to be made; None if they show no such."""
+        return self.review.currentSlice() if self.review.active and ct.GetID() == self._ct else None
+
+    def jumpInto(self, slices):
+        """Show the first of these slices, unless the axial views stand on one of them."""
+        if slices and self.review.active and self.review.currentSlice() not in slices:
+            self.review.jumpToSlice(slices[0])
+
     def putAway(self):
         """Give the user's own layout back."""
         self.review.close()

@@ -76,7 +76,8 @@ class RunSection(Section):
         self.ui.logText.clear()
         self._logged, self._shown, self._cancelling, self._prepared = 0, False, False, False
         with self.messages.reported():
-            job = self.logic.convertFromParameters(parameters)
+            start = self.panel.reviewSection.currentSlice(parameters.inputVolume)
+            job = self.logic.convertFromParameters(parameters, start)
             self._view.follow(job, self._onDone, self._onNews)
             qt.QTimer.singleShot(0, self._prepare)  # by itself: each piece of work stays short
         self.panel.update()
@@ -91,6 +92,7 @@ class RunSection(Section):
         elif what == "slice" and not self._shown and job.outputNode is not None:
             self._shown = True
             self.panel.showResult(job)
+            self.panel.reviewSection.jumpInto(job.slices)
 
     def _onDone(self, job):
         self._log(job)
@@ -113,6 +115,7 @@ class RunSection(Section):
         else:
             self.panel.showResult(job)
             self._sayDone(job)
+            self.ui.settingsArea.ensureWidgetVisible(self.ui.reviewSectionContents)
         if self._prepared and self.parameters is not None and self.parameters.outputVolume is None:
             self.panel.reviewSection.putAway()
         self.panel.update()

@@ -154,6 +154,19 @@ class Review(VTKObservationMixin):
             self._linked = bool(linked)
             self._apply()
 
+    def currentSlice(self) -> int | None:
+        """Index of the CT's slice that the axial views stand on, along its superior-inferior axis; None without one."""
+        ct = self._nodes().get(CT)
+        axial = [view for view in self._shown() if view.plane == "Axial"]
+        return views.slice_index(axial[0], ct) if ct is not None and axial else None
+
+    def jumpToSlice(self, index: int) -> None:
+        """Put the axial views on a slice of the CT."""
+        ct = self._nodes().get(CT)
+        for view in self._shown():
+            if ct is not None and view.plane == "Axial":
+                views.jump(view, ct, index)
+
     def fit(self) -> None:
         """Lay all views along the CT's slices again, and show the whole of it."""
         self._placement.forget()

@@ -6,7 +6,10 @@ Works on MRML nodes and slice logics. The widgets are asked only for their rende
 
 from __future__ import annotations
 
+import numpy as np
 import slicer
+
+from DiffMaSlicerLib.mrml.geometry import ijk_to_ras, slice_axis, slice_count, to_world
 
 from .layouts import View, all_views
 
@@ -128,6 +131,27 @@ def follow(view: View, leader: View) -> None:
         node.SetFieldOfView(tall * width / height, tall, node.GetFieldOfView()[2])
     node.UpdateMatrices()
     node.EndModify(was)
+
+
+def slice_index(view: View, volume) -> int | None:
+    """Which of the volume's slices along its superior-inferior axis the view stands on; None outside of them."""
+    node = slice_node(view)
+    if not node:
+        return None
+    axis, matrix = slice_axis(volume), node.GetSliceToRAS()
+    centre = [*(matrix.GetElement(row, 3) for row in range(3)), 1.0]
+    index = round(float((np.linalg.inv(to_world(volume) @ ijk_to_ras(volume)) @ centre)[axis]))
+    return index if 0 <= index < slice_count(volume) else None
+
+
+def jump(view: View, volume, index: int) -> None:
+    """Put the view on that slice of the volume, at the same place within it."""
+    node = slice_node(view)
+    if not node:
+        return
+    place = np.append((np.array(volume.GetImageData().GetDimensions()) - 1) / 2.0, 1.0)
+    place[slice_axis(volume)] = index
+    node.JumpSliceByOffsetting(*(to_world(volume) @ ijk_to_ras(volume) @ place)[:3])
 
 
 def views_showing(volume) -> list[View]:
