@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import sys
+from DiffMaCore.cli.main import program
 
-from DiffMaCore.cli.main import main
-
-sys.exit(main())
+program()

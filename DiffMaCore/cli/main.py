@@ -10,8 +10,9 @@ import signal
 import sys
 import traceback
 from collections.abc import Iterator
-from contextlib import nullcontext, redirect_stdout
+from contextlib import nullcontext, redirect_stdout, suppress
 from types import FrameType
+from typing import NoReturn
 
 from DiffMaCore import __version__
 from DiffMaCore.cli import lifeline
@@ -94,6 +95,19 @@ def main(argv: list[str] | None = None) -> int:
         args.reporter.close()
 
 
+def program() -> NoReturn:
+    """``diffma`` as a program: :func:`main`, and then the end without a delay.
+
+    Python would first take the modules of torch and diffusers apart piece by piece, which takes over a second.
+    """
+    status = main()
+    logging.shutdown()
+    with suppress(BrokenPipeError):  # whoever read has stopped reading
+        sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(status)
+
+
 def _failed(error: BaseException, args: argparse.Namespace) -> int:
     """Tell what went wrong to whoever listens; returns the exit status."""
     failure = explain(error)
@@ -118,4 +132,4 @@ def _cancel(signum: int, frame: FrameType | None) -> None:
 
 
 if __name__ == "__main__":
-    sys.exit(main())
+    program()
