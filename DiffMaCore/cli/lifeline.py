@@ -16,14 +16,18 @@ import time
 GRACE_SECONDS = 1.0
 """How long a command may clean up after itself before it is ended."""
 
+_GIVES_WAY = 5  # niceness: the window of the program that started us stays lively
+
 
 def hold() -> None:
     """Watch standard input from now on; at its end the command is cancelled, then ended with its children.
 
     It is cancelled as SIGTERM cancels it (Windows: as Ctrl-C does).
     """
-    if os.name == "posix" and os.getpgrp() != os.getpid():
-        os.setpgrp()  # children join this group, so that all can be ended as one
+    if os.name == "posix":
+        if os.getpgrp() != os.getpid():
+            os.setpgrp()  # children join this group, so that all can be ended as one
+        os.nice(_GIVES_WAY)
     threading.Thread(target=_watch, name="lifeline", daemon=True).start()
 
 

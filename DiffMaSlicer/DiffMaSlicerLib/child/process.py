@@ -54,7 +54,9 @@ class ChildProcess:
         """
         options: dict[str, object] = {"start_new_session": True}
         if os.name == "nt":
-            options = {"creationflags": subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW}
+            flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
+            flags |= subprocess.BELOW_NORMAL_PRIORITY_CLASS  # elsewhere --lifeline gives way to the window by itself
+            options = {"creationflags": flags}
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
                 self.command,
