@@ -143,5 +143,11 @@ def _python_names() -> set[str]:
         timezone,
     ]
     things += [TestCase, np, np.ndarray, np.dtype, np.linalg, np.lib.format]
-    windows_only = {"CREATE_NEW_PROCESS_GROUP", "CREATE_NO_WINDOW", "STARTUPINFO", "startfile"}
+    windows_only = {
+        "BELOW_NORMAL_PRIORITY_CLASS",
+        "CREATE_NEW_PROCESS_GROUP",
+        "CREATE_NO_WINDOW",
+        "STARTUPINFO",
+        "startfile",
+    }
     return windows_only | {name for thing in things for name in dir(thing)}

@@ -74,7 +74,9 @@ def test_a_part_that_is_not_on_the_screen_is_jumped_to(panel):
     panel.ui.limitSlicesBox.checked = True
     panel.ui.firstSliceBox.value, panel.ui.lastSliceBox.value = 2, 4
     panel.apply()
+    job = panel.widget.run._view.job
     panel.finish()
+    assert sorted(job.slices) == [2, 3, 4]
     assert panel.widget.review.currentSlice() in (2, 3, 4)
 
 

@@ -91,6 +91,7 @@ class Conversion(ChildJob):
         self._output = OutputVolume(ct, mr)
         self._mr = mr
         self._facts: dict[str, Any] = {}
+        self._slices: list[int] = []
         self._slice_total = 0
         self._made: list[Any] = []
 
@@ -101,7 +102,7 @@ class Conversion(ChildJob):
     @property
     def slices(self) -> list[int]:
         """The slices that are made, in that order; empty until the child has found the body."""
-        return list(self._facts.get("slices") or ())
+        return list(self._slices)
 
     def node_removed(self, node: Any) -> None:
         """A node is about to leave the scene; if this run needs it, the run ends and leaves nothing behind."""
@@ -134,6 +135,7 @@ class Conversion(ChildJob):
     def on_event(self, event: Event) -> Iterator[object] | None:
         if event.name == "volume":
             self._facts.update(event.facts)
+            self._slices = list(self._facts.pop("slices", None) or ())
         elif event.name == "slice":
             return self._slice_came(event)
         return None
@@ -177,7 +179,7 @@ class Conversion(ChildJob):
             return
         for file in (path, path.with_suffix(".png")):
             file.unlink(missing_ok=True)
-        total = event.count("total") or len(self._facts.get("slices") or ()) or slice_count(self.ct)
+        total = event.count("total") or len(self._slices) or slice_count(self.ct)
         self._slice_total = total
         self.detail = f"slice {event.count('done') or self._output.slices_done} of {total}"
         if self._output.refresh(force=first):

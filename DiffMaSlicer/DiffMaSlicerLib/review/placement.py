@@ -10,6 +10,8 @@ from slicer.util import VTKObservationMixin
 from . import views
 from .layouts import View
 
+_ZERO = 1e-9
+
 
 class Placement(VTKObservationMixin):
     """Fits views to a CT and remembers which are still as they were fitted."""
@@ -19,6 +21,7 @@ class Placement(VTKObservationMixin):
         self._fitted: dict[View, str] = {}  # view: ID of the CT
         self._untouched: dict[View, tuple] = {}  # view: where it stands since it was fitted
         self._resized: set[View] = set()  # to be fitted when Qt is back in its event loop
+        self._places: dict[View, object] = {}  # where views stand until the sliders of new ones have spoken
         self._crosshair: tuple[int, int] | None = None  # the user's mode and behaviour
 
     def place(self, ct, shown: tuple[View, ...]) -> None:
@@ -29,6 +32,8 @@ class Placement(VTKObservationMixin):
         if ct is None:
             return
         placed = [view for view, identifier in self._fitted.items() if identifier == ct.GetID()]
+        if all(view in placed for view in shown if views.slice_node(view)):
+            return
         for view in shown:
             node = views.slice_node(view)
             if not node or view in placed:
@@ -42,11 +47,15 @@ class Placement(VTKObservationMixin):
             placed.append(view)
             if not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_slice):
                 self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_slice)
+        if not self._places:
+            qt.QTimer.singleShot(0, self._settle)
+        self._places = {view: views.place_of(view) for view in placed}
 
     def forget(self) -> None:
         """Fit every view anew the next time."""
         self._fitted.clear()
         self._untouched.clear()
+        self._places.clear()
 
     def clear(self) -> None:
         """Watch no view any more, and give the crosshair back as it was."""
@@ -82,8 +91,25 @@ class Placement(VTKObservationMixin):
         views.align(view, ct)
         self._untouched[view] = _standing(views.slice_node(view))
 
+    def _settle(self) -> None:
+        """Undo what the slider above a new view does: it puts the view, and all that are linked to it, back to 0 mm.
+
+        Slicer queues what that slider says when it is made, so it comes when Qt is back in its event loop.
+        """
+        places = dict(self._places)
+        self._places.clear()
+        for view, place in places.items():
+            node = views.slice_node(view)
+            if node and abs(node.GetSliceOffset()) < _ZERO:  # anywhere else it was moved since, on purpose
+                views.put_to(view, place)
+            if node and view in self._untouched:
+                self._on_slice(node, "")
+        self._refit()
+
     def _on_slice(self, caller, event) -> None:
         """A view that was resized before the user moved it is fitted to its new size."""
+        if self._places and abs(caller.GetSliceOffset()) < _ZERO:
+            return  # perhaps not the user but the slider; see _settle
         view = next((view for view in self._untouched if views.slice_node(view) is caller), None)
         if view is None:
             return

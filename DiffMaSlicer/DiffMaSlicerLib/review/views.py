@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import numpy as np
 import slicer
+import vtk
 
 from DiffMaSlicerLib.mrml.geometry import ijk_to_ras, slice_axis, slice_count, to_world
 
@@ -131,6 +132,24 @@ def follow(view: View, leader: View) -> None:
         node.SetFieldOfView(tall * width / height, tall, node.GetFieldOfView()[2])
     node.UpdateMatrices()
     node.EndModify(was)
+
+
+def place_of(view: View):
+    """The plane in which the view stands, for :func:`put_to`; None without a view."""
+    node = slice_node(view)
+    if not node:
+        return None
+    place = vtk.vtkMatrix4x4()
+    place.DeepCopy(node.GetSliceToRAS())
+    return place
+
+
+def put_to(view: View, place) -> None:
+    """Put the view back to where :func:`place_of` found it."""
+    node = slice_node(view)
+    if node and place:
+        node.GetSliceToRAS().DeepCopy(place)
+        node.UpdateMatrices()
 
 
 def slice_index(view: View, volume) -> int | None:
