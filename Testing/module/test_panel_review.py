@@ -39,6 +39,15 @@ def test_a_click_on_a_layout_shows_it(reviewed):
     assert not reviewed.ui.layoutAxialButton.checked
 
 
+def test_a_click_on_the_chosen_layout_returns_from_the_users_own(reviewed):
+    import slicer
+
+    side_by_side = arrangement()
+    slicer.app.layoutManager().setLayout(slicer.vtkMRMLLayoutNode.SlicerLayoutFourUpView)
+    reviewed.host.click(reviewed.ui.layoutAxialButton)
+    assert arrangement() == side_by_side
+
+
 def test_layers_fade_and_tiles_reach_the_review(reviewed):
     reviewed.pick(reviewed.ui.layersBox, "overlay")
     assert reviewed.widget.review.layers == "overlay"

@@ -102,6 +102,15 @@ def test_choosing_a_volume_in_one_view_does_not_put_it_into_the_others(shown):
     assert shown.shows(shown.mr) == ("mr", None)
 
 
+def test_a_label_does_not_speak_of_a_volume_that_is_no_longer_shown(shown):
+    views = shown.views
+    before = shown.review.labels[shown.mr]
+    views.composite_node(shown.mr).SetBackgroundVolumeID(shown.volumes["ct"].GetID())
+    assert shown.review.labels[shown.mr] == "ct"
+    views.composite_node(shown.mr).SetBackgroundVolumeID(shown.volumes["mr"].GetID())
+    assert shown.review.labels[shown.mr] == before
+
+
 def test_the_users_own_views_are_neither_filled_nor_moved(stage):
     import slicer
 
@@ -147,6 +156,27 @@ def test_another_layout_keeps_the_slice_where_the_user_scrolled_to(shown):
     shown.review.setLayout("with-uncertainty")
     for view in (shown.ct, shown.mr, shown.sd):
         assert shown.views.slice_node(view).GetSliceOffset() == pytest.approx(15.0)
+
+
+@pytest.mark.parametrize("layout", ["side-by-side", "with-uncertainty"])
+def test_the_slider_of_a_new_view_does_not_move_the_views_to_its_zero(stage, layout):
+    import slicer
+
+    stage.show()
+    slicer.app.processEvents()
+    if layout != "side-by-side":
+        stage.scroll(stage.mr, 15.0)
+    else:
+        stage.review.close()
+        stage.show()
+    stage.review.setLayout(layout)
+    newest = stage.sd if layout == "with-uncertainty" else stage.ct
+    before = stage.views.slice_node(newest).GetSliceOffset()
+    assert before != 0.0
+    stage.scroll(newest, 0.0)  # what Slicer has queued since the slider was made
+    slicer.app.processEvents()
+    for view in (stage.ct, stage.mr):
+        assert stage.views.slice_node(view).GetSliceOffset() == pytest.approx(before)
 
 
 def test_showing_again_with_more_volumes_keeps_the_slice_and_the_layers(shown):

@@ -156,9 +156,13 @@ class ReviewSection(Section):
             self._onAsked()
 
     def _onAsked(self, *ignored):
-        """The user wants to see something: of a scene that was loaded nothing is on show yet."""
-        if self.parameters is not None and not self.review.active:
+        """The user wants to see something: nothing is on show of a scene just loaded, or a layout of their own is."""
+        if self.parameters is None:
+            return
+        if not self.review.active:
             self.show()
+        elif not self.review.onScreen:
+            self.review.setLayout(self._known(self.parameters.layout, self.review.layoutNames(), "side-by-side"))
 
     def _fillLayers(self):
         available = self.review.availableLayers() if self.review.active else None

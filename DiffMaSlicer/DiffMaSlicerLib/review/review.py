@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import slicer
 import vtk
+from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
 from . import colours, display, layers, layouts, overlays, views
@@ -45,12 +46,18 @@ class Review(VTKObservationMixin):
         self._linked = True
         self._before: int | None = None  # the user's layout
         self._busy = False
+        self._contents: dict[View, tuple] = {}  # view: IDs of background and foreground, and the label for them
         self._blending, self._labels, self._placement = Blending(), Labels(), Placement()
 
     @property
     def active(self) -> bool:
         """True between :meth:`show` and :meth:`close`."""
         return bool(self._ids)
+
+    @property
+    def onScreen(self) -> bool:
+        """False while nothing is shown, or the user has another layout on the screen."""
+        return self.active and bool(self._shown())
 
     @property
     def layout(self) -> str:
@@ -180,6 +187,7 @@ class Review(VTKObservationMixin):
         self._placement.clear()
         self._hide_legends()
         self._ids.clear()
+        self._contents.clear()
         self._kind = layers.NONE
         node = views.layout_node()
         if restoreLayout and node and self._before is not None and layouts.layout_of(node.GetViewArrangement()):
@@ -231,7 +239,7 @@ class Review(VTKObservationMixin):
                     foreground = nodes.get(wanted.foreground)
                     views.fill(view, nodes.get(wanted.background), foreground, wanted.opacity)
                     views.link(view, self._linked)
-                    self._labels.set(view, wanted.text)
+                    self._label(view, nodes.get(wanted.background), foreground, wanted.text)
                     self._blend(view, wanted.foreground == MR)
                 else:
                     self._blending.off(view)
@@ -240,6 +248,24 @@ class Review(VTKObservationMixin):
             self._placement.show_crosshair(bool(shown) and self._linked, nodes.get(CT))
         finally:
             self._busy = False
+
+    def _label(self, view: View, background, foreground, text: str) -> None:
+        """Say what the view shows, for as long as it shows that."""
+        self._contents[view] = *(node.GetID() if node else None for node in (background, foreground)), text
+        self._labels.set(view, text)
+        node = views.composite_node(view)
+        if node and not self.hasObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_content):
+            self.addObserver(node, vtk.vtkCommand.ModifiedEvent, self._on_content)
+
+    def _on_content(self, caller, event) -> None:
+        """Someone put another volume into a view of ours: a label that speaks of the former one would be wrong."""
+        if self._busy or not self.active:
+            return
+        for view in self._shown():
+            if views.composite_node(view) is caller and view in self._contents:
+                background, foreground, text = self._contents[view]
+                now = caller.GetBackgroundVolumeID(), caller.GetForegroundVolumeID()
+                self._labels.set(view, text if now == (background, foreground) else _name(now[0]))
 
     def _blend(self, view: View, blended: bool) -> None:
         if blended and self._kind == layers.CHECKERBOARD:
@@ -290,3 +316,13 @@ class Review(VTKObservationMixin):
     def _on_scene_closing(self, caller, event) -> None:
         """At the start: Slicer keeps the layout that it finds then."""
         self.close()
+
+
+def _name(identifier: str | None) -> str:
+    """What a view with a volume of the user's choice is called."""
+    volume = slicer.mrmlScene.GetNodeByID(identifier) if identifier else None
+    if volume is None:
+        return ""
+    if volume.GetAttribute("DiffMa.synthetic") == "1":
+        return f"{volume.GetName()}\n" + _("Synthetic, research only")
+    return volume.GetName()
