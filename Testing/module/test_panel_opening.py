@@ -70,6 +70,30 @@ def test_a_volume_that_is_no_ct_is_warned_of_with_the_reason(panel):
     assert "air" in panel.ui.inputFacts.text
 
 
+def test_a_ct_under_a_warp_cannot_be_applied_until_the_warp_is_gone(panel):
+    import slicer
+    import vtk
+
+    warp = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLGridTransformNode", "Warp")
+    spline = vtk.vtkThinPlateSplineTransform()
+    spline.SetBasisToR()
+    points = vtk.vtkPoints()
+    for point in ((0, 0, 0), (90, 0, 0), (0, 90, 0), (0, 0, 90), (40, 50, 60)):
+        points.InsertNextPoint(*point)
+    spline.SetSourceLandmarks(points)
+    moved = vtk.vtkPoints()
+    moved.DeepCopy(points)
+    moved.SetPoint(4, 45, 50, 60)
+    spline.SetTargetLandmarks(moved)
+    warp.SetAndObserveTransformToParent(spline)
+    ct = panel.parameters.inputVolume
+    ct.SetAndObserveTransformNodeID(warp.GetID())
+    panel.host.wait_until(lambda: not panel.ui.applyButton.enabled, 5, "the refusal")
+    assert "Harden" in panel.ui.applyButton.toolTip
+    ct.SetAndObserveTransformNodeID(None)
+    panel.host.wait_until(lambda: panel.ui.applyButton.enabled, 5, "the end of it")
+
+
 def test_the_child_adds_what_it_sees_of_the_anatomy(panel):
     node = panel.load(np.full((6, 20, 20), -1000, np.int16), "Air")
     panel.host.choose(panel.ui.inputSelector, node)

@@ -17,6 +17,8 @@ _SAMPLE_VOXELS = 200_000
 _AIR_BELOW = -200.0
 _LEAST_AIR = 0.001
 
+NAN_NOTE = "Some voxels are NaN or infinite: they are taken as air."
+
 
 @dataclass(frozen=True)
 class VolumeFacts:
@@ -29,6 +31,7 @@ class VolumeFacts:
         nan_count: NaN or infinite voxels in that sample.
         slice_axis, slices: image axis closest to superior-inferior, and how many slices it has.
         dimension_problem: why it is not one three-dimensional volume; "" if it is.
+        transform_problem: why it has no place in the world's coordinates; "" if it has.
         problem: why it cannot be converted; "" if it seems that it can. The child's check says more.
         notes: what to know besides.
         sentence: size, spacing and range in words.
@@ -41,6 +44,7 @@ class VolumeFacts:
     slice_axis: int = 2
     slices: int = 0
     dimension_problem: str = ""
+    transform_problem: str = ""
     problem: str = ""
     notes: list[str] = field(default_factory=list)
     sentence: str = ""
@@ -62,6 +66,7 @@ def describe(node: Any) -> VolumeFacts:
     values = (float(finite.min()), float(finite.max())) if finite.size else None
     nan_count = int(sample.size - finite.size)
     axis = slice_axis(node)
+    transform_problem = _transform_problem(node)
     return VolumeFacts(
         size=size,
         spacing=spacing,
@@ -70,7 +75,8 @@ def describe(node: Any) -> VolumeFacts:
         slice_axis=axis,
         slices=size[axis],
         dimension_problem=dimension_problem,
-        problem=dimension_problem or _problem(node, finite),
+        transform_problem=transform_problem,
+        problem=dimension_problem or transform_problem or _problem(node, finite),
         notes=_notes(node, nan_count),
         sentence=_sentence(size, spacing, values),
     )
@@ -87,15 +93,20 @@ def _dimension_problem(node: Any, size: tuple[int, ...]) -> str:
     return ""
 
 
+def _transform_problem(node: Any) -> str:
+    try:
+        to_world(node)
+    except JobError as error:
+        text = str(error)
+        return text[:1].upper() + text[1:]
+    return ""
+
+
 def _problem(node: Any, finite: np.ndarray) -> str:
     if node.GetAttribute("DiffMa.synthetic") == "1":
         return "This is itself a synthetic image: choose the CT."
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
         return "This is a label map: choose a CT in HU."
-    try:
-        to_world(node)
-    except JobError as error:
-        return str(error)
     if not finite.size:
         return "All values are NaN or infinite: export the CT again."
     if finite.min() == finite.max():
@@ -109,7 +120,7 @@ def _problem(node: Any, finite: np.ndarray) -> str:
 def _notes(node: Any, nan_count: int) -> list[str]:
     notes = []
     if nan_count:
-        notes.append("Some voxels are NaN or infinite: they are taken as air.")
+        notes.append(NAN_NOTE)
     for index in range(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode")):
         browser = slicer.mrmlScene.GetNthNodeByClass(index, "vtkMRMLSequenceBrowserNode")
         if browser.IsProxyNodeID(node.GetID()):

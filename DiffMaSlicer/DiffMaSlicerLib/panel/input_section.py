@@ -3,7 +3,9 @@
 import qt
 import slicer
 from slicer.i18n import tr as _
+from slicer.util import VTKObservationMixin
 
+from DiffMaSlicerLib.mrml.facts import NAN_NOTE
 from DiffMaSlicerLib.panel import loading
 from DiffMaSlicerLib.panel.section import Section, addMenu, setIcon, setText
 
@@ -11,7 +13,7 @@ _CHECK_DELAY = 400  # ms; whoever scrolls through the list of volumes starts no 
 _ADOPT_DELAY = 200  # ms; a reader adds a volume to the scene before it has filled it
 
 
-class InputSection(Section):
+class InputSection(Section, VTKObservationMixin):
     """Says at once what a chosen volume is, and a little later what the child found in it.
 
     Attributes:
@@ -20,11 +22,13 @@ class InputSection(Section):
 
     def __init__(self, panel):
         super().__init__(panel)
+        VTKObservationMixin.__init__(self)
         self.facts = None
         self._described = self._checked = None
         self._check = None
         self._timer = self._makeTimer(_CHECK_DELAY, self._startCheck)
         self._adopt = self._makeTimer(_ADOPT_DELAY, self.chooseLikely)
+        self._again = self._makeTimer(_ADOPT_DELAY, panel.update)
         ways = (
             (_("From a file..."), self._load(loading.loadFile)),
             (_("From a folder with DICOM files..."), self._load(loading.loadDicomFolder)),
@@ -41,6 +45,7 @@ class InputSection(Section):
         state = (node.GetID(), image.GetMTime() if image else 0, node.GetTransformNodeID()) if node else None
         if state != self._described:
             self._described = state
+            self._watch(node)
             self.facts = self.logic.describe(node) if node else None
             self._show()
         if node and image and (state, parameters.model) != self._checked:
@@ -65,6 +70,8 @@ class InputSection(Section):
             return _("Choose a CT volume first.")
         if self.facts is None or self.facts.dimension_problem or not self.facts.slices:
             return (self.facts.dimension_problem or self.facts.problem) if self.facts else _("Choose another volume.")
+        if self.facts.transform_problem:
+            return self.facts.transform_problem
         if not self.slices():
             return _("No slice lies between the first and the last that are chosen.")
         return ""
@@ -91,17 +98,28 @@ class InputSection(Section):
         with self.messages.reported():
             node, sentence = loadSampleCT(self.logic)
             self.choose(node)
+            self.panel.reviewSection.putAway()
+            slicer.util.setSliceViewerLayers(background=node, fit=True)
             self.messages.info(sentence)
 
     def sceneClosed(self):
         """Forget the volume."""
+        self._watch(None)
         self._stopCheck()
         self.facts = self._described = self._checked = None
         self._show()
 
     def cleanup(self):
         """Stop what is on."""
+        self._watch(None)
         self._stopCheck()
+
+    def _watch(self, node):
+        """Look again when the volume gets other voxels or another place, such as by a transform that is hardened."""
+        self.removeObservers()
+        if node is not None:
+            for event in (node.TransformModifiedEvent, node.ImageDataModifiedEvent):
+                self.addObserver(node, event, lambda caller, event: self._again.start())
 
     def _load(self, how):
         def load():
@@ -110,12 +128,17 @@ class InputSection(Section):
 
         return load
 
-    def _show(self, found=()):
+    def _show(self, found=None):
+        """Write what is known; what the child found in all voxels stands for what was seen at first sight."""
         facts = self.facts
         lines = []
         if facts is not None:
-            warnings = [*([facts.problem] if facts.problem else []), *facts.notes]
-            warnings += [line for line in found if line not in warnings]
+            warnings = [facts.problem, *facts.notes]
+            if found is not None:
+                warnings = [found.get("problem") or facts.problem]
+                warnings += [note for note in facts.notes if note != NAN_NOTE]
+                warnings += [*found.get("notes", ()), *found.get("anatomy_notes", ())]
+            warnings = list(dict.fromkeys(line[:1].upper() + line[1:] for line in warnings if line))
             lines = [facts.sentence, *warnings]
             setIcon(self.ui.inputIcon, qt.QStyle.SP_MessageBoxWarning if warnings else qt.QStyle.SP_DialogApplyButton)
         else:
@@ -137,8 +160,7 @@ class InputSection(Section):
             return
         self._check = None
         if job.result and self.facts is not None:
-            found = [job.result.get("problem"), *job.result.get("notes", ()), *job.result.get("anatomy_notes", ())]
-            self._show([line for line in found if line])
+            self._show(job.result)
 
     def _makeTimer(self, interval, action):
         timer = qt.QTimer(self.ui.inputSectionButton)
@@ -148,8 +170,8 @@ class InputSection(Section):
         return timer
 
     def _stopCheck(self):
-        self._timer.stop()
-        self._adopt.stop()
+        for timer in (self._timer, self._adopt, self._again):
+            timer.stop()
         if self._check is not None:
             check, self._check = self._check, None
             check.remove_listener(self._onCheck)
