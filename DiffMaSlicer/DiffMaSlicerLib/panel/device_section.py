@@ -33,8 +33,7 @@ class DeviceSection(Section):
 
     def refresh(self):
         """Ask the child what there is."""
-        if self._job is not None:
-            return
+        self._stop()  # its answer would be of another interpreter or another set of models
         with self.messages.reported():
             self._job = self.logic.machine()
             self._job.add_listener(self._onMachine)
@@ -70,6 +69,9 @@ class DeviceSection(Section):
     def cleanup(self):
         """Stop what is on."""
         self.packages.cleanup()
+        self._stop()
+
+    def _stop(self):
         if self._job is not None:
             job, self._job = self._job, None
             job.remove_listener(self._onMachine)
