@@ -13,6 +13,7 @@ from typing import BinaryIO
 _CHUNK = 1 << 16
 _LONGEST_LINE = 1 << 20
 _TAIL = 1 << 14
+_END = 0.05  # seconds
 
 
 class ChildProcess:
@@ -151,7 +152,7 @@ class ChildProcess:
                 self._signal_group(pid, signal.SIGTERM)
 
     def kill(self) -> None:
-        """End the whole tree the hard way. Returns at once."""
+        """End the whole tree the hard way. Returns nearly at once."""
         if self._process is None:
             return
         if os.name == "nt":
@@ -163,6 +164,8 @@ class ChildProcess:
             with contextlib.suppress(OSError):
                 self._process.kill()
         self._close_lifeline()
+        with contextlib.suppress(subprocess.TimeoutExpired):
+            self._process.wait(_END)  # else it stays listed as defunct until another is started
 
     def close(self) -> None:
         """Let go of the files; the process itself is left as it is."""
