@@ -110,8 +110,8 @@ def test_the_dicom_export_writes_a_derived_series(reviewed, tmp_path):
 
 
 def test_a_batch_of_loaded_volumes_lists_the_state_of_each(panel, tmp_path):
-    panel.load_ct("Second", seed=1)
     panel.load(np.full((4, 8, 8), 5, np.int16), "No CT")
+    panel.load_ct("Second", seed=1)
     panel.host.click(panel.ui.batchButton)
     ui = panel.widget.batch.ui
     panel.host.click(ui.loadedRadio)
@@ -128,6 +128,7 @@ def test_a_batch_of_loaded_volumes_lists_the_state_of_each(panel, tmp_path):
     assert "2 converted, 0 failed" in ui.batchProgressText.text
     assert [ui.batchTable.item(row, 1).text() for row in range(ui.batchTable.rowCount)] == ["done", "done"]
     assert len(list((tmp_path / "out").rglob("*.mha"))) == 2
+    assert [node.GetName() for node in panel.widget.batch._ticked()] == ["Head CT", "Second"]
     assert panel.ui.applyButton.enabled
 
 

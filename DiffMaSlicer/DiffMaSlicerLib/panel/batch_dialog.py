@@ -116,6 +116,9 @@ class BatchDialog(Dialog):
         except (RuntimeError, ValueError, OSError) as error:
             self.ui.batchProgressText.text = str(error)
             return
+        self._nodes = [] if self.ui.folderRadio.checked else [node.GetID() for node in inputs]
+        if self._nodes:  # the rows are those of the batch, each with its own volume
+            self._fill([(node.GetName(), "") for node in inputs], ticks=True)
         self._view.follow(job, self._onDone, self._onNews)
         self._onNews(job, "progress")
         self.panel.update()
@@ -198,7 +201,8 @@ class BatchDialog(Dialog):
     def _onNews(self, job, what):
         if what == "log":
             return
-        self._fill([(item.name, _state(item)) for item in job.items])
+        if job.items:  # until then the rows stay as they are, with their ticks
+            self._fill([(item.name, _state(item)) for item in job.items])
         self.ui.batchProgressText.text = texts.progress(job)
 
     def _onDone(self, job):
