@@ -193,5 +193,5 @@ def test_an_interpreter_without_packages_says_what_it_lacks_and_why_it_cannot_ge
     poll_to_the_end(job)
     assert job.state is JobState.FAILED and job.error.kind == "Packages" and "pip" in job.error.message
     assert any("No matching distribution" in line for line in job.log) and "default build" in job.warnings[0]
-    with pytest.raises(RuntimeError, match="Check packages"):
+    with pytest.raises(RuntimeError, match="Install packages"):
         logic.convert(make_ct(), steps=1)

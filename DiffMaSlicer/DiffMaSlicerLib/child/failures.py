@@ -8,7 +8,7 @@ from collections.abc import Sequence
 from dataclasses import dataclass
 
 CHOOSE_INTERPRETER = 'choose another Python under "Advanced", or Slicer\'s own'
-INSTALL = 'press "Check packages" under "Advanced" to install what is missing, or ' + CHOOSE_INTERPRETER
+INSTALL = 'press "Install packages..." under "Advanced", or ' + CHOOSE_INTERPRETER
 LESS_MEMORY = "choose fewer slices or a region, a smaller model, or close other programs"
 
 _REMEDIES = {
