@@ -7,6 +7,13 @@ from pathlib import Path
 import pytest
 
 ROOT = Path(__file__).resolve().parent.parent
+APART = ("host", "module")
+
+
+def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
+    """Folders whose tests run apart (``test_slicer_apart.py``) are collected only if they are asked for by name."""
+    named = any(part in Path(word).parts for word in map(str, config.invocation_params.args) for part in APART)
+    return True if collection_path.name in APART and collection_path.parent.name == "Testing" and not named else None
 
 
 @pytest.fixture(scope="session")

@@ -16,7 +16,7 @@ import time
 GRACE_SECONDS = 1.0
 """How long a command may clean up after itself before it is ended."""
 
-_GIVES_WAY = 5  # niceness: the window of the program that started us stays lively
+_GIVES_WAY = 10  # niceness: the window of the program that started us stays lively
 
 
 def hold() -> None:

@@ -96,6 +96,12 @@ def test_applied_again_it_fills_the_same_volume_and_another_ct_gets_its_own(pane
     assert "uncertainty" in panel.widget.review.availableLayers()
     assert (voxels(first) != values).any()
 
+    panel.ui.samplesBox.value = 1
+    panel.apply()
+    panel.finish()
+    assert panel.parameters.uncertaintyVolume is None
+    assert panel.volumes == before, "the uncertainty of a result that is gone went with it"
+
     panel.host.choose(panel.ui.inputSelector, panel.load_ct("Second", seed=1))
     panel.apply()
     panel.finish()

@@ -200,9 +200,21 @@ class Conversion(ChildJob):
             role = provenance.SOFT_MASK_ROLE
             path = self.folder / "soft_mask.nii"
             self.softMaskNode = yield from self._beside(path, "soft mask", role, (0.0, 1.0))
+        self._drop_stale_maps(result)
         provenance.write_provenance(mr, result, ct=self.ct)
         self._remember(result)
         self.tell("slice")
+
+    def _drop_stale_maps(self, result: dict[str, Any]) -> None:
+        """The maps of an earlier result in the same node go with it, unless they are made anew."""
+        made_anew = {
+            provenance.UNCERTAINTY_ROLE: bool(result.get("uncertainty")),
+            provenance.SOFT_MASK_ROLE: self._wants_soft_mask,
+        }
+        for role, kept in made_anew.items():
+            node = self.outputNode.GetNodeReference(role)
+            if node is not None and not kept:
+                slicer.mrmlScene.RemoveNode(node)
 
     def _beside(self, path: Path, content: str, role: str, window: tuple[float, float] | None) -> Iterator[object]:
         """The node of another result, referred to by the MR; the one of an earlier run is filled anew."""

@@ -91,6 +91,10 @@ class RunSection(Section):
             self._log(job)
         elif what == "slice" and not self._shown and job.outputNode is not None:
             self._shown = True
+            qt.QTimer.singleShot(0, lambda: self._showFirst(job))  # by itself, too
+
+    def _showFirst(self, job):
+        if job is self._view.job and not job.finished and job.outputNode is not None:
             self.panel.showResult(job)
             self.panel.reviewSection.jumpInto(job.slices)
 

@@ -19,7 +19,7 @@ BODY_WINDOW = (400.0, 40.0)
 """The usual soft-tissue window of trunk and limbs."""
 
 _HEAD_MM = 280.0  # heads with their ears and tilt stay below, trunks are above
-_VOXELS = 400_000  # about what the statistics look at, so that a large scan does not hold up the window
+_VOXELS = 100_000  # about what the statistics look at, so that a large scan does not hold up the window
 _ATTRIBUTE = "DiffMa.windowLevel"  # what we set last; anything else is the user's
 
 
@@ -81,7 +81,7 @@ def range_in_body(volume, body: np.ndarray | None) -> tuple[float, float] | None
 
 
 def body_mask(ct) -> np.ndarray | None:
-    """Bool array (z, y, x), thinned to about 400,000 voxels: denser than air. None without voxels."""
+    """Bool array (z, y, x), thinned to about 100,000 voxels: denser than air. None without voxels."""
     values = _values(ct)
     return None if values is None else values > BODY_HU
 
