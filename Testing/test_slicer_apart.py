@@ -1,4 +1,4 @@
-"""The tests that use Slicer's libraries, in a process of their own: in one with torch's they crash (both bring an LLVM)."""
+"""Runs the tests that use Slicer's libraries in a process of their own: in one with torch's they crash (two LLVMs)."""
 
 from __future__ import annotations
 
