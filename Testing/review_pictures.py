@@ -13,6 +13,8 @@ from pathlib import Path
 
 import numpy as np
 
+from Testing.slicer_host.pictures import picture_of
+
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "Screenshots"
 SAMPLES, STEPS = 4, 20
@@ -81,22 +83,13 @@ def draw(files: dict[str, Path]) -> None:
 def picture(view, size: tuple[int, int]) -> np.ndarray:
     """RGB picture of a slice view at this size (width, height): uint8; rows from the top, columns, 3."""
     import slicer
-    import vtk
     from DiffMaSlicerLib.review import views
-    from vtk.util.numpy_support import vtk_to_numpy
 
     window = views.slice_view(view).renderWindow()
     window.SetSize(*size)
     views.slice_logic(view).ResizeSliceNode(*size)
     slicer.app.processEvents()
-    window.Render()
-    grab = vtk.vtkWindowToImageFilter()
-    grab.SetInput(window)
-    grab.ReadFrontBufferOff()
-    grab.Update()
-    image = grab.GetOutput()
-    width, height, _ = image.GetDimensions()
-    return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)[::-1, :, :3].copy()
+    return picture_of(window)
 
 
 def save(name: str, rows: list[list[np.ndarray]]) -> None:

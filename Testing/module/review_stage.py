@@ -5,6 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
+from Testing.slicer_host.pictures import picture_of
+
 SHAPE = (20, 96, 96)  # z, y, x
 SPACING = (2.0, 2.2, 6.0)  # x, y, z in mm
 SIZE = (240, 200)  # of the pictures: width, height
@@ -100,20 +102,10 @@ class Stage:
 
     def picture(self, view, size: tuple[int, int] = SIZE) -> np.ndarray:
         """RGB picture of the real slice view at this size: uint8; rows from the top, columns, 3."""
-        import vtk
-        from vtk.util.numpy_support import vtk_to_numpy
-
         self.resize(view, size)
-        window = self.views.slice_view(view).renderWindow()
-        window.Render()
-        grab = vtk.vtkWindowToImageFilter()
-        grab.SetInput(window)
-        grab.ReadFrontBufferOff()
-        grab.Update()
-        image = grab.GetOutput()
-        width, height, _ = image.GetDimensions()
-        assert (width, height) == size
-        return vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, -1)[::-1, :, :3].astype(int)
+        picture = picture_of(self.views.slice_view(view).renderWindow())
+        assert picture.shape[1::-1] == size
+        return picture.astype(int)
 
     def at(self, view, point: tuple[float, float, float], size: tuple[int, int] = SIZE) -> tuple[int, int]:
         """Row (from the top) and column of the picture at which a point (RAS, mm) is seen."""
