@@ -14,6 +14,7 @@ def picture_of(window) -> np.ndarray:
     grab = vtk.vtkWindowToImageFilter()
     grab.SetInput(window)
     grab.ReadFrontBufferOff()
+    grab.ShouldRerenderOff()
     grab.Update()
     image = grab.GetOutput()
     width, height, _ = image.GetDimensions()

@@ -8,7 +8,6 @@ import shiboken6
 import slicer
 from PySide6 import QtCore, QtGui, QtWidgets
 from PySide6.QtCore import Property, Signal
-from vtkmodules.util.numpy_support import vtk_to_numpy
 from vtkmodules.vtkCommonCore import vtkCommand
 from vtkmodules.vtkInteractionStyle import vtkInteractorStyleUser
 from vtkmodules.vtkRenderingCore import (
@@ -17,11 +16,11 @@ from vtkmodules.vtkRenderingCore import (
     vtkRenderer,
     vtkRenderWindow,
     vtkRenderWindowInteractor,
-    vtkWindowToImageFilter,
 )
 from vtkmodules.vtkRenderingUI import vtkGenericRenderWindowInteractor
 
 from .mrml_widgets import qMRMLWidget
+from .pictures import picture_of
 from .pythonqt import invokable
 
 DISPLAYABLE_MANAGERS = (
@@ -134,20 +133,15 @@ class qMRMLSliceView(QtWidgets.QWidget):
     def forceRender(self) -> None:
         if self._paused or self._window is None or not self._node.GetScene():
             return
-        self._window.Render()
-        if self.isVisible():
-            self._picture = self._grabbed()
-            self.update()
+        if not self.isVisible():
+            self._window.Render()
+            return
+        self._picture = self._grabbed()
+        self.update()
 
     def _grabbed(self) -> QtGui.QPixmap:
-        grab = vtkWindowToImageFilter()
-        grab.SetInput(self._window)
-        grab.ReadFrontBufferOff()
-        grab.ShouldRerenderOff()
-        grab.Update()
-        image = grab.GetOutput()
-        width, height, _ = image.GetDimensions()
-        pixels = vtk_to_numpy(image.GetPointData().GetScalars()).reshape(height, width, 3)[::-1].copy()
+        pixels = picture_of(self._window)
+        height, width, _ = pixels.shape
         return QtGui.QPixmap.fromImage(
             QtGui.QImage(pixels.data, width, height, 3 * width, QtGui.QImage.Format.Format_RGB888).copy()
         )
