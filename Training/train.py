@@ -28,10 +28,11 @@ def main(argv: list[str] | None = None) -> None:
     logging.basicConfig(level=logging.INFO, format="%(asctime)s %(message)s")
 
     from DiffMaCore.pipeline import DiffMaPipeline
-    from DiffMaCore.training import demo
-    from DiffMaCore.training.config import load_config
+    from DiffMaCore.training.configuring import load_config
+    from DiffMaCore.training.demo import chain as demo
+    from DiffMaCore.training.demo.config import DemoConfig
 
-    config = load_config(options.config)
+    config = load_config(options.config, DemoConfig)
     if options.command == "demo":
         demo.train(config, options.out)
     elif options.command == "export":

@@ -1,4 +1,4 @@
-"""Training of every part of a bundle, one file a part; ``demo.train`` runs them in order.
+"""From paired volumes to a bundle and to the paper's tables; ``demo`` holds the demo bundle's own chain.
 
 Needs the extra ``train``. Nothing in the package that runs a model imports this.
 """

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import nn
 
-from DiffMaCore.training.progress import Progress
+from DiffMaCore.training.demo.progress import Progress
 
 
 @dataclass(frozen=True)

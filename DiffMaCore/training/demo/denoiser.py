@@ -24,9 +24,9 @@ from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.schedulers import TRAIN_TIMESTEPS, make_scheduler
-from DiffMaCore.training.data import Slices, augment_pair, batches
-from DiffMaCore.training.loop import Ema, Loop, LoopConfig, save_atomically
-from DiffMaCore.training.progress import Progress
+from DiffMaCore.training.demo.data import Slices, augment_pair, batches
+from DiffMaCore.training.demo.loop import Ema, Loop, LoopConfig, save_atomically
+from DiffMaCore.training.demo.progress import Progress
 
 
 @dataclass(frozen=True)

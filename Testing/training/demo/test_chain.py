@@ -8,12 +8,13 @@ import pytest
 import torch
 
 from DiffMaCore.pipeline import DiffMaPipeline
-from DiffMaCore.training import demo
-from DiffMaCore.training.config import load_config
-from DiffMaCore.training.data import make_phantoms
-from DiffMaCore.training.embedder import mask_share, slices_to_latents
+from DiffMaCore.training.configuring import load_config
+from DiffMaCore.training.demo import chain as demo
+from DiffMaCore.training.demo.config import DemoConfig
+from DiffMaCore.training.demo.data import make_phantoms
+from DiffMaCore.training.demo.embedder import mask_share, slices_to_latents
 
-FOLDER = Path(__file__).resolve().parents[2]
+FOLDER = Path(__file__).resolve().parents[3]
 SHIPPED = FOLDER / "DiffMaCore" / "data" / "demo"
 
 
@@ -22,7 +23,7 @@ def run(tmp_path_factory):
     """A run of the tiny configuration."""
     out = tmp_path_factory.mktemp("run")
     threads = torch.get_num_threads()
-    pipe = demo.train(load_config(FOLDER / "Training" / "tiny.yaml"), out)
+    pipe = demo.train(load_config(FOLDER / "Training" / "tiny.yaml", DemoConfig), out)
     torch.set_num_threads(threads)
     return out, pipe
 
@@ -49,7 +50,7 @@ def test_latents_have_about_unit_variance(run):
 def test_a_finished_run_is_loaded_and_not_trained_again(run):
     out, pipe = run
     stamp = (out / "work" / "denoiser.ckpt").stat().st_mtime_ns
-    again = demo.train(load_config(FOLDER / "Training" / "tiny.yaml"), out)
+    again = demo.train(load_config(FOLDER / "Training" / "tiny.yaml", DemoConfig), out)
     assert (out / "work" / "denoiser.ckpt").stat().st_mtime_ns == stamp
     for a, b in zip(pipe.denoiser.parameters(), again.denoiser.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -57,7 +58,7 @@ def test_a_finished_run_is_loaded_and_not_trained_again(run):
 
 def test_an_unfinished_denoiser_can_be_exported(run, tmp_path):
     out, pipe = run
-    config = load_config(FOLDER / "Training" / "tiny.yaml")
+    config = load_config(FOLDER / "Training" / "tiny.yaml", DemoConfig)
     exported = demo.bundle_from_checkpoint(config, out, tmp_path / "bundle")
     for a, b in zip(pipe.denoiser.parameters(), exported.denoiser.parameters(), strict=True):
         assert torch.equal(a, b)
@@ -67,7 +68,7 @@ def test_an_unfinished_denoiser_can_be_exported(run, tmp_path):
 def test_evaluation_refuses_a_phantom_that_was_trained_on(run):
     _, pipe = run
     with pytest.raises(ValueError, match="trained on"):
-        demo.evaluate_on_phantoms(pipe, load_config(FOLDER / "Training" / "tiny.yaml"), [1000])
+        demo.evaluate_on_phantoms(pipe, load_config(FOLDER / "Training" / "tiny.yaml", DemoConfig), [1000])
 
 
 @pytest.fixture(scope="module")
@@ -82,7 +83,7 @@ def test_the_shipped_bundle_is_called_demo_and_says_what_it_is(shipped):
 
 
 def test_the_shipped_bundle_beats_both_simple_answers_on_unseen_phantoms(shipped):
-    config = load_config(FOLDER / "Training" / "demo.yaml")
+    config = load_config(FOLDER / "Training" / "demo.yaml", DemoConfig)
     found = demo.evaluate_on_phantoms(shipped, config, config.data.held_out[:2], every=8, steps=10)
     for simple in (found.linear, found.mean):
         assert found.ours.ssim > simple.ssim + 0.1
@@ -90,7 +91,7 @@ def test_the_shipped_bundle_beats_both_simple_answers_on_unseen_phantoms(shipped
 
 
 def test_the_shipped_soft_mask_follows_the_slice(shipped, tmp_path):
-    config = load_config(FOLDER / "Training" / "tiny.yaml")
+    config = load_config(FOLDER / "Training" / "tiny.yaml", DemoConfig)
     size = shipped.bundle.image_size
     small = config.data.__class__(
         **{**config.data.__dict__, "image_size": size, "pixel_spacing": shipped.bundle.pixel_spacing}

@@ -13,8 +13,8 @@ from torch.nn import functional as F
 
 from DiffMaCore.conditions import Window, encoder_pixels, hu_to_pixels, mr_to_pixels
 from DiffMaCore.models.image_encoder import ImageEncoder
-from DiffMaCore.training.data import Slices, augment_pair, batches
-from DiffMaCore.training.loop import Loop, LoopConfig
+from DiffMaCore.training.demo.data import Slices, augment_pair, batches
+from DiffMaCore.training.demo.loop import Loop, LoopConfig
 
 
 @dataclass(frozen=True)

@@ -15,7 +15,7 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from DiffMaCore.phantom import head_phantom
-from DiffMaCore.training.progress import Progress
+from DiffMaCore.training.demo.progress import Progress
 
 
 @dataclass(frozen=True)

@@ -11,8 +11,8 @@ from diffusers import AutoencoderKL
 from torch import Tensor
 
 from DiffMaCore.conditions import Window, encode, hu_to_pixels, mr_to_pixels
-from DiffMaCore.training.data import Slices, augment_pair, batches
-from DiffMaCore.training.loop import Loop, LoopConfig, save_atomically
+from DiffMaCore.training.demo.data import Slices, augment_pair, batches
+from DiffMaCore.training.demo.loop import Loop, LoopConfig, save_atomically
 
 
 @dataclass(frozen=True)

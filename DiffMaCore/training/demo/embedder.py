@@ -16,8 +16,8 @@ from torch.nn import functional as F
 
 from DiffMaCore.conditions import Window, encode, hu_to_pixels
 from DiffMaCore.models.embedder import VisionEmbedder, info_nce
-from DiffMaCore.training.data import Slices, batches
-from DiffMaCore.training.loop import Loop, LoopConfig
+from DiffMaCore.training.demo.data import Slices, batches
+from DiffMaCore.training.demo.loop import Loop, LoopConfig
 
 
 @dataclass(frozen=True)

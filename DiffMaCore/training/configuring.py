@@ -1,80 +1,67 @@
-"""A training run's configuration: nested frozen dataclasses read from one YAML file."""
+"""Configurations: nested frozen dataclasses read from one YAML file, checked key by key."""
 
 from __future__ import annotations
 
 import dataclasses
+import difflib
 import types
 import typing
 from collections.abc import Mapping
-from dataclasses import dataclass
 from pathlib import Path
-from typing import Any
+from typing import Any, TypeVar
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.training.data import DataConfig
-from DiffMaCore.training.denoiser import DenoiserConfig
-from DiffMaCore.training.embedder import EmbedderConfig
-from DiffMaCore.training.image_encoder import ImageEncoderConfig
-from DiffMaCore.training.vae import RefineConfig, VaeConfig
+
+_Config = TypeVar("_Config")
 
 
-@dataclass(frozen=True)
-class DemoConfig:
-    """Everything that decides a demo bundle: data, HU windows, the four networks and the bundle's words."""
+def load_config(path: Path, cls: type[_Config]) -> _Config:
+    """Read a YAML file into the frozen dataclass ``cls``.
 
-    name: str
-    title: str
-    anatomy: str
-    seed: int
-    threads: int
-    hu_windows: tuple[tuple[float, float], ...]
-    output_range: tuple[float, float]
-    data: DataConfig
-    vae: VaeConfig
-    image_encoder: ImageEncoderConfig
-    embedder: EmbedderConfig
-    denoiser: DenoiserConfig
-    refine: RefineConfig
-    card: dict[str, str]
-
-
-def load_config(path: Path) -> DemoConfig:
-    """Read a run's YAML file.
-
-    Raises InputError naming the key that is unknown, missing or of the wrong kind.
+    Raises InputError naming the key that is unknown (with the nearest one), missing, of the wrong kind, or out of
+    range (the dataclass's own ValueError).
     """
     import yaml
 
     try:
         values = yaml.safe_load(path.read_text(encoding="utf-8"))
     except OSError:
-        raise InputError(f"there is no configuration {path}; give a YAML file like Training/demo.yaml") from None
+        raise InputError(f"there is no configuration {path}; give a YAML file like those in Training/") from None
     except yaml.YAMLError as problem:
         raise InputError(f"{path} is not YAML: {str(problem).splitlines()[0]}") from None
-    return _build(DemoConfig, values, path.name)
+    return build(cls, values, path.name)
 
 
-def _build(cls: Any, values: Any, where: str) -> Any:
+def build(cls: type[_Config], values: Any, where: str) -> _Config:
+    """An instance of the frozen dataclass ``cls`` from plain ``values``; ``where`` opens every error."""
     if not isinstance(values, Mapping):
         raise InputError(f"{where} must hold keys and values, not {values!r}")
     hints = typing.get_type_hints(cls)
-    known = {f.name: f for f in dataclasses.fields(cls)}
+    known = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
     for key in values:
         if key not in known:
-            raise InputError(f"{where} has the unknown key {key!r}; known are {', '.join(known)}")
+            near = difflib.get_close_matches(str(key), known, n=1)
+            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+            raise InputError(f"{where} has the unknown key {key!r}; {hint}")
     for name, item in known.items():
-        if item.default is dataclasses.MISSING and name not in values:
+        if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING and name not in values:
             raise InputError(f"{where} lacks the key {name!r}")
-    return cls(**{key: _convert(hints[key], value, f"{where}: {key}") for key, value in values.items()})
+    converted = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+    try:
+        return cls(**converted)
+    except ValueError as problem:
+        raise InputError(f"{where}: {problem}") from None
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
     if dataclasses.is_dataclass(kind):
-        return _build(kind, value, where)
+        return build(typing.cast(type, kind), value, where)
     origin = typing.get_origin(kind)
     if origin in (typing.Union, types.UnionType):
         choices = [c for c in typing.get_args(kind) if c is not type(None)]
         return None if value is None else _convert(choices[0], value, where)
+    if origin is typing.Literal:
+        return _choice(value, typing.get_args(kind), where)
     if origin is tuple:
         if not isinstance(value, list):
             raise InputError(f"{where} must be a list, not {value!r}")
@@ -91,3 +78,11 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     if kind in (int, str, bool) and type(value) is not kind:
         raise InputError(f"{where} must be of type {kind.__name__}, not {value!r}")
     return value
+
+
+def _choice(value: Any, choices: tuple[Any, ...], where: str) -> Any:
+    if value in choices:
+        return value
+    near = difflib.get_close_matches(str(value), [str(choice) for choice in choices], n=1)
+    hint = f"did you mean {near[0]}?" if near else f"it can be {', '.join(map(str, choices))}"
+    raise InputError(f"{where} is {value!r}; {hint}")

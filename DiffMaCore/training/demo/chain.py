@@ -21,12 +21,12 @@ from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.pipeline import DiffMaPipeline
 from DiffMaCore.schedulers import DEFAULT_STEPS, make_scheduler
-from DiffMaCore.training.config import DemoConfig
-from DiffMaCore.training.data import Slices, make_phantoms, phantom_slices
-from DiffMaCore.training.denoiser import build_denoiser, make_latents, train_denoiser
-from DiffMaCore.training.embedder import mask_share, slices_to_latents, train_embedder
-from DiffMaCore.training.image_encoder import train_image_encoder
-from DiffMaCore.training.vae import refine_decoder, train_vae
+from DiffMaCore.training.demo.config import DemoConfig
+from DiffMaCore.training.demo.data import Slices, make_phantoms, phantom_slices
+from DiffMaCore.training.demo.denoiser import build_denoiser, make_latents, train_denoiser
+from DiffMaCore.training.demo.embedder import mask_share, slices_to_latents, train_embedder
+from DiffMaCore.training.demo.image_encoder import train_image_encoder
+from DiffMaCore.training.demo.vae import refine_decoder, train_vae
 
 log = logging.getLogger("DiffMaCore.training")
 

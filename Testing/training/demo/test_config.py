@@ -7,14 +7,15 @@ from pathlib import Path
 import pytest
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.training.config import DemoConfig, load_config
+from DiffMaCore.training.configuring import load_config
+from DiffMaCore.training.demo.config import DemoConfig
 
-FOLDER = Path(__file__).resolve().parents[2] / "Training"
+FOLDER = Path(__file__).resolve().parents[3] / "Training"
 
 
 @pytest.mark.parametrize("name", ["demo.yaml", "tiny.yaml"])
 def test_the_shipped_configurations_read(name):
-    config = load_config(FOLDER / name)
+    config = load_config(FOLDER / name, DemoConfig)
     assert isinstance(config, DemoConfig)
     assert len(config.hu_windows) in (1, 3)
     assert not set(config.data.held_out) & set(config.data.seeds)
@@ -41,18 +42,18 @@ def _changed(tmp_path: Path, old: str, new: str) -> Path:
 )
 def test_a_wrong_key_or_value_is_named(tmp_path, old, new, message):
     with pytest.raises(InputError, match=message):
-        load_config(_changed(tmp_path, old, new))
+        load_config(_changed(tmp_path, old, new), DemoConfig)
 
 
 def test_a_missing_or_broken_file_is_one_sentence(tmp_path):
     with pytest.raises(InputError, match="there is no configuration"):
-        load_config(tmp_path / "none.yaml")
+        load_config(tmp_path / "none.yaml", DemoConfig)
     broken = tmp_path / "broken.yaml"
     broken.write_text("a: [1,\nb: 2", encoding="utf-8")
     with pytest.raises(InputError, match="is not YAML"):
-        load_config(broken)
+        load_config(broken, DemoConfig)
 
 
 def test_held_out_seeds_cannot_be_trained_on(tmp_path):
-    with pytest.raises(ValueError, match="held_out"):
-        load_config(_changed(tmp_path, "held_out: [1]", "held_out: [1000]"))
+    with pytest.raises(InputError, match="held_out"):
+        load_config(_changed(tmp_path, "held_out: [1]", "held_out: [1000]"), DemoConfig)

@@ -9,8 +9,8 @@ import pytest
 import torch
 
 from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.training import data, denoiser, embedder
-from DiffMaCore.training.loop import Ema, Loop, LoopConfig
+from DiffMaCore.training.demo import data, denoiser, embedder
+from DiffMaCore.training.demo.loop import Ema, Loop, LoopConfig
 
 
 def test_mr_percentiles_inside_the_body_become_the_range():
