@@ -157,15 +157,6 @@ def _normalised(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
 
 
 def _quality(a: np.ndarray, b: np.ndarray, inside: np.ndarray, axis: int, reporter: Reporter) -> metrics.Quality:
-    """As :func:`metrics.quality`, slice by slice, so that a whole CT needs little memory."""
-    sums = np.zeros(3)
     planes = [np.moveaxis(volume, axis, 0) for volume in (a, b, inside)]
     reporter.stage("measuring", total=a.shape[axis])
-    for index, (x, y, where) in enumerate(zip(*planes, strict=True)):
-        if where.any():
-            error = (x - y)[where].astype(np.float64)
-            sums += np.abs(error).sum(), (error**2).sum(), metrics.ssim_map(x, y, DATA_RANGE)[where].sum()
-        reporter.advance(index)
-    mae, mse, ssim = sums / inside.sum()
-    psnr = float("inf") if mse == 0 else float(10 * np.log10(DATA_RANGE**2 / mse))
-    return metrics.Quality(mae=float(mae), mse=float(mse), psnr=psnr, ssim=float(ssim))
+    return metrics.quality_of_slices(planes[0], planes[1], DATA_RANGE, planes[2], reporter.advance)

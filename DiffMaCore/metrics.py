@@ -6,6 +6,7 @@ mask is set; images of any numeric type give the figures of the same values in f
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import numpy as np
@@ -33,6 +34,11 @@ def _prepare(
     image: ArrayLike, reference: ArrayLike, mask: ArrayLike | None
 ) -> tuple[NDArray[np.float64], NDArray[np.float64], NDArray[np.bool_]]:
     a, b = np.asarray(image, np.float64), np.asarray(reference, np.float64)
+    return a, b, _inside(a, b, mask)
+
+
+def _inside(a: NDArray, b: NDArray, mask: ArrayLike | None) -> NDArray[np.bool_]:
+    """Where values count; raises InputError where the sizes differ or nothing counts."""
     inside = np.ones(b.shape, bool) if mask is None else np.asarray(mask) > 0
     if a.shape != b.shape or inside.shape != b.shape:
         raise InputError(
@@ -40,7 +46,7 @@ def _prepare(
         )
     if not inside.any():
         raise InputError("the mask is empty, so nothing can be measured; give a mask that holds the body")
-    return a, b, inside
+    return inside
 
 
 def mae(image: ArrayLike, reference: ArrayLike, mask: ArrayLike | None = None) -> float:
@@ -57,7 +63,10 @@ def mse(image: ArrayLike, reference: ArrayLike, mask: ArrayLike | None = None) -
 
 def psnr(image: ArrayLike, reference: ArrayLike, data_range: float, mask: ArrayLike | None = None) -> float:
     """Peak signal-to-noise ratio in dB: ``10 log10(data_range^2 / mse)``; infinite for equal images."""
-    error = mse(image, reference, mask)
+    return _psnr(mse(image, reference, mask), data_range)
+
+
+def _psnr(error: float, data_range: float) -> float:
     return float("inf") if error == 0 else float(10 * np.log10(data_range**2 / error))
 
 
@@ -115,3 +124,28 @@ def quality(
         psnr=psnr(image, reference, data_range, mask),
         ssim=ssim(image, reference, data_range, mask, axes),
     )
+
+
+def quality_of_slices(
+    image: ArrayLike,
+    reference: ArrayLike,
+    data_range: float,
+    mask: ArrayLike | None = None,
+    on_slice: Callable[[int], None] | None = None,
+) -> Quality:
+    """As :func:`quality` with ``axes=(-2, -1)`` of (N, H, W), slice after slice, so that a volume needs little memory.
+
+    ``on_slice`` is called with the index of every slice that is done.
+    """
+    a, b = np.asarray(image), np.asarray(reference)
+    inside = _inside(a, b, mask)
+    sums = np.zeros(3)
+    for index, where in enumerate(inside):
+        if where.any():
+            x, y = a[index].astype(np.float64), b[index].astype(np.float64)
+            error = (x - y)[where]
+            sums += np.abs(error).sum(), (error**2).sum(), ssim_map(x, y, data_range)[where].sum()
+        if on_slice:
+            on_slice(index)
+    mean_absolute, mean_squared, similarity = (float(value) for value in sums / inside.sum())
+    return Quality(mae=mean_absolute, mse=mean_squared, psnr=_psnr(mean_squared, data_range), ssim=similarity)

@@ -42,6 +42,17 @@ def test_slices_one_by_one_give_the_mean_of_their_figures(pair):
     assert whole == pytest.approx(np.mean(each))
 
 
+def test_slice_after_slice_gives_the_figures_of_the_whole(pair):
+    image, reference = pair
+    mask = np.zeros(reference.shape, bool)
+    mask[:3, 5:30, 8:30] = True
+    seen: list[int] = []
+    found = metrics.quality_of_slices(image, reference, 255.0, mask, seen.append)
+    expected = metrics.quality(image, reference, 255.0, mask, axes=(-2, -1))
+    assert vars(found) == pytest.approx(vars(expected))
+    assert seen == [0, 1, 2, 3]
+
+
 def test_eight_bit_input_gives_the_figures_of_the_same_values_in_float(pair):
     image, reference = pair
     eight = metrics.quality(image.astype(np.uint8), reference.astype(np.uint8), 255.0)
