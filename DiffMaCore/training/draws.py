@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import hashlib
 from dataclasses import dataclass
+from typing import Any, cast
 
 import torch
 from torch import Tensor
@@ -51,14 +52,26 @@ class Draws:
         """
         if self.count == self.total:
             return part
-        from torch.distributed.nn import functional as collective
-
         after = self.total - self.first - self.count
         padded = F.pad(part, (0, 0) * (part.dim() - 1) + (self.first, after))
-        return collective.all_reduce(padded)
+        return cast(Tensor, _Sum.apply(padded))
 
     def _stream(self, name: str) -> torch.Generator:
         return stream(self.seed, self.step, name)
 
     def _part(self, whole: Tensor) -> Tensor:
         return whole[self.first : self.first + self.count].to(self.device, non_blocking=True)
+
+
+class _Sum(torch.autograd.Function):
+    """The sum over all processes, and of the gradients over all processes."""
+
+    @staticmethod
+    def forward(ctx: Any, part: Tensor) -> Tensor:
+        whole = part.clone()
+        torch.distributed.all_reduce(whole)
+        return whole
+
+    @staticmethod
+    def backward(ctx: Any, gradient: Tensor) -> Tensor:
+        return _Sum.forward(ctx, gradient.contiguous())

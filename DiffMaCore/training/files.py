@@ -1,0 +1,56 @@
+"""Files that appear whole or not at all, and room on the disk for them before work begins."""
+
+from __future__ import annotations
+
+import errno
+import json
+import os
+import shutil
+from collections.abc import Iterator
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any
+
+from DiffMaCore.errors import OutputError
+
+_RESERVE = 16 << 20  # bytes left for everything small
+_FULL = (errno.ENOSPC, errno.EDQUOT)
+
+
+@contextmanager
+def replacing(path: Path) -> Iterator[Path]:
+    """A name to write under; what was written becomes ``path`` when the block ends, and vanishes when it fails.
+
+    The folder is made. Raises OutputError when the disk is full or the folder cannot be written to.
+    """
+    part = path.with_name(path.name + ".part")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        yield part
+        with part.open("rb+") as written:
+            os.fsync(written.fileno())  # a file of the new name must not be empty after a power cut
+        part.replace(path)
+    except BaseException as error:
+        part.unlink(missing_ok=True)
+        if isinstance(error, OSError) and error.errno in _FULL:
+            raise OutputError(f"the disk of {path.parent} is full; free some room and start again") from error
+        if isinstance(error, PermissionError):
+            raise OutputError(f"cannot write {path}; choose a folder that you may write to with --out") from error
+        raise
+
+
+def write_json(path: Path, value: Any) -> None:
+    """``value`` as indented JSON, atomically."""
+    with replacing(path) as part:
+        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+
+
+def require_room(folder: Path, needed: int, what: str) -> None:
+    """Raise OutputError when the disk of ``folder`` (which need not exist yet) lacks ``needed`` bytes for ``what``."""
+    place = next(existing for existing in (folder, *folder.absolute().parents) if existing.exists())
+    free = shutil.disk_usage(place).free
+    if free < needed + _RESERVE:
+        raise OutputError(
+            f"{what} need {(needed + _RESERVE) / 1e6:.0f} MB and the disk of {folder} has {free / 1e6:.0f} MB free;"
+            " free some room or choose another folder with --out"
+        )
