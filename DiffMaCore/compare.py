@@ -6,12 +6,11 @@ from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
-from scipy import ndimage
 
 from DiffMaCore import metrics
 from DiffMaCore.errors import InputError
 from DiffMaCore.progress import Reporter
-from DiffMaCore.volumes.body import body_of
+from DiffMaCore.volumes.body import body_of, image_body, overlap
 from DiffMaCore.volumes.grid import AIR_HU, anatomical_axes
 
 DATA_RANGE = 1.0
@@ -24,7 +23,6 @@ NORMALISATION = (
 _LEAST_BODY = 1000  # voxels; fewer give figures that mean nothing
 _GOOD_OVERLAP = 0.9  # part of the body that the true MRI covers
 _LEAST_DICE = 0.8  # of the two bodies, below which the patient lies elsewhere
-_FACTOR = 0.5  # of Otsu's threshold: skull and air are dark alike, skin and fat are not
 
 
 @dataclass(frozen=True)
@@ -82,7 +80,7 @@ def compare(
     share = inside.sum() / body.sum()
     if share < _GOOD_OVERLAP:
         warnings.append(f"The true MRI covers only {100 * share:.0f} % of the body; the rest is left out.")
-    if _dice(image_body(on_grid, axis) & covered, body & covered, axis) < _LEAST_DICE:
+    if overlap(image_body(on_grid, axis) & covered, body & covered, axis) < _LEAST_DICE:
         warnings.append("The patient seems to lie elsewhere in the true MRI: register it to the CT first.")
     a, b = (_normalised(values, inside) for values in (made, on_grid))
     difference = sitk.GetImageFromArray(a - b)
@@ -91,30 +89,6 @@ def compare(
     if quality.mse == 0:
         notes.append("The two images are the same, so there is no PSNR.")
     return Comparison(quality, int(inside.sum()), difference, tuple(notes), tuple(warnings))
-
-
-def image_body(array: np.ndarray, axis: int) -> np.ndarray:
-    """The body in an MRI (z, y, x): what is brighter than half way to Otsu's threshold, one piece, holes filled."""
-    values = np.nan_to_num(array)
-    background = float(np.percentile(values, 1))
-    bright = ndimage.binary_opening(values > background + _FACTOR * (_otsu(values) - background))
-    labels, count = ndimage.label(bright)
-    if count > 1:
-        bright = labels == np.bincount(labels.ravel())[1:].argmax() + 1
-    planes = [ndimage.binary_fill_holes(plane) for plane in np.moveaxis(bright, axis, 0)]
-    return np.moveaxis(np.stack(planes), 0, axis)
-
-
-def _otsu(values: np.ndarray) -> float:
-    counts, edges = np.histogram(values, 256)
-    centres = (edges[:-1] + edges[1:]) / 2
-    below, above = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[::-1][1:]
-    total = np.cumsum(counts * centres)
-    with np.errstate(divide="ignore", invalid="ignore"):
-        between = below * above * (total[:-1] / below - (total[-1] - total[:-1]) / above) ** 2
-    between = np.nan_to_num(between)
-    # where no values lie between the classes every threshold is as good: the middle one
-    return float(edges[1:-1][between >= between.max() * (1 - 1e-9)].mean())
 
 
 def _on_grid(image: sitk.Image, like: sitk.Image) -> tuple[np.ndarray, np.ndarray]:
@@ -140,13 +114,6 @@ def _made_slices(made: np.ndarray, body: np.ndarray, axis: int) -> tuple[np.ndar
     kept = body.copy()
     np.moveaxis(kept, axis, 0)[empty] = False
     return kept, int((empty & has_body).sum())
-
-
-def _dice(a: np.ndarray, b: np.ndarray, axis: int) -> float:
-    """Overlap of two masks in the slices where both have something."""
-    both = np.moveaxis(a, axis, 0).any(axis=(1, 2)) & np.moveaxis(b, axis, 0).any(axis=(1, 2))
-    a, b = np.moveaxis(a, axis, 0)[both], np.moveaxis(b, axis, 0)[both]
-    return 2 * float((a & b).sum()) / max(1, int(a.sum() + b.sum()))
 
 
 def _normalised(values: np.ndarray, inside: np.ndarray) -> np.ndarray:

@@ -48,6 +48,11 @@ def mr_to_pixels(mr: Tensor) -> Tensor:
     return mr[:, None].expand(-1, 3, -1, -1)
 
 
+def source_pixels(source: Tensor, windows: Sequence[Window] | None) -> Tensor:
+    """Source slices (B, S, S) to the VAE's input (B, 3, S, S): a CT's HU through its windows, an MRI as it is."""
+    return mr_to_pixels(source) if windows is None else hu_to_pixels(source, windows)
+
+
 def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
     """Latents (B, 4, S', S') of pixels (B, 3, S, S): the posterior's mode, so that two runs agree."""
     return vae.encode(pixels).latent_dist.mode() * vae.config["scaling_factor"]

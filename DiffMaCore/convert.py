@@ -25,7 +25,7 @@ if TYPE_CHECKING:
     from DiffMaCore.pipeline import DiffMaPipeline
 
 
-CT_METADATA = {"notice": "CT resampled once to the regular grid that its synthetic MRI shares"}
+RESAMPLED = {"notice": "source volume resampled once to the regular grid that its synthetic image shares"}
 
 
 @dataclass(frozen=True)
@@ -60,10 +60,10 @@ class Failure:
 def convert(
     pipe: DiffMaPipeline, item: InputItem, output: Path, options: ConvertOptions, reporter: Reporter
 ) -> DiffMaOutput:
-    """Convert one CT file or DICOM series and write the MRI; nothing is written if anything fails.
+    """Convert one file or DICOM series and write the result; nothing is written if anything fails.
 
-    With several samples the standard deviation is written beside the MRI, and a CT that had to be resampled
-    to a regular grid is written beside it too, since the MRI shares that grid.
+    With several samples the standard deviation is written beside it, and a source that had to be resampled to a
+    regular grid is written beside it too, since the result shares that grid.
 
     Raises:
         DiffMaError: of the kind that says what is wrong, with cause and remedy.
@@ -71,7 +71,9 @@ def convert(
     if not reporter.item:
         reporter.begin(item.path, 1, 1)
     reporter.stage("reading")
-    volume = read_volume(item.path, item.series or options.series)
+    if pipe.bundle.makes_ct and output_format(output) == "dicom":
+        raise OutputError(f"{output} would be a DICOM series of MR images, and this model makes CTs; write .nii.gz")
+    volume = read_volume(item.path, item.series or options.series, modality="CT" if pipe.bundle.takes_ct else "MR")
     for note in volume.notes:
         reporter.note(note)
     image = volume.image
@@ -81,7 +83,7 @@ def convert(
     length = image.GetSize()[anatomical_axes(image)[0]]
     slices = parse_slices(options.slices, length) if options.slices else None
 
-    extras = _extra_outputs(output, volume, options)
+    extras = _extra_outputs(output, volume, options, "ct" if pipe.bundle.takes_ct else "mr")
     inputs = [path for path in (item.path, item.mask, options.mask) if path]
     check_output(output, like=image, n_volumes=1 + len(extras), inputs=inputs)
     for path in extras.values():
@@ -101,7 +103,8 @@ def convert(
         reporter=reporter,
     )
     reporter.stage("writing")
-    images = {"uncertainty": result.uncertainty, "soft_mask": result.soft_mask, "resampled_ct": image}
+    images = {"uncertainty": result.uncertainty, "soft_mask": result.soft_mask}
+    images.update({name: image for name in extras if name.startswith("resampled_")})
     _write_all(output, volume, result, {name: (path, images[name]) for name, path in extras.items()})
     reporter.result(
         input=str(item.path),
@@ -148,7 +151,7 @@ def convert_many(
     for number, item in enumerate(items, start=1):
         reporter.note(f"volume {number} of {len(items)}: {item.path}")
         reporter.begin(item.path, number, len(items))
-        name = item.output or Path(f"{item.output_stem}_synthetic_mr{extension}")
+        name = item.output or Path(f"{item.output_stem}_synthetic_{'ct' if pipe.bundle.makes_ct else 'mr'}{extension}")
         try:
             convert(pipe, item, output_folder / name, options, reporter)
         except (DiffMaError, MemoryError, RuntimeError) as error:
@@ -164,8 +167,8 @@ def _mask(path: Path | None, image: sitk.Image) -> tuple[sitk.Image | None, list
     return (None, []) if path is None else read_mask(path, like=image)
 
 
-def _extra_outputs(output: Path, volume: Volume, options: ConvertOptions) -> dict[str, Path]:
-    """Files written beside the MRI, by what they hold."""
+def _extra_outputs(output: Path, volume: Volume, options: ConvertOptions, source: str) -> dict[str, Path]:
+    """Files written beside the result, by what they hold; ``source`` is "ct" or "mr"."""
     beside = output if output_format(output) != "dicom" else output.with_name(output.name + ".nrrd")
     stem, extension = split_extension(beside)
     extras = {}
@@ -174,21 +177,21 @@ def _extra_outputs(output: Path, volume: Volume, options: ConvertOptions) -> dic
     if options.soft_mask:
         extras["soft_mask"] = options.soft_mask
     if volume.resampled:
-        extras["resampled_ct"] = beside.with_name(f"{stem}_ct{extension}")
+        extras[f"resampled_{source}"] = beside.with_name(f"{stem}_{source}{extension}")
     return extras
 
 
 def _write_all(
     output: Path, volume: Volume, result: DiffMaOutput, extras: dict[str, tuple[Path, sitk.Image | None]]
 ) -> None:
-    """Write the MRI and what goes beside it; on any failure or cancel, remove what was already written."""
+    """Write the result and what goes beside it; on any failure or cancel, remove what was already written."""
     written: list[Path] = []
     try:
         for name, (path, image) in extras.items():
             if image is None:
                 raise OutputError(f"there is no {name} to write to {path}; ask for more than one sample")
             written.append(path)
-            metadata = CT_METADATA if name == "resampled_ct" else {**result.metadata, "content": name}
+            metadata = RESAMPLED if name.startswith("resampled_") else {**result.metadata, "content": name}
             write_volume(image, path, like=volume.image, metadata=metadata)
         if output_format(output) == "dicom":
             write_dicom_series(result.mr, output, source=volume.dicom, metadata=result.metadata)

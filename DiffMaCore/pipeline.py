@@ -132,10 +132,11 @@ class DiffMaPipeline(DiffusionPipeline):
         return choose_batch(self.device, decoder + blocks)
 
     @torch.inference_mode()
-    def conditions(self, hu: Tensor) -> cond.Conditions:
-        """Conditions of CT slices (B, S, S) in HU on the model's grid."""
+    def conditions(self, source: Tensor) -> cond.Conditions:
+        """Conditions of source slices (B, S, S) on the model's grid: a CT in HU, an MRI in [-1, 1]."""
         bundle = self.bundle
-        pixels = cond.hu_to_pixels(hu.to(self.device, torch.float32), bundle.hu_windows).to(self.vae.dtype)
+        windows = bundle.hu_windows if bundle.takes_ct else None
+        pixels = cond.source_pixels(source.to(self.device, torch.float32), windows).to(self.vae.dtype)
         return cond.compute_conditions(
             pixels,
             self.vae,

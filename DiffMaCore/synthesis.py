@@ -1,4 +1,4 @@
-"""A whole CT volume to a synthetic MRI in the CT's own geometry, slice batch by slice batch."""
+"""A whole volume to a synthetic one of another modality in the same geometry, slice batch by slice batch."""
 
 from __future__ import annotations
 
@@ -19,9 +19,9 @@ from DiffMaCore.models.presets import size_name
 from DiffMaCore.pipeline import noise_seed
 from DiffMaCore.progress import Reporter
 from DiffMaCore.schedulers import DEFAULT_STEPS, check_sampling, scheduler_name
-from DiffMaCore.volumes.body import body_of
-from DiffMaCore.volumes.checks import anatomy_notes, check_ct, with_voxels
+from DiffMaCore.volumes.checks import anatomy_notes, with_voxels
 from DiffMaCore.volumes.grid import SliceGrid
+from DiffMaCore.volumes.source import ready_source
 
 if TYPE_CHECKING:
     from DiffMaCore.pipeline import DiffMaPipeline
@@ -29,10 +29,10 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class DiffMaOutput:
-    """What a run gives; every image has the CT's size, spacing, origin and direction.
+    """What a run gives; every image has the source's size, spacing, origin and direction.
 
     Attributes:
-        mr: synthetic MRI, the mean over the samples, in the bundle's output units.
+        mr: synthetic MRI (of a bundle for MRIs, perhaps a CT), the mean over the samples, in the bundle's units.
         uncertainty: standard deviation over the samples, same units; None for one sample.
         soft_mask: the Vision Embedder's weight of every token, 0 to 1 (the paper's Figure 1).
         metadata: how the result was made.
@@ -62,18 +62,18 @@ def synthesise(
     start_slice: int | None = None,
     reporter: Reporter | None = None,
 ) -> DiffMaOutput:
-    """Convert one CT volume.
+    """Convert one volume of the kind the bundle takes.
 
     Every slice starts from the same seeded noise, so neighbours agree and a run can be repeated exactly.
 
     Args:
         pipe: the loaded bundle.
-        image: 3D CT in HU, any orientation.
+        image: 3D CT in HU (for a bundle with ``source_normalisation`` an MRI), any orientation.
         steps: sampling steps, 1 to 1000.
         seed: of the noise.
         scheduler: short name; None is the bundle's own.
         samples: number of noises; with more than one the mean and the standard deviation are given.
-        mask: label image on the CT's grid; voxels outside it become background.
+        mask: label image on the same grid; voxels outside it become background.
         slices: first and one past the last index along the image axis closest to superior-inferior.
         batch_size: slices at once; None takes what fits the memory.
         start_slice: the slice to begin with, the others follow outwards; None is the middle one. The order
@@ -81,7 +81,7 @@ def synthesise(
         reporter: told about progress and every finished slice.
 
     Raises:
-        InputError: not a CT in HU, nothing to convert, or a number out of range.
+        InputError: not the kind of image the bundle takes, nothing to convert, or a number out of range.
         ModelError: the network failed.
     """
     check_sampling(steps=steps, seed=seed, samples=samples, batch_size=batch_size, scheduler=scheduler)
@@ -91,11 +91,11 @@ def synthesise(
     low = float(bundle.output_range[0])
 
     reporter.stage("preparing")
-    image, notes = check_ct(image)
+    source = ready_source(image, bundle.source_normalisation)
+    image, body = source.image, source.body
     array = sitk.GetArrayViewFromImage(image)
-    body = body_of(image)
     grid = SliceGrid.from_image(image, body, bundle.pixel_spacing, bundle.image_size)
-    notes = [*notes, *anatomy_notes(image, body, bundle.anatomy), *grid.notes]
+    notes = [*source.notes, *anatomy_notes(image, body, bundle.anatomy), *grid.notes]
     for note in notes:
         reporter.warning(note)
     keep = body if mask is None else body & (sitk.GetArrayViewFromImage(mask) > 0)
@@ -121,7 +121,7 @@ def synthesise(
     )
     reporter.stage("synthesising", total=len(batches) * steps * samples)
     for indices in batches:
-        conditions = pipe.conditions(torch.from_numpy(grid.ct_slices(indices)))
+        conditions = pipe.conditions(torch.from_numpy(grid.slices(array, indices, source.outside)))
         mean, deviation = _sample(pipe, conditions, steps, scheduler, seed, samples, reporter, indices[-1])
         outside = ~grid.planes(keep, indices)
         planes = grid.restore(mean.numpy(), fill=low)
@@ -165,6 +165,7 @@ def provenance(
         "model_title": pipe.bundle.title,
         "model_size": size_name(config["width"], config["depth"], config["patch_size"]),
         "model_sha256": pipe.checksum or "unsaved",
+        "source_modality": pipe.bundle.source_modality,
         "target_modality": pipe.bundle.target_modality,
         "output_units": pipe.bundle.output_units,
         "steps": steps,
@@ -181,9 +182,11 @@ def provenance(
 
 def _check_images(image: sitk.Image, mask: sitk.Image | None) -> None:
     if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError("the CT must be one three-dimensional volume of grey values; pass such an image")
+        raise InputError("the image must be one three-dimensional volume of grey values; pass such an image")
     if mask is not None and mask.GetSize() != image.GetSize():
-        raise InputError(f"the mask has {mask.GetSize()} voxels, the CT {image.GetSize()}; resample it onto the CT")
+        raise InputError(
+            f"the mask has {mask.GetSize()} voxels, the image {image.GetSize()}; resample it onto the image"
+        )
 
 
 def _sample(

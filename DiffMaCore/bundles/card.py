@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Mapping
 from pathlib import Path
+from typing import Any
 
 from DiffMaCore.bundles.config import RESEARCH_ONLY, BundleConfig
 from DiffMaCore.bundles.manifest import write_text
@@ -25,7 +27,9 @@ def card_text(config: BundleConfig) -> str:
         title = f"DEMO: {title}"
     named = card.licence.strip().lower()
     licence = named if named in _HUB_LICENCES else "other"
-    tags = ["medical-imaging", "ct-to-mri", "diffusion", "mamba", "research-only", config.anatomy.lower()]
+    source, target = "ct" if config.takes_ct else "mr", "ct" if config.makes_ct else "mr"
+    direction = f"{source}-to-{target}".replace("mr", "mri")
+    tags = ["medical-imaging", direction, "diffusion", "mamba", "research-only", config.anatomy.lower()]
     front = [
         "---",
         f"license: {licence}",
@@ -38,8 +42,6 @@ def card_text(config: BundleConfig) -> str:
     ]
     windows = "; ".join(f"{low:g} to {high:g} HU" for low, high in config.hu_windows)
     low, high = config.output_range
-    details = ", ".join(f"{key} {value}" for key, value in config.mr_normalisation.items() if key != "method")
-    method = config.mr_normalisation["method"] + (f" ({details})" if details else "")
     size = config.image_size
     body = [
         f"# {title}",
@@ -47,16 +49,18 @@ def card_text(config: BundleConfig) -> str:
         *_incomplete(config),
         f"{config.source_modality} to {config.target_modality}, {config.anatomy}. Version {card.version}.",
         "## How to use",
-        f"```\ndiffma convert ct.nii.gz mr.nii.gz --model {config.name}\n```",
+        f"```\ndiffma convert {source}.nii.gz {target}.nii.gz --model {config.name}\n```",
         "```python\nfrom DiffMaCore import DiffMaPipeline\n\n"
-        f'pipe = DiffMaPipeline.from_pretrained("{config.name}")\nmr = pipe(ct_image, seed=0).mr\n```',
+        f'pipe = DiffMaPipeline.from_pretrained("{config.name}")\n{target} = pipe({source}_image, seed=0).mr\n```',
         "## What decides the result",
         "\n".join(
             [
                 f"- Slices: {size} x {size} pixels of {config.pixel_spacing:g} mm (field of view"
                 f" {config.field_of_view:g} mm)",
-                f"- HU window: {windows}",
-                f"- MR normalisation in training: {method}",
+                f"- HU window: {windows}"
+                if config.takes_ct
+                else f"- Source: {_normalisation(config.source_normalisation)}",
+                f"- MR normalisation in training: {_normalisation(config.mr_normalisation)}",
                 f"- Output: {low:g} to {high:g} {config.output_units}",
             ]
         ),
@@ -68,6 +72,11 @@ def card_text(config: BundleConfig) -> str:
         f"{card.licence}\n\n{card.source}",
     ]
     return "\n".join(front) + "\n\n" + "\n\n".join(body) + "\n"
+
+
+def _normalisation(values: Mapping[str, Any] | None) -> str:
+    details = ", ".join(f"{key} {value}" for key, value in (values or {}).items() if key != "method")
+    return (values or {}).get("method", "none") + (f" ({details})" if details else "")
 
 
 def _incomplete(config: BundleConfig) -> list[str]:

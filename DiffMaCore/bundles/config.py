@@ -47,8 +47,10 @@ class BundleConfig:
     input channels, three pairs go to one channel each; every window is clipped and mapped to [-1, 1].
     ``mr_normalisation`` tells how training MRs were mapped to [-1, 1]; on writing, [-1, 1] is mapped to
     ``output_range`` in ``output_units``. ``image_encoder_mean`` and ``_std`` (on [0, 1] pixels) are None
-    where the encoder is fed the [-1, 1] image itself, as the released code does. ``missing`` names the
-    components that are still to be added (an imported checkpoint without its VAE, say).
+    where the encoder is fed the [-1, 1] image itself, as the released code does. ``source_normalisation``
+    is None for a CT, whose HU go through ``hu_windows``; a bundle whose source is an MRI says there how it is
+    mapped to [-1, 1] ({"method": "percentile", "low", "high", "mask": "body"}), and its windows are not used.
+    ``missing`` names the components that are still to be added (an imported checkpoint without its VAE, say).
 
     Raises ModelError when a value cannot be meant.
     """
@@ -65,6 +67,7 @@ class BundleConfig:
     source_modality: str = "CT"
     target_modality: str = "MR T1"
     output_range: tuple[float, float] = (0.0, 1000.0)
+    source_normalisation: dict[str, Any] | None = None
     image_encoder_mean: tuple[float, float, float] | None = None
     image_encoder_std: tuple[float, float, float] | None = None
     demo: bool = False
@@ -104,11 +107,24 @@ class BundleConfig:
         good = isinstance(normalisation, Mapping) and isinstance(normalisation.get("method"), str)
         _require(good, "mr_normalisation", normalisation, "a mapping with a method")
         object.__setattr__(self, "mr_normalisation", dict(normalisation))
+        if self.source_normalisation is not None:
+            _check_source_normalisation(self.source_normalisation)
+            object.__setattr__(self, "source_normalisation", dict(self.source_normalisation))
         _require(isinstance(self.demo, bool), "demo", self.demo, "true or false")
         object.__setattr__(self, "missing", _tuples(self.missing))
         known = isinstance(self.missing, tuple) and set(self.missing) <= set(COMPONENTS)
         _require(known, "missing", self.missing, f"names out of {', '.join(COMPONENTS)}")
         _require(isinstance(self.card, ModelCard), "card", self.card, "a model card")
+
+    @property
+    def takes_ct(self) -> bool:
+        """Whether the source is a CT in HU; otherwise it is an MRI."""
+        return self.source_normalisation is None
+
+    @property
+    def makes_ct(self) -> bool:
+        """Whether the result is a CT in HU; otherwise it is an MRI."""
+        return self.target_modality.strip().upper() == "CT"
 
     @property
     def field_of_view(self) -> float:
@@ -199,6 +215,17 @@ def _check_keys(cls: type, values: Mapping[str, Any], what: str) -> None:
         raise ModelError(f"The {what} has an unknown key {unknown[0]!r}: {hint}")
     if absent:
         raise ModelError(f"The {what} lacks the key {absent[0]!r}: add it, or fetch the bundle again.")
+
+
+def _check_source_normalisation(value: Any) -> None:
+    good = (
+        isinstance(value, Mapping)
+        and value.get("method") == "percentile"
+        and value.get("mask") == "body"
+        and _rising((value.get("low"), value.get("high")))
+    )
+    wanted = 'nothing or {"method": "percentile", "low": ..., "high": ..., "mask": "body"}'
+    _require(good, "source_normalisation", value, wanted)
 
 
 def _require(good: bool, key: str, value: object, wanted: str) -> None:

@@ -53,6 +53,8 @@ class ModelEntry:
     source: str
     missing: tuple[str, ...] = ()
     problem: str | None = None
+    source_modality: str = "?"
+    target_modality: str = "?"
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -118,6 +120,8 @@ def describe(name: str, folder: Path) -> ModelEntry:
         size=size,
         demo=config.demo,
         missing=config.missing,
+        source_modality=config.source_modality,
+        target_modality=config.target_modality,
         **known,
     )
 

@@ -12,7 +12,7 @@ from DiffMaCore.cli.reporting import add_progress_option, answer
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "check",
-        help="say whether a volume is a CT that a model can convert",
+        help="say whether a volume is one that a model can convert",
         description="Say what a volume is: size, spacing, HU range, the body in it, and why it may not be a fit CT.",
     )
     parser.add_argument("input", type=Path, metavar="INPUT", help="as for `diffma convert`")
@@ -31,15 +31,16 @@ def run(args: argparse.Namespace) -> int:
 
     config = read_config(store.resolve(args.model)) if args.model else None
     args.reporter.stage("reading")
-    from DiffMaCore.volumes.checks import describe_ct
+    from DiffMaCore.volumes.checks import describe_source
     from DiffMaCore.volumes.reading import read_volume
 
-    volume = read_volume(args.input, args.series)
+    takes_ct = config is None or config.takes_ct
+    volume = read_volume(args.input, args.series, modality="CT" if takes_ct else None)
     args.reporter.stage("checking")
-    facts = describe_ct(volume.image, anatomy=config.anatomy if config else "")
+    facts = describe_source(volume.image, config.anatomy if config else "", takes_ct)
     facts = {**facts, "notes": [*volume.notes, *facts["notes"]], "resampled": volume.resampled}
     if config:
-        facts.update(model=config.name, anatomy=config.anatomy)
+        facts.update(model=config.name, anatomy=config.anatomy, source_modality=config.source_modality)
     answer(args, facts, _text(facts))
     return 0
 
@@ -51,5 +52,9 @@ def _text(facts: dict[str, Any]) -> str:
         lines.append("values from {:g} to {:g}".format(*facts["hu_range"]))
     if facts["body_mm"]:
         lines.append("body {:g} mm right-left, {:g} mm front-back, {:g} mm head-foot".format(*facts["body_mm"]))
-    lines.append("a CT in HU" if facts["looks_like_ct"] else f"NOT a CT in HU: {facts['problem']}")
+    if facts.get("source_modality", "CT") == "CT":
+        lines.append("a CT in HU" if facts["looks_like_ct"] else f"NOT a CT in HU: {facts['problem']}")
+    else:
+        problem = facts["source_problem"]
+        lines.append(f"NOT for this model: {problem}" if problem else f"an MRI ({facts['source_modality']} is wanted)")
     return "\n".join([*lines, *facts["notes"], *facts["anatomy_notes"]])

@@ -90,7 +90,9 @@ def _text(facts: dict[str, Any]) -> str:
         if device["available"]:
             lines += [f"    scan by {name:<10}{_why(b) or ' yes'}" for name, b in device["scan_backends"].items()]
     lines += ["", f"models (in {facts['home']})"]
-    lines += [f"  {model['name']:<16} {model['title']}" for model in facts["models"]]
+    for model in facts["models"]:
+        direction = f"{model['source_modality']} to {model['target_modality']}"
+        lines.append(f"  {model['name']:<16} {direction}: {model['title']}")
     return "\n".join(lines)
 
 

@@ -85,9 +85,9 @@ def _table(entries: list[ModelEntry]) -> str:
     if not entries:
         none = "No models are installed: get one with `diffma models add PATH` or `diffma models download ID`."
         return f"{none}\n{RESEARCH_ONLY}"
-    rows = [(e.name, e.anatomy, e.size, _megabytes(e.bytes), e.source, _title(e)) for e in entries]
-    widths = [max(len(row[i]) for row in rows) for i in range(5)]
-    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[5]]) for row in rows]
+    rows = [(e.name, e.anatomy, _direction(e), e.size, _megabytes(e.bytes), e.source, _title(e)) for e in entries]
+    widths = [max(len(row[i]) for row in rows) for i in range(6)]
+    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[6]]) for row in rows]
     return "\n".join([*lines, RESEARCH_ONLY])
 
 
@@ -215,6 +215,10 @@ def _title(entry: ModelEntry) -> str:
     notes = ["DEMO"] if entry.demo and "DEMO" not in entry.title else []
     notes += [f"incomplete, lacks {' and '.join(entry.missing)}"] if entry.missing else []
     return entry.title + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _direction(entry: ModelEntry) -> str:
+    return "?" if entry.problem else f"{entry.source_modality} to {entry.target_modality}"
 
 
 def _megabytes(count: int) -> str:

@@ -1,4 +1,4 @@
-"""Find the patient in a CT: everything that is not air around it, couch or headrest."""
+"""Find the patient in an image: everything that is not air around it, couch or headrest."""
 
 from __future__ import annotations
 
@@ -11,15 +11,20 @@ from DiffMaCore.volumes.grid import anatomical_axes
 BODY_HU = -300.0
 """Soft tissue and fat lie above, air, foam and most of the couch below."""
 
+_FACTOR = 0.5  # of Otsu's threshold in an MRI: skull and air are dark alike, skin and fat are not
 _COARSE_MM = 2.0  # the shape is found on a grid about this fine, the edge on the CT's own grid
 _OPENING_MM = 5.0  # half the thickness of what is cut off: couch shells, cushions, tubes
 _REGROW_MM = 8.0  # how far tissue connected to the core is taken back: ears, noses, fingers
 
 
-def body_of(image: sitk.Image) -> np.ndarray:
-    """:func:`body_mask` of a CT in HU, any orientation: bool, z, y, x order."""
+def body_of(image: sitk.Image, modality: str = "ct") -> np.ndarray:
+    """The body in an image of any orientation: bool, z, y, x order.
+
+    ``modality`` "ct" takes :func:`body_mask` of HU, every other one :func:`image_body`.
+    """
     axis = 2 - anatomical_axes(image)[0]
-    return body_mask(sitk.GetArrayViewFromImage(image), image.GetSpacing()[::-1], axis)
+    array = sitk.GetArrayViewFromImage(image)
+    return body_mask(array, image.GetSpacing()[::-1], axis) if modality == "ct" else image_body(array, axis)
 
 
 def body_mask(array: np.ndarray, spacing: tuple[float, float, float], axis: int = 0) -> np.ndarray:
@@ -43,6 +48,34 @@ def body_mask(array: np.ndarray, spacing: tuple[float, float, float], axis: int 
     core = ndimage.binary_dilation(core, iterations=round(_REGROW_MM / _COARSE_MM), mask=solid)
     core = _fill(core, axis)
     return _refined(array, core, steps, axis)
+
+
+def image_body(array: np.ndarray, axis: int) -> np.ndarray:
+    """The body in an MRI (z, y, x): what is brighter than half way to Otsu's threshold, one piece, holes filled."""
+    values = np.nan_to_num(array)
+    background = float(np.percentile(values, 1))
+    in_plane = np.moveaxis(ndimage.generate_binary_structure(2, 1)[None], 0, axis)
+    bright = ndimage.binary_opening(values > background + _FACTOR * (_otsu(values) - background), in_plane)
+    return _fill(_largest(bright), axis)
+
+
+def overlap(a: np.ndarray, b: np.ndarray, axis: int) -> float:
+    """Dice coefficient of two masks in the slices where both have something; 0 where there is none."""
+    both = np.moveaxis(a, axis, 0).any(axis=(1, 2)) & np.moveaxis(b, axis, 0).any(axis=(1, 2))
+    a, b = np.moveaxis(a, axis, 0)[both], np.moveaxis(b, axis, 0)[both]
+    return 2 * float((a & b).sum()) / max(1, int(a.sum() + b.sum()))
+
+
+def _otsu(values: np.ndarray) -> float:
+    counts, edges = np.histogram(values, 256)
+    centres = (edges[:-1] + edges[1:]) / 2
+    below, above = np.cumsum(counts)[:-1], np.cumsum(counts[::-1])[::-1][1:]
+    total = np.cumsum(counts * centres)
+    with np.errstate(divide="ignore", invalid="ignore"):
+        between = below * above * (total[:-1] / below - (total[-1] - total[:-1]) / above) ** 2
+    between = np.nan_to_num(between)
+    # where no values lie between the classes every threshold is as good: the middle one
+    return float(edges[1:-1][between >= between.max() * (1 - 1e-9)].mean())
 
 
 def _opened(mask: np.ndarray, mm: list[float]) -> np.ndarray:

@@ -16,6 +16,7 @@ _LEAST_AIR = 0.001  # part of the voxels below _AIR_BELOW: every scan of a body 
 _AIR_BELOW = -200.0
 _LEAST_BODY = 1e-4
 _PADDING_BELOW = -1100.0  # noise in air reaches a little below -1024 HU, padding far below
+_HU_AIR, _HU_DEPTH = -900.0, -500.0  # no MRI, z-scored ones included, has values like these
 _SPACING_MM = (0.05, 100.0)
 _THICK_SLICES_MM = 20.0
 
@@ -62,6 +63,52 @@ def check_ct(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
         repaired, changed = np.maximum(repaired, np.float32(AIR_HU)), True
         notes.append(f"Values below -1024 HU (down to {low:.0f}, about {share:.1f} % of all) were set to -1024.")
     return (with_voxels(repaired, image) if changed else image), notes
+
+
+def check_mr(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
+    """Make sure that ``image`` can be an MRI; a few NaN or infinite voxels become its lowest value.
+
+    Raises:
+        InputError: the values are those of a CT in HU, the same everywhere, mostly NaN, or the spacing is impossible.
+    """
+    notes: list[str] = []
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError("the image is not a 3D volume with one value per voxel; give a 3D MRI")
+    _check_spacing(image, notes)
+    array = sitk.GetArrayViewFromImage(image)
+    finite = array[np.isfinite(array)] if not np.isfinite(array.sum(dtype=np.float64)) else array
+    lowest = float(finite.min()) if finite.size else 0.0
+    repaired, changed = _without_holes(array, notes, lowest, "the lowest value")
+    if lowest == float(repaired.max()):
+        raise InputError(f"the volume has the same value {lowest:g} everywhere; export the MRI again")
+    if looks_like_hu(repaired):
+        raise InputError("the volume is a CT in HU, and an MRI is wanted here; give the MRI, or choose a model for CTs")
+    return (with_voxels(repaired, image) if changed else image), notes
+
+
+def looks_like_hu(array: np.ndarray) -> bool:
+    """Whether the values can only be a CT's: some reach air, -900 HU, and a share of them lies in its depth."""
+    sample = _sample(array)
+    return bool(sample.min() <= _HU_AIR and np.mean(sample < _HU_DEPTH) > _LEAST_AIR)
+
+
+def describe_source(image: sitk.Image, anatomy: str = "", is_ct: bool = True) -> dict[str, Any]:
+    """:func:`describe_ct` for the kind of image a model takes: a CT, or an MRI.
+
+    ``source_problem`` tells why that model cannot take the image, None where it can.
+    """
+    description = describe_ct(image, anatomy=anatomy)
+    if is_ct:
+        return {**description, "source_problem": description["problem"]}
+    try:
+        checked, notes = check_mr(image)
+    except InputError as error:
+        return {**description, "source_problem": str(error)}
+    body = body_of(checked, "mr")
+    extent = [round(mm, 1) for mm in body_extent(checked, body)] if body.any() else None
+    notes_on_size = anatomy_notes(checked, body, anatomy) if body.any() else []
+    found = {"notes": notes, "body_mm": extent, "anatomy_notes": notes_on_size}
+    return {**description, **found, "source_problem": None}
 
 
 def describe_ct(image: sitk.Image, body: np.ndarray | None = None, anatomy: str = "") -> dict[str, Any]:
@@ -123,7 +170,7 @@ def anatomy_notes(image: sitk.Image, body: np.ndarray, anatomy: str) -> list[str
         size, than = f"{width:.0f} mm wide", "smaller"
     else:
         return []
-    return [f"The body ({size}) looks {than} than {part}: this model knows {anatomy} CTs only."]
+    return [f"The body ({size}) looks {than} than {part}: this model knows {anatomy} images only."]
 
 
 def with_voxels(array: np.ndarray, like: sitk.Image) -> sitk.Image:
@@ -139,23 +186,25 @@ def _check_spacing(image: sitk.Image, notes: list[str]) -> None:
     spacing = image.GetSpacing()
     if not min(spacing) >= _SPACING_MM[0] or not max(spacing) <= _SPACING_MM[1]:
         text = " x ".join(f"{mm:g}" for mm in spacing)
-        raise InputError(f"the voxel spacing of {text} mm is impossible for a CT; correct it in the file")
+        raise InputError(f"the voxel spacing of {text} mm is impossible; correct it in the file")
     if max(spacing) > _THICK_SLICES_MM:
         notes.append(f"The slices are {max(spacing):.0f} mm apart: expect little detail between them.")
 
 
-def _without_holes(array: np.ndarray, notes: list[str]) -> tuple[np.ndarray, bool]:
-    """``array`` with its NaN and infinite voxels as air, and whether there were any."""
+def _without_holes(
+    array: np.ndarray, notes: list[str], fill: float = AIR_HU, fill_name: str = "air (-1024 HU)"
+) -> tuple[np.ndarray, bool]:
+    """``array`` with its NaN and infinite voxels as ``fill``, and whether there were any."""
     if np.isfinite(array.sum(dtype=np.float64)):
         return array, False
     broken = ~np.isfinite(array)
     count = int(broken.sum())
     if count > _MOST_NOT_FINITE * array.size:
         share = 100 * count / array.size
-        raise InputError(f"{share:.0f} % of the voxels are NaN or infinite; export the CT again")
+        raise InputError(f"{share:.0f} % of the voxels are NaN or infinite; export the image again")
     repaired = array.copy()
-    repaired[broken] = AIR_HU
-    notes.append(f"{count} NaN or infinite voxels were set to air (-1024 HU).")
+    repaired[broken] = fill
+    notes.append(f"{count} NaN or infinite voxels were set to {fill_name}.")
     return repaired, True
 
 

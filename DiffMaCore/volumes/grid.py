@@ -1,6 +1,6 @@
-"""The mapping between a CT of any orientation and the model's square axial slices.
+"""The mapping between a volume of any orientation and the model's square axial slices.
 
-A slice is a plane of the CT's own grid, so nothing is interpolated across slices; within the plane, rows
+A slice is a plane of the volume's own grid, so nothing is interpolated across slices; within the plane, rows
 run from anterior to posterior and columns from the patient's right to left (as radiologists look at it).
 In-plane resampling is separable: ``rows @ slice @ columns.T`` with two small matrices, one per image axis.
 """
@@ -26,7 +26,7 @@ class SliceGrid:
     """Where the model's slices lie in a CT; made by ``from_image``.
 
     Attributes:
-        image: the CT, float32 HU; only its voxels and geometry are read.
+        image: a CT in HU or another image; only its voxels and geometry are read.
         slab_axis: image axis (0 x, 1 y, 2 z of the image's index) along which the slices follow each other;
             slice k is the plane with index k of that axis. ``array_axis`` is the same in numpy order.
         row_axis, column_axis: image axes of the rows (anterior to posterior) and columns (right to left).
@@ -56,8 +56,8 @@ class SliceGrid:
         """Lay the model's slices into ``image``, centred on ``body``.
 
         Args:
-            image: CT in HU, float32, any orientation.
-            body: bool array in z, y, x order, as ``body_mask`` returns it.
+            image: any orientation.
+            body: bool array in z, y, x order, as ``body_of`` returns it.
             pixel_spacing: mm per pixel the model was trained with.
             image_size: pixels of the square model slice.
 
@@ -65,7 +65,7 @@ class SliceGrid:
             InputError: ``body`` is empty or of another size.
         """
         if body.shape != image.GetSize()[::-1]:
-            raise InputError("the body mask and the CT differ in size; make the mask from the same CT")
+            raise InputError("the body mask and the volume differ in size; make the mask from the same volume")
         slab, row, column = anatomical_axes(image)
         direction = np.array(image.GetDirection()).reshape(3, 3)
         spacing = image.GetSpacing()
@@ -117,13 +117,19 @@ class SliceGrid:
 
         Linear interpolation, anti-aliased where the model's pixels are larger; outside the CT -1024 HU.
         """
+        return self.slices(sitk.GetArrayViewFromImage(self.image), indices, AIR_HU)
+
+    def slices(self, array: np.ndarray, indices: Sequence[int], outside: float) -> np.ndarray:
+        """Planes of any ``array`` (z, y, x order of the image) on the model's grid, as :meth:`ct_slices`.
+
+        ``outside`` is the value beyond the image.
+        """
         rows = self._to_model(self.row_axis, self.row_sign, self.row_centre)
         columns = self._to_model(self.column_axis, self.column_sign, self.column_centre)
-        array = sitk.GetArrayViewFromImage(self.image)
         slices = np.empty((len(indices), self.image_size, self.image_size), np.float32)
         for k, index in enumerate(indices):
-            plane = self._plane(array, index).astype(np.float32) - np.float32(AIR_HU)
-            slices[k] = rows @ plane @ columns.T + np.float32(AIR_HU)
+            plane = self._plane(array, index).astype(np.float32) - np.float32(outside)
+            slices[k] = rows @ plane @ columns.T + np.float32(outside)
         return slices
 
     def restore(self, slices: np.ndarray, fill: float) -> np.ndarray:
@@ -195,7 +201,9 @@ def _extent(body: np.ndarray, axis: int) -> tuple[int, int]:
     """First and last index of the body along an image axis, thin remnants left out."""
     profile = body.sum(axis=tuple(a for a in range(3) if a != 2 - axis), dtype=np.int64)
     if not profile.any():
-        raise InputError("no body was found in the volume (nothing above -300 HU); check that it is a CT in HU")
+        raise InputError(
+            "no body was found in the volume (a CT: nothing above -300 HU); check that it is the right one"
+        )
     found = np.flatnonzero(profile >= _PROFILE_FRACTION * profile.max())
     return int(found[0]), int(found[-1])
 

@@ -8,9 +8,7 @@ from numpy.typing import NDArray
 from DiffMaCore.errors import InputError
 
 
-def normalise(
-    array: NDArray[np.floating], body: NDArray[np.bool_], low: float, high: float
-) -> NDArray[np.float32]:
+def normalise(array: NDArray[np.floating], body: NDArray[np.bool_], low: float, high: float) -> NDArray[np.float32]:
     """``array`` mapped so that its ``low`` and ``high`` percentiles inside ``body`` become -1 and 1, clipped.
 
     Raises InputError where the body is empty or has one value only.
