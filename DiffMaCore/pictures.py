@@ -25,6 +25,12 @@ class Column:
     window: tuple[float, float]
 
 
+def grey(slices: np.ndarray, window: tuple[float, float]) -> np.ndarray:
+    """Values as grey levels, uint8, ``window`` being black and white."""
+    low, high = window
+    return np.clip((slices - low) / (high - low) * 255, 0, 255).astype(np.uint8)
+
+
 def side_by_side(
     columns: Sequence[Column], grid: SliceGrid, indices: Sequence[int], path: Path, caption: str, zoom: int = 2
 ) -> None:
@@ -44,9 +50,7 @@ def side_by_side(
     for c, column in enumerate(columns):
         draw.text((c * side + 4, 3), column.title, fill=255)
         slices = replace(grid, image=column.image).ct_slices(indices)
-        low, high = column.window
-        grey = np.clip((slices - low) / (high - low) * 255, 0, 255).astype(np.uint8)
-        for r, tile in enumerate(grey):
+        for r, tile in enumerate(grey(slices, column.window)):
             picture = Image.fromarray(tile).resize((side, side), Image.Resampling.BICUBIC)
             canvas.paste(picture, (c * side, CAPTION_HEIGHT + r * side))
     draw.text((4, canvas.height - CAPTION_HEIGHT + 3), caption, fill=255)

@@ -24,9 +24,10 @@ from DiffMaCore.schedulers import DEFAULT_STEPS, make_scheduler
 from DiffMaCore.training.demo.config import DemoConfig
 from DiffMaCore.training.demo.data import Slices, make_phantoms, phantom_slices
 from DiffMaCore.training.demo.denoiser import build_denoiser, make_latents, train_denoiser
-from DiffMaCore.training.demo.embedder import mask_share, slices_to_latents, train_embedder
+from DiffMaCore.training.demo.embedder import slices_to_latents, train_embedder
 from DiffMaCore.training.demo.image_encoder import train_image_encoder
 from DiffMaCore.training.demo.vae import refine_decoder, train_vae
+from DiffMaCore.training.soft_masks import mask_share
 
 log = logging.getLogger("DiffMaCore.training")
 

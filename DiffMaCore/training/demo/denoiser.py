@@ -23,10 +23,11 @@ from DiffMaCore.conditions import Window, encode, encoder_pixels, hu_to_pixels, 
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
-from DiffMaCore.schedulers import TRAIN_TIMESTEPS, make_scheduler
+from DiffMaCore.schedulers import TRAIN_TIMESTEPS
 from DiffMaCore.training.demo.data import Slices, augment_pair, batches
 from DiffMaCore.training.demo.loop import Ema, Loop, LoopConfig, save_atomically
 from DiffMaCore.training.demo.progress import Progress
+from DiffMaCore.training.objective import PredictionType, add_noise, diffusion_loss, implied, schedule, spread_timesteps
 
 
 @dataclass(frozen=True)
@@ -42,7 +43,7 @@ class DenoiserConfig:
     ct_conditioning: str = "tokens"
     ema: float = 0.9995
     max_weight: float = 10.0
-    prediction_type: str = "epsilon"  # or "v_prediction"
+    prediction_type: PredictionType = "epsilon"
     focus: float = 0.0
     focus_range: tuple[int, int] = (100, 650)
     vlb_weight: float = 1e-3
@@ -89,49 +90,13 @@ def make_latents(
     return Latents(**torch.load(cache, weights_only=True))
 
 
-def schedule() -> Tensor:
-    """Cumulative alpha of every training timestep (1000,), the schedulers' own."""
-    return make_scheduler("ddpm").alphas_cumprod
-
-
-def loss_weight(alphas: Tensor, t: Tensor, max_weight: float) -> Tensor:
-    """min((1 + SNR) / SNR, max_weight) of timesteps (B,)."""
-    return (1.0 / alphas[t]).clamp(max=max_weight) if max_weight > 1 else torch.ones(len(t))
-
-
-def variance_loss(epsilon: Tensor, v: Tensor, x0: Tensor, xt: Tensor, t: Tensor, alphas: Tensor) -> Tensor:
-    """Variational bound in nats a dimension (B,), with the mean held fixed so that only ``v`` learns from it.
-
-    Args:
-        epsilon, v: the prediction's two halves (B, 4, S, S); ``v`` in [-1, 1] goes from the smallest to the
-            largest admissible log variance.
-        x0, xt: clean and noisy latents.
-        t: timesteps (B,).
-        alphas: cumulative alphas.
-    """
-    shape = (-1, 1, 1, 1)
-    previous_all = torch.cat([alphas.new_ones(1), alphas[:-1]])
-    betas = 1 - alphas / previous_all
-    at, before, beta = (a[t].view(shape) for a in (alphas, previous_all, betas))
-    smallest_all = betas * (1 - previous_all) / (1 - alphas)
-    smallest_all = torch.cat([smallest_all[1:2], smallest_all[1:]])
-    low, high = smallest_all[t].view(shape).log(), beta.log()
-    c0 = before.sqrt() * beta / (1 - at)
-    guess = (xt - (1 - at).sqrt() * epsilon.detach()) / at.sqrt()
-    share = (v + 1) / 2
-    log_variance = share * high + (1 - share) * low
-    gap = c0 * (x0 - guess)
-    bound = 0.5 * (log_variance - low + (low - log_variance).exp() - 1 + gap**2 * (-log_variance).exp())
-    return bound.mean(dim=(1, 2, 3))
-
-
 def draw_timesteps(batch: int, config: DenoiserConfig, generator: torch.Generator) -> Tensor:
     """Timesteps (B,): the focused share first, each share one draw in every equal stratum of its range."""
     focused = round(config.focus * batch)
     parts = []
     for count, (low, high) in ((focused, config.focus_range), (batch - focused, (0, TRAIN_TIMESTEPS))):
         place = (torch.arange(count) + torch.rand(count, generator=generator)) / max(count, 1)
-        parts.append((low + place * (high - low)).long().clamp(max=high - 1))
+        parts.append(spread_timesteps(place, low, high))
     return torch.cat(parts)
 
 
@@ -203,25 +168,18 @@ def _loss(
     x0, ct, clip = (part[index].float() for part in (latents.mr, latents.ct, latents.clip_embedding))
     t = draw_timesteps(len(index), config, generator)
     noise = torch.randn(x0.shape, generator=generator)
-    at = alphas[t].view(-1, 1, 1, 1)
-    xt = at.sqrt() * x0 + (1 - at).sqrt() * noise
+    xt = add_noise(x0, noise, t, alphas)
     soft_mask, ct_embedding = both["embedder"](ct)
     with torch.autocast("cpu", torch.bfloat16):
         prediction = both["denoiser"](xt, t, clip, ct_embedding, soft_mask).sample
-    output, v = prediction.float().chunk(2, dim=1)
-    signal, sigma = at.sqrt(), (1 - at).sqrt()
-    if config.prediction_type == "epsilon":
-        target, epsilon, clean = noise, output, (xt - sigma * output) / signal
-        weight = loss_weight(alphas, t, config.max_weight)
-    else:
-        target, epsilon, clean = signal * noise - sigma * x0, signal * output + sigma * xt, signal * xt - sigma * output
-        weight = torch.ones(len(t))
-    error = ((output - target) ** 2).mean(dim=(1, 2, 3))
-    bound = variance_loss(epsilon, v, x0, xt, t, alphas)
-    loss = (weight * error).mean() / weight.mean() + config.vlb_weight * TRAIN_TIMESTEPS * bound.mean()
-    figures = {"mse": float(error.detach().mean()), "bound": float(bound.detach().mean())}
+    kind = config.prediction_type
+    parts = (x0, noise, t, alphas, kind, config.vlb_weight, config.max_weight)
+    loss, detail = diffusion_loss(prediction, *parts)
+    figures = {name: float(value) for name, value in detail.items()}
     # mean squared error of the clean latent by noise: 1 is no better than knowing nothing
     with torch.no_grad():
+        output = prediction.float()[:, : x0.shape[1]]
+        _, clean = implied(output, xt, t, alphas, kind)
         missed = ((clean - x0) ** 2).mean(dim=(1, 2, 3))
         for name, low, high in (("x0_mid", 300, 600), ("x0_high", 600, TRAIN_TIMESTEPS)):
             chosen = (t >= low) & (t < high)

@@ -11,13 +11,14 @@ from dataclasses import dataclass
 
 import torch
 from diffusers import AutoencoderKL
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import Tensor
 
 from DiffMaCore.conditions import Window, encode, hu_to_pixels
 from DiffMaCore.models.embedder import VisionEmbedder, info_nce
 from DiffMaCore.training.demo.data import Slices, batches
 from DiffMaCore.training.demo.loop import Loop, LoopConfig
+from DiffMaCore.training.soft_masks import calibrate_mask
+from DiffMaCore.training.views import disturbed
 
 
 @dataclass(frozen=True)
@@ -35,19 +36,17 @@ class EmbedderConfig:
     temperature: float = 0.07
 
 
-def _view(latents: Tensor, config: EmbedderConfig, generator: torch.Generator) -> Tensor:
-    """Latents (B, 4, S, S) with noise, gain and offset a channel, and square holes at one level a slice."""
-    batch, channels, side, _ = latents.shape
+class _Stream:
+    """Random numbers of one batch, one after the other out of a generator."""
 
-    def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator)
+    def __init__(self, batch: int, generator: torch.Generator) -> None:
+        self.batch, self.generator = batch, generator
 
-    moved = latents * (1 + config.gain * draw(batch, channels, 1, 1)) + config.gain * draw(batch, channels, 1, 1)
-    moved = moved + config.noise * draw(*latents.shape)
-    cells = max(side // 8, 1)
-    holes = torch.rand(batch, 1, cells, cells, generator=generator) < config.dropped
-    holes = F.interpolate(holes.float(), (side, side), mode="nearest")
-    return moved * (1 - holes) + latents.mean(dim=(2, 3), keepdim=True) * holes
+    def normal(self, name: str, *shape: int) -> Tensor:
+        return torch.randn(self.batch, *shape, generator=self.generator)
+
+    def uniform(self, name: str, *shape: int) -> Tensor:
+        return torch.rand(self.batch, *shape, generator=self.generator)
 
 
 @torch.inference_mode()
@@ -69,7 +68,8 @@ def train_embedder(latents: Tensor, patch_size: int, width: int, config: Embedde
     order = batches(len(latents), config.loop.batch_size, config.loop.steps, generator)
     for _, index in zip(loop, order, strict=False):
         clean = latents[index]
-        a, b = (embedder(_view(clean, config, generator)) for _ in range(2))
+        stream, strength = _Stream(len(index), generator), (config.noise, config.gain, config.dropped)
+        a, b = (embedder(disturbed(clean, stream, view, *strength)) for view in "ab")
         contrast = info_nce(a.ct_embedding, b.ct_embedding, config.temperature)
         # agreement of the two views' masks at each token, over slices: 1 where the mask follows the slice
         first, second = (m - m.mean(dim=0) for m in (a.soft_mask[..., 0], b.soft_mask[..., 0]))
@@ -78,32 +78,6 @@ def train_embedder(latents: Tensor, patch_size: int, width: int, config: Embedde
         loop.update(loss, parameters, info_nce=float(contrast.detach()), follows=float(follows.detach()))
     calibrate_mask(embedder, latents[:: max(len(latents) // 512, 1)].float(), config.mask_logits, config.mask_places)
     return embedder.eval().requires_grad_(False)
-
-
-@torch.no_grad()
-def calibrate_mask(embedder: VisionEmbedder, latents: Tensor, spread: float, places: float) -> None:
-    """Shift and scale the mask's logits, token by token, without changing what they rank highest.
-
-    InfoNCE drives masks to 0 and 1, and where a mask is 0 the LayerNorm after it wipes the CT out. Here the
-    logits get a mean of 0, the given ``spread`` over slices and the given spread of their means over ``places``.
-    """
-    logits = torch.logit(embedder(latents).soft_mask[..., 0].double(), eps=1e-7).float()
-    means = logits.mean(dim=0)
-    scale = spread / float((logits - means).std().clamp(min=1e-6))
-    place = means - means.mean()
-    place = place * (places / place.std().clamp(min=1e-6))
-    last = embedder.mask_mlp[2]
-    assert isinstance(last, nn.Linear)
-    last.weight.mul_(scale)
-    # the MLP runs twice, on means and maxima, so that its bias counts twice
-    last.bias.mul_(scale).add_((place - scale * means) / 2)
-
-
-@torch.inference_mode()
-def mask_share(embedder: VisionEmbedder, latents: Tensor) -> float:
-    """Share of the soft mask's variance that comes from the slice and not from the token's place."""
-    mask = embedder(latents).soft_mask[..., 0]
-    return float(mask.var(dim=0, unbiased=False).mean() / mask.var(unbiased=False))
 
 
 def slices_to_latents(vae: AutoencoderKL, slices: Slices, windows: Sequence[Window], count: int) -> Tensor:

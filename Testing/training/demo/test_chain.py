@@ -12,7 +12,8 @@ from DiffMaCore.training.configuring import load_config
 from DiffMaCore.training.demo import chain as demo
 from DiffMaCore.training.demo.config import DemoConfig
 from DiffMaCore.training.demo.data import make_phantoms
-from DiffMaCore.training.demo.embedder import mask_share, slices_to_latents
+from DiffMaCore.training.demo.embedder import slices_to_latents
+from DiffMaCore.training.soft_masks import mask_share
 
 FOLDER = Path(__file__).resolve().parents[3]
 SHIPPED = FOLDER / "DiffMaCore" / "data" / "demo"
