@@ -14,6 +14,8 @@ EXPLANATION = """\
 scan   every selective-scan back end against the plain reference that keeps a (B, D, L, N) tensor, forward and
        forward with backward
 step   one denoising step of a DiffMa against DiT's blocks in the same frame with about as many parameters
+tokens time and memory of that step at growing numbers of tokens: growth, and where DiffMa overtakes DiT. By default
+       slices of 224, 448, 896 and 1792 pixels, several minutes on a CPU; --tokens 196 784 is soon done
 
 Contestants take turns within one process, and a ratio compares times of the same round: quote ratios, since a
 busy machine changes the seconds."""
@@ -37,11 +39,21 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     step.add_argument("--batch", type=int, default=8, help="slices (default 8)")
     step.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
     step.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
-    for kind in (scan, step):
+    tokens = kinds.add_parser("tokens", help="DiffMa against DiT at growing numbers of tokens")
+    tokens.add_argument(
+        "--tokens", type=int, nargs="+", metavar="N", help="square numbers (default 196 784 3136 12544)"
+    )
+    tokens.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
+    tokens.add_argument("--at-once", type=int, metavar="N", help="tokens of a batch (default 3136, on a GPU 50176)")
+    tokens.add_argument("--plot", type=Path, metavar="PNG", help="also draw time and memory against tokens")
+    for kind in (scan, step, tokens):
         kind.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 or mps")
         kind.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
-        kind.add_argument("--rounds", type=int, default=10, help="rounds in which all take turns (default 10)")
+        kind.add_argument(
+            "--rounds", type=int, default=10, help="rounds in which all take turns (default 10; tokens: 3)"
+        )
         kind.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
+    tokens.set_defaults(rounds=3)
     parser.set_defaults(run=run)
 
 
@@ -51,20 +63,23 @@ def run(args: argparse.Namespace) -> int:
     from DiffMaCore.benchmark import benchmark_scan, benchmark_step
     from DiffMaCore.devices import choose_device, keep_freed_memory
 
-    if args.what == "step":
+    if args.what != "scan":
         # as when it converts; a scan is measured in the memory torch gets by default, as its reference always was
         keep_freed_memory()
     device = choose_device(args.device)
     if args.threads is not None and args.threads < 1:
         raise InputError(f"{args.threads} threads cannot work; give at least 1 or leave --threads out")
-    if args.json is not None and not args.json.parent.is_dir():
-        raise OutputError(f"the folder of {args.json} does not exist; make it or choose another file")
+    for file in filter(None, (args.json, getattr(args, "plot", None))):
+        if not file.parent.is_dir():
+            raise OutputError(f"the folder of {file} does not exist; make it or choose another file")
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     if args.what == "scan":
         shape = (args.batch, args.channels, args.tokens, args.states)
         figures = benchmark_scan(*shape, device, args.rounds, _tell)
         print(_scan_table(figures))
+    elif args.what == "tokens":
+        figures = _tokens(args, device)
     else:
         if min(args.batch, args.rounds) < 1:
             raise InputError("a benchmark needs at least one slice and one round")
@@ -79,6 +94,23 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise OutputError(f"{args.json} cannot be written ({error.strerror}); choose another file") from error
     return 0
+
+
+def _tokens(args: argparse.Namespace, device: Any) -> dict[str, Any]:
+    from DiffMaCore.benchmark_tokens import TOKENS, benchmark_tokens
+
+    try:
+        counts = args.tokens or TOKENS
+        figures = benchmark_tokens(counts, args.size, device, args.rounds, args.at_once, args.reporter)
+    except ValueError as error:
+        raise InputError(str(error)) from None
+    args.reporter.close()
+    print(_tokens_table(figures))
+    if args.plot is not None:
+        from DiffMaCore.training.report.tokens import plot_tokens
+
+        plot_tokens(figures, args.plot)
+    return figures
 
 
 def _tell(line: str) -> None:
@@ -112,6 +144,34 @@ def _step_table(figures: dict[str, Any]) -> str:
     lines += [f"parameters: {millions}", f"{'median':>41}{'min..max':>21}{'times as long':>15}{'min..max':>16}"]
     lines += [f"{row['contestant']:<30}{_times(row)}" for row in figures["results"]]
     return "\n".join(lines)
+
+
+def _tokens_table(figures: dict[str, Any]) -> str:
+    lines = _heading(figures)
+    millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
+    lines += [
+        f"parameters: {millions}; seconds per slice, memory of one slice beyond program and weights",
+        f"{'tokens':>7}{'image':>7}{'batch':>6}{'DiffMa':>12}{'DiT':>12}{'ratio':>8}{'min..max':>14}"
+        f"{'DiffMa':>12}{'DiT':>12}",
+    ]
+    for point in figures["points"]:
+        ratio = point["ratio"]
+        spread = f"{ratio['min']:.2f}..{ratio['max']:.2f}"
+        times = "".join(f"{point[system]['median']:>10.4f} s" for system in ("diffma", "dit"))
+        memory = "".join(_megabytes(point[system]["step_bytes"]) for system in ("diffma", "dit"))
+        place = f"{point['tokens']:>7}{point['image_size']:>7}{point['batch']:>6}"
+        lines.append(f"{place}{times}{ratio['median']:>8.2f}{spread:>14}{memory}")
+    for system, fits in figures["exponents"].items():
+        lines += [
+            f"growth exponent of {system}, {fit['tokens'][0]} to {fit['tokens'][-1]} tokens: "
+            f"{fit['median']:.2f} ({fit['min']:.2f}..{fit['max']:.2f})"
+            for fit in fits
+        ]
+    return "\n".join([*lines, f"crossover: {figures['crossover']['words']}"])
+
+
+def _megabytes(count: int | None) -> str:
+    return f"{'-':>12}" if count is None else f"{count / 1e6:>9.1f} MB"
 
 
 def _times(row: dict[str, Any]) -> str:

@@ -1,0 +1,1 @@
+"""The report of ``diffma reproduce``: the paper's tables and figures from one experiment's folders."""
