@@ -1,0 +1,5 @@
+"""Judging trained systems: figures with intervals over patients, consistency, calibration, tables."""
+
+from DiffMaCore.training.evaluation.run import Evaluation, evaluate
+
+__all__ = ["Evaluation", "evaluate"]

@@ -1,0 +1,246 @@
+"""``diffma evaluate`` from end to end: predictions, figures, tables; what is there already is not made again."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from DiffMaCore.errors import InputError
+from DiffMaCore.progress import Reporter
+from DiffMaCore.schedulers import check_sampling
+from DiffMaCore.training.cache import Case, PairedCache
+from DiffMaCore.training.evaluation import calibration, intervals, tables
+from DiffMaCore.training.evaluation.calibration import Calibration
+from DiffMaCore.training.evaluation.predictors import Predictor, Sampling
+from DiffMaCore.training.evaluation.references import references
+from DiffMaCore.training.evaluation.scores import DATA_RANGE, DEFINITIONS, score_volume
+from DiffMaCore.training.evaluation.store import PredictionStore
+from DiffMaCore.training.evaluation.systems import find_systems
+from DiffMaCore.training.experiment import DataConfig, EvaluationConfig, Experiment, Folders
+
+FORMAT = 1
+RANKED_BY = "SSIM inside the mask"
+OURS = "diffma"
+
+
+@dataclass(frozen=True)
+class Evaluation:
+    """``folder`` holds the tables, the picture and the predictions; ``results`` is what ``results.json`` holds."""
+
+    folder: Path
+    results: dict[str, Any]
+
+
+def evaluate(
+    experiment: Experiment,
+    folders: Folders,
+    split: str = "test",
+    systems: Sequence[str] | None = None,
+    bundles: Sequence[str | Path] = (),
+    reporter: Reporter | None = None,
+    device: str = "auto",
+) -> Evaluation:
+    """Judge systems on one split of the experiment's cache.
+
+    Args:
+        experiment: its ``evaluation`` says how; ``dataclasses.replace`` changes that.
+        folders: of the experiment.
+        split: "train", "validation" or "test".
+        systems: backbones; None takes those of the experiment that are trained.
+        bundles: names, folders or hub ids of bundles that were trained elsewhere.
+        reporter: told about every system, and every solver step.
+        device: "auto", "cpu", "cuda" ...
+
+    Raises:
+        InputError: there is no cache, the split is empty, a system is unknown or not trained, a bundle does not fit.
+        ModelError: a bundle is incomplete or its network fails.
+        OutputError: the results cannot be written.
+    """
+    reporter = reporter or Reporter()
+    settings = experiment.evaluation
+    sampling = Sampling(settings.steps, settings.scheduler, settings.samples, settings.seed)
+    check_sampling(**vars(sampling))
+    cache = PairedCache.open(folders.data)
+    check_data(cache, experiment.data)
+    cases = split_cases(cache, split)
+    predictors = [
+        *find_systems(experiment, folders, cache, systems, bundles, reporter, device),
+        *references(cache, device),
+    ]
+    folder = folders.evaluation / split
+    store = PredictionStore(folder / "predictions", cache, sampling)
+    entries: dict[str, dict[str, Any]] = {}
+    for number, predictor in enumerate(predictors, start=1):
+        place = f"{predictor.title} ({number} of {len(predictors)})"
+        _predict(predictor, cases, store, sampling, reporter, place)
+        entries[predictor.key] = _judge(predictor, cases, store, settings, reporter, place)
+    _rank(entries)
+    _compare(entries, settings)
+    results = {
+        "format": FORMAT,
+        "title": experiment.title,
+        "split": split,
+        "cases": [case.id for case in cases],
+        "normalisation": normalisation(cache.data),
+        "definitions": DEFINITIONS,
+        "data_range": DATA_RANGE,
+        "settings": asdict(settings),
+        "data_fingerprint": cache.fingerprint,
+        "ranked_by": RANKED_BY,
+        "notes": notes(entries, len(cases), split, settings),
+        "systems": entries,
+    }
+    tables.write(results, folder)
+    measured = {key: (e["title"], e["calibration"]) for key, e in entries.items() if e["calibration"]}
+    if measured:
+        caption = f"{experiment.title}: {len(cases)} {split} patients, {settings.samples} samples"
+        calibration.picture(measured, folder / tables.PICTURE, caption)
+    return Evaluation(folder, results)
+
+
+def check_data(cache: PairedCache, data: DataConfig) -> None:
+    """Raise InputError, naming the key, where the data was prepared with other settings than the experiment's now."""
+    for key, now in asdict(data).items():
+        then = asdict(cache.data)[key]
+        if now != then:
+            raise InputError(
+                f"data.{key} is {now!r} in the configuration and was {then!r} when the data was prepared; set it back,"
+                " or prepare again with another --out"
+            )
+
+
+def split_cases(cache: PairedCache, split: str) -> list[Case]:
+    """The cases of a split; raises InputError, naming those that have cases, when it has none."""
+    if split in cache.split and not cache.split[split]:
+        filled = [f"{name} ({len(ids)})" for name, ids in cache.split.items() if ids]
+        raise InputError(
+            f"the split {split!r} holds no case; {' and '.join(filled) or 'no split'} does: choose it with --split, or"
+            " change data.split in the configuration and prepare again"
+        )
+    return [cache.case(name) for name in cache.ids(split)]
+
+
+def normalisation(data: DataConfig) -> str:
+    """What 0 and 1 are in the images that are compared."""
+    if data.target == "ct":
+        low, high = data.target_window
+        return f"0 and 1 are {low:g} and {high:g} HU; values outside are clipped. The data range is 1."
+    low, high = data.mr_percentiles
+    return (
+        f"0 and 1 are the {low:g} and {high:g} percentiles of the true {data.target.upper()} inside the body, volume by"
+        " volume; values outside are clipped. The prediction is taken as it comes, not fitted to the truth. The data"
+        " range is 1."
+    )
+
+
+def _predict(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    store: PredictionStore,
+    sampling: Sampling,
+    reporter: Reporter,
+    place: str,
+) -> None:
+    """Make the volumes that are missing."""
+    missing = [case for case in cases if not store.has(predictor, case.id)]
+    if not missing:
+        return
+    reporter.stage(f"loading {place}")
+    total = sum(predictor.ticks(len(case), sampling) for case in missing)
+    reporter.stage(f"predicting with {place}", total=total)
+    for case in missing:
+        store.write(predictor, case, predictor.predict(case, sampling, reporter))
+
+
+def _judge(
+    predictor: Predictor,
+    cases: Sequence[Case],
+    store: PredictionStore,
+    settings: EvaluationConfig,
+    reporter: Reporter,
+    place: str,
+) -> dict[str, Any]:
+    """One system's entry in the results."""
+    sampled = predictor.stochastic and settings.samples > 1
+    reporter.stage(f"measuring {place}", total=sum(map(len, cases)) * (4 if sampled else 2))
+    scores: dict[str, Any] = {}
+    single: dict[str, Any] = {}
+    measured = Calibration(settings.samples, settings.seed)
+    seconds = 0.0
+    for case in cases:
+        held = store.read(predictor.key, case.id)
+        seconds += held.seconds
+        truth, body = (case.target().numpy() + 1) / 2, case.body().numpy()
+        index = case.slice_index().numpy()
+        scores[case.id] = score_volume(held.mean, truth, body, index, on_slice=reporter.advance).to_dict()
+        if held.first is not None and held.deviation is not None:
+            single[case.id] = score_volume(held.first, truth, body, index, on_slice=reporter.advance).to_dict()
+            measured.add(case.id, held.mean, held.deviation, truth, body)
+    estimate = f"mean of {settings.samples} samples" if sampled else "one sample"
+    return {
+        "title": predictor.title,
+        "parameters": store.parameters(predictor),
+        "kind": predictor.kind,
+        "rank": None,
+        "estimate": estimate if predictor.stochastic else "deterministic",
+        "seconds_per_slice": seconds / sum(map(len, cases)),
+        "cases": scores,
+        "summary": intervals.cohort(scores, settings.bootstrap, settings.seed),
+        "against_diffma": None,
+        "single": {"cases": single, "summary": intervals.cohort(single, settings.bootstrap, settings.seed)}
+        if single
+        else None,
+        "calibration": measured.result() if single else None,
+    }
+
+
+def _rank(entries: dict[str, dict[str, Any]]) -> None:
+    """Best first; references are not ranked, and stand last."""
+    judged = [key for key, entry in entries.items() if entry["kind"] != "reference"]
+    judged.sort(key=lambda key: -entries[key]["summary"]["mask"]["ssim"]["mean"])
+    for rank, key in enumerate(judged, start=1):
+        entries[key]["rank"] = rank
+    ordered = [*judged, *(key for key in entries if key not in judged)]
+    items = {key: entries[key] for key in ordered}
+    entries.clear()
+    entries.update(items)
+
+
+def _compare(entries: dict[str, dict[str, Any]], settings: EvaluationConfig) -> None:
+    """Every system minus DiffMa, patient by patient."""
+    if OURS not in entries:
+        return
+    ours = entries[OURS]["cases"]
+    for key, entry in entries.items():
+        if key != OURS:
+            entry["against_diffma"] = intervals.paired(entry["cases"], ours, settings.bootstrap, settings.seed)
+
+
+def notes(entries: dict[str, dict[str, Any]], patients: int, split: str, settings: EvaluationConfig) -> list[str]:
+    """What must be known to read the figures rightly."""
+    found = [
+        f"Intervals are 95 % percentile bootstrap intervals of the mean over {patients} patients"
+        f" ({settings.bootstrap} resamples, seed {settings.seed}); with few patients they are too narrow."
+    ]
+    if patients < intervals.FEW:
+        found.append(f"With {patients} patient{'s' if patients > 1 else ''} an interval means little, if there is one.")
+    if split != "test":
+        found.append(f"These are {split} patients, which the systems may have been fitted to or chosen by.")
+    if any(entry["single"] for entry in entries.values()):
+        found.append(
+            "The mean of several samples has a smaller error than one sample and is smoother than any true image;"
+            " one sample is what most papers measure. Both are given."
+        )
+    infinite = sum(
+        case[region]["psnr"] is None
+        for e in entries.values()
+        for case in e["cases"].values()
+        for region in ("mask", "slice")
+    )
+    if infinite:
+        found.append(f"{infinite} volumes equal the truth exactly: their infinite PSNR is left out of the means.")
+    if OURS not in entries:
+        found.append("DiffMa was not evaluated, so there are no differences from it.")
+    return found

@@ -1,0 +1,82 @@
+"""Predictions on disk, so that an evaluation that was stopped, or asked for again, makes only what is missing."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import zipfile
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+
+from DiffMaCore.training.cache import Case, PairedCache
+from DiffMaCore.training.evaluation.predictors import Prediction, Predictor, Sampling
+from DiffMaCore.training.files import replacing, write_json
+
+_FORMAT = 1
+_VOLUMES = ("mean", "first", "deviation")
+
+
+class PredictionStore:
+    """``<folder>/<system>/<case>.npz``: volumes (N, S, S) in [0, 1] as float16, 0 outside the body.
+
+    Each file carries the key of what it was made with: the system's checksum, the data's fingerprint and, where the
+    system samples, how it was asked. A file of another key counts as missing. What is scored is what was stored, so
+    that figures do not depend on when a volume was made.
+    """
+
+    def __init__(self, folder: Path, cache: PairedCache, sampling: Sampling) -> None:
+        self.folder, self._cache, self._sampling = folder, cache, sampling
+
+    def path(self, system: str, case: str) -> Path:
+        """Where one volume lies."""
+        return self.folder / system / f"{case}.npz"
+
+    def key(self, predictor: Predictor) -> str:
+        """Of everything that decides the system's predictions."""
+        asked = vars(self._sampling) if predictor.stochastic else None
+        words = {"format": _FORMAT, "system": predictor.identity, "data": self._cache.fingerprint, "asked": asked}
+        return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
+
+    def has(self, predictor: Predictor, case: str) -> bool:
+        """Whether the volume is there and was made with the same key."""
+        try:
+            with np.load(self.path(predictor.key, case)) as held:
+                return str(held["key"]) == self.key(predictor)
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            return False
+
+    def write(self, predictor: Predictor, case: Case, prediction: Prediction) -> None:
+        """Keep a volume, and the system's number of parameters beside it."""
+        body = case.body().numpy()
+        held: dict[str, Any] = {
+            name: np.where(body, volume, 0).astype(np.float16)
+            for name in _VOLUMES
+            if (volume := getattr(prediction, name)) is not None
+        }
+        write_json(self._facts(predictor), {"identity": predictor.identity, "parameters": predictor.parameters})
+        with replacing(self.path(predictor.key, case.id)) as part, part.open("wb") as stream:
+            np.savez_compressed(stream, key=self.key(predictor), seconds=prediction.seconds, **held)
+
+    def read(self, system: str, case: str) -> Prediction:
+        """A volume that is there."""
+        with np.load(self.path(system, case)) as held:
+            volumes: dict[str, NDArray[np.float32]] = {
+                name: held[name].astype(np.float32) for name in _VOLUMES if name in held
+            }
+            return Prediction(**volumes, seconds=float(held["seconds"]))
+
+    def parameters(self, predictor: Predictor) -> int:
+        """As the system says, without loading it where that is known already."""
+        try:
+            facts = json.loads(self._facts(predictor).read_text(encoding="utf-8"))
+            if facts["identity"] == predictor.identity:
+                return int(facts["parameters"])
+        except (OSError, ValueError, KeyError):
+            pass
+        return predictor.parameters
+
+    def _facts(self, predictor: Predictor) -> Path:
+        return self.folder / predictor.key / "system.json"

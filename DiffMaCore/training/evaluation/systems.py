@@ -1,0 +1,133 @@
+"""Which systems can be evaluated: those that were trained here, and foreign bundles that fit the data."""
+
+from __future__ import annotations
+
+import difflib
+import re
+from collections.abc import Sequence
+from pathlib import Path
+from typing import get_args
+
+from DiffMaCore.bundles import hub
+from DiffMaCore.bundles.config import INDEX_FILE, BundleConfig, read_config
+from DiffMaCore.errors import InputError
+from DiffMaCore.progress import Reporter
+from DiffMaCore.training.cache import PairedCache
+from DiffMaCore.training.evaluation.predictors import DiffusionPredictor, Kind, Predictor, RegressionPredictor
+from DiffMaCore.training.experiment import Backbone, DataConfig, Experiment, Folders
+
+BACKBONES: tuple[str, ...] = get_args(Backbone)
+
+
+def find_systems(
+    experiment: Experiment,
+    folders: Folders,
+    cache: PairedCache,
+    systems: Sequence[str] | None,
+    bundles: Sequence[str | Path],
+    reporter: Reporter,
+    device: str = "auto",
+) -> list[Predictor]:
+    """Predictors of the named systems (None: of all the experiment's that are trained) and bundles; loads nothing.
+
+    Raises:
+        InputError: a system is unknown (with the nearest) or not trained (with the command), a bundle does not fit the
+            data (with both values), or there is nothing to evaluate.
+        ModelError: a bundle is unknown or incomplete.
+    """
+    wanted = experiment.systems if systems is None else tuple(dict.fromkeys(systems))
+    for name in wanted:
+        check_backbone(name)
+    absent = [name for name in wanted if not is_trained(folders, name)]
+    if absent and systems is not None:
+        raise InputError(f"{absent[0]} is not trained yet ({folders.system(absent[0])}); {_train(absent[0])}")
+    trained = [name for name in wanted if name not in absent]
+    if not trained and not bundles:
+        example = (experiment.denoiser.backbone, *wanted)[0]
+        raise InputError(f"no system of {folders.root} is trained yet; {_train(example)}, or name a bundle")
+    for name in absent:
+        reporter.note(f"{name} is not trained yet and is left out; {_train(name)}")
+    found = [load_predictor(folders, name, cache, device) for name in trained]
+    return [*found, *(foreign_bundle(bundle, cache, reporter, device) for bundle in bundles)]
+
+
+def check_backbone(name: str) -> None:
+    """Raise InputError, with the nearest one, when no system has this name."""
+    if name not in BACKBONES:
+        near = difflib.get_close_matches(name.lower(), BACKBONES, n=1)
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(BACKBONES)}"
+        raise InputError(f"no system is called {name!r}; {hint}")
+
+
+def is_trained(folders: Folders, backbone: str) -> bool:
+    """Whether the training of a system has left what can be evaluated."""
+    marker = "config.json" if backbone == "regression" else INDEX_FILE
+    return (model_folder(folders, backbone) / marker).is_file()
+
+
+def model_folder(folders: Folders, backbone: str) -> Path:
+    """Where a system's training leaves its result."""
+    return folders.system(backbone) / ("model" if backbone == "regression" else "bundle")
+
+
+def load_predictor(folders: Folders, backbone: str, cache: PairedCache, device: str = "auto") -> Predictor:
+    """The predictor of a trained system; raises InputError when its bundle was made for other slices."""
+    from DiffMaCore.models.systems import TITLES
+
+    folder = model_folder(folders, backbone)
+    if backbone == "regression":
+        return RegressionPredictor(folder, backbone, TITLES[backbone], "system", cache, device)
+    return _bundle(folder, backbone, TITLES[backbone], "system", cache.data, device)
+
+
+def foreign_bundle(
+    name_or_path: str | Path, cache: PairedCache, reporter: Reporter, device: str = "auto"
+) -> DiffusionPredictor:
+    """The predictor of a bundle that was trained elsewhere."""
+    folder = hub.find(name_or_path)
+    config = read_config(folder)
+    config.require_complete(str(name_or_path))
+    key = "bundle-" + re.sub(r"[^\w.-]+", "_", config.name)
+    found = _bundle(folder, key, f"{config.title} (bundle {config.name})", "bundle", cache.data, device)
+    asked, made = list(cache.data.mr_percentiles), [config.mr_normalisation.get(k) for k in ("low", "high")]
+    if cache.data.target != "ct" and asked != made:
+        reporter.warning(
+            f"the bundle {config.name} was trained on a target whose percentiles {made} became black and white, the"
+            f" data's are {asked}: its errors hold that difference"
+        )
+    return found
+
+
+def _bundle(folder: Path, key: str, title: str, kind: Kind, data: DataConfig, device: str) -> DiffusionPredictor:
+    check_fits(read_config(folder), data)
+    return DiffusionPredictor(folder, key, title, kind, device)
+
+
+def check_fits(bundle: BundleConfig, data: DataConfig) -> None:
+    """Raise InputError, naming both values, where a bundle was made for slices unlike those of the data."""
+    pairs = [
+        ("image_size", f"{bundle.image_size} px", f"{data.image_size} px"),
+        ("pixel_spacing", f"{bundle.pixel_spacing:g} mm", f"{data.pixel_spacing:g} mm"),
+        ("the source", _ct_or_not(bundle.takes_ct), _ct_or_not(data.source == "ct")),
+    ]
+    if data.source == "ct":
+        pairs.append(("hu_windows", _windows(bundle.hu_windows), _windows(data.hu_windows)))
+    for what, made, given in pairs:
+        if made != given:
+            raise InputError(
+                f"the bundle {bundle.name} does not fit the data: {what} is {made} in the bundle and {given} in the"
+                " data; prepare the data with the bundle's value in another --out, or train anew"
+            )
+
+
+def _ct_or_not(ct: bool) -> str:
+    return "a CT" if ct else "not a CT"
+
+
+def _windows(windows: Sequence[tuple[float, float]]) -> str:
+    each = [f"{low:g} to {high:g}" for low, high in windows]
+    return ", ".join(each if len(set(each)) > 1 else each[:1]) + " HU"  # one window is the same as three times that one
+
+
+def _train(backbone: str) -> str:
+    return f"train it with `diffma train denoiser --config FILE.yaml --backbone {backbone}`"
