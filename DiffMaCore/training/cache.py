@@ -1,0 +1,284 @@
+"""The prepared data of an experiment: slices, latents and embeddings, read row by row from memory-mapped files.
+
+A folder written by :mod:`DiffMaCore.training.prepare`:
+
+    manifest.json            configuration, parts, cases, what was left out; written last: without it nothing is read
+    split.json               whose slices train, validate and test
+    report.md                the same for people
+    parts/                   the VAE and the image encoder that made the latents and embeddings
+    cases/<id>.safetensors   one patient: source and target int16, body uint8 (N, S, S); source_latent and
+                             target_latent float16 (N, 4, s, s); clip_embedding float16 (N, D); slice_index int64 (N)
+    embeddings/<embedder>/   what one Vision Embedder made of the latents: ct_embedding float16 (N, L, D),
+                             soft_mask float16 (N, L, 1)
+"""
+
+from __future__ import annotations
+
+import bisect
+import json
+from collections.abc import Sequence
+from itertools import accumulate
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from safetensors import safe_open
+from torch import Tensor
+from torch.utils.data import Dataset
+
+from DiffMaCore.conditions import hu_to_pixels, mr_to_pixels
+from DiffMaCore.errors import InputError
+from DiffMaCore.models.image_encoder import ImageEncoder
+from DiffMaCore.training.configuring import build
+from DiffMaCore.training.experiment import DataConfig
+
+FORMAT = 1
+SPLITS = ("train", "validation", "test")
+CT = "ct"
+_REMEDY = "run `diffma prepare` with the experiment's configuration"
+_STORED = ("target_latent", "source_latent", "clip_embedding")
+_EMBEDDED = ("ct_embedding", "soft_mask")
+_COMPUTED = ("source25", "source", "target", "body")
+
+
+def value_scale(modality: str) -> float:
+    """What one step of a stored int16 means: 1 HU of a CT, 1/32767 of the range [-1, 1] of every other modality."""
+    return 1.0 if modality == CT else 1 / 32767
+
+
+class TensorFile:
+    """Tensors of one safetensors file, mapped and not read before they are asked for; can go to another process."""
+
+    def __init__(self, path: Path) -> None:
+        self.path = path
+        self._file: Any = None
+
+    def __getstate__(self) -> dict[str, Any]:
+        return {"path": self.path, "_file": None}
+
+    @property
+    def _open(self) -> Any:
+        if self._file is None:
+            try:
+                self._file = safe_open(self.path, framework="pt")
+            except Exception as problem:  # safetensors' own error has no stable name
+                raise InputError(f"{self.path} cannot be read ({problem}); {_REMEDY}, which makes it again") from None
+        return self._file
+
+    def whole(self, key: str) -> Tensor:
+        """A whole tensor."""
+        return self._open.get_tensor(key)
+
+    def rows(self, key: str, rows: slice | Sequence[int]) -> Tensor:
+        """Rows of a tensor; nothing else of it is read."""
+        part = self._open.get_slice(key)
+        return part[rows] if isinstance(rows, slice) else torch.cat([part[row : row + 1] for row in rows])
+
+    def shape(self, key: str) -> tuple[int, ...]:
+        """Shape of a tensor."""
+        return tuple(self._open.get_slice(key).get_shape())
+
+    def metadata(self) -> dict[str, str]:
+        """The texts in the file's header."""
+        return dict(self._open.metadata() or {})
+
+
+class Case:
+    """One patient's slices, inferior to superior or as the volume's own axis runs."""
+
+    def __init__(self, id: str, centre: str, slices: int, file: TensorFile, data: DataConfig) -> None:
+        self.id, self.centre, self.file = id, centre, file
+        self._slices, self._data = slices, data
+
+    def __len__(self) -> int:
+        return self._slices
+
+    def source(self, rows: slice | Sequence[int] = slice(None)) -> Tensor:
+        """Float32 (N, S, S): HU of a CT, [-1, 1] of every other modality."""
+        return self.file.rows("source", rows).float() * value_scale(self._data.source)
+
+    def target(self, rows: slice | Sequence[int] = slice(None)) -> Tensor:
+        """Float32 (N, S, S) in [-1, 1]; a CT's ``target_window`` is mapped to it."""
+        values = self.file.rows("target", rows).float() * value_scale(self._data.target)
+        return target_pixels(values, self._data)
+
+    def body(self, rows: slice | Sequence[int] = slice(None)) -> Tensor:
+        """Bool (N, S, S): where figures are taken, the data set's mask or else the source's body."""
+        return self.file.rows("body", rows).bool()
+
+    def slice_index(self) -> Tensor:
+        """Int64 (N): index of every slice along the volume's slice axis."""
+        return self.file.whole("slice_index")
+
+
+def target_pixels(values: Tensor, data: DataConfig) -> Tensor:
+    """Target slices in [-1, 1]: HU through ``target_window``, everything else is there already."""
+    if data.target != CT:
+        return values
+    low, high = data.target_window
+    return ((values - low) / (high - low) * 2 - 1).clamp(-1, 1)
+
+
+def source_pixels(source: Tensor, data: DataConfig) -> Tensor:
+    """Source slices (N, S, S), HU or [-1, 1], to the VAE's input (N, 3, S, S) in [-1, 1], as inference makes it."""
+    return hu_to_pixels(source, data.hu_windows) if data.source == CT else mr_to_pixels(source)
+
+
+def neighbour_channels(data: DataConfig) -> int:
+    """Channels of ``source25``: three slices of one window each, or of three."""
+    return 3 * _windows(data)
+
+
+def _windows(data: DataConfig) -> int:
+    return 3 if data.source == CT and len(data.hu_windows) == 3 else 1
+
+
+def neighbours(source: Tensor, data: DataConfig) -> Tensor:
+    """Slices (N, S, S) that follow each other, to (N, C, S, S) in [-1, 1]: previous, own and next slice.
+
+    With three HU windows each slice has three channels. The first and last slice take their own for what is missing.
+    """
+    pixels = source_pixels(source, data)[:, : _windows(data)]
+    before, after = torch.cat([pixels[:1], pixels[:-1]]), torch.cat([pixels[1:], pixels[-1:]])
+    return torch.cat([before, pixels, after], dim=1)
+
+
+class PairedCache:
+    """The folder of an experiment's prepared data; opened by :meth:`open`."""
+
+    def __init__(self, folder: Path, manifest: dict[str, Any], split: dict[str, tuple[str, ...]]) -> None:
+        self.folder, self.manifest, self.split = folder, manifest, split
+        self.data: DataConfig = build(DataConfig, manifest["data"], "manifest.json: data")
+        self.fingerprint: str = manifest["fingerprint"]
+        self.embed_dim: int = manifest["embed_dim"]
+        side = manifest["latent_size"]
+        self.latent_shape: tuple[int, int, int] = (manifest["latent_channels"], side, side)
+        encoder = manifest["parts"]["image_encoder"]
+        self.image_encoder_mean: tuple[float, ...] | None = encoder.get("mean") and tuple(encoder["mean"])
+        self.image_encoder_std: tuple[float, ...] | None = encoder.get("std") and tuple(encoder["std"])
+        self._entries = {entry["id"]: entry for entry in manifest["cases"]}
+        self._cases: dict[str, Case] = {}
+
+    @classmethod
+    def open(cls, folder: Path) -> PairedCache:
+        """Raises InputError where ``diffma prepare`` has not finished, or made something else."""
+        folder = Path(folder)
+        if not folder.is_dir():
+            raise InputError(f"there is no prepared data in {folder}; {_REMEDY}")
+        try:
+            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
+        except FileNotFoundError:
+            raise InputError(
+                f"the data in {folder} is not complete; {_REMEDY}, which goes on where it stopped"
+            ) from None
+        except (OSError, ValueError):
+            raise InputError(f"{folder / 'manifest.json'} is damaged; {_REMEDY} again") from None
+        if manifest.get("format") != FORMAT:
+            raise InputError(
+                f"the data in {folder} is of format {manifest.get('format')!r} and this version reads {FORMAT};"
+                f" {_REMEDY} and a new --out"
+            )
+        split = json.loads((folder / "split.json").read_text(encoding="utf-8"))
+        cache = cls(folder, manifest, {name: tuple(split.get(name, ())) for name in SPLITS})
+        lacking = [id for id in cache._entries if not cache.case_file(id).is_file()]
+        if lacking:
+            raise InputError(f"the data in {folder} lacks case {lacking[0]}; {_REMEDY}, which makes it again")
+        unknown = [id for ids in cache.split.values() for id in ids if id not in cache._entries]
+        if unknown:
+            raise InputError(
+                f"{folder / 'split.json'} names case {unknown[0]}, which was not prepared; {_REMEDY} again"
+            )
+        return cache
+
+    def case_file(self, id: str) -> Path:
+        """The file of a case."""
+        return self.folder / "cases" / f"{id}.safetensors"
+
+    def ids(self, split: str) -> tuple[str, ...]:
+        """Cases of "train", "validation" or "test"; InputError for another word or where there are none."""
+        if split not in self.split:
+            raise InputError(f"there is no split {split!r}; choose one of {', '.join(SPLITS)}")
+        if not self.split[split]:
+            raise InputError(f"the split has no {split} cases; raise its share in data.split and {_REMEDY} again")
+        return self.split[split]
+
+    def case(self, id: str) -> Case:
+        """A case by id; InputError names one that is not there."""
+        if id not in self._entries:
+            raise InputError(f"there is no case {id!r} in {self.folder}; its manifest.json lists all")
+        if id not in self._cases:
+            entry = self._entries[id]
+            self._cases[id] = Case(id, entry["centre"], entry["slices"], TensorFile(self.case_file(id)), self.data)
+        return self._cases[id]
+
+    def load_vae(self) -> AutoencoderKL:
+        """The VAE that made the latents, in eval mode on the CPU."""
+        return AutoencoderKL.from_pretrained(self.folder / "parts" / "vae", local_files_only=True).eval()
+
+    def load_image_encoder(self) -> ImageEncoder:
+        """The image encoder that made the embeddings, in eval mode on the CPU."""
+        return ImageEncoder.from_pretrained(self.folder / "parts" / "image_encoder", local_files_only=True).eval()
+
+
+class SliceDataset(Dataset):
+    """Rows over the slices of some cases: dicts of float32 tensors and "row".
+
+    Args:
+        cache: prepared data.
+        ids: cases, one after the other.
+        keys: what a row holds, out of target_latent, source_latent (4, s, s), clip_embedding (D), ct_embedding
+            (L, D), soft_mask (L, 1), source (S, S) HU or [-1, 1], source25 (C, S, S) (:func:`neighbours`), target
+            (S, S) in [-1, 1], body (S, S) 0 or 1.
+        embeddings: the folder that ``ensure_embeddings`` returned; needed for ct_embedding and soft_mask.
+    """
+
+    def __init__(
+        self, cache: PairedCache, ids: Sequence[str], keys: Sequence[str], embeddings: Path | None = None
+    ) -> None:
+        unknown = [key for key in keys if key not in (*_STORED, *_EMBEDDED, *_COMPUTED)]
+        if unknown or (embeddings is None and set(keys) & set(_EMBEDDED)):
+            raise ValueError(
+                f"{unknown[0]} is no key of a slice" if unknown else "embeddings are asked for: from where?"
+            )
+        self.ids, self.keys = tuple(ids), tuple(keys)
+        self._data = cache.data
+        self._cases = [cache.case(id) for id in ids]
+        self._embedded = [TensorFile(embeddings / f"{id}.safetensors") for id in ids] if embeddings else []
+        self._ends = list(accumulate(len(case) for case in self._cases))
+
+    def __len__(self) -> int:
+        return self._ends[-1] if self._ends else 0
+
+    def place(self, row: int) -> tuple[int, int]:
+        """Which of ``ids``, and which of its slices, a row is."""
+        if not 0 <= row < len(self):
+            raise IndexError(row)
+        number = bisect.bisect_right(self._ends, row)
+        return number, row - (self._ends[number - 1] if number else 0)
+
+    def where(self, row: int) -> str:
+        """What a row is called in an error."""
+        number, index = self.place(row)
+        case = self._cases[number]
+        return f"case {case.id}, slice {int(case.slice_index()[index])}"
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        number, index = self.place(row)
+        case = self._cases[number]
+        item: dict[str, Any] = {"row": row}
+        for key in self.keys:
+            if key in _STORED:
+                item[key] = case.file.rows(key, [index])[0].float()
+            elif key in _EMBEDDED:
+                item[key] = self._embedded[number].rows(key, [index])[0].float()
+            elif key == "source25":
+                item[key] = _source25(case, index, self._data)
+            else:
+                item[key] = getattr(case, key)([index])[0].float()
+        return item
+
+
+def _source25(case: Case, index: int, data: DataConfig) -> Tensor:
+    first, last = max(0, index - 1), min(len(case), index + 2)
+    return neighbours(case.source(slice(first, last)), data)[index - first]

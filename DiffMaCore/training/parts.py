@@ -1,0 +1,177 @@
+"""The networks that an experiment takes from elsewhere: VAE and image encoder, fetched, checked and kept beside the
+latents that they made."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import re
+import shutil
+from dataclasses import asdict, dataclass
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderKL
+
+from DiffMaCore.bundles import components, manifest, store
+from DiffMaCore.bundles.components import IMAGE_ENCODER, VAE, Part
+from DiffMaCore.bundles.config import BundleConfig, read_config
+from DiffMaCore.errors import DiffMaError, InputError
+from DiffMaCore.models.image_encoder import ImageEncoder
+from DiffMaCore.progress import Reporter
+from DiffMaCore.training.experiment import Experiment
+from DiffMaCore.training.files import write_json
+
+_BUNDLE = "bundle:"
+_HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_SAVED = ("config.json", "diffusion_pytorch_model.safetensors")  # what save_pretrained writes
+
+
+@dataclass(frozen=True)
+class PartRecord:
+    """Where a network came from: as asked for, hash of its configuration and weights, and the pixels it expects."""
+
+    asked: str
+    sha256: str
+    mean: tuple[float, ...] | None = None
+    std: tuple[float, ...] | None = None
+
+
+@dataclass(frozen=True)
+class Parts:
+    """Both networks, in eval mode on the CPU, and what is recorded of them."""
+
+    vae: AutoencoderKL
+    image_encoder: ImageEncoder
+    records: dict[str, PartRecord]
+
+    @property
+    def factor(self) -> int:
+        """Pixels a latent's pixel stands for, along one side."""
+        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+
+    def to_dict(self) -> dict[str, Any]:
+        """The records as JSON holds them."""
+        return json.loads(json.dumps({name: asdict(record) for name, record in self.records.items()}))
+
+
+def load_parts(experiment: Experiment, folder: Path, reporter: Reporter) -> Parts:
+    """The networks that ``experiment.parts`` names, copied to ``folder`` (the cache's ``parts``).
+
+    A copy of what is asked for is taken in place of the hub. Raises InputError naming the key of one that is unknown,
+    cannot be fetched, or does not fit the experiment's sizes.
+    """
+    records: dict[str, PartRecord] = {}
+    loaded: dict[str, Any] = {}
+    for part, asked in ((VAE, experiment.parts.vae), (IMAGE_ENCODER, experiment.parts.image_encoder)):
+        copy = folder / part.name
+        known = _known(folder).get(part.name)
+        if known is not None and known.asked == asked and _HUB_ID.fullmatch(asked) and _whole(copy, known):
+            loaded[part.name], records[part.name] = _load_saved(part, copy), known
+            continue
+        network, bundle = _obtain(part, asked, reporter)
+        loaded[part.name] = network
+        _check(experiment, **loaded)
+        digest = _keep(network, copy)
+        encodes = bundle is not None and part is IMAGE_ENCODER
+        mean, std = (bundle.image_encoder_mean, bundle.image_encoder_std) if bundle and encodes else (None, None)
+        records[part.name] = PartRecord(asked, digest, mean, std)
+        write_json(folder / "parts.json", {name: asdict(record) for name, record in records.items()})
+    _check(experiment, **loaded)
+    return Parts(loaded["vae"], loaded["image_encoder"], records)
+
+
+def _check(experiment: Experiment, vae: AutoencoderKL, image_encoder: ImageEncoder | None = None) -> None:
+    """Raise InputError where the networks do not fit the sizes that the experiment asks for."""
+    size, denoiser = experiment.data.image_size, experiment.denoiser
+    factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
+    if size % factor:
+        good = max(factor, round(size / factor) * factor)
+        raise InputError(
+            f"data.image_size is {size}, which the VAE {experiment.parts.vae} cannot divide by {factor}; take {good}"
+        )
+    side = size // factor
+    if side % denoiser.patch_size:
+        divisors = ", ".join(str(n) for n in range(1, side + 1) if side % n == 0)
+        raise InputError(
+            f"denoiser.patch_size {denoiser.patch_size} does not divide the latent of {side} x {side} (image_size"
+            f" {size} / {factor}); choose one of {divisors}"
+        )
+    width = image_encoder.config["embed_dim"] if image_encoder is not None else denoiser.width
+    if width != denoiser.width:
+        raise InputError(
+            f"the image encoder {experiment.parts.image_encoder} gives embeddings of width {width} and denoiser.width"
+            f" is {denoiser.width}: they are added, so set denoiser.width to {width} or choose another encoder"
+        )
+
+
+def _obtain(part: Part, asked: str, reporter: Reporter) -> tuple[Any, BundleConfig | None]:
+    """A network, and the bundle it was taken from."""
+    key = f"parts.{part.name}"
+    folder = Path(asked).expanduser()
+    try:
+        if asked.startswith(_BUNDLE):
+            bundle = store.resolve(asked.removeprefix(_BUNDLE))
+            manifest.verify(bundle)
+            if not (bundle / part.name).is_dir():
+                raise InputError(f"it has no {part.name}")
+            return _load_saved(part, bundle / part.name), read_config(bundle)
+        if folder.is_dir() and _is_saved(part, folder):
+            return _load_saved(part, folder), None
+        if not folder.is_dir() and not _HUB_ID.fullmatch(asked):
+            raise InputError(f"it is neither a folder, a hub id such as {part.hub_id}, nor bundle:NAME")
+        reporter.stage(f"fetching {asked}")
+        network = components.obtain(part, asked, reporter.bytes_done)
+    except DiffMaError as problem:
+        raise InputError(f"{key}: {asked} cannot be used: {problem}") from None
+    if network is None:
+        raise InputError(
+            f"{key}: {asked} cannot be fetched from the hub; check the name and the connection, or give a folder that"
+            f" holds it, or {_BUNDLE}NAME for an installed bundle's"
+        )
+    return network, None
+
+
+def _is_saved(part: Part, folder: Path) -> bool:
+    """Whether a folder holds an image encoder as bundles do; a VAE's folder is the same on the hub and in a bundle."""
+    return part is IMAGE_ENCODER and all((folder / name).is_file() for name in _SAVED)
+
+
+def _load_saved(part: Part, folder: Path) -> Any:
+    cls = AutoencoderKL if part is VAE else ImageEncoder
+    try:
+        return cls.from_pretrained(str(folder), local_files_only=True).eval().requires_grad_(False)
+    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as problem:
+        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
+        raise InputError(f"{folder} cannot be loaded ({first}); fetch it again") from None
+
+
+def _keep(network: Any, folder: Path) -> str:
+    """Copy a network into the cache in one step; returns the hash of what was written."""
+    part = folder.with_name(folder.name + ".part")
+    shutil.rmtree(part, ignore_errors=True)
+    network.float().save_pretrained(part, safe_serialization=True, max_shard_size="100GB")
+    shutil.rmtree(folder, ignore_errors=True)
+    part.rename(folder)
+    return _digest(folder)
+
+
+def _digest(folder: Path) -> str:
+    """SHA-256 over weights and configuration; what diffusers notes of itself in the latter does not count."""
+    config = json.loads((folder / _SAVED[0]).read_text(encoding="utf-8"))
+    plain = {key: value for key, value in config.items() if not key.startswith("_")}
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    digest.update(manifest.sha256_of(folder / _SAVED[1]).encode())
+    return digest.hexdigest()
+
+
+def _known(folder: Path) -> dict[str, PartRecord]:
+    try:
+        found = json.loads((folder / "parts.json").read_text(encoding="utf-8"))
+        return {name: PartRecord(**record) for name, record in found.items()}
+    except (OSError, ValueError, TypeError):
+        return {}
+
+
+def _whole(folder: Path, record: PartRecord) -> bool:
+    return all((folder / name).is_file() for name in _SAVED) and _digest(folder) == record.sha256

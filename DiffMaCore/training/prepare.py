@@ -1,0 +1,279 @@
+"""From a data set on disk to the cache that everything else reads: one file a case, made one after the other, so that
+what is done stays done."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import multiprocessing
+from collections import deque
+from collections.abc import Iterator, Mapping, Sequence
+from concurrent.futures import Future, ProcessPoolExecutor
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+from safetensors.torch import save_file
+from torch import Tensor
+
+from DiffMaCore.bundles.manifest import sha256_of
+from DiffMaCore.devices import choose_device
+from DiffMaCore.errors import InputError
+from DiffMaCore.progress import Reporter
+from DiffMaCore.training.cache import FORMAT, SPLITS, PairedCache, TensorFile, value_scale
+from DiffMaCore.training.checks import check_case
+from DiffMaCore.training.encoding import Encoder
+from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
+from DiffMaCore.training.files import replacing, require_room, write_json
+from DiffMaCore.training.parts import Parts, load_parts
+from DiffMaCore.training.prepare_report import LeftOut, write_report
+from DiffMaCore.training.run_folder import versions
+from DiffMaCore.training.slicing import CaseSlices, slice_pair
+from DiffMaCore.training.sources import RawCase, find_cases
+from DiffMaCore.training.split import Split, check_split, make_split, read_split, write_split
+
+_NOT_SLICES = ("phantoms", "split")  # keys of DataConfig that no slice depends on
+
+
+def prepare(
+    experiment: Experiment,
+    folders: Folders,
+    datasets: Sequence[Path] = (),
+    reporter: Reporter | None = None,
+    *,
+    device: str = "auto",
+    split_file: Path | None = None,
+    workers: int | None = None,
+) -> PairedCache:
+    """Make or complete the cache of an experiment; cases that are there already are not made again.
+
+    Args:
+        experiment: its data, parts and sizes.
+        folders: where to.
+        datasets: what ``find_cases`` takes; none for phantoms.
+        reporter: told about stages, cases and what is left out.
+        device: where VAE and image encoder run.
+        split_file: a ``split.json`` to use in place of a seeded one.
+        workers: processes that read and slice beside the encoding; None chooses.
+
+    Raises:
+        InputError: before any case is read: nothing found, networks that do not fit, a split that leaks; later: no
+            case that can be used, or none left to train on.
+        OutputError: not enough room.
+    """
+    reporter = reporter or Reporter()
+    reporter.stage("finding cases")
+    cases = find_cases(datasets, experiment.data, experiment.seed)
+    given = read_split(split_file) if split_file is not None else None
+    if given is not None:
+        check_split(given, cases)
+    return prepare_cases(experiment, folders, cases, given, reporter, device=device, workers=workers)
+
+
+def prepare_cases(
+    experiment: Experiment,
+    folders: Folders,
+    cases: Sequence[RawCase],
+    given: Split | None = None,
+    reporter: Reporter | None = None,
+    *,
+    device: str = "auto",
+    workers: int | None = None,
+) -> PairedCache:
+    """:func:`prepare` of cases that were found, split as ``given`` or by seed."""
+    reporter = reporter or Reporter()
+    chosen = choose_device(device)
+    parts = load_parts(experiment, folders.data / "parts", reporter)
+    reporter.stage("reading checksums", total=len(cases))
+    contents = {}
+    for case in cases:
+        contents[case.id] = content_of(case)
+        reporter.advance()
+    check_split(given or make_split(cases, experiment.data.split, experiment.seed), cases, contents)
+    writer = CaseWriter(experiment, folders.data, parts, contents)
+    to_do = writer.to_do(cases, reporter)
+    left_out: list[LeftOut] = []
+    if to_do:
+        (folders.data / "manifest.json").unlink(missing_ok=True)  # until it is whole again
+        if workers is None:
+            workers = 0 if chosen.type == "cpu" else min(4, max(1, multiprocessing.cpu_count() - 1))
+        encoder = Encoder(parts, experiment.data, chosen)
+        reporter.stage("preparing cases", total=len(to_do))
+        for case, sliced in _sliced(to_do, experiment.data, workers):
+            if isinstance(sliced, CaseSlices):
+                writer.write(case, encoder.tensors(sliced), sliced.notes, len(to_do), reporter)
+            else:
+                left_out.append(LeftOut(case.id, case.centre, "; ".join(sliced)))
+                reporter.warning(f"{case.id} is left out: {left_out[-1].reason}")
+            reporter.advance()
+    return _finish(experiment, folders.data, cases, given, writer, left_out, reporter)
+
+
+def content_of(case: RawCase) -> str:
+    """SHA-256 of a case's files, or of the id of one that has none."""
+    digest = hashlib.sha256(b"" if case.files else case.id.encode())
+    for file in case.files:
+        try:
+            digest.update(sha256_of(file).encode())
+        except OSError as problem:
+            raise InputError(f"{file} cannot be read ({problem.strerror}); check the data set") from None
+    return digest.hexdigest()
+
+
+def read_case(case: RawCase, data: DataConfig) -> CaseSlices | list[str]:
+    """The slices of a case, or why it is left out."""
+    try:
+        pair = case.load()
+        reasons = check_case(pair, data)
+        return reasons or slice_pair(pair, data)
+    except InputError as problem:
+        return [str(problem)]
+
+
+def _sliced(
+    cases: Sequence[RawCase], data: DataConfig, workers: int
+) -> Iterator[tuple[RawCase, CaseSlices | list[str]]]:
+    """Cases in their order, read by ``workers`` processes that run ahead by one case each; 0: by this one."""
+    if not workers:
+        yield from ((case, read_case(case, data)) for case in cases)
+        return
+    # a forked child of a process that has used a GPU or threads may hang
+    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
+        waiting: deque[tuple[RawCase, Future[CaseSlices | list[str]]]] = deque()
+        for case in cases:
+            waiting.append((case, pool.submit(read_case, case, data)))
+            if len(waiting) > workers:
+                first, future = waiting.popleft()
+                yield first, future.result()
+        for case, future in waiting:
+            yield case, future.result()
+
+
+class CaseWriter:
+    """Writes the files of cases and knows which of them are up to date."""
+
+    def __init__(self, experiment: Experiment, folder: Path, parts: Parts, contents: Mapping[str, str]) -> None:
+        self.folder, self.contents, self.parts = folder, contents, parts
+        data = {key: value for key, value in asdict(experiment.data).items() if key not in _NOT_SLICES}
+        hashes = {name: [record.sha256, record.mean, record.std] for name, record in parts.records.items()}
+        self.settings: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "data": data, "parts": hashes}))
+        side = experiment.data.image_size // parts.factor
+        self._tokens = (side // experiment.denoiser.patch_size) ** 2
+        self._width = experiment.denoiser.width
+        self._checked = False
+
+    def path(self, id: str) -> Path:
+        """The file of a case."""
+        return self.folder / "cases" / f"{id}.safetensors"
+
+    def key(self, id: str) -> str:
+        """Hash of everything that decides a case's file."""
+        text = json.dumps({**self.settings, "content": self.contents[id]}, sort_keys=True)
+        return hashlib.sha256(text.encode()).hexdigest()
+
+    def header(self, id: str) -> dict[str, str] | None:
+        """What the file of a case says of itself; None where there is none that can be read."""
+        try:
+            return TensorFile(self.path(id)).metadata() if self.path(id).is_file() else None
+        except InputError:
+            return None
+
+    def to_do(self, cases: Sequence[RawCase], reporter: Reporter) -> list[RawCase]:
+        """Cases whose file is not there, or was made otherwise; the reporter is told what has changed."""
+        wanted: list[RawCase] = []
+        changes: dict[str, list[str]] = {}
+        for case in cases:
+            header = self.header(case.id)
+            if header is not None and header.get("key") == self.key(case.id):
+                continue
+            wanted.append(case)
+            if header is not None:
+                change = _change(json.loads(header.get("settings", "{}")), self.settings) or "its files have changed"
+                changes.setdefault(change, []).append(case.id)
+        for change, ids in changes.items():
+            reporter.note(f"{len(ids)} cases are made again, since {change} (the first is {ids[0]})")
+        if len(wanted) < len(cases):
+            reporter.note(f"{len(cases) - len(wanted)} of {len(cases)} cases are there already")
+        return wanted
+
+    def write(
+        self, case: RawCase, tensors: dict[str, Tensor], notes: Sequence[str], cases: int, reporter: Reporter
+    ) -> None:
+        """One case, whole or not at all. The first one tells how much room all need, with CT embeddings."""
+        slices = len(tensors["source"])
+        if not self._checked:
+            stored = sum(tensor.nbytes for tensor in tensors.values())
+            embedded = 2 * slices * self._tokens * (self._width + 1)
+            require_room(self.folder, cases * (stored + embedded), f"{cases} cases like {case.id}")
+            self._checked = True
+        texts = {
+            "key": self.key(case.id),
+            "settings": json.dumps(self.settings),
+            "slices": str(slices),
+            "notes": json.dumps(list(notes)),
+        }
+        with replacing(self.path(case.id)) as part:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, texts)
+
+
+def _change(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> str | None:
+    """What is different, in words: "data.pixel_spacing was 1.0 and is 2.0"."""
+    for key in new:
+        name = f"{where}{key}"
+        before, now = old.get(key), new[key]
+        if before == now:
+            continue
+        if isinstance(before, Mapping) and isinstance(now, Mapping):
+            return _change(before, now, f"{name}.")
+        return f"{name} is another network" if where == "parts." else f"{name} was {before} and is {now}"
+    return None
+
+
+def _finish(
+    experiment: Experiment,
+    folder: Path,
+    cases: Sequence[RawCase],
+    given: Split | None,
+    writer: CaseWriter,
+    left_out: list[LeftOut],
+    reporter: Reporter,
+) -> PairedCache:
+    """Split, report and manifest, of the cases that were written."""
+    out = {item.id for item in left_out}
+    kept = [case for case in cases if case.id not in out]
+    if not kept:
+        raise InputError(f"no case can be used; the first, {left_out[0].id}, is left out because: {left_out[0].reason}")
+    if given is None:
+        split = make_split(kept, experiment.data.split, experiment.seed)
+    else:
+        split = {name: [id for id in given.get(name, ()) if id not in out] for name in SPLITS}
+    if not split["train"]:
+        raise InputError("the split leaves no case to train on; lower data.split's shares or give more patients")
+    entries, notes = [], []
+    for case in kept:
+        header = writer.header(case.id) or {}
+        notes += [f"{case.id}: {note}" for note in json.loads(header["notes"])]
+        entry = {"id": case.id, "centre": case.centre, "slices": int(header["slices"])}
+        entries.append({**entry, "content": writer.contents[case.id], "key": header["key"]})
+    vae, encoder = writer.parts.vae.config, writer.parts.image_encoder.config
+    data = json.loads(json.dumps(asdict(experiment.data)))
+    identity = {"data": data, "keys": {entry["id"]: entry["key"] for entry in entries}, "split": split}
+    manifest = {
+        "format": FORMAT,
+        "data": data,
+        "parts": writer.parts.to_dict(),
+        "fingerprint": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
+        "latent_channels": vae["latent_channels"],
+        "latent_size": experiment.data.image_size // writer.parts.factor,
+        "embed_dim": encoder["embed_dim"],
+        "source_scale": value_scale(experiment.data.source),
+        "target_scale": value_scale(experiment.data.target),
+        "cases": entries,
+        "left_out": [{"id": item.id, "reason": item.reason} for item in left_out],
+        "notes": notes,
+        "versions": versions(),
+    }
+    write_split(folder / "split.json", split, experiment.seed)
+    write_report(folder / "report.md", experiment, manifest, split, left_out)
+    write_json(folder / "manifest.json", manifest)
+    return PairedCache.open(folder)

@@ -1,0 +1,83 @@
+"""A patient's two volumes to paired slices, by the functions that inference lays its slices with."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import numpy as np
+import SimpleITK as sitk
+from numpy.typing import NDArray
+
+from DiffMaCore.errors import InputError
+from DiffMaCore.training.cache import CT
+from DiffMaCore.training.experiment import DataConfig
+from DiffMaCore.training.sources.case import RawPair
+from DiffMaCore.volumes.checks import check_ct
+from DiffMaCore.volumes.grid import AIR_HU, SliceGrid
+from DiffMaCore.volumes.intensity import normalise
+from DiffMaCore.volumes.source import percentile_normalisation, ready_source
+
+_FLAT = 1e-3  # a slice whose target spans less inside the body shows nothing
+
+
+@dataclass(frozen=True)
+class CaseSlices:
+    """Slices of one patient.
+
+    Attributes:
+        source, target: float32 (N, S, S), HU of a CT, [-1, 1] of every other modality.
+        body: bool (N, S, S), the data set's mask or else the source's body.
+        index: int64 (N), the planes of the volume.
+        notes: what was repaired or left out.
+    """
+
+    source: NDArray[np.float32]
+    target: NDArray[np.float32]
+    body: NDArray[np.bool_]
+    index: NDArray[np.int64]
+    notes: list[str]
+
+
+def slice_pair(pair: RawPair, data: DataConfig) -> CaseSlices:
+    """The slices of a pair that show enough of the body and a target.
+
+    Raises InputError where a volume cannot be used or no slice is left.
+    """
+    normalisation = None if data.source == CT else percentile_normalisation(*data.mr_percentiles)
+    source = ready_source(pair.source, normalisation)
+    grid = SliceGrid.from_image(source.image, source.body, data.pixel_spacing, data.image_size)
+    planes = range(grid.n_slices)[:: data.slice_step]
+    shown = _on_grid(grid, source.body, planes)
+    wanted = np.flatnonzero(shown.mean(axis=(1, 2)) >= max(data.least_body, 1e-9))
+    if not len(wanted):
+        raise InputError(f"no slice shows {100 * data.least_body:g} % of body; lower data.least_body")
+
+    target, outside = _target(pair.target, source.body, data)
+    images = grid.slices(target, [planes[k] for k in wanted], outside)
+    empty = np.array([np.ptp(image[shown[k]]) < _FLAT for k, image in zip(wanted, images, strict=True)])
+    if empty.all():
+        raise InputError(f"the {data.target} has one value all over the body; check that it shows the same patient")
+    keep = [planes[k] for k in wanted[~empty]]
+    notes = [*pair.notes, *source.notes, *grid.notes]
+    if empty.any():
+        notes.append(f"{int(empty.sum())} slices without anything in the {data.target} were left out.")
+    mask = None if pair.mask is None else sitk.GetArrayViewFromImage(pair.mask) > 0
+    return CaseSlices(
+        source=grid.slices(sitk.GetArrayViewFromImage(source.image), keep, source.outside),
+        target=images[~empty],
+        body=shown[wanted[~empty]] if mask is None else _on_grid(grid, mask, keep),
+        index=np.array(keep, np.int64),
+        notes=notes,
+    )
+
+
+def _target(image: sitk.Image, body: NDArray[np.bool_], data: DataConfig) -> tuple[NDArray[np.floating], float]:
+    """The target volume, HU or normalised inside the source's body, and the value beyond it."""
+    if data.target == CT:
+        return sitk.GetArrayViewFromImage(check_ct(image)[0]), AIR_HU
+    return normalise(sitk.GetArrayViewFromImage(image), body, *data.mr_percentiles), -1.0
+
+
+def _on_grid(grid: SliceGrid, mask: NDArray[np.bool_], planes: Sequence[int]) -> NDArray[np.bool_]:
+    return grid.slices(mask, planes, 0.0) >= 0.5
