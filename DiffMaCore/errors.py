@@ -27,6 +27,10 @@ class OutputError(DiffMaError):
     """The result cannot be written where it was asked for."""
 
 
+class TrainingError(DiffMaError):
+    """A training run cannot go on: a loss or gradient is not finite."""
+
+
 class OutOfMemory(BackendError):
     """The machine or the device ran out of memory."""
 

@@ -17,6 +17,7 @@ PROTOCOL = 1
 """Version of the JSON lines; it grows when a reader of the older ones would fail."""
 
 _BYTES_EVERY = 0.1  # seconds between two events about bytes
+_LINES_EVERY = 30.0  # seconds between two lines about figures where there is no terminal for a bar
 
 
 class Reporter:
@@ -29,6 +30,8 @@ class Reporter:
     def __init__(self) -> None:
         self.window = (0.0, 1000.0)
         self.name, self.total, self.done = "", 0, 0
+        self.latest: dict[str, float] = {}
+        self._before = 0
         self.slices, self.slices_done = 0, 0
         self.item: dict[str, Any] = {}
         self._began = time.monotonic()
@@ -37,14 +40,19 @@ class Reporter:
     def hello(self, **facts: Any) -> None:
         """The process has started; said before anything heavy is imported."""
 
-    def stage(self, name: str, total: int = 0) -> None:
-        """A stage of the work begins; ``total`` steps, 0 where that is not known."""
+    def stage(self, name: str, total: int = 0, done: int = 0) -> None:
+        """A stage of the work begins: ``total`` steps, 0 where that is not known; ``done`` were done before."""
         self._clock()
-        self.name, self.total, self.done = name, total, 0
+        self.name, self.total, self.done = name, total, done
+        self.latest, self._before = {}, done
 
     def advance(self, slice_index: int | None = None) -> None:
         """One step of the stage is done; ``slice_index`` is the last slice it worked on."""
         self.done += 1
+
+    def figures(self, **values: float) -> None:
+        """How the work is going, such as a loss: shown with the progress until there are newer ones."""
+        self.latest = values
 
     def bytes_done(self, done: int, total: int, what: str) -> None:
         """``done`` of ``total`` bytes; ``what`` is "copying", "downloading" or "checking", and the file's name."""
@@ -52,9 +60,10 @@ class Reporter:
     @property
     def eta(self) -> float | None:
         """Seconds the stage will still take at the pace so far; None before its first step."""
-        if not self.done or not self.total:
+        here = self.done - self._before
+        if here <= 0 or not self.total:
             return None
-        return (time.monotonic() - self._began) / self.done * (self.total - self.done)
+        return (time.monotonic() - self._began) / here * (self.total - self.done)
 
     def lap(self) -> dict[str, float]:
         """Seconds of every stage since the last lap."""
@@ -114,15 +123,24 @@ class TerminalReporter(Reporter):
         self._stream = stream or sys.stderr
         self._bar: tqdm | None = None
         self._bytes: int | None = None
+        self._told = time.monotonic()
 
-    def stage(self, name: str, total: int = 0) -> None:
+    def stage(self, name: str, total: int = 0, done: int = 0) -> None:
         from tqdm import tqdm
 
-        super().stage(name, total)
+        super().stage(name, total, done)
         self.close()
         if total:
             # disable=None: no bar where the stream is not a terminal
-            self._bar = tqdm(total=total, desc=name, file=self._stream, unit="step", dynamic_ncols=True, disable=None)
+            self._bar = tqdm(
+                total=total,
+                initial=done,
+                desc=name,
+                file=self._stream,
+                unit="step",
+                dynamic_ncols=True,
+                disable=None,
+            )
         else:
             self._say(f"{name} ...")
 
@@ -130,6 +148,19 @@ class TerminalReporter(Reporter):
         super().advance(slice_index)
         if self._bar is not None:
             self._bar.update()
+
+    def figures(self, **values: float) -> None:
+        """Behind the bar; without a terminal, as in a cluster's log, a line with the time left now and then."""
+        from tqdm import tqdm
+
+        super().figures(**values)
+        words = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
+        if self._bar is not None and not self._bar.disable:
+            self._bar.set_postfix_str(words, refresh=False)
+        elif time.monotonic() - self._told >= _LINES_EVERY:
+            self._told = time.monotonic()
+            left = "" if self.eta is None else f", {tqdm.format_interval(self.eta)} left"
+            self._say(f"{self.name} {self.done}/{self.total}: {words}{left}")
 
     def bytes_done(self, done: int, total: int, what: str) -> None:
         """A bar of bytes that vanishes when it is done; fewer than before means that another pass over them began."""
@@ -192,9 +223,9 @@ class JsonReporter(Reporter):
     def hello(self, **facts: Any) -> None:
         self._write("hello", **facts, protocol=PROTOCOL)
 
-    def stage(self, name: str, total: int = 0) -> None:
-        super().stage(name, total)
-        self._write("stage", stage=name, total=total)
+    def stage(self, name: str, total: int = 0, done: int = 0) -> None:
+        super().stage(name, total, done)
+        self._write("stage", stage=name, total=total, **({"done": done} if done else {}))
 
     def advance(self, slice_index: int | None = None) -> None:
         super().advance(slice_index)
@@ -248,7 +279,8 @@ class JsonReporter(Reporter):
 
     def _progress(self, **facts: Any) -> None:
         eta = None if self.eta is None else round(self.eta, 2)
-        self._write("progress", stage=self.name, step=self.done, total=self.total, eta=eta, **facts)
+        figures = {"figures": self.latest} if self.latest else {}
+        self._write("progress", stage=self.name, step=self.done, total=self.total, eta=eta, **figures, **facts)
 
     def _write(self, event: str, **facts: Any) -> None:
         print(json.dumps({"event": event, **facts}), file=self._stream, flush=True)

@@ -38,7 +38,7 @@ class Failure:
 def explain(error: BaseException) -> Failure:
     """The kind of any error, and its sentence."""
     if isinstance(error, KeyboardInterrupt):
-        return Failure("cancelled; nothing half-written was left behind", "Cancelled")
+        return Failure(str(error) or "cancelled; nothing half-written was left behind", "Cancelled")
     if is_out_of_memory(error):
         return Failure(str(OutOfMemory()), "OutOfMemory")
     if isinstance(error, DiffMaError):

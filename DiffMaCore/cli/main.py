@@ -17,7 +17,7 @@ from typing import NoReturn
 from DiffMaCore import __version__
 from DiffMaCore.cli import lifeline
 from DiffMaCore.cli.failures import explain
-from DiffMaCore.cli.reporting import make_reporter
+from DiffMaCore.cli.reporting import make_reporter, rank
 
 COMMANDS = (
     "convert",
@@ -32,6 +32,8 @@ COMMANDS = (
     "models",
     "import_released",
     "benchmark",
+    "train",
+    "evaluate",
 )
 CANCELLED = 130
 
@@ -114,11 +116,13 @@ def program() -> NoReturn:
 def _failed(error: BaseException, args: argparse.Namespace) -> int:
     """Tell what went wrong to whoever listens; returns the exit status."""
     failure = explain(error)
+    if rank("LOCAL_RANK") and not failure.traced and failure.kind != "OutOfMemory":
+        return CANCELLED if failure.kind == "Cancelled" else 2  # the first process of this machine says the same
     if failure.traced and args.progress == "bar" and failure.kind == "Unexpected":
         raise error
     if failure.traced or args.verbose:
         traceback.print_exception(error)
-    if args.progress == "json":
+    if args.progress == "json" and rank() == 0:
         package = {"package": failure.package} if failure.package else {}
         args.reporter.error(failure.message, failure.kind, **package)
     else:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import argparse
+import os
 from typing import Any
 
 from DiffMaCore.progress import JsonReporter, Reporter, TerminalReporter
@@ -20,8 +21,19 @@ def add_progress_option(parser: argparse.ArgumentParser) -> None:
 
 
 def make_reporter(args: argparse.Namespace) -> Reporter:
-    """The reporter that a command's options ask for."""
+    """The reporter that a command's options ask for; of several processes that train together one talks."""
+    if rank() != 0:
+        return Reporter()
     return JsonReporter(args.previews) if args.progress == "json" else TerminalReporter()
+
+
+def rank(word: str = "RANK") -> int:
+    """Number of this process among those that `accelerate launch` or torchrun started together; 0 where it is alone.
+
+    ``word``: LOCAL_RANK for its number on this machine.
+    """
+    value = os.environ.get(word, "")
+    return int(value) if value.isdigit() else 0
 
 
 def answer(args: argparse.Namespace, facts: dict[str, Any], text: str) -> None:
@@ -29,5 +41,5 @@ def answer(args: argparse.Namespace, facts: dict[str, Any], text: str) -> None:
     args.reporter.close()
     if args.progress == "json":
         args.reporter.result(**facts)
-    elif text:
+    elif text and rank() == 0:
         print(text)

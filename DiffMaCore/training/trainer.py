@@ -2,6 +2,280 @@
 
 from __future__ import annotations
 
-from DiffMaCore.training.task import Rows, Sample, Task
+import math
+import time
+from collections.abc import Iterator, Mapping
+from contextlib import nullcontext, suppress
+from dataclasses import asdict
+from datetime import timedelta
+from typing import Any
 
-__all__ = ["Rows", "Sample", "Task"]
+import torch
+from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate.utils import InitProcessGroupKwargs, convert_to_fp32
+from torch import Tensor, nn
+from torch.utils.data import DataLoader
+
+from DiffMaCore.errors import InputError, OutputError, TrainingError
+from DiffMaCore.progress import Reporter
+from DiffMaCore.training.draws import Draws, stream
+from DiffMaCore.training.ema import Ema
+from DiffMaCore.training.experiment import TrainConfig
+from DiffMaCore.training.metrics_log import Board, MetricsLog, Window
+from DiffMaCore.training.resuming import deciding, newest, restore, state
+from DiffMaCore.training.run_folder import RunFolder
+from DiffMaCore.training.spreading import Order, Parts, spread_batch
+from DiffMaCore.training.stopping import StopRequest
+from DiffMaCore.training.task import Task
+from DiffMaCore.training.trouble import tell_trouble
+
+_PATIENCE = timedelta(hours=12)  # of processes that wait while process 0 encodes, samples or writes
+_BYTES_A_PARAMETER = 16  # weights, their average and two moments of AdamW, float32
+
+
+def make_accelerator(device: str = "auto") -> Accelerator:
+    """What knows the processes and the device: CPU, one GPU, or whatever `accelerate launch` or torchrun started.
+
+    ``device`` is "auto" (a GPU where there is one) or "cpu".
+    """
+    accelerator = Accelerator(
+        cpu=device == "cpu",
+        kwargs_handlers=[
+            InitProcessGroupKwargs(timeout=_PATIENCE),
+            DistributedDataParallelKwargs(broadcast_buffers=False),
+        ],
+    )
+    kind = accelerator.distributed_type.value
+    if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU"):
+        raise InputError(f"training was launched for {kind}; run `accelerate launch` with --multi_gpu, or without")
+    return accelerator
+
+
+def train(
+    task: Task,
+    config: TrainConfig,
+    run: RunFolder,
+    seed: int,
+    reporter: Reporter,
+    accelerator: Accelerator | None = None,
+) -> None:
+    """Train ``task`` for ``config.steps`` steps, from its newest checkpoint if there is one, and let it finish.
+
+    Raises:
+        InputError: a batch that cannot be spread, or another configuration than the run was begun with.
+        OutputError: too little room for the checkpoints.
+        TrainingError: a loss or gradient is not finite.
+        KeyboardInterrupt: stopped by SIGINT or SIGTERM, with a checkpoint and a message how to go on.
+    """
+    _Training(task, config, run, seed, reporter, accelerator or make_accelerator()).run()
+
+
+class _Training:
+    """One call of :func:`train`."""
+
+    def __init__(
+        self, task: Task, config: TrainConfig, run: RunFolder, seed: int, reporter: Reporter, accelerator: Accelerator
+    ) -> None:
+        self.task, self.config, self.folder, self.seed = task, config, run, seed
+        self.accelerator, self.main = accelerator, accelerator.is_main_process
+        self.reporter = reporter if self.main else Reporter()
+        self.spread = spread_batch(config, accelerator.num_processes, task.whole_batch)
+        if not len(task.dataset):
+            raise InputError(f"there are no slices to train {task.name} on; prepare cases for its training split")
+        if task.whole_batch and len(task.dataset) < config.batch_size:
+            raise InputError(
+                f"{task.name} contrasts {config.batch_size} different slices at once and there are {len(task.dataset)};"
+                f" set batch_size to {len(task.dataset)} or less"
+            )
+        self.settings = {"seed": seed, "task": task.name, **task.settings, "train": deciding(config)}
+        self.order = Order(len(task.dataset), config.batch_size, seed)
+        self.parameters = {name: p for name, p in task.model.named_parameters() if p.requires_grad}
+        self.device = accelerator.device
+        self.failure: dict[str, Any] = {}
+
+    def run(self) -> None:
+        """The whole run."""
+        count = sum(p.numel() for p in self.task.model.parameters())
+        if self.main:
+            self.folder.checkpoints.require_room(count * _BYTES_A_PARAMETER)
+        self._resume()
+        if self.step >= self.config.steps and self.folder.finished == self.step:
+            self.reporter.note(f"{self.task.name} is trained already: {self.step} steps, in {self.folder.path}")
+            return
+        self.model = self.accelerator.prepare(_Precision(self.task.model, self.config.precision, self.device.type))
+        if self.main:
+            self._open(count)
+        try:
+            self._train()
+        except Exception as error:
+            if self.main:
+                with suppress(OSError, OutputError):  # a full disk: the first error is the one to tell
+                    self.folder.tell("failed", self.step, ended=True, failure=self.failure or {"message": str(error)})
+            raise
+        finally:
+            if self.main:
+                self.board.close()
+            self.accelerator.free_memory()
+
+    def _resume(self) -> None:
+        """Model, average and optimiser as the newest checkpoint has them, or as they begin."""
+        found = newest(self.folder.checkpoints, self.settings, self.reporter)
+        self.step = found.step if found else 0
+        steps = self.accelerator.gather(torch.tensor([self.step], device=self.device))
+        if steps.min() != steps.max():
+            raise InputError(f"not every process sees the checkpoints in {self.folder.path}; name a folder they share")
+        self.window = Window(found.facts["window"] if found else None)
+        self.task.model.to(self.device).train()
+        self.ema = Ema(self.task.model, self.config.ema)
+        self.optimiser = torch.optim.AdamW(
+            self.parameters.values(),
+            self.config.learning_rate,
+            weight_decay=self.config.weight_decay,
+            fused=self.device.type == "cuda",
+        )
+        if found:
+            restore(found, self.task.model, self.ema.model, self.optimiser, self.parameters)
+
+    def _train(self) -> None:
+        self.reporter.stage(f"training {self.task.name}", self.config.steps, done=self.step)
+        with StopRequest() as stop:
+            batches = self._batches()
+            while self.step < self.config.steps:
+                if self._step(batches, stop.asked):
+                    self._stopped()
+            self._finish()
+
+    def _step(self, batches: Iterator[dict[str, Tensor]], asked: bool) -> bool:
+        """One optimiser step; whether the run shall stop after it."""
+        began = time.monotonic()
+        rate = self.config.learning_rate * min(1.0, (self.step + 1) / max(self.config.warmup, 1))
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        # for models that draw for themselves, such as dropout
+        torch.manual_seed(stream(self.seed, self.step, self.accelerator.process_index).initial_seed())
+        self.optimiser.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        for part in range(self.spread.accumulation):
+            last = part == self.spread.accumulation - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                loss, figures = self._backward(next(batches), part)
+            for name, value in {"loss": loss.detach(), **figures}.items():
+                sums[name] = sums.get(name, 0.0) + value.float() / self.spread.accumulation
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
+        own = torch.stack([*sums.values(), norm.float(), norm.new_tensor(float(asked), dtype=torch.float32)])
+        *means, gradient, wish = self.accelerator.reduce(own, "mean").tolist()
+        figures_now = dict(zip(sums, means, strict=True))
+        if not (math.isfinite(figures_now["loss"]) and math.isfinite(gradient)):
+            self._trouble(figures_now["loss"], gradient)
+        self.optimiser.step()
+        self.ema.update(self.task.model, self.step + 1)
+        self.step += 1
+        self.window.add({**figures_now, "gradient_norm": gradient}, self.config.batch_size, time.monotonic() - began)
+        self.reporter.advance()
+        stop = wish > 0 and self.step < self.config.steps
+        if self.main:
+            self._after(rate, stop)
+        return stop
+
+    def _backward(self, batch: dict[str, Tensor], part: int) -> tuple[Tensor, Mapping[str, Tensor]]:
+        on_device = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        draws = Draws(
+            self.seed,
+            self.step,
+            self.spread.first(part, self.accelerator.process_index),
+            self.spread.micro_batch,
+            self.config.batch_size,
+            self.device,
+        )
+        loss, figures = self.task.loss(self.model, on_device, draws)
+        self.accelerator.backward(loss / self.spread.accumulation)
+        return loss, figures
+
+    def _after(self, rate: float, stop: bool) -> None:
+        """What is due after a step, on process 0: log, sample, checkpoint."""
+        last = self.step == self.config.steps
+        if last or self.step % self.config.log_every == 0:
+            figures = {**self.window.take(), "learning_rate": rate}
+            self.metrics.add(self.step, figures)
+            self.reporter.figures(**{name: figures[name] for name in ("loss", "samples_per_second")})
+        if last or self.step % self.config.sample_every == 0:
+            self._sample()
+        if last or stop or self.step % self.config.checkpoint_every == 0:
+            self._save()
+            self.folder.tell("training", self.step)
+
+    def _sample(self) -> None:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            sample = self.task.sample(self.ema.model)
+        if sample is None:
+            return
+        self.folder.keep(self.step, sample)
+        if sample.figures:
+            self.sample_metrics.add(self.step, sample.figures)
+        if sample.picture is not None:
+            self.board.picture(self.step, "samples", sample.picture)
+
+    def _save(self) -> None:
+        tensors = state(self.task.model, self.ema.model, self.optimiser, self.parameters)
+        facts = {"step": self.step, "seed": self.seed, "position": self.step * self.config.batch_size}
+        facts |= {"settings": self.settings, "window": self.window.kept()}
+        self.folder.checkpoints.save(tensors, facts)
+
+    def _batches(self) -> Iterator[dict[str, Tensor]]:
+        parts = Parts(self.order, self.spread, self.accelerator.process_index, self.step, self.config.steps)
+        return iter(
+            DataLoader(
+                self.task.dataset,  # type: ignore[arg-type]  # has what torch asks of a map-style data set
+                batch_sampler=parts,
+                num_workers=self.config.workers,
+                pin_memory=self.device.type == "cuda",
+            )
+        )
+
+    def _open(self, parameters: int) -> None:
+        facts = {"task": self.task.name, "seed": self.seed, "parameters": parameters, "settings": self.settings}
+        session = {
+            "processes": self.accelerator.num_processes,
+            "device": str(self.device),
+            "train": asdict(self.config),
+            "micro_batch": self.spread.micro_batch,
+            "accumulation": self.spread.accumulation,
+        }
+        self.folder.begin(self.step, facts, session)
+        self.board = Board(self.folder.path / "tensorboard", self.step)
+        self.board.text("settings", self.settings)
+        self.metrics = MetricsLog(self.folder.metrics, self.step, self.board)
+        self.sample_metrics = MetricsLog(self.folder.samples / "figures.csv", self.step, self.board)
+
+    def _stopped(self) -> None:
+        if self.main:
+            self.folder.tell("stopped", self.step, ended=True)
+        self.accelerator.wait_for_everyone()
+        steps = self.config.steps
+        raise KeyboardInterrupt(f"stopped after step {self.step} of {steps}; the same command goes on from there")
+
+    def _trouble(self, loss: float, gradient: float) -> None:
+        """Raise TrainingError; nothing of this step has touched the weights."""
+        batch = self.order.batch(self.step)
+        message, self.failure = tell_trouble(self.task.dataset, batch, self.step, loss, gradient, self.parameters)
+        raise TrainingError(message)
+
+    def _finish(self) -> None:
+        if self.main:
+            self.reporter.stage(f"writing {self.task.name}")
+            self.task.finish(self.ema.model.cpu(), self.folder.path)
+            self.folder.tell("finished", self.step, ended=True)
+        self.accelerator.wait_for_everyone()
+
+
+class _Precision(nn.Module):
+    """The model under bf16 where it is asked for; its outputs are float32 either way."""
+
+    def __init__(self, model: nn.Module, precision: str, device: str) -> None:
+        super().__init__()
+        self.model, self.device, self.enabled = model, device, precision == "bf16"
+
+    def forward(self, *args: Any, **kwargs: Any) -> Any:
+        with torch.autocast(self.device, torch.bfloat16, enabled=self.enabled):
+            outputs = self.model(*args, **kwargs)
+        return convert_to_fp32(outputs)

@@ -1,0 +1,91 @@
+"""``diffma train``: the Vision Embedder, then one system of the experiment; stopped and gone on at any time."""
+
+from __future__ import annotations
+
+import argparse
+import sys
+from pathlib import Path
+from typing import Any
+
+from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.errors import InputError
+
+EXPLANATION = """\
+The data of the experiment is prepared before (diffma prepare), and the embedder is trained before a denoiser:
+
+  diffma train embedder --config brain.yaml
+  diffma train denoiser --config brain.yaml                  the backbone that the configuration names
+  diffma train denoiser --config brain.yaml --backbone vim   another system of Table 2
+  diffma train denoiser --config brain.yaml --steps 300000   longer: goes on from where it had ended
+
+Stopped by Ctrl-C, SIGTERM, a power cut or a full disk, the same command goes on from the last checkpoint, with the
+losses it would have had.
+
+On several GPUs or nodes, with the same batch_size over all of them (Training/slurm.sh has a whole example):
+
+  accelerate launch --multi_gpu --num_processes 4 -m DiffMaCore train denoiser --config brain.yaml"""
+
+
+def add_parser(subparsers: argparse._SubParsersAction) -> None:
+    parser = subparsers.add_parser(
+        "train",
+        help="train the embedder or a denoiser of an experiment",
+        description="Train a part of an experiment on its prepared data; research only.",
+        epilog=EXPLANATION,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    kinds = parser.add_subparsers(title="what to train", metavar="WHAT", dest="what", required=True)
+    embedder = kinds.add_parser("embedder", help="the Vision Embedder, by contrast of slices (InfoNCE)")
+    denoiser = kinds.add_parser("denoiser", help="a system: diffusion in the latents, or the 2.5D regression")
+    denoiser.add_argument("--backbone", metavar="NAME", help="another system than the configuration's, such as vim")
+    for kind in (embedder, denoiser):
+        kind.add_argument("--config", type=Path, required=True, metavar="YAML", help="the experiment")
+        kind.add_argument("--out", type=Path, metavar="FOLDER", help="the experiment's folder (default runs/<name>)")
+        kind.add_argument("--steps", type=int, metavar="N", help="train for N steps, whatever the configuration says")
+        kind.add_argument(
+            "--device", choices=("auto", "cpu"), default="auto", help="auto (default): GPUs where there are any"
+        )
+        add_progress_option(kind)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    from DiffMaCore.training.configuring import load_config
+    from DiffMaCore.training.experiment import Experiment, experiment_folders
+
+    experiment = _changed(load_config(args.config, Experiment), args)
+    folders = experiment_folders(experiment, args.out)
+    if not folders.data.is_dir():
+        out = f" --out {args.out}" if args.out else ""
+        raise InputError(
+            f"the experiment's data is not prepared ({folders.data} is missing);"
+            f" run `diffma prepare --config {args.config}{out}` first"
+        )
+    args.reporter.stage("loading")
+
+    from DiffMaCore.devices import keep_freed_memory
+    from DiffMaCore.training.launch import train_part
+
+    keep_freed_memory()
+    folder = train_part(experiment, folders, args.what, args.reporter, args.device, ["diffma", *sys.argv[1:]])
+    result = folder / ("model" if (folder / "model").is_dir() else "bundle")
+    answer(args, {"run": str(folder), "result": str(result)}, f"{result} is ready; {folder / 'run.json'} tells of it")
+    return 0
+
+
+def _changed(experiment: Any, args: argparse.Namespace) -> Any:
+    """The experiment with the options in place of what the file says."""
+    from dataclasses import replace
+
+    from DiffMaCore.training.configuring import build
+    from DiffMaCore.training.experiment import DenoiserConfig
+
+    part = getattr(experiment, args.what)
+    if getattr(args, "backbone", None):
+        backbone = build(DenoiserConfig, {"backbone": args.backbone}, "--backbone").backbone
+        part = replace(part, backbone=backbone)
+    if args.steps is not None:
+        if args.steps < 1:
+            raise InputError(f"{args.steps} steps cannot work; give at least 1 or leave --steps out")
+        part = replace(part, train=replace(part.train, steps=args.steps))
+    return replace(experiment, **{args.what: part})

@@ -1,0 +1,48 @@
+"""From an experiment to a trained embedder or system: the task that its configuration names, trained in its folder."""
+
+from __future__ import annotations
+
+from collections.abc import Sequence
+from dataclasses import asdict
+from pathlib import Path
+from typing import Literal
+
+from DiffMaCore.progress import Reporter
+from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.run_folder import RunFolder
+from DiffMaCore.training.spreading import spread_batch
+from DiffMaCore.training.tasks import make_task
+from DiffMaCore.training.trainer import make_accelerator, train
+
+Part = Literal["embedder", "denoiser"]
+
+
+def train_part(
+    experiment: Experiment,
+    folders: Folders,
+    what: Part,
+    reporter: Reporter,
+    device: str = "auto",
+    command: Sequence[str] = (),
+) -> Path:
+    """Train the embedder, or the system that ``experiment.denoiser.backbone`` names; returns the run's folder.
+
+    Goes on where it stopped, and trains nothing that is trained already. Every process of a launch calls it.
+
+    Args:
+        device: "auto" (a GPU where there is one) or "cpu".
+        command: the words that started this, for run.json.
+
+    Raises:
+        InputError: no cache, no embedder yet, sizes or a batch that cannot be, or a run begun otherwise.
+        OutputError, TrainingError, KeyboardInterrupt: as :func:`~DiffMaCore.training.trainer.train`.
+    """
+    config = experiment.embedder.train if what == "embedder" else experiment.denoiser.train
+    path = folders.embedder if what == "embedder" else folders.system(experiment.denoiser.backbone)
+    accelerator = make_accelerator(device)
+    spread_batch(config, accelerator.num_processes, whole_batch=what == "embedder")
+    talker = reporter if accelerator.is_main_process else Reporter()
+    with accelerator.main_process_first():  # what it computes once for all, the others then find
+        task = make_task(what, experiment, folders, talker, accelerator.device)
+    train(task, config, RunFolder(path, asdict(experiment), command), experiment.seed, talker, accelerator)
+    return path

@@ -1,0 +1,120 @@
+"""A tiny real training run: in this process for a test, or as a program that a test starts, kills and starts again.
+
+    python tiny_run.py FOLDER [--steps N] [--batch N] [--contrast] [--slow SECONDS] ...
+"""
+
+from __future__ import annotations
+
+import argparse
+import json
+import sys
+import time
+from pathlib import Path
+
+import torch
+from PIL import Image
+from torch import Tensor, nn
+
+from DiffMaCore.progress import Reporter
+from DiffMaCore.training.draws import Draws, stream
+from DiffMaCore.training.experiment import TrainConfig
+from DiffMaCore.training.metrics_log import read_metrics
+from DiffMaCore.training.run_folder import RunFolder
+from DiffMaCore.training.task import Sample
+from DiffMaCore.training.trainer import make_accelerator, train
+
+SLICES = 40
+
+
+class Slices:
+    """40 rows of numbers, ten to a case; ``spoilt`` is a row that holds a NaN, ``slow`` the seconds a row takes."""
+
+    def __init__(self, spoilt: int | None = None, slow: float = 0.0) -> None:
+        self.values = torch.randn(SLICES, 8, generator=stream("slices"))
+        self.slow = slow
+        if spoilt is not None:
+            self.values[spoilt, 3] = torch.nan
+
+    def __len__(self) -> int:
+        return SLICES
+
+    def __getitem__(self, row: int) -> dict[str, Tensor | int]:
+        time.sleep(self.slow)
+        return {"target_latent": self.values[row], "row": row}
+
+    def where(self, row: int) -> str:
+        return f"case head_{row // 10}, slice {row % 10}"
+
+
+class Denoise:
+    """A small network learns to clean noisy rows."""
+
+    name = "denoiser tiny"
+    whole_batch = False
+
+    def __init__(self, dataset: Slices, width: int = 16) -> None:
+        torch.manual_seed(0)
+        self.dataset = dataset
+        self.model = nn.Sequential(nn.Linear(8, width), nn.SiLU(), nn.Linear(width, 8))
+        self.settings = {"denoiser": {"width": width}, "data": "abc"}
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        noise, share = draws.normal("noise", 8), draws.uniform("t", 1)
+        error = (model(batch["target_latent"] * (1 - share) + noise * share) - noise) ** 2
+        return error.mean(), {"mse": error.detach().mean()}
+
+    def sample(self, model: nn.Module) -> Sample | None:
+        assert not model.training
+        values = model(self.dataset.values[:4])
+        grey = (values.clamp(-1, 1) * 127 + 128).to(torch.uint8).numpy()
+        return Sample(Image.fromarray(grey), {"generated": values.numpy()}, {"validation": float(values.var())})
+
+    def finish(self, model: nn.Module, folder: Path) -> None:
+        (folder / "model").mkdir(exist_ok=True)
+        torch.save(model.state_dict(), folder / "model" / "weights.pt")
+
+
+class Contrast(Denoise):
+    """A small network learns to tell each row of the whole batch from the others (InfoNCE)."""
+
+    name = "embedder tiny"
+    whole_batch = True
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        rows = batch["target_latent"]
+        views = model(torch.cat([rows + 0.3 * draws.normal("one", 8), rows + 0.3 * draws.normal("two", 8)]))
+        one, two = (draws.gather(nn.functional.normalize(view, dim=1)) for view in views.chunk(2))
+        loss = nn.functional.cross_entropy(one @ two.T / 0.1, torch.arange(len(one)))
+        return loss, {"similarity": (one * two).detach().sum(1).mean()}
+
+
+def losses(folder: Path) -> dict[int, float]:
+    """Loss by step."""
+    return {row["step"]: row["loss"] for row in read_metrics(folder / "metrics.csv")}
+
+
+def tiny_config(**changes: object) -> TrainConfig:
+    """Every step is logged; checkpoints are rare enough that a kill loses steps."""
+    values = {"steps": 12, "batch_size": 8, "learning_rate": 1e-2, "precision": "fp32", "ema": 0.9, "log_every": 1}
+    values |= {"sample_every": 1000, "checkpoint_every": 5, "warmup": 4}
+    return TrainConfig(**{**values, **changes})  # type: ignore[arg-type]
+
+
+def main() -> None:
+    parser = argparse.ArgumentParser()
+    parser.add_argument("folder", type=Path)
+    parser.add_argument("--contrast", action="store_true")
+    parser.add_argument("--slow", type=float, default=0.0)
+    parser.add_argument("--config", type=json.loads, default={})
+    args = parser.parse_args()
+    torch.set_num_threads(1)
+    task = (Contrast if args.contrast else Denoise)(Slices(slow=args.slow))
+    try:
+        train(task, tiny_config(**args.config), RunFolder(args.folder), 0, Reporter(), make_accelerator("cpu"))
+    except KeyboardInterrupt as stopped:
+        print(stopped, flush=True)
+        sys.exit(130)
+
+
+if __name__ == "__main__":
+    main()
