@@ -94,7 +94,11 @@ def _studies(folder: Path) -> set[str]:
     return studies
 
 
-def _from_csv(path: Path) -> list[InputItem]:
+def read_table(path: Path) -> list[dict[str, str]]:
+    """The rows of a CSV (comma or semicolon, UTF-8) by column; names in lower case, everything stripped.
+
+    Raises InputError where it is no readable text.
+    """
     try:
         with path.open(newline="", encoding="utf-8-sig") as stream:
             text = stream.read()
@@ -103,9 +107,12 @@ def _from_csv(path: Path) -> list[InputItem]:
         rows = list(csv.DictReader(io.StringIO(text), delimiter=delimiter, skipinitialspace=True))
     except (UnicodeDecodeError, csv.Error) as error:
         raise InputError(f"{path} is no readable CSV; save it as comma-separated UTF-8 text") from error
+    return [{n.strip().lower(): (row[n] or "").strip() for n in row if isinstance(n, str)} for row in rows]
+
+
+def _from_csv(path: Path) -> list[InputItem]:
     items = []
-    for row in rows:
-        cells = {name.strip().lower(): (row[name] or "").strip() for name in row if isinstance(name, str)}
+    for cells in read_table(path):
         if "input" not in cells:
             raise InputError(f"{path} has no column input; give a header line with {', '.join(_COLUMNS)}")
         if not cells["input"]:

@@ -2,13 +2,73 @@
 
 from __future__ import annotations
 
+import re
 from collections.abc import Sequence
+from dataclasses import replace
 from pathlib import Path
 
+from DiffMaCore.errors import InputError
 from DiffMaCore.training.experiment import DataConfig
+from DiffMaCore.training.sources.authors import cases_of_authors, is_authors_folder
 from DiffMaCore.training.sources.case import RawCase
+from DiffMaCore.training.sources.csv_table import cases_of_csv
+from DiffMaCore.training.sources.npz_slices import cases_of_npz
+from DiffMaCore.training.sources.phantoms import phantom_cases
+from DiffMaCore.training.sources.synthrad import cases_of_folders, find_case_folders
+
+KINDS = (
+    "SynthRAD's Task1 folder (or any with a folder a case that holds ct.nii.gz, mr.nii.gz and mask.nii.gz), the"
+    " authors' folders of .npy slices, a .csv that names pairs of volumes, or .npz files of paired slices"
+)
+
+_NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]")  # ids name files
 
 
 def find_cases(paths: Sequence[Path], data: DataConfig, seed: int) -> list[RawCase]:
-    """All cases behind ``paths``, sorted by id; phantoms where ``data.phantoms`` asks for them."""
-    raise NotImplementedError
+    """All cases behind ``paths``, sorted by id; phantoms where ``data.phantoms`` asks for them.
+
+    Nothing but names and tables is read here.
+
+    Raises:
+        InputError: a path that is no data set, a case that lacks a modality, or one id for two cases.
+    """
+    if data.phantoms and paths:
+        raise InputError(f"the configuration asks for phantoms and {paths[0]} is given; set data: phantoms to 0")
+    if data.phantoms:
+        return phantom_cases(data, seed)
+    if not paths:
+        raise InputError(f"no data set is given; name {KINDS}")
+    cases: dict[str, RawCase] = {}
+    for path in paths:
+        for found in _cases_of(Path(path), data):
+            case = replace(found, id=_NOT_IN_FILE_NAMES.sub("_", found.id))
+            known = cases.setdefault(case.id, case)
+            if {f.resolve() for f in known.files} != {f.resolve() for f in case.files}:
+                raise InputError(
+                    f"the case {case.id} is there twice, in {known.files[0].parent} and {case.files[0].parent};"
+                    " give one of them, or name both in a CSV with ids of their own and the column patient"
+                )
+    return [cases[case_id] for case_id in sorted(cases)]
+
+
+def _cases_of(path: Path, data: DataConfig) -> list[RawCase]:
+    if not path.exists():
+        raise InputError(f"{path} does not exist; check the spelling of the path")
+    suffix = path.suffix.lower()
+    if path.is_file():
+        if suffix == ".csv":
+            return cases_of_csv(path, data)
+        if suffix == ".npz":
+            return cases_of_npz([path], path, data)
+        unpack = "unpack it and give its folder" if suffix in (".zip", ".gz", ".tar") else f"give {KINDS}"
+        raise InputError(f"{path} is no data set; {unpack}")
+    archives = sorted(path.glob("*.npz"))
+    if archives:
+        return cases_of_npz(archives, path, data)
+    if is_authors_folder(path):
+        return cases_of_authors(path, data)
+    folders = find_case_folders(path)
+    if folders:
+        return cases_of_folders(folders, path, data)
+    inside = ", ".join(sorted(p.name for p in path.iterdir())[:5]) or "nothing"
+    raise InputError(f"{path} is no data set (it holds {inside}); give {KINDS}")
