@@ -32,6 +32,7 @@ COMMANDS = (
     "models",
     "import_released",
     "benchmark",
+    "prepare",
     "train",
     "evaluate",
 )

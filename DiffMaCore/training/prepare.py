@@ -98,7 +98,7 @@ def prepare_cases(
         if workers is None:
             workers = 0 if chosen.type == "cpu" else min(4, max(1, multiprocessing.cpu_count() - 1))
         encoder = Encoder(parts, experiment.data, chosen)
-        reporter.stage("preparing cases", total=len(to_do))
+        reporter.stage("preparing cases", total=len(cases), done=len(cases) - len(to_do))
         for case, sliced in _sliced(to_do, experiment.data, workers):
             if isinstance(sliced, CaseSlices):
                 writer.write(case, encoder.tensors(sliced), sliced.notes, len(to_do), reporter)
