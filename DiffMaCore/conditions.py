@@ -19,11 +19,13 @@ Window = tuple[float, float]
 
 
 class Conditions(NamedTuple):
-    """``clip_embedding`` (B, D), ``ct_embedding`` (B, L, D) and ``soft_mask`` (B, L, 1) of B slices."""
+    """``clip_embedding`` (B, D), ``ct_embedding`` (B, L, D), ``soft_mask`` (B, L, 1) and ``ct_latent``
+    (B, 4, S', S') of B slices."""
 
     clip_embedding: Tensor
     ct_embedding: Tensor
     soft_mask: Tensor
+    ct_latent: Tensor
 
     def repeat(self, times: int) -> Conditions:
         """The same conditions for ``times`` noises each, slice by slice."""
@@ -87,6 +89,7 @@ def compute_conditions(
     std: Sequence[float] | None = None,
 ) -> Conditions:
     """All conditions of CT pixels (B, 3, S, S) in [-1, 1]."""
-    soft_mask, ct_embedding = embedder(encode(vae, pixels))
+    ct_latent = encode(vae, pixels)
+    soft_mask, ct_embedding = embedder(ct_latent)
     clip_embedding = image_encoder(encoder_pixels(pixels, image_encoder.image_size, mean, std))
-    return Conditions(clip_embedding, ct_embedding, soft_mask)
+    return Conditions(clip_embedding, ct_embedding, soft_mask, ct_latent)

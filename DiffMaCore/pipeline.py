@@ -19,6 +19,7 @@ from DiffMaCore.errors import ModelError
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
+from DiffMaCore.models.unet import UNetDenoiser
 from DiffMaCore.scan import choose_backend
 from DiffMaCore.schedulers import make_scheduler, model_output
 
@@ -40,7 +41,7 @@ class DiffMaPipeline(DiffusionPipeline):
     Research only.
     """
 
-    denoiser: DiffMa
+    denoiser: DiffMa | UNetDenoiser
     embedder: VisionEmbedder
     vae: AutoencoderKL
     image_encoder: ImageEncoder
@@ -48,7 +49,7 @@ class DiffMaPipeline(DiffusionPipeline):
 
     def __init__(
         self,
-        denoiser: DiffMa,
+        denoiser: DiffMa | UNetDenoiser,
         embedder: VisionEmbedder,
         vae: AutoencoderKL,
         image_encoder: ImageEncoder,
@@ -112,7 +113,9 @@ class DiffMaPipeline(DiffusionPipeline):
 
     @property
     def scan_backend(self) -> str:
-        """Name of the selective-scan back end that runs."""
+        """Name of the selective-scan back end that runs, "none" where the denoiser has no scan."""
+        if not self.denoiser.uses_scan:
+            return "none"
         return choose_backend(self.denoiser.scan_backend, self.device)
 
     @property
@@ -126,10 +129,7 @@ class DiffMaPipeline(DiffusionPipeline):
         side = self.bundle.image_size
         # the widest maps of the VAE's decoder at full size, a few of them alive at once
         decoder = 6 * 4 * side * side * self.vae.config["block_out_channels"][0]
-        config = self.denoiser.config
-        inner = config["expand"] * config["width"]
-        blocks = 4 * self.denoiser.tokens * inner * (12 * 3 + 2 * config["depth"])
-        return choose_batch(self.device, decoder + blocks)
+        return choose_batch(self.device, decoder + 4 * self.denoiser.floats_per_slice)
 
     @torch.inference_mode()
     def conditions(self, source: Tensor) -> cond.Conditions:

@@ -15,7 +15,6 @@ from DiffMaCore import __version__
 from DiffMaCore.bundles.config import RESEARCH_ONLY
 from DiffMaCore.conditions import Conditions
 from DiffMaCore.errors import InputError
-from DiffMaCore.models.presets import size_name
 from DiffMaCore.pipeline import noise_seed
 from DiffMaCore.progress import Reporter
 from DiffMaCore.schedulers import DEFAULT_STEPS, check_sampling, scheduler_name
@@ -158,12 +157,11 @@ def provenance(
     pipe: DiffMaPipeline, steps: int, scheduler: str | None, seed: int, samples: int, batch: int
 ) -> dict[str, Any]:
     """How a result was made, as it stands beside it: model, checksum, sampling, software, and the notice."""
-    config = pipe.denoiser.config
     return {
         "notice": f"SYNTHETIC IMAGE. {RESEARCH_ONLY}",
         "model": pipe.bundle.name,
         "model_title": pipe.bundle.title,
-        "model_size": size_name(config["width"], config["depth"], config["patch_size"]),
+        "model_size": pipe.denoiser.title,
         "model_sha256": pipe.checksum or "unsaved",
         "source_modality": pipe.bundle.source_modality,
         "target_modality": pipe.bundle.target_modality,
@@ -175,7 +173,7 @@ def provenance(
         "batch_size": batch,
         "device": str(pipe.device),
         "scan_backend": pipe.scan_backend,
-        "scan_order": config["scan_order"],
+        "scan_order": pipe.denoiser.config.get("scan_order", "none"),
         "software": f"DiffMaCore {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }
 

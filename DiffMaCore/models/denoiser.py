@@ -1,9 +1,12 @@
-"""The denoiser: a latent diffusion backbone of spiral-scan Mamba blocks (paper, Figure 2)."""
+"""The denoiser: patch tokens, timestep and conditions around a stack of blocks (paper, Figure 2).
+
+The blocks are DiffMa's, or those of another system of the paper's Table 2, which are compared in this same frame.
+"""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Any, Literal
+from typing import Literal
 
 import torch
 from diffusers import ModelMixin
@@ -11,13 +14,13 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from DiffMaCore.models.block import DiffMaBlock
-from DiffMaCore.models.dit import DiTBlock
+from DiffMaCore.models.blocks import BACKBONES, Backbone, BlockSettings, make_block
+from DiffMaCore.models.blocks.ssm import StackedSSM
 from DiffMaCore.models.layers import FinalLayer, PatchEmbedding, TimestepEmbedding, sincos_positions, unpatchify
 from DiffMaCore.models.mamba import SpiralMamba
+from DiffMaCore.models.presets import size_name
 from DiffMaCore.orders import SCAN_ORDERS, ScanOrder
 
-Backbone = Literal["diffma", "dit"]
 CtConditioning = Literal["pooled", "tokens"]
 
 
@@ -38,11 +41,12 @@ class DiffMa(ModelMixin, ConfigMixin):
         depth: number of blocks.
         in_channels: channels of the latent.
         state_size, conv_size, expand: N, kernel and expansion of each Mamba.
+        inner: inner width of another system's block where it is not the published one (see ``BlockSettings``).
         scan_order: "spiral" (the paper's) or "released" (the authors' index lists, for their weights).
         learn_sigma: also predict the variance range (Nichol and Dhariwal 2021), doubling the output.
         ct_conditioning: "pooled" gives the CT as the paper and its code do, as a mean vector and the soft
             mask; "tokens" also adds a projection of each CT token to the noisy token at its place.
-        backbone: the blocks in this frame: "diffma", or "dit" for comparison (Table 2; without long skips).
+        backbone: the blocks in this frame: "diffma", or those of another system of Table 2, without long skips.
 
     Raises:
         ValueError: the patch does not divide the latent, or an unknown choice.
@@ -65,14 +69,15 @@ class DiffMa(ModelMixin, ConfigMixin):
         learn_sigma: bool = True,
         ct_conditioning: CtConditioning = "pooled",
         backbone: Backbone = "diffma",
+        inner: int | None = None,
     ) -> None:
         super().__init__()
         if scan_order not in SCAN_ORDERS:
             raise ValueError(f"scan_order is {scan_order!r}; it can be one of {', '.join(SCAN_ORDERS)}")
         if ct_conditioning not in ("pooled", "tokens"):
             raise ValueError(f"ct_conditioning is {ct_conditioning!r}; it can be pooled or tokens")
-        if backbone not in ("diffma", "dit"):
-            raise ValueError(f"backbone is {backbone!r}; it can be diffma or dit")
+        if backbone not in BACKBONES:
+            raise ValueError(f"backbone is {backbone!r}; it can be one of {', '.join(BACKBONES)}")
         self.out_channels = in_channels * (2 if learn_sigma else 1)
         self.patches = PatchEmbedding(latent_size, patch_size, in_channels, width)
         self.grid = self.patches.grid
@@ -80,11 +85,8 @@ class DiffMa(ModelMixin, ConfigMixin):
         self.register_buffer("positions", sincos_positions(width, self.grid), persistent=False)
         self.timestep = TimestepEmbedding(width)
         self.ct_tokens = nn.Linear(width, width) if ct_conditioning == "tokens" else None
-        mamba: dict[str, Any] = {"scan_order": scan_order, "state_size": state_size}
-        mamba |= {"conv_size": conv_size, "expand": expand}
-        self.blocks = nn.ModuleList(
-            DiffMaBlock(width, self.grid, i, **mamba) if backbone == "diffma" else DiTBlock(width) for i in range(depth)
-        )
+        settings = BlockSettings(width, self.grid, state_size, conv_size, expand, inner, scan_order)
+        self.blocks = nn.ModuleList(make_block(backbone, settings, i) for i in range(depth))
         self.long_skips = backbone == "diffma"
         self.final = FinalLayer(width, 2 * width, patch_size, self.out_channels)
         self._initialise()
@@ -92,8 +94,10 @@ class DiffMa(ModelMixin, ConfigMixin):
     @torch.no_grad()
     def _initialise(self) -> None:
         """Xavier for the plain linear layers, zero for modulations and output; Mamba keeps its own."""
+        mambas = [module for module in self.modules() if isinstance(module, StackedSSM)]
+        theirs = {layer for mamba in mambas for layer in mamba.modules()}
         for module in self.modules():
-            if isinstance(module, nn.Linear):
+            if isinstance(module, nn.Linear) and module not in theirs:
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
         nn.init.xavier_uniform_(self.patches.proj.weight.flatten(1))
@@ -111,15 +115,41 @@ class DiffMa(ModelMixin, ConfigMixin):
         """Number of tokens L."""
         return self.grid * self.grid
 
+    @property
+    def uses_scan(self) -> bool:
+        """Whether there is a selective scan in it (DiT has none)."""
+        return self.config["backbone"] != "dit"
+
+    @property
+    def title(self) -> str:
+        """Name and size for people: "L/2", or "dit 512x7/2"."""
+        config = self.config
+        name = size_name(config["width"], config["depth"], config["patch_size"])
+        if config["backbone"] == "diffma":
+            return name
+        return f"{config['backbone']} {config['width']}x{config['depth']}/{config['patch_size']}"
+
+    @property
+    def floats_per_slice(self) -> int:
+        """Numbers that are alive at once in one evaluation of one slice, roughly."""
+        inner = self.config["inner"] or self.config["expand"] * self.config["width"]
+        return self.tokens * inner * (12 * 3 + 2 * self.config["depth"])
+
     def set_scan_backend(self, name: str) -> None:
         """Run every block's selective scan on the named back end ("auto" chooses)."""
         self.scan_backend = name
         for module in self.modules():
-            if isinstance(module, SpiralMamba):
+            if isinstance(module, SpiralMamba | StackedSSM):
                 module.backend = name
 
     def forward(
-        self, x: Tensor, t: Tensor, clip_embedding: Tensor, ct_embedding: Tensor, soft_mask: Tensor
+        self,
+        x: Tensor,
+        t: Tensor,
+        clip_embedding: Tensor,
+        ct_embedding: Tensor,
+        soft_mask: Tensor,
+        ct_latent: Tensor | None = None,
     ) -> DenoiserOutput:
         """One evaluation.
 
@@ -129,6 +159,7 @@ class DiffMa(ModelMixin, ConfigMixin):
             clip_embedding: pooled image-encoder embedding of the CT (B, D).
             ct_embedding: Vision Embedder's CT embedding (B, L, D).
             soft_mask: Vision Embedder's soft mask (B, L, 1).
+            ct_latent: the CT's latent, which the U-Net takes in place of tokens; not used here.
         """
         h = self.patches(x) + self.positions
         if self.ct_tokens is not None:

@@ -5,12 +5,12 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from DiffMaCore.models.layers import modulate
+from DiffMaCore.models.blocks.frame import ResidualFrame
 from DiffMaCore.models.mamba import SpiralMamba
 from DiffMaCore.orders import ScanOrder
 
 
-class DiffMaBlock(nn.Module):
+class DiffMaBlock(ResidualFrame):
     """Tokens (B, L, D), condition (B, 2D) and soft mask (B, L, 1) to tokens (B, L, D)."""
 
     def __init__(
@@ -24,9 +24,7 @@ class DiffMaBlock(nn.Module):
         conv_size: int = 4,
         expand: int = 2,
     ) -> None:
-        super().__init__()
-        self.norm = nn.LayerNorm(width)
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(2 * width, 3 * width))
+        super().__init__(width, nn.LayerNorm(width))
         self.mamba = SpiralMamba(
             width, grid, block, scan_order=scan_order, state_size=state_size, conv_size=conv_size, expand=expand
         )
@@ -34,9 +32,7 @@ class DiffMaBlock(nn.Module):
             nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, 1), nn.Sigmoid()
         )
 
-    def forward(self, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
-        shift, scale, gate = self.adaLN_modulation(condition).chunk(3, dim=1)
-        h = modulate(self.norm(x), shift, scale)
+    def mix(self, h: Tensor, soft_mask: Tensor, residual: int) -> Tensor:
         plain, masked = self.mamba(torch.stack([h, h * soft_mask]))
         blend = self.spatial_attention(torch.cat([plain, masked], dim=2))
-        return torch.addcmul(x, gate[:, None], torch.lerp(masked, plain, blend))
+        return torch.lerp(masked, plain, blend)

@@ -1,0 +1,151 @@
+"""The systems of Table 2 by name, each at the size that gives it as many true parameters as DiffMa has.
+
+Table 2 gives DiffMa-B 8 layers, DiT 7 and the other Mambas 13; at other sizes the same proportion holds. What is
+left of a difference is taken up by what a published block leaves free: its inner width (the Mamba's expansion,
+DiT's MLP), and of the U-Nets the channels.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch import nn
+
+from DiffMaCore.models.blocks import BACKBONES
+from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.regression import RegressionUNet
+from DiffMaCore.models.unet import UNetDenoiser
+
+TITLES = {
+    "unet": "LDM (U-Net)",
+    "dit": "DiT",
+    "efficient_vmamba": "EfficientVMamba",
+    "zigma": "ZigMa",
+    "vim": "ViM",
+    "vmamba": "VMamba",
+    "diffma": "DiffMa (ours)",
+    "regression": "2.5D regression",
+}
+"""Every system as tables name it, in the order of the paper's Table 2."""
+
+PROPORTIONS = {"diffma": 1.0, "dit": 7 / 8}
+MAMBAS = 13 / 8
+TOLERANCE = 0.01  # of the parameters; 0.02 is promised
+GRAINS = (16, 8, 4, 2, 1)
+
+
+def count_parameters(model: nn.Module) -> int:
+    """Trainable parameters; tables that are computed, such as positions, are not."""
+    return sum(p.numel() for p in model.parameters())
+
+
+def build_denoiser(
+    backbone: str,
+    *,
+    latent_size: int,
+    patch_size: int,
+    width: int,
+    depth: int,
+    state_size: int = 16,
+    in_channels: int = 4,
+    ct_conditioning: str = "pooled",
+    learn_sigma: bool = False,
+    scan_order: str = "spiral",
+) -> DiffMa | UNetDenoiser:
+    """A new denoiser of one system, matched to DiffMa of these sizes.
+
+    Args:
+        backbone: any name of ``TITLES`` but "regression".
+        latent_size, patch_size, width, depth, state_size, in_channels: DiffMa's.
+        ct_conditioning, scan_order, learn_sigma: as :class:`DiffMa` takes them.
+
+    Raises:
+        ValueError: an unknown backbone, or sizes that do not fit each other.
+    """
+    if backbone != "unet" and backbone not in BACKBONES:
+        raise ValueError(f"backbone is {backbone!r}; a denoiser can be one of unet, {', '.join(BACKBONES)}")
+    config: dict[str, Any] = dict(
+        latent_size=latent_size,
+        patch_size=patch_size,
+        width=width,
+        depth=depth,
+        state_size=state_size,
+        in_channels=in_channels,
+        ct_conditioning=ct_conditioning,
+        learn_sigma=learn_sigma,
+        scan_order=scan_order,
+    )
+    if backbone == "diffma":
+        return DiffMa(**config)
+    target = _count(lambda: DiffMa(**config))
+    if backbone == "unet":
+        return _matched_unet(target, latent_size, width, in_channels, learn_sigma)
+    layers = max(1, round(depth * PROPORTIONS.get(backbone, MAMBAS)))
+    config |= {"backbone": backbone, "depth": layers}
+    return DiffMa(**config, inner=_inner_width(target, config))
+
+
+def build_regression(in_channels: int, image_size: int, parameters: int) -> RegressionUNet:
+    """The 2.5D regression with about ``parameters`` trainable parameters, as near as its channels allow."""
+
+    def size(channels: int, bottom: int | None = None) -> int:
+        return _count(lambda: RegressionUNet(in_channels, image_size, channels, bottom))
+
+    channels = _nearest(size, parameters, 4)
+    bottom = _nearest(lambda width: size(channels, width), parameters, 4)
+    return RegressionUNet(in_channels, image_size, channels, bottom)
+
+
+def _inner_width(target: int, config: dict[str, Any]) -> int | None:
+    """The published inner width (None) where its parameters are right, else the one that makes them so."""
+
+    def size(inner: int | None) -> int:  # every part of a block has a linear share in its inner width
+        return _count(lambda: DiffMa(**config, inner=inner))
+
+    if abs(size(None) / target - 1) <= TOLERANCE:
+        return None
+    return _solve(size, target)
+
+
+def _matched_unet(target: int, latent_size: int, width: int, in_channels: int, learn_sigma: bool) -> UNetDenoiser:
+    """Channels as near as they come, the rest by the width of the timestep's embedding; the smallest models have
+    one residual block a level where two would be too many."""
+
+    def make(channels: int, layers: int, time_width: int | None = None) -> UNetDenoiser:
+        return UNetDenoiser(latent_size, width, channels, time_width, layers, in_channels, learn_sigma)
+
+    def size(channels: int, layers: int, time_width: int | None = None) -> int:
+        return _count(lambda: make(channels, layers, time_width))
+
+    def matched(layers: int) -> tuple[int, int, int]:
+        channels = _nearest(lambda c: size(c, layers), target, 4)
+        return channels, layers, _nearest(lambda t: size(channels, layers, t), target, 4)
+
+    full = matched(2)
+    return make(*full) if abs(size(*full) / target - 1) <= TOLERANCE else make(*matched(1))
+
+
+def _solve(size: Callable[[int], int], target: int) -> int:
+    """The width that has the target's size, where sizes grow linearly with it: the roundest that is near enough."""
+    slope = (size(32) - size(16)) / 16
+    exact = 16 + (target - size(16)) / slope
+    widths = [max(1, round(exact / grain)) * grain for grain in GRAINS]
+    return next((width for width in widths if abs(width - exact) * slope <= TOLERANCE * target), widths[-1])
+
+
+def _nearest(size: Callable[[int], int], target: int, grain: int) -> int:
+    """The multiple of ``grain`` whose size is nearest to the target; sizes grow with it."""
+    low, high = 1, 2
+    while size(high * grain) < target:
+        low, high = high, 2 * high
+    while high - low > 1:
+        middle = (low + high) // 2
+        low, high = (middle, high) if size(middle * grain) < target else (low, middle)
+    return min((low * grain, high * grain), key=lambda value: abs(size(value) - target))
+
+
+def _count(make: Callable[[], nn.Module]) -> int:
+    with torch.device("meta"):
+        return count_parameters(make())
