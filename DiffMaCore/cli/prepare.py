@@ -48,7 +48,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--workers",
         type=int,
         metavar="N",
-        help="processes that read and slice while the device encodes (default: up to 4 beside a GPU, none beside a CPU)",
+        help="processes that read and slice while the device encodes (default: up to 4 beside a GPU, else none)",
     )
     add_progress_option(parser)
     parser.set_defaults(run=run)
@@ -66,7 +66,6 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(f"{args.workers} workers cannot work; give 0 or more, or leave --workers out")
     args.reporter.stage("loading")
 
-    from DiffMaCore.training.cache import SPLITS
     from DiffMaCore.training.prepare import prepare
 
     cache = prepare(
@@ -78,7 +77,7 @@ def run(args: argparse.Namespace) -> int:
         split_file=args.split,
         workers=args.workers,
     )
-    counts = {name: len(cache.split[name]) for name in SPLITS}
+    counts = {name: len(ids) for name, ids in cache.split.items()}
     left_out = cache.manifest["left_out"]
     slices = sum(case["slices"] for case in cache.manifest["cases"])
     facts = {"folder": str(folders.data), "cases": counts, "slices": slices, "left_out": left_out}

@@ -32,9 +32,9 @@ from DiffMaCore.errors import InputError
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.training.configuring import build
 from DiffMaCore.training.experiment import DataConfig
+from DiffMaCore.training.split import PARTS, read_split
 
 FORMAT = 1
-SPLITS = ("train", "validation", "test")
 CT = "ct"
 _REMEDY = "run `diffma prepare` with the experiment's configuration"
 _STORED = ("target_latent", "source_latent", "clip_embedding")
@@ -179,8 +179,8 @@ class PairedCache:
                 f"the data in {folder} is of format {manifest.get('format')!r} and this version reads {FORMAT};"
                 f" {_REMEDY} and a new --out"
             )
-        split = json.loads((folder / "split.json").read_text(encoding="utf-8"))
-        cache = cls(folder, manifest, {name: tuple(split.get(name, ())) for name in SPLITS})
+        split = read_split(folder / "split.json")
+        cache = cls(folder, manifest, {name: tuple(ids) for name, ids in split.items()})
         lacking = [id for id in cache._entries if not cache.case_file(id).is_file()]
         if lacking:
             raise InputError(f"the data in {folder} lacks case {lacking[0]}; {_REMEDY}, which makes it again")
@@ -198,7 +198,7 @@ class PairedCache:
     def ids(self, split: str) -> tuple[str, ...]:
         """Cases of "train", "validation" or "test"; InputError for another word or where there are none."""
         if split not in self.split:
-            raise InputError(f"there is no split {split!r}; choose one of {', '.join(SPLITS)}")
+            raise InputError(f"there is no split {split!r}; choose one of {', '.join(PARTS)}")
         if not self.split[split]:
             raise InputError(f"the split has no {split} cases; raise its share in data.split and {_REMEDY} again")
         return self.split[split]

@@ -20,7 +20,7 @@ from DiffMaCore.bundles.manifest import sha256_of
 from DiffMaCore.devices import choose_device
 from DiffMaCore.errors import InputError
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.cache import FORMAT, SPLITS, PairedCache, TensorFile, value_scale
+from DiffMaCore.training.cache import FORMAT, PairedCache, TensorFile, value_scale
 from DiffMaCore.training.checks import check_case
 from DiffMaCore.training.encoding import Encoder
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
@@ -30,7 +30,7 @@ from DiffMaCore.training.prepare_report import LeftOut, write_report
 from DiffMaCore.training.run_folder import versions
 from DiffMaCore.training.slicing import CaseSlices, slice_pair
 from DiffMaCore.training.sources import RawCase, find_cases
-from DiffMaCore.training.split import Split, check_split, make_split, read_split, write_split
+from DiffMaCore.training.split import PARTS, Split, check_split, make_split, read_split, write_split
 
 _NOT_SLICES = ("phantoms", "split")  # keys of DataConfig that no slice depends on
 
@@ -83,13 +83,16 @@ def prepare_cases(
     """:func:`prepare` of cases that were found, split as ``given`` or by seed."""
     reporter = reporter or Reporter()
     chosen = choose_device(device)
+    if given is not None:
+        cases = _of_split(cases, given, reporter)
+    split = given or make_split(cases, experiment.data.split, experiment.seed)
     parts = load_parts(experiment, folders.data / "parts", reporter)
     reporter.stage("reading checksums", total=len(cases))
     contents = {}
     for case in cases:
         contents[case.id] = content_of(case)
         reporter.advance()
-    check_split(given or make_split(cases, experiment.data.split, experiment.seed), cases, contents)
+    check_split(split, cases, contents)
     writer = CaseWriter(experiment, folders.data, parts, contents)
     to_do = writer.to_do(cases, reporter)
     left_out: list[LeftOut] = []
@@ -98,15 +101,27 @@ def prepare_cases(
         if workers is None:
             workers = 0 if chosen.type == "cpu" else min(4, max(1, multiprocessing.cpu_count() - 1))
         encoder = Encoder(parts, experiment.data, chosen)
+        slices = 0
         reporter.stage("preparing cases", total=len(cases), done=len(cases) - len(to_do))
         for case, sliced in _sliced(to_do, experiment.data, workers):
             if isinstance(sliced, CaseSlices):
-                writer.write(case, encoder.tensors(sliced), sliced.notes, len(to_do), reporter)
+                writer.write(case, encoder.tensors(sliced), sliced.notes, len(to_do))
+                slices += len(sliced.index)
             else:
                 left_out.append(LeftOut(case.id, case.centre, "; ".join(sliced)))
                 reporter.warning(f"{case.id} is left out: {left_out[-1].reason}")
             reporter.advance()
-    return _finish(experiment, folders.data, cases, given, writer, left_out, reporter)
+            reporter.figures(slices=slices)
+    return _finish(experiment, folders.data, cases, split, writer, left_out, reporter)
+
+
+def _of_split(cases: Sequence[RawCase], split: Split, reporter: Reporter) -> list[RawCase]:
+    """The cases that a given split names."""
+    named = {id for ids in split.values() for id in ids}
+    kept = [case for case in cases if case.id in named]
+    if len(kept) < len(cases):
+        reporter.note(f"{len(cases) - len(kept)} cases are in no part of the given split and are not prepared")
+    return kept
 
 
 def content_of(case: RawCase) -> str:
@@ -196,9 +211,7 @@ class CaseWriter:
             reporter.note(f"{len(cases) - len(wanted)} of {len(cases)} cases are there already")
         return wanted
 
-    def write(
-        self, case: RawCase, tensors: dict[str, Tensor], notes: Sequence[str], cases: int, reporter: Reporter
-    ) -> None:
+    def write(self, case: RawCase, tensors: dict[str, Tensor], notes: Sequence[str], cases: int) -> None:
         """One case, whole or not at all. The first one tells how much room all need, with CT embeddings."""
         slices = len(tensors["source"])
         if not self._checked:
@@ -233,7 +246,7 @@ def _finish(
     experiment: Experiment,
     folder: Path,
     cases: Sequence[RawCase],
-    given: Split | None,
+    split: Split,
     writer: CaseWriter,
     left_out: list[LeftOut],
     reporter: Reporter,
@@ -243,12 +256,12 @@ def _finish(
     kept = [case for case in cases if case.id not in out]
     if not kept:
         raise InputError(f"no case can be used; the first, {left_out[0].id}, is left out because: {left_out[0].reason}")
-    if given is None:
-        split = make_split(kept, experiment.data.split, experiment.seed)
-    else:
-        split = {name: [id for id in given.get(name, ()) if id not in out] for name in SPLITS}
+    drawn, split = split, {name: [id for id in ids if id not in out] for name, ids in split.items()}
     if not split["train"]:
-        raise InputError("the split leaves no case to train on; lower data.split's shares or give more patients")
+        raise InputError(f"every case to train on was left out; the first reason: {left_out[0].reason}")
+    for name in PARTS:
+        if drawn[name] and not split[name]:
+            reporter.warning(f"every {name} case was left out; correct them, or name others in data.split")
     entries, notes = [], []
     for case in kept:
         header = writer.header(case.id) or {}

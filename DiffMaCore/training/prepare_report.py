@@ -28,13 +28,11 @@ def write_report(
     data, cases = experiment.data, manifest["cases"]
     out = list(left_out)
     slices = sum(case["slices"] for case in cases)
-    unused = len(cases) - sum(len(ids) for ids in split.values())
     lines = [
         f"# Prepared data: {experiment.title}",
         "",
         f"{data.source.upper()} to {data.target.upper()}, {len(cases)} cases with {slices} slices of"
         f" {data.image_size} x {data.image_size} pixels of {data.pixel_spacing:g} mm. Left out: {len(out)}.",
-        *([f"{unused} cases are in no part of the given split."] if unused else []),
         "",
         *_table(cases, split),
         "",

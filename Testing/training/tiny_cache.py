@@ -35,7 +35,6 @@ def make_tiny_cache(root: Path, **changes: Any) -> tuple[Experiment, Folders]:
     """Prepare the experiment of :func:`tiny_experiment` in ``root / "run"``."""
     experiment = tiny_experiment(root, **changes)
     folders = Folders(root / "run")
-    _fill_stubs()
     prepare_cases(experiment, folders, tiny_cases(), SPLIT, device="cpu")
     return experiment, folders
 
@@ -92,22 +91,3 @@ def tiny_pair(seed: int) -> RawPair:
     ct = sitk.Cast(phantom.ct_image(), sitk.sitkFloat32)
     body.CopyInformation(ct)
     return RawPair(source=ct, target=phantom.mr_image(), mask=body)
-
-
-def _fill_stubs() -> None:
-    """Until checks.py and split.py are written. TEMPORARY."""
-    import json
-
-    import DiffMaCore.training.prepare as module
-
-    try:
-        module.make_split([], experiment_split, 0)
-    except NotImplementedError:
-        module.check_case = lambda pair, data: []
-        module.check_split = lambda *given: None
-        module.write_split = lambda path, split, seed: path.write_text(json.dumps({**split, "seed": seed}))
-    except Exception:
-        pass
-
-
-experiment_split = None
