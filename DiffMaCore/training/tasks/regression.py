@@ -1,0 +1,82 @@
+"""The baseline without diffusion: from three neighbouring source slices straight to the target's pixels, by L1."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from DiffMaCore.models.systems import TITLES, build_denoiser, build_regression, count_parameters
+from DiffMaCore.training.bundling import replacing_folder, system_title
+from DiffMaCore.training.cache import PairedCache, SliceDataset, neighbour_channels
+from DiffMaCore.training.draws import Draws
+from DiffMaCore.training.experiment import Experiment
+from DiffMaCore.training.task import Rows, Sample
+from DiffMaCore.training.tasks.denoiser import size_of
+from DiffMaCore.training.tasks.summary import write_summary
+from DiffMaCore.training.triplets import FixedSlices, triplet_picture
+
+KEYS = ("source25", "target")
+_HELD_OUT = 16  # slices of the held-out loss
+
+
+class RegressionTask:
+    """A U-Net of as many parameters as the experiment's DiffMa."""
+
+    name = "regression"
+    whole_batch = False
+
+    def __init__(self, experiment: Experiment, cache: PairedCache) -> None:
+        self.experiment, self.cache = experiment, cache
+        with torch.device("meta"):
+            diffma = build_denoiser("diffma", **size_of(experiment.denoiser, cache.latent_shape))
+        parameters = count_parameters(diffma)
+        size = {"in_channels": neighbour_channels(cache.data), "image_size": cache.data.image_size}
+        self.model: nn.Module = build_regression(**size, parameters=parameters)
+        self.dataset: Rows = SliceDataset(cache, cache.ids("train"), KEYS)
+        self.settings: Mapping[str, Any] = {**size, "parameters": parameters, "data": cache.fingerprint}
+        self._fixed: FixedSlices | None = None
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        """Mean absolute error in [-1, 1]."""
+        return F.l1_loss(model(batch["source25"]), batch["target"]), {}
+
+    @torch.no_grad()
+    def sample(self, model: nn.Module) -> Sample:
+        """Triplets of the fixed slices, and the loss on held-out ones."""
+        device = next(model.parameters()).device
+        shown = self.fixed.batch(self.cache, ("source25",))["source25"]
+        generated = model(shown.to(device)).clamp(-1, 1).cpu().numpy()
+        caption = f"{TITLES['regression']}, {self.experiment.title}"
+        picture = triplet_picture(self.fixed, generated, self.cache.data, caption)
+        return Sample(picture, self.fixed.arrays(generated), {"held_out_loss": self._held_out_loss(model, device)})
+
+    def finish(self, model: nn.Module, folder: Path) -> None:
+        """Write ``model/`` and ``summary.json``."""
+        trained: Any = model
+        with replacing_folder(folder / "model") as part:
+            trained.save_pretrained(part)
+        write_summary(
+            folder,
+            system="regression",
+            title=system_title("regression"),
+            parameters=count_parameters(self.model),
+            held_out=self.fixed.split,
+        )
+
+    @property
+    def fixed(self) -> FixedSlices:
+        """The slices that are shown."""
+        self._fixed = self._fixed or FixedSlices.choose(self.cache)
+        return self._fixed
+
+    def _held_out_loss(self, model: nn.Module, device: torch.device) -> float:
+        dataset = SliceDataset(self.cache, self.cache.split["validation"] or self.cache.ids("train"), KEYS)
+        rows = torch.linspace(0, len(dataset) - 1, min(_HELD_OUT, len(dataset))).long().tolist()
+        items = [dataset[row] for row in rows]
+        source, target = (torch.stack([item[key] for item in items]).to(device) for key in KEYS)
+        return float(F.l1_loss(model(source), target))
