@@ -111,9 +111,7 @@ class EmbedderConfig:
     noise: float = 0.35  # of the views, in the latents' unit variance
     gain: float = 0.15
     dropped: float = 0.3  # share of the slice covered by blanked patches
-    calibrate_mask: bool = (
-        False  # afterwards spread the mask's weights, so that none wipes a token out (not the paper's)
-    )
+    calibrate_mask: bool = False  # afterwards, so that its weights wipe no token out; not in the paper
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5_000, batch_size=64))
 
 
