@@ -7,6 +7,12 @@ from pathlib import Path
 
 from DiffMaCore.cli.reporting import add_progress_option, answer
 
+DESCRIPTION = """\
+Judge trained systems on one split of the prepared data: SSIM, PSNR, MSE and MAE per patient inside the mask and over
+the whole slice with 95 % bootstrap intervals over patients, differences from DiffMa, slice-to-slice consistency, and
+calibration of the uncertainty. References stand beside them: what the VAE alone loses, the mean training image, and a
+linear fit of the source's grey values."""
+
 EPILOG = """\
 examples:
   diffma evaluate --config brain.yaml                            every system that is trained, on the test patients
@@ -23,10 +29,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "evaluate",
         help="judge trained systems: SSIM, PSNR, MSE, MAE with intervals, consistency, calibration",
-        description="Judge trained systems on one split of the prepared data: SSIM, PSNR, MSE and MAE per patient"
-        " inside the mask and over the whole slice, with 95 % bootstrap intervals over patients, differences from"
-        " DiffMa, slice-to-slice consistency, and calibration of the uncertainty. References stand beside them: what"
-        " the VAE alone loses, the mean training image, and a linear fit of the source.",
+        description=DESCRIPTION,
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )

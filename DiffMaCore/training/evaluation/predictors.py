@@ -182,6 +182,6 @@ class RegressionPredictor:
         parts = []
         for batch in DataLoader(rows, self._batch_size()):
             pixels = self.model(batch["source25"].to(self._device)).float().cpu()
-            parts.append(((pixels.reshape(-1, *pixels.shape[-2:]).clamp(-1, 1) + 1) / 2).numpy())
+            parts.append(((pixels.clamp(-1, 1) + 1) / 2).numpy())
             reporter.advance()
         return Prediction(np.concatenate(parts), seconds=time.monotonic() - began)

@@ -95,7 +95,8 @@ def evaluate(
     tables.write(results, folder)
     measured = {key: (e["title"], e["calibration"]) for key, e in entries.items() if e["calibration"]}
     if measured:
-        caption = f"{experiment.title}: {len(cases)} {split} patients, {settings.samples} samples"
+        patients = f"{len(cases)} {split} patient{'s'[: len(cases) - 1]}"
+        caption = f"{experiment.title}: {patients}, {settings.samples} samples"
         calibration.picture(measured, folder / tables.PICTURE, caption)
     return Evaluation(folder, results)
 
@@ -148,6 +149,7 @@ def _predict(
     if not missing:
         return
     reporter.stage(f"loading {place}")
+    store.require_room(predictor, missing)
     total = sum(predictor.ticks(len(case), sampling) for case in missing)
     reporter.stage(f"predicting with {place}", total=total)
     for case in missing:
@@ -184,6 +186,7 @@ def _judge(
         "parameters": store.parameters(predictor),
         "kind": predictor.kind,
         "rank": None,
+        "rank_single": None,
         "estimate": estimate if predictor.stochastic else "deterministic",
         "seconds_per_slice": seconds / sum(map(len, cases)),
         "cases": scores,
@@ -197,9 +200,18 @@ def _judge(
 
 
 def _rank(entries: dict[str, dict[str, Any]]) -> None:
-    """Best first; references are not ranked, and stand last."""
+    """Best first; references are not ranked, and stand last. Where systems sample, one sample gives a rank too."""
     judged = [key for key, entry in entries.items() if entry["kind"] != "reference"]
-    judged.sort(key=lambda key: -entries[key]["summary"]["mask"]["ssim"]["mean"])
+
+    def score(key: str, single: bool) -> float:
+        entry = entries[key]
+        summary = entry["single"]["summary"] if single and entry["single"] else entry["summary"]
+        return summary["mask"]["ssim"]["mean"]
+
+    if any(entry["single"] for entry in entries.values()):
+        for rank, key in enumerate(sorted(judged, key=lambda key: -score(key, True)), start=1):
+            entries[key]["rank_single"] = rank
+    judged.sort(key=lambda key: -score(key, False))
     for rank, key in enumerate(judged, start=1):
         entries[key]["rank"] = rank
     ordered = [*judged, *(key for key in entries if key not in judged)]
@@ -221,7 +233,7 @@ def _compare(entries: dict[str, dict[str, Any]], settings: EvaluationConfig) -> 
 def notes(entries: dict[str, dict[str, Any]], patients: int, split: str, settings: EvaluationConfig) -> list[str]:
     """What must be known to read the figures rightly."""
     found = [
-        f"Intervals are 95 % percentile bootstrap intervals of the mean over {patients} patients"
+        f"Intervals are 95 % percentile bootstrap intervals of the mean over {patients} patient{'s'[: patients - 1]}"
         f" ({settings.bootstrap} resamples, seed {settings.seed}); with few patients they are too narrow."
     ]
     if patients < intervals.FEW:

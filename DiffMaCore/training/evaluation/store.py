@@ -5,12 +5,14 @@ from __future__ import annotations
 import hashlib
 import json
 import zipfile
+from collections.abc import Sequence
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
 
+from DiffMaCore.training import files
 from DiffMaCore.training.cache import Case, PairedCache
 from DiffMaCore.training.evaluation.predictors import Prediction, Predictor, Sampling
 from DiffMaCore.training.files import replacing, write_json
@@ -47,6 +49,12 @@ class PredictionStore:
                 return str(held["key"]) == self.key(predictor)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             return False
+
+    def require_room(self, predictor: Predictor, cases: Sequence[Case]) -> None:
+        """Raise OutputError when the disk cannot hold the volumes of these cases."""
+        volumes = len(_VOLUMES) if predictor.stochastic and self._sampling.samples > 1 else 1
+        pixels = sum(map(len, cases)) * self._cache.data.image_size**2
+        files.require_room(self.folder, 2 * volumes * pixels, f"the volumes of {predictor.title}")
 
     def write(self, predictor: Predictor, case: Case, prediction: Prediction) -> None:
         """Keep a volume, and the system's number of parameters beside it."""

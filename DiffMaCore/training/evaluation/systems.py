@@ -84,7 +84,7 @@ def foreign_bundle(
     name_or_path: str | Path, cache: PairedCache, reporter: Reporter, device: str = "auto"
 ) -> DiffusionPredictor:
     """The predictor of a bundle that was trained elsewhere."""
-    folder = hub.find(name_or_path)
+    folder = hub.find(name_or_path, reporter.bytes_done)
     config = read_config(folder)
     config.require_complete(str(name_or_path))
     key = "bundle-" + re.sub(r"[^\w.-]+", "_", config.name)

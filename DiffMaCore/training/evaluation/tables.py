@@ -72,27 +72,28 @@ def markdown(results: Results) -> str:
         f" {settings['seed']}. Ranked by {results['ranked_by']}; references are not ranked. Each cell: mean ± standard"
         " deviation over patients, and the 95 % interval of the mean.",
         _PAPER,
-        *(f"- {note}" for note in results["notes"]),
+        "\n".join(f"- {note}" for note in results["notes"]),
     ]
     for region in REGIONS:
         parts += [f"## {_HEADS[region]}", _table(results, region, "summary")]
     if any(entry["single"] for entry in results["systems"].values()):
-        parts += ["## One sample alone, inside the mask", _table(results, "mask", "single")]
+        text = "What one answer of every system is worth, ranked anew: the sampling ones by their first sample."
+        parts += ["## One sample alone, inside the mask", text, _table(results, "mask", "single")]
     parts += [*_differences(results), "## From slice to slice", _consistency(results), *_calibration(results)]
     return "\n\n".join(parts) + "\n"
 
 
 def _table(results: Results, region: str, which: str) -> str:
     head = ["Rank", "System", "Parameters (M)", "Image", *(_FORMATS[figure][0] for figure in _SHOWN), "s / slice"]
+    entries = list(results["systems"].values())
+    rank = "rank_single" if which == "single" else "rank"
     rows = []
-    for entry in results["systems"].values():
-        if which == "single" and not entry["single"]:
-            continue
-        summary = entry["single"]["summary"] if which == "single" else entry["summary"]
+    for entry in sorted(entries, key=lambda entry: entry[rank] or len(entries)):
+        alone = entry["single"] if which == "single" else None
+        summary, image = (alone["summary"], "one sample") if alone else (entry["summary"], entry["estimate"])
         figures = [cell(summary[region][figure], _FORMATS[figure][1]) for figure in _SHOWN]
-        image = "one sample" if which == "single" else entry["estimate"]
-        seconds = "-" if which == "single" else f"{entry['seconds_per_slice']:.2f}"
-        rows.append([_rank(entry), entry["title"], _millions(entry), image, *figures, seconds])
+        seconds = "-" if alone else f"{entry['seconds_per_slice']:.2f}"
+        rows.append([_whole(entry[rank]), entry["title"], _millions(entry), image, *figures, seconds])
     return rows_of(head, rows)
 
 
@@ -120,7 +121,7 @@ def ranking(results: Results) -> str:
     lines = [f"{'':>3} {'inside the mask':<{width}}  {'SSIM (%)':<28}PSNR (dB)"]
     for entry in results["systems"].values():
         ssim, psnr = (cell(entry["summary"]["mask"][figure], _FORMATS[figure][1]) for figure in ("ssim", "psnr"))
-        lines.append(f"{_rank(entry):>3} {entry['title']:<{width}}  {ssim:<28}{psnr}")
+        lines.append(f"{_whole(entry['rank']):>3} {entry['title']:<{width}}  {ssim:<28}{psnr}")
     return "\n".join(lines)
 
 
@@ -242,8 +243,8 @@ def _figure(value: float | None, digits: int) -> str:
     return "-" if value is None else f"{value:.{digits}f}"
 
 
-def _rank(entry: Mapping[str, Any]) -> str:
-    return "-" if entry["rank"] is None else str(entry["rank"])
+def _whole(value: int | None) -> str:
+    return "-" if value is None else str(value)
 
 
 def _millions(entry: Mapping[str, Any]) -> str:
