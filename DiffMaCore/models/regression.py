@@ -41,10 +41,10 @@ class RegressionUNet(ModelMixin, ConfigMixin):
         if image_size % 2 ** (len(widths) - 1):
             raise ValueError(f"an image of {image_size} px cannot be halved {len(widths) - 1} times; take another size")
         self.stem = nn.Conv2d(in_channels, channels, 3, padding=1)
-        self.down = nn.ModuleList(_stage(first, last) for first, last in pairwise([channels, *widths]))
-        self.halve = nn.ModuleList(Downsample2D(width, use_conv=True) for width in widths[:-1])
-        self.double = nn.ModuleList(Upsample2D(width, use_conv=True) for width in reversed(widths[1:]))
-        self.up = nn.ModuleList(_stage(below + width, width) for width, below in reversed(list(pairwise(widths))))
+        self.down = nn.ModuleList(_Stage(first, last) for first, last in pairwise([channels, *widths]))
+        self.shrink = nn.ModuleList(Downsample2D(width, use_conv=True, name="op") for width in widths[:-1])
+        self.grow = nn.ModuleList(Upsample2D(width, use_conv=True) for width in reversed(widths[1:]))
+        self.up = nn.ModuleList(_Stage(below + width, width) for width, below in reversed(list(pairwise(widths))))
         self.head = nn.Sequential(
             nn.GroupNorm(math.gcd(channels, 32), channels), nn.SiLU(), nn.Conv2d(channels, 1, 3, padding=1)
         )
@@ -54,11 +54,11 @@ class RegressionUNet(ModelMixin, ConfigMixin):
         skips = []
         for i, stage in enumerate(self.down):
             h = stage(h)
-            if i < len(self.halve):
+            if i < len(self.shrink):
                 skips.append(h)
-                h = self.halve[i](h)
-        for double, stage in zip(self.double, self.up, strict=True):
-            h = stage(torch.cat([double(h), skips.pop()], dim=1))
+                h = self.shrink[i](h)
+        for grow, stage in zip(self.grow, self.up, strict=True):
+            h = stage(torch.cat([grow(h), skips.pop()], dim=1))
         return self.head(h)[:, 0]
 
 
@@ -73,10 +73,6 @@ class _Stage(nn.Module):
         for block in self.blocks:
             h = block(h, None)
         return h
-
-
-def _stage(first: int, last: int) -> _Stage:
-    return _Stage(first, last)
 
 
 def _block(first: int, last: int) -> ResnetBlock2D:

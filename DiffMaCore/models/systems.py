@@ -10,6 +10,7 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
+import numpy as np
 import torch
 from torch import nn
 
@@ -93,20 +94,23 @@ def build_regression(in_channels: int, image_size: int, parameters: int) -> Regr
     def size(channels: int, bottom: int | None = None) -> int:
         return _count(lambda: RegressionUNet(in_channels, image_size, channels, bottom))
 
-    channels = _nearest(size, parameters, 4)
-    bottom = _nearest(lambda width: size(channels, width), parameters, 4)
-    return RegressionUNet(in_channels, image_size, channels, bottom)
+    channels = _nearest(size, parameters)
+    return RegressionUNet(
+        in_channels, image_size, channels, _nearest(lambda bottom: size(channels, bottom), parameters)
+    )
 
 
 def _inner_width(target: int, config: dict[str, Any]) -> int | None:
-    """The published inner width (None) where its parameters are right, else the one that makes them so."""
+    """The published inner width (None) where its parameters are right, else the roundest that makes them so."""
 
-    def size(inner: int | None) -> int:  # every part of a block has a linear share in its inner width
+    def size(inner: int | None) -> int:
         return _count(lambda: DiffMa(**config, inner=inner))
 
     if abs(size(None) / target - 1) <= TOLERANCE:
         return None
-    return _solve(size, target)
+    exact = _solve(size, target)
+    widths = [max(1, round(exact / grain)) * grain for grain in GRAINS]
+    return next((width for width in widths if abs(size(width) / target - 1) <= TOLERANCE), widths[-1])
 
 
 def _matched_unet(target: int, latent_size: int, width: int, in_channels: int, learn_sigma: bool) -> UNetDenoiser:
@@ -120,30 +124,25 @@ def _matched_unet(target: int, latent_size: int, width: int, in_channels: int, l
         return _count(lambda: make(channels, layers, time_width))
 
     def matched(layers: int) -> tuple[int, int, int]:
-        channels = _nearest(lambda c: size(c, layers), target, 4)
-        return channels, layers, _nearest(lambda t: size(channels, layers, t), target, 4)
+        channels = _nearest(lambda c: size(c, layers), target)
+        return channels, layers, _nearest(lambda t: size(channels, layers, t), target)
 
     full = matched(2)
     return make(*full) if abs(size(*full) / target - 1) <= TOLERANCE else make(*matched(1))
 
 
-def _solve(size: Callable[[int], int], target: int) -> int:
-    """The width that has the target's size, where sizes grow linearly with it: the roundest that is near enough."""
-    slope = (size(32) - size(16)) / 16
-    exact = 16 + (target - size(16)) / slope
-    widths = [max(1, round(exact / grain)) * grain for grain in GRAINS]
-    return next((width for width in widths if abs(width - exact) * slope <= TOLERANCE * target), widths[-1])
+def _nearest(size: Callable[[int], int], target: int, grain: int = 4) -> int:
+    """The multiple of ``grain`` whose size is nearest to the target."""
+    below = max(1, int(_solve(size, target) / grain)) * grain
+    return min((below, below + grain), key=lambda width: abs(size(width) - target))
 
 
-def _nearest(size: Callable[[int], int], target: int, grain: int) -> int:
-    """The multiple of ``grain`` whose size is nearest to the target; sizes grow with it."""
-    low, high = 1, 2
-    while size(high * grain) < target:
-        low, high = high, 2 * high
-    while high - low > 1:
-        middle = (low + high) // 2
-        low, high = (middle, high) if size(middle * grain) < target else (low, middle)
-    return min((low * grain, high * grain), key=lambda value: abs(size(value) - target))
+def _solve(size: Callable[[int], int], target: int) -> float:
+    """Where the size reaches the target: parameters are a polynomial of second degree in any width."""
+    widths = (32, 64, 96)
+    square, linear, constant = np.polyfit(widths, [size(width) for width in widths], 2)
+    square = square if abs(square) > 1e-6 else 0.0
+    return max(np.roots([square, linear, constant - target]).real)
 
 
 def _count(make: Callable[[], nn.Module]) -> int:
