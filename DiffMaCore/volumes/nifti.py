@@ -87,20 +87,51 @@ def read_header(path: Path) -> NiftiHeader | None:
     )
 
 
-def check_complete(path: Path, header: NiftiHeader) -> None:
-    """Raise InputError unless all voxels are there: ITK itself fills a truncated NIfTI with rubbish."""
-    length = 0
+def check_complete(path: Path, header: NiftiHeader) -> bool:
+    """Raise InputError unless all voxels are there: ITK itself fills a truncated NIfTI with rubbish.
+
+    Returns whether all are finite: ITK makes NaN and infinity 0 without a word (:func:`restore_not_finite`).
+    """
+    floats = header.dtype if header.dtype is not None and header.dtype.kind == "f" and header.data_offset else None
+    length, finite = 0, True
     try:
         with open_maybe_gzip(path) as stream:
-            if isinstance(stream, gzip.GzipFile):
+            if floats is None and not isinstance(stream, gzip.GzipFile):
+                length = path.stat().st_size
+            else:
+                length = len(stream.read(header.data_offset))
                 while chunk := stream.read(1 << 22):
                     length += len(chunk)
-            else:
-                length = path.stat().st_size
+                    finite = finite and (floats is None or _all_finite(chunk, floats))
     except (EOFError, OSError, zlib.error):
         length = -1
     if header.data_offset and length < header.n_bytes:
         raise InputError(f"{path} is truncated or damaged (voxels are missing); copy or export it again")
+    return finite
+
+
+def restore_not_finite(image: sitk.Image, path: Path, header: NiftiHeader) -> sitk.Image:
+    """``image`` as ITK read it, float, with NaN again where the file's voxels are not finite."""
+    voxels = _voxels(path, header)
+    array = sitk.GetArrayFromImage(image)
+    array[~np.isfinite(voxels).reshape(array.shape)] = np.nan
+    restored = sitk.GetImageFromArray(array)
+    restored.CopyInformation(image)
+    return restored
+
+
+def _all_finite(chunk: bytes, dtype: np.dtype) -> bool:
+    whole = len(chunk) - len(chunk) % dtype.itemsize
+    return bool(np.isfinite(np.frombuffer(chunk[:whole], dtype)).all())
+
+
+def _voxels(path: Path, header: NiftiHeader) -> np.ndarray:
+    """The stored voxels of the first volume, as they are, in one row."""
+    assert header.dtype is not None
+    with open_maybe_gzip(path) as stream:
+        stream.seek(header.data_offset)
+        data = stream.read(int(np.prod(header.shape[:3])) * header.dtype.itemsize)
+    return np.frombuffer(data, header.dtype)
 
 
 def sform_shift(header: NiftiHeader, image: sitk.Image) -> float:
@@ -129,11 +160,7 @@ def read_with_nearest_orthogonal(path: Path, header: NiftiHeader) -> sitk.Image:
     if not np.isfinite(affine).all() or spacing.min() <= 0:
         raise InputError(remedy)
     u, _, vt = np.linalg.svd(affine[:, :3] / spacing)
-    count = int(np.prod(header.shape[:3]))
-    with open_maybe_gzip(path) as stream:
-        stream.seek(header.data_offset)
-        voxels = np.frombuffer(stream.read(count * header.dtype.itemsize), header.dtype)
-    array = voxels.reshape(header.shape[2::-1]).astype(np.float32)
+    array = _voxels(path, header).reshape(header.shape[2::-1]).astype(np.float32)
     array *= np.float32(header.scale[0])
     array += np.float32(header.scale[1])
     image = sitk.GetImageFromArray(array)

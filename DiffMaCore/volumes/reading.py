@@ -20,6 +20,7 @@ sitk.ProcessObject_SetGlobalWarningDisplay(False)  # what matters becomes a note
 VOLUME_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
 """File names that are read as volumes, in lower case."""
 
+_FLOATS = (sitk.sitkFloat32, sitk.sitkFloat64)
 _IO = {"nii": "NiftiImageIO", "nii.gz": "NiftiImageIO", "nrrd": "NrrdImageIO", "nhdr": "NrrdImageIO"}
 
 
@@ -80,11 +81,12 @@ def read_image_file(path: Path, pixel_type: int = sitk.sitkFloat32) -> tuple[sit
     notes: list[str] = []
     if path.stat().st_size == 0:
         raise InputError(f"{path} is empty (0 bytes); copy or export it again")
+    finite = True
     header = nifti.read_header(path) if path.name.lower().endswith((".nii", ".nii.gz")) else None
     if path.name.lower().endswith((".nii", ".nii.gz")):
         if header is None:
             raise InputError(f"{path} is no intact NIfTI-1 file; copy it again or save it as .nrrd")
-        nifti.check_complete(path, header)
+        finite = nifti.check_complete(path, header)
     elif path.name.lower().endswith((".mha", ".mhd")):
         _check_meta_complete(path)
     image = None
@@ -97,6 +99,8 @@ def read_image_file(path: Path, pixel_type: int = sitk.sitkFloat32) -> tuple[sit
         if header is None or "orthonormal" not in str(error):
             message = f"{path} cannot be read ({_reason(error)}); copy or export it again"
             raise InputError(message) from error
+    if header is not None and image is not None and not finite and image.GetPixelID() in _FLOATS:
+        image = nifti.restore_not_finite(image, path, header)
     if image is None and header is not None:
         image = sitk.Cast(nifti.read_with_nearest_orthogonal(path, header), pixel_type)
         notes.append("The axes in the file's sform are slightly sheared: the nearest perpendicular axes are used.")
