@@ -64,8 +64,11 @@ def run(args: argparse.Namespace) -> int:
     settings = replace(experiment.evaluation, **{name: value for name, value in asked.items() if value is not None})
     experiment = replace(experiment, evaluation=settings)
     args.reporter.stage("loading")
+    from diffusers.utils import logging
+
     from DiffMaCore.training.evaluation import evaluate, tables
 
+    logging.disable_progress_bar()  # ours says what goes on
     found = evaluate(
         experiment,
         experiment_folders(experiment, args.out),

@@ -45,8 +45,8 @@ def find_systems(
     if not trained and not bundles:
         example = (experiment.denoiser.backbone, *wanted)[0]
         raise InputError(f"no system of {folders.root} is trained yet; {_train(example)}, or name a bundle")
-    for name in absent:
-        reporter.note(f"{name} is not trained yet and is left out; {_train(name)}")
+    if absent:
+        reporter.note(f"not trained yet and left out: {', '.join(absent)}; {_train(absent[0])}")
     found = [load_predictor(folders, name, cache, device) for name in trained]
     return [*found, *(foreign_bundle(bundle, cache, reporter, device) for bundle in bundles)]
 
