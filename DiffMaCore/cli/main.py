@@ -35,6 +35,7 @@ COMMANDS = (
     "prepare",
     "train",
     "evaluate",
+    "reproduce",
 )
 CANCELLED = 130
 

@@ -73,8 +73,8 @@ def figure1(experiment: Experiment, folders: Folders, cache: PairedCache) -> Sec
     text = (
         f"Of the masks' variance over {len(rows)} test slices {figures.share:.1%} comes from the slice, and the rest"
         " from the token's place alone (the paper's released masks on synthetic latents: 1 % or less from the slice)."
-        f" Mean weight {figures.mean:.2f}; {figures.closed:.1%} of the weights are below 0.01 and {figures.open:.1%} above"
-        f" 0.99. Trained by InfoNCE ({views}) for {summary['steps']} steps"
+        f" Mean weight {figures.mean:.2f}; {figures.closed:.1%} of the weights are below 0.01 and {figures.open:.1%}"
+        f" above 0.99. Trained by InfoNCE ({views}) for {summary['steps']} steps"
         + ("; its masks were calibrated afterwards." if summary.get("calibrated") else ".")
     )
     caption = "Above the source, below it pale and with a circle a token: the larger and darker, the more important."
