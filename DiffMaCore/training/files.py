@@ -5,6 +5,7 @@ from __future__ import annotations
 import errno
 import json
 import os
+import re
 import shutil
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -15,6 +16,7 @@ from DiffMaCore.errors import OutputError
 
 _RESERVE = 16 << 20  # bytes left for everything small
 _FULL = (errno.ENOSPC, errno.EDQUOT)
+_FULL_IN_WORDS = re.compile(r"os error (28|112|122)\b")  # as safetensors tells of it
 
 
 @contextmanager
@@ -32,7 +34,7 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
     except BaseException as error:
         part.unlink(missing_ok=True)
-        if isinstance(error, OSError) and error.errno in _FULL:
+        if (isinstance(error, OSError) and error.errno in _FULL) or _FULL_IN_WORDS.search(str(error)):
             raise OutputError(f"the disk of {path.parent} is full; free some room and start again") from error
         if isinstance(error, PermissionError):
             raise OutputError(f"cannot write {path}; choose a folder that you may write to with --out") from error

@@ -141,11 +141,11 @@ class _Training:
         with StopRequest() as stop:
             batches = self._batches()
             while self.step < self.config.steps:
-                if self._step(batches, stop.asked):
+                if self._step(batches, stop):
                     self._stopped()
             self._finish()
 
-    def _step(self, batches: Iterator[dict[str, Tensor]], asked: bool) -> bool:
+    def _step(self, batches: Iterator[dict[str, Tensor]], request: StopRequest) -> bool:
         """One optimiser step; whether the run shall stop after it."""
         began = time.monotonic()
         rate = self.config.learning_rate * min(1.0, (self.step + 1) / max(self.config.warmup, 1))
@@ -162,7 +162,7 @@ class _Training:
             for name, value in {"loss": loss.detach(), **figures}.items():
                 sums[name] = sums.get(name, 0.0) + value.float() / self.spread.accumulation
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
-        own = torch.stack([*sums.values(), norm.float(), norm.new_tensor(float(asked), dtype=torch.float32)])
+        own = torch.stack([*sums.values(), norm.float(), norm.new_tensor(request.asked, dtype=torch.float32)])
         *means, gradient, wish = self.accelerator.reduce(own, "mean").tolist()
         figures_now = dict(zip(sums, means, strict=True))
         if not (math.isfinite(figures_now["loss"]) and math.isfinite(gradient)):

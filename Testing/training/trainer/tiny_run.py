@@ -1,6 +1,6 @@
 """A tiny real training run: in this process for a test, or as a program that a test starts, kills and starts again.
 
-    python tiny_run.py FOLDER [--steps N] [--batch N] [--contrast] [--slow SECONDS] ...
+python tiny_run.py FOLDER [--both] [--slow SECONDS] [--config JSON]
 """
 
 from __future__ import annotations
@@ -103,14 +103,17 @@ def tiny_config(**changes: object) -> TrainConfig:
 def main() -> None:
     parser = argparse.ArgumentParser()
     parser.add_argument("folder", type=Path)
-    parser.add_argument("--contrast", action="store_true")
+    parser.add_argument("--both", action="store_true", help="the contrast as well, in FOLDER/contrast")
     parser.add_argument("--slow", type=float, default=0.0)
     parser.add_argument("--config", type=json.loads, default={})
     args = parser.parse_args()
     torch.set_num_threads(1)
-    task = (Contrast if args.contrast else Denoise)(Slices(slow=args.slow))
+    slices, accelerator = Slices(slow=args.slow), make_accelerator("cpu")
     try:
-        train(task, tiny_config(**args.config), RunFolder(args.folder), 0, Reporter(), make_accelerator("cpu"))
+        train(Denoise(slices), tiny_config(**args.config), RunFolder(args.folder), 0, Reporter(), accelerator)
+        if args.both:
+            folder = RunFolder(args.folder / "contrast")
+            train(Contrast(slices), tiny_config(), folder, 0, Reporter(), accelerator)
     except KeyboardInterrupt as stopped:
         print(stopped, flush=True)
         sys.exit(130)
