@@ -31,11 +31,10 @@ from DiffMaCore.conditions import hu_to_pixels, mr_to_pixels
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.training.configuring import build
-from DiffMaCore.training.experiment import DataConfig
+from DiffMaCore.training.experiment import CT, DataConfig
 from DiffMaCore.training.split import PARTS, read_split
 
 FORMAT = 1
-CT = "ct"
 _REMEDY = "run `diffma prepare` with the experiment's configuration"
 _STORED = ("target_latent", "source_latent", "clip_embedding")
 _EMBEDDED = ("ct_embedding", "soft_mask")

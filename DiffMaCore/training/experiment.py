@@ -19,6 +19,10 @@ Backbone = Literal["diffma", "dit", "vim", "vmamba", "efficient_vmamba", "zigma"
 """The systems of Table 2, and the deterministic 2.5D regression; the order is the default one of every table."""
 
 
+CT = "ct"
+"""The modality that is in HU."""
+
+
 @dataclass(frozen=True)
 class SplitConfig:
     """Who trains and who tests: shares of each centre's patients, or named cases."""

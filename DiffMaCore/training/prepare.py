@@ -21,14 +21,13 @@ from DiffMaCore.devices import choose_device
 from DiffMaCore.errors import InputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import FORMAT, PairedCache, TensorFile, value_scale
-from DiffMaCore.training.checks import check_case
 from DiffMaCore.training.encoding import Encoder
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
 from DiffMaCore.training.files import replacing, require_room, write_json
 from DiffMaCore.training.parts import Parts, load_parts
 from DiffMaCore.training.prepare_report import LeftOut, write_report
 from DiffMaCore.training.run_folder import versions
-from DiffMaCore.training.slicing import CaseSlices, slice_pair
+from DiffMaCore.training.slicing import CaseSlices, read_case
 from DiffMaCore.training.sources import RawCase, find_cases
 from DiffMaCore.training.split import PARTS, Split, check_split, make_split, read_split, write_split
 
@@ -112,7 +111,7 @@ def prepare_cases(
                 reporter.warning(f"{case.id} is left out: {left_out[-1].reason}")
             reporter.advance()
             reporter.figures(slices=slices)
-    return _finish(experiment, folders.data, cases, split, writer, left_out, reporter)
+    return _finish(experiment, folders.data, cases, split, given, writer, left_out, reporter)
 
 
 def _of_split(cases: Sequence[RawCase], split: Split, reporter: Reporter) -> list[RawCase]:
@@ -133,16 +132,6 @@ def content_of(case: RawCase) -> str:
         except OSError as problem:
             raise InputError(f"{file} cannot be read ({problem.strerror}); check the data set") from None
     return digest.hexdigest()
-
-
-def read_case(case: RawCase, data: DataConfig) -> CaseSlices | list[str]:
-    """The slices of a case, or why it is left out."""
-    try:
-        pair = case.load()
-        reasons = check_case(pair, data)
-        return reasons or slice_pair(pair, data)
-    except InputError as problem:
-        return [str(problem)]
 
 
 def _sliced(
@@ -247,6 +236,7 @@ def _finish(
     folder: Path,
     cases: Sequence[RawCase],
     split: Split,
+    given: Split | None,
     writer: CaseWriter,
     left_out: list[LeftOut],
     reporter: Reporter,
@@ -256,7 +246,7 @@ def _finish(
     kept = [case for case in cases if case.id not in out]
     if not kept:
         raise InputError(f"no case can be used; the first, {left_out[0].id}, is left out because: {left_out[0].reason}")
-    drawn, split = split, {name: [id for id in ids if id not in out] for name, ids in split.items()}
+    drawn, split = split, _without(out, split, kept, given, experiment)
     if not split["train"]:
         raise InputError(f"every case to train on was left out; the first reason: {left_out[0].reason}")
     for name in PARTS:
@@ -290,3 +280,13 @@ def _finish(
     write_report(folder / "report.md", experiment, manifest, split, left_out)
     write_json(folder / "manifest.json", manifest)
     return PairedCache.open(folder)
+
+
+def _without(
+    out: set[str], split: Split, kept: Sequence[RawCase], given: Split | None, experiment: Experiment
+) -> Split:
+    """The split of the cases that are left: drawn anew, or without the others where cases were named."""
+    config = experiment.data.split
+    if not out or given is not None or config.test_cases or config.validation_cases:
+        return {name: [id for id in ids if id not in out] for name, ids in split.items()}
+    return make_split(kept, config, experiment.seed)

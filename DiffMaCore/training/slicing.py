@@ -10,9 +10,9 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.training.cache import CT
-from DiffMaCore.training.experiment import DataConfig
-from DiffMaCore.training.sources.case import RawPair
+from DiffMaCore.training.checks import check_case
+from DiffMaCore.training.experiment import CT, DataConfig
+from DiffMaCore.training.sources.case import RawCase, RawPair
 from DiffMaCore.volumes.checks import check_ct
 from DiffMaCore.volumes.grid import AIR_HU, SliceGrid
 from DiffMaCore.volumes.intensity import normalise
@@ -37,6 +37,15 @@ class CaseSlices:
     body: NDArray[np.bool_]
     index: NDArray[np.int64]
     notes: list[str]
+
+
+def read_case(case: RawCase, data: DataConfig) -> CaseSlices | list[str]:
+    """The slices of a case, or why it is left out; imports no torch, so that a process that reads starts at once."""
+    try:
+        pair = case.load()
+        return check_case(pair, data) or slice_pair(pair, data)
+    except InputError as problem:
+        return [str(problem)]
 
 
 def slice_pair(pair: RawPair, data: DataConfig) -> CaseSlices:

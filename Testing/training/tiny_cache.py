@@ -35,7 +35,7 @@ def make_tiny_cache(root: Path, **changes: Any) -> tuple[Experiment, Folders]:
     """Prepare the experiment of :func:`tiny_experiment` in ``root / "run"``."""
     experiment = tiny_experiment(root, **changes)
     folders = Folders(root / "run")
-    prepare_cases(experiment, folders, tiny_cases(), SPLIT, device="cpu")
+    prepare_cases(experiment, folders, tiny_cases(experiment.data.source), SPLIT, device="cpu")
     return experiment, folders
 
 
@@ -79,15 +79,16 @@ def make_tiny_parts(folder: Path) -> None:
     ImageEncoder(32, vision).save_pretrained(folder / "image_encoder")
 
 
-def tiny_cases(count: int = 5) -> list[RawCase]:
-    """Head phantoms as cases of two centres, without files."""
-    return [RawCase(f"head_{k}", "AB"[k % 2], partial(tiny_pair, k)) for k in range(count)]
+def tiny_cases(source: str = "ct") -> list[RawCase]:
+    """Five head phantoms as cases of two centres, without files."""
+    return [RawCase(f"head_{k}", "AB"[k % 2], partial(tiny_pair, k, source)) for k in range(5)]
 
 
-def tiny_pair(seed: int) -> RawPair:
-    """CT, MR and mask of a head phantom of 32 x 32 x 15 voxels."""
+def tiny_pair(seed: int, source: str = "ct") -> RawPair:
+    """CT and MR (the MR first where the CT is not the ``source``) and mask of a head phantom of 32 x 32 x 15 voxels."""
     phantom = head_phantom(seed, (7.0, 7.0, 14.0), (32, 32, 15), artefacts=False)
     body = sitk.GetImageFromArray(phantom.body.astype("uint8"))
     ct = sitk.Cast(phantom.ct_image(), sitk.sitkFloat32)
     body.CopyInformation(ct)
-    return RawPair(source=ct, target=phantom.mr_image(), mask=body)
+    mr = phantom.mr_image()
+    return RawPair(ct, mr, body) if source == "ct" else RawPair(mr, ct, body)

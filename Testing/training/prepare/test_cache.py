@@ -1,0 +1,146 @@
+"""What a prepared experiment holds, and that it is what inference computes."""
+
+from __future__ import annotations
+
+import pickle
+from dataclasses import replace
+
+import numpy as np
+import pytest
+import torch
+
+from DiffMaCore.errors import InputError
+from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.synthesis import synthesise
+from DiffMaCore.training.bundling import build_pipeline
+from DiffMaCore.training.cache import PairedCache, SliceDataset, neighbours, source_pixels, target_pixels
+from DiffMaCore.training.embeddings import ensure_embeddings
+from Testing.training.tiny_cache import make_tiny_cache, tiny_experiment, tiny_pair
+
+ALL = ("target_latent", "source_latent", "clip_embedding", "source", "source25", "target", "body")
+
+
+@pytest.fixture(scope="module")
+def tiny(tmp_path_factory):
+    """The tiny experiment and its cache."""
+    experiment, folders = make_tiny_cache(tmp_path_factory.mktemp("tiny"))
+    return experiment, PairedCache.open(folders.data)
+
+
+@pytest.fixture(scope="module")
+def embedder():
+    torch.manual_seed(1)
+    return VisionEmbedder(8, 2, 32, mask_hidden=8).eval()
+
+
+def test_a_row_of_the_dataset_is_the_slice_of_its_case(tiny):
+    _, cache = tiny
+    rows = SliceDataset(cache, cache.ids("train"), ALL)
+    case = cache.case("head_1")
+    row = len(cache.case("head_0")) + 6
+    item = rows[row]
+    assert len(rows) == sum(len(cache.case(id)) for id in cache.ids("train"))
+    assert rows.where(row) == f"case head_1, slice {int(case.slice_index()[6])}"
+    assert torch.equal(item["source"], case.source()[6]) and torch.equal(item["target"], case.target()[6])
+    assert torch.equal(item["body"].bool(), case.body()[6])
+    assert torch.equal(item["source25"], neighbours(case.source(), cache.data)[6])
+    assert torch.equal(item["target_latent"], case.file.whole("target_latent")[6].float())
+    assert all(value.dtype == torch.float32 for key, value in item.items() if key != "row")
+    assert item["source_latent"].shape == cache.latent_shape and item["clip_embedding"].shape == (cache.embed_dim,)
+
+
+def test_the_first_and_last_slice_stand_in_for_the_neighbour_they_lack(tiny):
+    _, cache = tiny
+    rows = SliceDataset(cache, ["head_0"], ("source25",))
+    whole = neighbours(cache.case("head_0").source(), cache.data)
+    for row in (0, len(rows) - 1):
+        assert torch.equal(rows[row]["source25"], whole[row])
+    first = whole[0].view(3, 3, 32, 32)  # slice, window
+    assert torch.equal(first[0], first[1]) and torch.equal(first[2], whole[1].view(3, 3, 32, 32)[1])
+
+
+def test_a_dataset_goes_to_another_process_without_its_open_files(tiny):
+    _, cache = tiny
+    rows = SliceDataset(cache, ["head_0"], ("target",))
+    first = rows[0]["target"]
+    assert torch.equal(pickle.loads(pickle.dumps(rows))[0]["target"], first)  # noqa: S301
+
+
+@pytest.mark.parametrize("direction", [("ct", "mr"), ("mr", "ct")], ids=["ct to mr", "mr to ct"])
+def test_what_inference_computes_from_the_raw_volume_is_what_is_stored(direction, tmp_path, embedder):
+    """The whole path of `diffma convert` runs, and its conditions are compared slice by slice."""
+    experiment = tiny_experiment(tmp_path)
+    data = replace(experiment.data, source=direction[0], target=direction[1])
+    experiment, folders = make_tiny_cache(tmp_path, data=data)
+    cache = PairedCache.open(folders.data)
+    embeddings = ensure_embeddings(cache, embedder)
+    stored = SliceDataset(cache, ["head_4"], ("clip_embedding", "ct_embedding", "soft_mask"), embeddings)
+    pipe = build_pipeline(experiment, cache, embedder, DiffMa(8, 2, 32, 1), "diffma")
+    computed, compute = [], pipe.conditions
+
+    def listening(source):
+        computed.append(compute(source))
+        return computed[-1]
+
+    pipe.conditions = listening
+    out = synthesise(pipe, tiny_pair(4, direction[0]).source, steps=1)
+    places = {index: row for row, index in enumerate(cache.case("head_4").slice_index().tolist())}
+    compared = 0
+    for key in ("clip_embedding", "ct_embedding", "soft_mask"):
+        values = torch.cat([getattr(part, key) for part in computed])
+        for index, value in zip(out.slices, values, strict=True):
+            if index in places:
+                torch.testing.assert_close(value, stored[places[index]][key], rtol=2e-3, atol=4e-3)
+                compared += 1
+    assert compared == 3 * len(places) > 0
+
+
+def test_the_latents_are_those_of_the_stored_slices(tiny):
+    _, cache = tiny
+    case, vae = cache.case("head_2"), cache.load_vae()
+    with torch.inference_mode():
+        latent = vae.encode(source_pixels(case.source(), cache.data)).latent_dist.mode() * vae.config["scaling_factor"]
+    # HU are stored whole, which the narrowest window shows as 1 % of its range
+    assert (latent - case.file.whole("source_latent")).abs().mean() < 0.01
+
+
+def test_a_ct_target_is_mapped_from_its_window_and_stored_in_hu(tmp_path):
+    data = replace(tiny_experiment(tmp_path).data, source="mr", target="ct", target_window=(-500.0, 1500.0))
+    _, folders = make_tiny_cache(tmp_path, data=data)
+    case = PairedCache.open(folders.data).case("head_0")
+    hu = case.file.whole("target").float()
+    assert hu.min() < -900 and torch.equal(case.target(), target_pixels(hu, data))
+    assert case.target().min() == -1 and float(case.source().min()) == -1
+    inside = ((hu > -400) & (hu < 1400)).numpy()
+    np.testing.assert_allclose(case.target().numpy()[inside], (hu.numpy()[inside] + 500) / 1000 - 1, atol=1e-6)
+
+
+def test_embeddings_are_computed_once_for_each_embedder(tiny, embedder):
+    _, cache = tiny
+    folder = ensure_embeddings(cache, embedder)
+    stamps = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
+    assert len(stamps) == 5
+    assert ensure_embeddings(cache, embedder) == folder
+    assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == stamps
+    next(folder.iterdir()).unlink()
+    ensure_embeddings(cache, embedder)
+    assert sum(file.stat().st_mtime_ns == stamps[file] for file in folder.iterdir()) == 4
+    assert ensure_embeddings(cache, VisionEmbedder(8, 2, 32)) != folder
+
+
+def test_an_embedder_of_another_grid_is_refused(tiny):
+    with pytest.raises(InputError, match="latents of 16"):
+        ensure_embeddings(tiny[1], VisionEmbedder(16, 2, 32))
+
+
+def test_a_cache_that_is_not_there_or_not_whole_says_what_to_do(tmp_path):
+    with pytest.raises(InputError, match="diffma prepare"):
+        PairedCache.open(tmp_path / "nothing")
+    _, folders = make_tiny_cache(tmp_path)
+    (folders.data / "cases" / "head_1.safetensors").unlink()
+    with pytest.raises(InputError, match="head_1"):
+        PairedCache.open(folders.data)
+    (folders.data / "manifest.json").unlink()
+    with pytest.raises(InputError, match="not complete"):
+        PairedCache.open(folders.data)
