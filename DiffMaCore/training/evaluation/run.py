@@ -7,13 +7,16 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.errors import InputError
+import numpy as np
+from numpy.typing import NDArray
+
+from DiffMaCore.errors import InputError, ModelError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.schedulers import check_sampling
 from DiffMaCore.training.cache import Case, PairedCache
 from DiffMaCore.training.evaluation import calibration, intervals, tables
 from DiffMaCore.training.evaluation.calibration import Calibration
-from DiffMaCore.training.evaluation.predictors import Predictor, Sampling
+from DiffMaCore.training.evaluation.predictors import Prediction, Predictor, Sampling
 from DiffMaCore.training.evaluation.references import references
 from DiffMaCore.training.evaluation.scores import DATA_RANGE, DEFINITIONS, score_volume
 from DiffMaCore.training.evaluation.store import PredictionStore
@@ -55,7 +58,7 @@ def evaluate(
 
     Raises:
         InputError: there is no cache, the split is empty, a system is unknown or not trained, a bundle does not fit.
-        ModelError: a bundle is incomplete or its network fails.
+        ModelError: a bundle is incomplete, or a network fails.
         OutputError: the results cannot be written.
     """
     reporter = reporter or Reporter()
@@ -153,7 +156,10 @@ def _predict(
     total = sum(predictor.ticks(len(case), sampling) for case in missing)
     reporter.stage(f"predicting with {place}", total=total)
     for case in missing:
-        store.write(predictor, case, predictor.predict(case, sampling, reporter))
+        made = predictor.predict(case, sampling, reporter)
+        if not np.isfinite(made.mean).all():
+            raise ModelError(f"{predictor.title} gave values that are not finite for case {case.id}; train it again")
+        store.write(predictor, case, made)
 
 
 def _judge(
@@ -166,7 +172,9 @@ def _judge(
 ) -> dict[str, Any]:
     """One system's entry in the results."""
     sampled = predictor.stochastic and settings.samples > 1
-    reporter.stage(f"measuring {place}", total=sum(map(len, cases)) * (4 if sampled else 2))
+    fresh = [case for case in cases if store.scores(predictor, case.id) is None]
+    if fresh:
+        reporter.stage(f"measuring {place}", total=sum(map(len, fresh)) * (4 if sampled else 2))
     scores: dict[str, Any] = {}
     single: dict[str, Any] = {}
     measured = Calibration(settings.samples, settings.seed)
@@ -174,12 +182,14 @@ def _judge(
     for case in cases:
         held = store.read(predictor.key, case.id)
         seconds += held.seconds
-        truth, body = (case.target().numpy() + 1) / 2, case.body().numpy()
-        index = case.slice_index().numpy()
-        scores[case.id] = score_volume(held.mean, truth, body, index, on_slice=reporter.advance).to_dict()
-        if held.first is not None and held.deviation is not None:
-            single[case.id] = score_volume(held.first, truth, body, index, on_slice=reporter.advance).to_dict()
-            measured.add(case.id, held.mean, held.deviation, truth, body)
+        figures = store.scores(predictor, case.id)
+        if figures is None:
+            figures = _figures(case, held, reporter)
+            store.write_scores(predictor, case.id, figures)
+        scores[case.id] = figures["main"]
+        if held.deviation is not None:
+            single[case.id] = figures["first"]
+            measured.add(case.id, held.mean, held.deviation, _truth(case), case.body().numpy())
     estimate = f"mean of {settings.samples} samples" if sampled else "one sample"
     return {
         "title": predictor.title,
@@ -197,6 +207,22 @@ def _judge(
         else None,
         "calibration": measured.result() if single else None,
     }
+
+
+def _figures(case: Case, held: Prediction, reporter: Reporter) -> dict[str, Any]:
+    """The figures of a volume and, where there are several samples, of the first one alone."""
+    body, index = case.body().numpy(), case.slice_index().numpy()
+    volumes = {"main": held.mean, "first": held.first}
+    return {
+        name: score_volume(volume, _truth(case), body, index, on_slice=reporter.advance).to_dict()
+        for name, volume in volumes.items()
+        if volume is not None
+    }
+
+
+def _truth(case: Case) -> NDArray[np.floating]:
+    """The true volume in [0, 1]."""
+    return (case.target().numpy() + 1) / 2
 
 
 def _rank(entries: dict[str, dict[str, Any]]) -> None:

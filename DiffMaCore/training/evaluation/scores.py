@@ -12,6 +12,9 @@ from numpy.typing import NDArray
 
 from DiffMaCore import metrics
 
+SCORING = 1
+"""Version of the definitions: figures of another one are taken anew."""
+
 DATA_RANGE = 1.0
 FIGURES = ("ssim", "psnr", "mse", "mae", "mse_8bit")
 REGIONS = ("mask", "slice")

@@ -15,6 +15,7 @@ from numpy.typing import NDArray
 from DiffMaCore.training import files
 from DiffMaCore.training.cache import Case, PairedCache
 from DiffMaCore.training.evaluation.predictors import Prediction, Predictor, Sampling
+from DiffMaCore.training.evaluation.scores import SCORING
 from DiffMaCore.training.files import replacing, write_json
 
 _FORMAT = 1
@@ -22,7 +23,8 @@ _VOLUMES = ("mean", "first", "deviation")
 
 
 class PredictionStore:
-    """``<folder>/<system>/<case>.npz``: volumes (N, S, S) in [0, 1] as float16, 0 outside the body.
+    """``<folder>/<system>/<case>.npz``: volumes (N, S, S) in [0, 1] as float16, 0 outside the body; ``<case>.json``:
+    their figures.
 
     Each file carries the key of what it was made with: the system's checksum, the data's fingerprint and, where the
     system samples, how it was asked. A file of another key counts as missing. What is scored is what was stored, so
@@ -76,6 +78,24 @@ class PredictionStore:
             }
             return Prediction(**volumes, seconds=float(held["seconds"]))
 
+    def scores(self, predictor: Predictor, case: str) -> dict[str, Any] | None:
+        """The figures that were taken of a volume of this key, or None: SSIM takes long."""
+        try:
+            held = json.loads(self._scores(predictor.key, case).read_text(encoding="utf-8"))
+            return held["scores"] if held["key"] == self._scores_key(predictor) else None
+        except (OSError, ValueError, KeyError):
+            return None
+
+    def write_scores(self, predictor: Predictor, case: str, scores: dict[str, Any]) -> None:
+        """Keep the figures of a volume."""
+        write_json(self._scores(predictor.key, case), {"key": self._scores_key(predictor), "scores": scores})
+
+    def _scores(self, system: str, case: str) -> Path:
+        return self.folder / system / f"{case}.json"
+
+    def _scores_key(self, predictor: Predictor) -> str:
+        return f"{self.key(predictor)}-{SCORING}"
+
     def parameters(self, predictor: Predictor) -> int:
         """As the system says, without loading it where that is known already."""
         try:
@@ -87,4 +107,4 @@ class PredictionStore:
         return predictor.parameters
 
     def _facts(self, predictor: Predictor) -> Path:
-        return self.folder / predictor.key / "system.json"
+        return self.folder / predictor.key / "system" / "facts.json"
