@@ -83,7 +83,9 @@ def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
 
 def main(argv: list[str] | None = None) -> int:
     """Run one command; returns the exit status (0 done, 1 some volumes failed, 2 error, 130 cancelled)."""
-    args = build_parser().parse_args(argv)
+    words = sys.argv[1:] if argv is None else argv
+    args = build_parser().parse_args(words)
+    args.words = ["diffma", *words]
     signal.signal(signal.SIGTERM, _cancel)
     if args.lifeline:
         lifeline.hold()

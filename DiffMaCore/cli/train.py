@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from pathlib import Path
 from typing import Any
 
@@ -42,9 +41,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         kind.add_argument("--config", type=Path, required=True, metavar="YAML", help="the experiment")
         kind.add_argument("--out", type=Path, metavar="FOLDER", help="the experiment's folder (default runs/<name>)")
         kind.add_argument("--steps", type=int, metavar="N", help="train for N steps, whatever the configuration says")
-        kind.add_argument(
-            "--device", choices=("auto", "cpu"), default="auto", help="auto (default): GPUs where there are any"
-        )
+        kind.add_argument("--device", default="auto", help="auto (default: GPUs where there are any), cuda:1, mps, cpu")
         add_progress_option(kind)
     parser.set_defaults(run=run)
 
@@ -55,11 +52,10 @@ def run(args: argparse.Namespace) -> int:
 
     experiment = _changed(load_config(args.config, Experiment), args)
     folders = experiment_folders(experiment, args.out)
-    if not folders.data.is_dir():
-        out = f" --out {args.out}" if args.out else ""
+    if not folders.data.is_dir():  # told before torch is loaded
         raise InputError(
-            f"the experiment's data is not prepared ({folders.data} is missing);"
-            f" run `diffma prepare --config {args.config}{out}` first"
+            f"the experiment's data is not prepared, {folders.data} is missing; run `diffma prepare` with the same"
+            " configuration first"
         )
     args.reporter.stage("loading")
 
@@ -67,7 +63,7 @@ def run(args: argparse.Namespace) -> int:
     from DiffMaCore.training.launch import train_part
 
     keep_freed_memory()
-    folder = train_part(experiment, folders, args.what, args.reporter, args.device, ["diffma", *sys.argv[1:]])
+    folder = train_part(experiment, folders, args.what, args.reporter, args.device, args.words)
     result = folder / ("model" if (folder / "model").is_dir() else "bundle")
     answer(args, {"run": str(folder), "result": str(result)}, f"{result} is ready; {folder / 'run.json'} tells of it")
     return 0

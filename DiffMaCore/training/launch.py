@@ -30,7 +30,7 @@ def train_part(
     Goes on where it stopped, and trains nothing that is trained already. Every process of a launch calls it.
 
     Args:
-        device: "auto" (a GPU where there is one) or "cpu".
+        device: as for :func:`~DiffMaCore.training.trainer.make_accelerator`.
         command: the words that started this, for run.json.
 
     Raises:

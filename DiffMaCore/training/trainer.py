@@ -16,6 +16,7 @@ from accelerate.utils import InitProcessGroupKwargs, convert_to_fp32
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
 
+from DiffMaCore.devices import choose_device
 from DiffMaCore.errors import InputError, OutputError, TrainingError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.draws import Draws, stream
@@ -36,8 +37,13 @@ _BYTES_A_PARAMETER = 16  # weights, their average and two moments of AdamW, floa
 def make_accelerator(device: str = "auto") -> Accelerator:
     """What knows the processes and the device: CPU, one GPU, or whatever `accelerate launch` or torchrun started.
 
-    ``device`` is "auto" (a GPU where there is one) or "cpu".
+    ``device`` is "auto" (a GPU where there is one), "cpu", or one GPU such as "cuda:1" for a single process. Raises
+    BackendError for a device that is not there, InputError for a way to launch that is not supported.
     """
+    if device not in ("auto", "cpu"):
+        chosen = choose_device(device)
+        if chosen.index is not None:
+            torch.cuda.set_device(chosen)
     accelerator = Accelerator(
         cpu=device == "cpu",
         kwargs_handlers=[
@@ -171,10 +177,10 @@ class _Training:
         self.ema.update(self.task.model, self.step + 1)
         self.step += 1
         self.window.add({**figures_now, "gradient_norm": gradient}, self.config.batch_size, time.monotonic() - began)
-        self.reporter.advance()
         stop = wish > 0 and self.step < self.config.steps
         if self.main:
             self._after(rate, stop)
+        self.reporter.advance()
         return stop
 
     def _backward(self, batch: dict[str, Tensor], part: int) -> tuple[Tensor, Mapping[str, Tensor]]:
