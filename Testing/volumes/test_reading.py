@@ -180,3 +180,16 @@ def test_uncompressed_data_under_a_gz_name_is_read(tmp_path: Path) -> None:
     assert read_volume(tmp_path / "ct.nii.gz").image.GetSize() == (12, 10, 8)
     (tmp_path / "b.nii.gz").write_bytes(gzip.compress((tmp_path / "ct.nii.gz").read_bytes()))
     assert read_volume(tmp_path / "b.nii.gz").image.GetSize() == (12, 10, 8)
+
+
+@pytest.mark.parametrize("extension", [".nii", ".nii.gz", ".mha"])
+def test_voxels_that_are_not_finite_stay_so(extension: str, tmp_path: Path) -> None:
+    image = ct(sitk.sitkFloat32)
+    array = sitk.GetArrayFromImage(image)
+    array[2, 3, 4], array[5, 6, 7] = np.nan, np.inf
+    broken = sitk.GetImageFromArray(array)
+    broken.CopyInformation(image)
+    read = read_volume(write(broken, tmp_path / f"ct{extension}")).image
+    found = sitk.GetArrayFromImage(read)
+    assert np.array_equal(np.isfinite(found), np.isfinite(array)) and read.GetSpacing() == image.GetSpacing()
+    assert np.array_equal(found[np.isfinite(found)], array[np.isfinite(array)])
