@@ -28,7 +28,7 @@ class MaskFigures:
     Attributes:
         share: of the variance that comes from the slice and not from the token's place, 0 to 1.
         mean: of all weights.
-        closed: share of the weights below 0.01, whose tokens the LayerNorm after the mask wipes out.
+        closed: share of the weights below 0.01: the denoiser's masked branch sees next to nothing of such tokens.
         open: share of the weights above 0.99.
     """
 
@@ -66,8 +66,9 @@ def mask_figures(masks: Tensor) -> MaskFigures:
 def calibrate_mask(embedder: VisionEmbedder, latents: Tensor, spread: float = SPREAD, places: float = PLACES) -> None:
     """Shift and scale the mask's logits, token by token, without changing what they rank highest.
 
-    InfoNCE drives masks to 0 and 1, and where a mask is 0 the LayerNorm after it wipes the CT out. Here the
-    logits get a mean of 0, the given ``spread`` over slices and the given spread of their means over ``places``.
+    InfoNCE drives masks to 0 and 1, and what a mask of 0 covers is lost to the denoiser's masked branch, and to the
+    CT embedding once its LayerNorm sees nothing but rounding. Here the logits get a mean of 0, the given ``spread``
+    over slices and the given spread of their means over ``places``; so the share that follows the slice is set, too.
     """
     logits = torch.logit(embedder(latents).soft_mask[..., 0].double(), eps=1e-7).float()
     means = logits.mean(dim=0)

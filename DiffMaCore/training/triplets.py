@@ -14,7 +14,7 @@ from PIL import Image, ImageDraw
 from torch import Tensor
 
 from DiffMaCore.pictures import CAPTION_HEIGHT, CT_WINDOW, grey
-from DiffMaCore.training.cache import PairedCache, SliceDataset
+from DiffMaCore.training.cache import CT, PairedCache, SliceDataset
 from DiffMaCore.training.experiment import DataConfig
 
 COUNT = 4
@@ -27,13 +27,15 @@ def modality(name: str) -> str:
 
 
 def source_window(data: DataConfig) -> tuple[float, float]:
-    """Source values that pictures show black and white."""
-    return CT_WINDOW if data.source == "ct" else (-1.0, 1.0)
+    """Source values that pictures show black and white; of a CT its own window, the second where there are three."""
+    if data.source != CT:
+        return (-1.0, 1.0)
+    return data.hu_windows[len(data.hu_windows) // 2]
 
 
 def target_window(data: DataConfig) -> tuple[float, float]:
     """The same of a target in [-1, 1]."""
-    if data.target != "ct":
+    if data.target != CT:
         return (-1.0, 1.0)
     low, high = data.target_window
     black, white = ((value - low) / (high - low) * 2 - 1 for value in CT_WINDOW)
@@ -122,6 +124,6 @@ def triplet_picture(
             picture = Image.fromarray(tile).resize((side, side), Image.Resampling.BICUBIC)
             canvas.paste(picture, (c * side, CAPTION_HEIGHT + r * side))
     for r, label in enumerate(fixed.labels):
-        draw.text((4, CAPTION_HEIGHT + r * side + 2), label, fill=255)
+        draw.text((4, CAPTION_HEIGHT + r * side + 2), label, fill=255, stroke_width=2, stroke_fill=0)
     draw.text((4, canvas.height - CAPTION_HEIGHT + 3), f"{caption}; {fixed.split} slices", fill=255)
     return canvas

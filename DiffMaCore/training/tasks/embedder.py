@@ -41,7 +41,7 @@ class EmbedderTask:
         size = {"latent_size": side, "patch_size": experiment.denoiser.patch_size, "width": cache.embed_dim}
         self.model: nn.Module = VisionEmbedder(**size, in_channels=channels, mask_hidden=self.config.mask_hidden)
         self.dataset: Rows = SliceDataset(cache, cache.ids("train"), ("source_latent",))
-        own = {key: value for key, value in asdict(self.config).items() if key not in ("train", "calibrate_mask")}
+        own = {key: value for key, value in asdict(self.config).items() if key != "train"}
         self.settings: Mapping[str, Any] = {**own, **size, "data": cache.fingerprint}
         self._fixed: FixedSlices | None = None
 
@@ -87,13 +87,15 @@ class EmbedderTask:
             calibrated=self.config.calibrate_mask,
             mask_before_calibration=asdict(before) if self.config.calibrate_mask else None,
         )
+        earlier = f" ({before.share:.1%} before calibration)" if self.config.calibrate_mask else ""
         self.reporter.note(
-            f"{figures.share:.1%} of the soft mask's variance comes from the slice, the rest from the token's place"
+            f"{figures.share:.1%} of the soft mask's variance comes from the slice{earlier}, the rest from the token's"
+            " place"
         )
         if figures.closed > 0.5 and not self.config.calibrate_mask:
             self.reporter.warning(
-                f"{figures.closed:.0%} of the soft mask's weights are below 0.01 and wipe the source out there;"
-                " embedder.calibrate_mask: true spreads them"
+                f"{figures.closed:.0%} of the soft mask's weights are below 0.01, and a denoiser's masked branch sees"
+                " next to nothing through them; embedder.calibrate_mask: true spreads them"
             )
         ensure_embeddings(self.cache, final, self.reporter, self.device)
 

@@ -21,11 +21,11 @@ from DiffMaCore.pipeline import DiffMaPipeline
 from DiffMaCore.training.bundling import bundle_config
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.draws import Draws
-from DiffMaCore.training.experiment import Folders
+from DiffMaCore.training.experiment import DataConfig, Folders
 from DiffMaCore.training.objective import target
 from DiffMaCore.training.tasks import make_task
 from DiffMaCore.training.tasks.summary import read_summary
-from DiffMaCore.training.triplets import FixedSlices, target_window, triplet_picture
+from DiffMaCore.training.triplets import FixedSlices, source_window, target_window, triplet_picture
 
 CPU = torch.device("cpu")
 
@@ -175,7 +175,7 @@ def test_the_regression_learns_to_copy_the_slice(trained):
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
-        losses.append(float(loss))
+        losses.append(float(loss.detach()))
     assert losses[-1] < 0.15 * losses[0]
 
 
@@ -219,9 +219,13 @@ def test_without_validation_patients_training_slices_are_shown_and_said_to_be(tr
     assert np.array_equal(tiles[:, 192:384], tiles[:, 384:])
 
 
-def test_a_ct_target_is_shown_in_a_soft_tissue_window():
-    data = SimpleNamespace(target="ct", target_window=(-1000.0, 1000.0))
-    assert target_window(data) == pytest.approx((-0.16, 0.24))
+def test_a_ct_is_shown_in_its_own_window_as_a_source_and_in_that_of_soft_tissue_as_a_target():
+    data = DataConfig("brain", target="ct", source="mr", target_window=(-1000.0, 1000.0))
+    assert target_window(data) == pytest.approx((-0.16, 0.24)) and source_window(data) == (-1, 1)
+    data = DataConfig("brain", hu_windows=((-10.0, 80.0),))
+    assert source_window(data) == (-10, 80) and target_window(data) == (-1, 1)
+    data = DataConfig("brain", hu_windows=((-1000.0, 1200.0), (-150.0, 250.0), (-10.0, 80.0)))
+    assert source_window(data) == (-150, 250)
 
 
 @pytest.mark.parametrize(
