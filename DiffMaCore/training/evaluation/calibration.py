@@ -21,7 +21,7 @@ VOXELS = 200_000
 """Voxels that are drawn of a patient, so that all patients count alike and a cohort fits the memory."""
 
 _CONFIDENT, _CAUTIOUS = 0.9, 1.1  # of the ratio; between them the size of the uncertainty is about right
-_WEAK, _STRONG = 0.3, 0.6  # rank correlations
+_OPPOSED, _WEAK, _STRONG = -0.1, 0.3, 0.6  # rank correlations
 
 
 @dataclass
@@ -97,7 +97,9 @@ def meaning(ratio: float | None, spearman: float | None) -> str:
         size = f"The uncertainty is too large: it promises {100 * ratio:.0f} % of the error that is made"
     else:
         size = "The size of the uncertainty is about right on the whole"
-    if spearman < _WEAK:
+    if spearman < _OPPOSED:
+        place = "it is larger where the errors are smaller"
+    elif spearman < _WEAK:
         place = "it hardly tells where the errors are"
     elif spearman < _STRONG:
         place = "it tells only roughly where the errors are"

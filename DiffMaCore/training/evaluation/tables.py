@@ -97,15 +97,19 @@ def _table(results: Results, region: str, which: str) -> str:
     return rows_of(head, rows)
 
 
-def cell(summary: Mapping[str, Any], form: Callable[[float], str]) -> str:
-    """Mean, deviation and interval as one cell; what does not exist is left out."""
+def cell(summary: Mapping[str, Any], form: Callable[[float], str], signed: bool = False) -> str:
+    """Mean, deviation and interval as one cell, with a plus if ``signed``; what does not exist is left out."""
+
+    def place(value: float) -> str:
+        return ("+" if signed and value > 0 else "") + form(value)
+
     if summary["mean"] is None:
         return "-"
-    text = form(summary["mean"])
+    text = place(summary["mean"])
     if summary["sd"] is not None:
         text += f" ± {form(summary['sd'])}"
     if summary["ci95"] is not None:
-        text += f" [{form(summary['ci95'][0])}, {form(summary['ci95'][1])}]"
+        text += f" [{place(summary['ci95'][0])}, {place(summary['ci95'][1])}]"
     return text
 
 
@@ -133,7 +137,7 @@ def _differences(results: Results) -> list[str]:
     rows = [
         [
             entry["title"],
-            *(cell(entry["against_diffma"]["mask"][figure], _signed(_FORMATS[figure][1])) for figure in _SHOWN),
+            *(cell(entry["against_diffma"]["mask"][figure], _FORMATS[figure][1], signed=True) for figure in _SHOWN),
         ]
         for entry in there
     ]
@@ -142,10 +146,6 @@ def _differences(results: Results) -> list[str]:
         " apart. SSIM and PSNR above 0, MSE and MAE below 0: better than DiffMa."
     )
     return ["## Against DiffMa", text, rows_of(head, rows)]
-
-
-def _signed(form: Callable[[float], str]) -> Callable[[float], str]:
-    return lambda value: ("+" if value > 0 else "") + form(value)
 
 
 def _consistency(results: Results) -> str:

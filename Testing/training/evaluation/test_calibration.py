@@ -53,6 +53,14 @@ def test_an_uncertainty_in_the_wrong_places_has_no_correlation_and_flat_bins() -
     assert len(rising) == BINS and rising[-1] > 3 * rising[0]
 
 
+def test_an_uncertainty_that_is_largest_where_the_errors_are_smallest_is_told() -> None:
+    rng = np.random.default_rng(3)
+    error = rng.uniform(0.01, 0.2, SHAPE)
+    found = Calibration(4)
+    found.add("a", error, 0.21 - error, np.zeros(SHAPE), BODY)
+    assert "larger where the errors are smaller" in found.result()["meaning"]
+
+
 def test_samples_that_do_not_differ_say_nothing() -> None:
     found = Calibration(2)
     found.add("a", np.full(SHAPE, 0.4), np.zeros(SHAPE), np.random.default_rng(0).random(SHAPE), BODY)
