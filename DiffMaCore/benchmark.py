@@ -15,8 +15,8 @@ from torch import Tensor
 
 from DiffMaCore.devices import processor_name
 from DiffMaCore.errors import InputError
-from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.presets import preset
+from DiffMaCore.models.systems import build_denoiser, count_parameters
 from DiffMaCore.scan import available_backends, selective_scan
 from DiffMaCore.scan.arguments import check_arguments
 from DiffMaCore.scan.reference import reference_scan
@@ -144,19 +144,17 @@ def benchmark_step(
 ) -> dict[str, Any]:
     """Compare one denoising step of DiffMa with that of DiT's blocks in the same frame, by back end.
 
-    DiT has 7 layers for DiffMa-B's 8, as in Table 2, and in proportion for other sizes, which makes their
-    true parameters about equal. Float32, random weights. ``ratio`` is the contestant's time over DiT's.
+    DiT has 7 layers for DiffMa-B's 8, as in Table 2, in proportion for other sizes, and as many true parameters.
+    Float32, random weights. ``ratio`` is the contestant's time over DiT's.
     """
     config = preset(name, image_size)
-    dit = DiffMa(**{**config, "depth": max(1, round(config["depth"] * 7 / 8)), "backbone": "dit"})
-    diffma = DiffMa(**config)
-    models = {"dit": dit.eval().to(device), "diffma": diffma.eval().to(device)}
+    models = {key: build_denoiser(key, **config, learn_sigma=True).eval().to(device) for key in ("dit", "diffma")}
     side, width = config["latent_size"], config["width"]
-    tokens = diffma.tokens
+    tokens = models["diffma"].tokens
     shapes = ((batch, 4, side, side), (batch,), (batch, width), (batch, tokens, width), (batch, tokens, 1))
     inputs = [torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device) for shape in shapes]
 
-    def step(model: DiffMa, backend: str) -> Callable[[], None]:
+    def step(model: Any, backend: str) -> Callable[[], None]:
         def run() -> None:
             model.set_scan_backend(backend)
             with torch.inference_mode():
@@ -167,20 +165,21 @@ def benchmark_step(
     reasons = available_backends(device)
     turns = {"dit": step(models["dit"], "auto")}
     turns |= {f"diffma, {key}": step(models["diffma"], key) for key, reason in reasons.items() if reason is None}
-    progress(f"{name} at {diffma.tokens} tokens, batch {batch}: {rounds} rounds of {'; '.join(turns)}")
+    progress(f"{name} at {tokens} tokens, batch {batch}: {rounds} rounds of {'; '.join(turns)}")
     seconds = take_turns(turns, rounds, device)
-    parameters = {key: sum(p.numel() for p in model.parameters()) for key, model in models.items()}
+    parameters = {key: count_parameters(model) for key, model in models.items()}
     return {
         "benchmark": "step",
         "machine": machine(device),
-        "shape": {"size": name, "image_size": image_size, "tokens": diffma.tokens, "batch": batch},
+        "shape": {"size": name, "image_size": image_size, "tokens": tokens, "batch": batch},
         "parameters": parameters,
         "rounds": rounds,
-        "results": [_versus(key, seconds[key], seconds["dit"]) for key in turns],
+        "results": [versus(key, seconds[key], seconds["dit"]) for key in turns],
     }
 
 
-def _versus(contestant: str, own: list[float], other: list[float]) -> dict[str, Any]:
+def versus(contestant: str, own: list[float], other: list[float]) -> dict[str, Any]:
+    """A contestant's seconds, and its times over another's of the same rounds, for JSON."""
     ratios = [mine / theirs for mine, theirs in zip(own, other, strict=True)]
     return {
         "contestant": contestant,

@@ -173,7 +173,7 @@ def provenance(
         "batch_size": batch,
         "device": str(pipe.device),
         "scan_backend": pipe.scan_backend,
-        "scan_order": pipe.denoiser.config.get("scan_order", "none"),
+        "scan_order": pipe.denoiser.walk,
         "software": f"DiffMaCore {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }
 

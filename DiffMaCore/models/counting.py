@@ -73,7 +73,7 @@ def count_all(image_size: int = IMAGE_SIZE) -> list[Count]:
 def count_model(
     model: DiffMa, name: str, table_parameters: float | None = None, table_flops: float | None = None
 ) -> Count:
-    """Counts of any denoiser."""
+    """Counts of a denoiser of DiffMa's blocks, or DiT's; the other backbones' scans are not counted."""
     total = sum(p.numel() for p in model.parameters())
     mambas = [module for module in model.modules() if isinstance(module, SpiralMamba)]
     inside = sum(p.numel() for mamba in mambas for p in mamba.parameters())

@@ -78,6 +78,8 @@ class DiffMa(ModelMixin, ConfigMixin):
             raise ValueError(f"ct_conditioning is {ct_conditioning!r}; it can be pooled or tokens")
         if backbone not in BACKBONES:
             raise ValueError(f"backbone is {backbone!r}; it can be one of {', '.join(BACKBONES)}")
+        if inner is not None and backbone == "diffma":
+            raise ValueError("inner is for the other backbones; DiffMa's inner width is expand times the width")
         self.out_channels = in_channels * (2 if learn_sigma else 1)
         self.patches = PatchEmbedding(latent_size, patch_size, in_channels, width)
         self.grid = self.patches.grid
@@ -124,10 +126,16 @@ class DiffMa(ModelMixin, ConfigMixin):
     def title(self) -> str:
         """Name and size for people: "L/2", or "dit 512x7/2"."""
         config = self.config
-        name = size_name(config["width"], config["depth"], config["patch_size"])
         if config["backbone"] == "diffma":
-            return name
+            return size_name(config["width"], config["depth"], config["patch_size"])
         return f"{config['backbone']} {config['width']}x{config['depth']}/{config['patch_size']}"
+
+    @property
+    def walk(self) -> str:
+        """Order of the scan: DiffMa's "spiral" or "released", else the name of the backbone, whose own it is."""
+        if not self.uses_scan:
+            return "none"
+        return self.config["scan_order"] if self.config["backbone"] == "diffma" else self.config["backbone"]
 
     @property
     def floats_per_slice(self) -> int:

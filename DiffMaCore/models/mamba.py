@@ -12,6 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from DiffMaCore import orders
+from DiffMaCore.models.dense import dense_each
 from DiffMaCore.models.order_ops import gather_conv_silu, merge_gate
 from DiffMaCore.scan import choose_backend, selective_scan
 
@@ -88,10 +89,15 @@ class SpiralMamba(nn.Module):
         _, batch, length, width = tokens.shape
         inner, state, rank = self.inner, self.state_size, self.rank
         backend = choose_backend(self.backend, tokens.device)
+        if backend == "numba" and not torch.is_grad_enabled():
+            from DiffMaCore.models.order_fused import fits, fused_mamba
+
+            if fits(tokens, inner, state):
+                return fused_mamba(tokens, self, self.order)
         flat = tokens.reshape(BRANCHES, -1, width)
         shape = (BRANCHES, batch, length, inner)
-        x = torch.bmm(flat, self.in_proj[:, :inner].transpose(1, 2)).view(shape)
-        z = torch.bmm(flat, self.in_proj[:, inner:].transpose(1, 2)).view(shape)
+        x = dense_each(flat, self.in_proj[:, :inner]).view(shape)
+        z = dense_each(flat, self.in_proj[:, inner:]).view(shape)
 
         # (B, 3, L, branch * inner): every direction its own sequence, the branches side by side as channels
         x = gather_conv_silu(x, self.order, self.conv_weight, self.conv_bias, backend)
@@ -114,4 +120,4 @@ class SpiralMamba(nn.Module):
         )
         y = y.transpose(1, 2).reshape(batch, len(self.order), length, BRANCHES * inner)
         merged = merge_gate(y, z, self.position, backend)
-        return torch.bmm(merged.view(BRANCHES, -1, inner), self.out_proj.transpose(1, 2)).view_as(tokens)
+        return dense_each(merged.view(BRANCHES, -1, inner), self.out_proj).view_as(tokens)

@@ -34,6 +34,7 @@ class UNetDenoiser(ModelMixin, ConfigMixin):
     """
 
     uses_scan = False
+    walk = "none"
 
     @register_to_config
     def __init__(

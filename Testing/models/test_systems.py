@@ -141,6 +141,8 @@ def test_a_saved_bundle_of_each_loads_converts_and_gives_the_same_numbers(
     first, second = (sitk.GetArrayFromImage(result.mr) for result in (out, again))
     assert np.array_equal(first, second) and first.std() > 0
     assert again.metadata["model_size"] == loaded.denoiser.title
+    walks = {"diffma": "spiral", "dit": "none", "unet": "none"}
+    assert again.metadata["scan_order"] == walks.get(backbone, backbone)
 
 
 def test_conditions_keep_the_latent_of_each_slice(tiny_bundle: Path) -> None:

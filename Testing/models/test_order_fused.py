@@ -1,0 +1,82 @@
+"""The fused Mamba of inference, and its matrix products, against plain torch in float64."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from DiffMaCore.models.dense import Dense, dense_each
+from DiffMaCore.models.mamba import SpiralMamba
+from DiffMaCore.models.order_fused import fits, fused_mamba
+
+
+@pytest.mark.parametrize(
+    ("width", "grid", "batch", "window_bytes"),
+    [
+        (32, 7, 5, 1),  # two windows of 32 and 17 tokens, one sample at a time
+        (32, 7, 5, 80_000),  # two samples at a time, and one that is left
+        (48, 4, 2, 1 << 20),  # all at once; 96 channels are a block and a half
+        (16, 2, 1, 1 << 20),  # fewer tokens than are projected at once, one rank
+    ],
+)
+def test_the_fused_mamba_gives_the_steps_numbers(width: int, grid: int, batch: int, window_bytes: int) -> None:
+    torch.manual_seed(0)
+    mamba = SpiralMamba(width, grid, block=1)
+    tokens = torch.randn(2, batch, grid * grid, width)
+    exact = copy.deepcopy(mamba).double()
+    exact.backend = "torch"
+    assert fits(tokens, mamba.inner, mamba.state_size)
+    with torch.no_grad():
+        fused = fused_mamba(tokens, mamba, mamba.order, window_bytes)
+        expected = exact(tokens.double())
+    assert (fused - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_inference_is_fused_and_agrees_with_training() -> None:
+    torch.manual_seed(0)
+    mamba = SpiralMamba(32, 4, block=0)
+    tokens = torch.randn(2, 3, 16, 32)
+    trained = mamba(tokens)
+    with torch.inference_mode():
+        inferred = mamba(tokens)
+        assert torch.equal(inferred, fused_mamba(tokens, mamba, mamba.order))
+    assert torch.allclose(inferred, trained, rtol=0, atol=1e-6)
+
+
+def test_other_types_and_odd_widths_are_left_to_the_steps() -> None:
+    tokens = torch.zeros(2, 1, 4, 32)
+    assert not fits(tokens.double(), 64, 16)
+    assert not fits(tokens, 60, 16)
+    assert not fits(tokens, 64, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not fits(tokens, 64, 16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_dense_layer_is_a_linear_one(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer = Dense(24, 40).to(dtype)
+    exact = nn.Linear(24, 40).double()
+    exact.load_state_dict(layer.state_dict())
+    x = torch.randn(3, 5, 24, dtype=dtype, requires_grad=True)
+    exact_x = x.detach().double().requires_grad_()
+    results = []
+    for module, given in ((layer, x), (exact, exact_x)):
+        out = module(given)
+        results.append([out, *torch.autograd.grad(out.cos().sum(), [given, *module.parameters()])])
+    with torch.no_grad():
+        assert torch.allclose(layer(x), results[0][0])
+    for fast, expected in zip(*results, strict=True):
+        assert (fast - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_a_stack_of_products_is_theirs_side_by_side() -> None:
+    x, weight = torch.randn(2, 6, 8), torch.randn(2, 4, 8)
+    out = dense_each(x.requires_grad_(), weight)
+    expected = torch.bmm(x, weight.transpose(1, 2))
+    assert torch.allclose(out, expected, atol=1e-5)
+    gradients = [torch.autograd.grad(y.square().sum(), x)[0] for y in (out, expected)]
+    assert torch.allclose(*gradients, atol=1e-4)
