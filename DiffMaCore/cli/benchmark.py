@@ -16,6 +16,8 @@ scan   every selective-scan back end against the plain reference that keeps a (B
 step   one denoising step of a DiffMa against DiT's blocks in the same frame with about as many parameters
 tokens time and memory of that step at growing numbers of tokens: growth, and where DiffMa overtakes DiT. By default
        slices of 224, 448, 896 and 1792 pixels, several minutes on a CPU; --tokens 196 784 is soon done
+cache  a training step on cached latents against the same step that runs VAE (Stable Diffusion's architecture), image
+       encoder (ViT-B/16) and Vision Embedder on every slice again; all weights random
 
 Contestants take turns within one process, and a ratio compares times of the same round: quote ratios, since a
 busy machine changes the seconds."""
@@ -46,21 +48,26 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     tokens.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
     tokens.add_argument("--at-once", type=int, metavar="N", help="tokens of a batch (default 3136, on a GPU 50176)")
     tokens.add_argument("--plot", type=Path, metavar="PNG", help="also draw time and memory against tokens")
-    for kind in (scan, step, tokens):
+    cache = kinds.add_parser("cache", help="a training step on cached latents against one that encodes each time")
+    cache.add_argument("--batch", type=int, default=4, help="slices (default 4)")
+    cache.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
+    cache.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
+    for kind in (scan, step, tokens, cache):
         kind.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 or mps")
         kind.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
         kind.add_argument(
-            "--rounds", type=int, default=10, help="rounds in which all take turns (default 10; tokens: 3)"
+            "--rounds", type=int, default=10, help="rounds in which all take turns (default 10; tokens and cache: 3)"
         )
         kind.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
-    tokens.set_defaults(rounds=3)
+    for slow in (tokens, cache):
+        slow.set_defaults(rounds=3)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from DiffMaCore.benchmark import benchmark_scan, benchmark_step
+    from DiffMaCore.benchmark import benchmark_scan
     from DiffMaCore.devices import choose_device, keep_freed_memory
 
     if args.what != "scan":
@@ -81,12 +88,7 @@ def run(args: argparse.Namespace) -> int:
     elif args.what == "tokens":
         figures = _tokens(args, device)
     else:
-        if min(args.batch, args.rounds) < 1:
-            raise InputError("a benchmark needs at least one slice and one round")
-        try:
-            figures = benchmark_step(args.size, args.batch, args.image_size, device, args.rounds, _tell)
-        except ValueError as error:
-            raise InputError(str(error)) from None
+        figures = _steps(args, device)
         print(_step_table(figures))
     if args.json is not None:
         try:
@@ -94,6 +96,20 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise OutputError(f"{args.json} cannot be written ({error.strerror}); choose another file") from error
     return 0
+
+
+def _steps(args: argparse.Namespace, device: Any) -> dict[str, Any]:
+    from DiffMaCore.benchmark import benchmark_step
+
+    if min(args.batch, args.rounds) < 1:
+        raise InputError("a benchmark needs at least one slice and one round")
+    benchmark: Any = benchmark_step
+    if args.what == "cache":
+        from DiffMaCore.training.benchmark_cache import benchmark_cache as benchmark
+    try:
+        return benchmark(args.size, args.batch, args.image_size, device, args.rounds, _tell)
+    except ValueError as error:
+        raise InputError(str(error)) from None
 
 
 def _tokens(args: argparse.Namespace, device: Any) -> dict[str, Any]:
@@ -143,6 +159,7 @@ def _step_table(figures: dict[str, Any]) -> str:
     millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
     lines += [f"parameters: {millions}", f"{'median':>41}{'min..max':>21}{'times as long':>15}{'min..max':>16}"]
     lines += [f"{row['contestant']:<30}{_times(row)}" for row in figures["results"]]
+    lines += [f"weights: {figures['weights']}"] if "weights" in figures else []
     return "\n".join(lines)
 
 

@@ -1,0 +1,179 @@
+"""What the cache saves: a training step on cached latents against the same step that runs VAE, image encoder and
+Vision Embedder each time, as the paper's released code does."""
+
+from __future__ import annotations
+
+import tempfile
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from diffusers import AutoencoderKL
+from safetensors.torch import save_file
+from torch import Tensor, nn
+from torch.utils.data import default_collate
+
+from DiffMaCore.benchmark import machine, take_turns, versus
+from DiffMaCore.conditions import encode, encoder_pixels, mr_to_pixels
+from DiffMaCore.errors import InputError
+from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.models.image_encoder import ImageEncoder
+from DiffMaCore.models.presets import VAE_FACTOR, preset
+from DiffMaCore.models.systems import count_parameters
+from DiffMaCore.training.cache import FORMAT, PairedCache, SliceDataset, source_pixels
+from DiffMaCore.training.draws import Draws
+from DiffMaCore.training.ema import Ema
+from DiffMaCore.training.embeddings import ensure_embeddings
+from DiffMaCore.training.experiment import CardConfig, DataConfig, DenoiserConfig, Experiment
+from DiffMaCore.training.files import write_json
+from DiffMaCore.training.tasks.denoiser import KEYS, DenoiserTask
+
+VAE = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
+"""Stable Diffusion's."""
+
+VISION = {"image_size": 224, "layers": 12, "width": 768, "head_width": 64, "patch_size": 16}
+"""A ViT-B/16 at 224 pixels, BiomedCLIP's visual tower."""
+
+Batch = dict[str, Tensor]
+
+
+def benchmark_cache(
+    name: str = "B/2",
+    batch: int = 4,
+    image_size: int = 224,
+    device: str | torch.device = "cpu",
+    rounds: int = 3,
+    progress: Callable[[str], None] = lambda line: None,
+) -> dict[str, Any]:
+    """Compare the two training steps: rows read from disk, loss, gradient, AdamW and EMA; one encodes in between.
+
+    Random weights of the true architectures and random slices. On a GPU all networks run under bf16, elsewhere in
+    float32. ``ratio`` is the contestant's time over the cached step's. Returns a dictionary for JSON.
+
+    Raises InputError for sizes below 1; ValueError for an unknown size or sizes that do not divide.
+    """
+    if min(batch, rounds) < 1:
+        raise InputError("a benchmark needs at least one slice and one round; leave them out for the defaults")
+    size = preset(name, image_size)
+    torch.manual_seed(0)
+    vae = AutoencoderKL(**VAE).eval().requires_grad_(False).to(device)  # type: ignore[arg-type]
+    encoder = ImageEncoder(size["width"], VISION).eval().requires_grad_(False).to(device)
+    embedder = VisionEmbedder(size["latent_size"], size["patch_size"], size["width"]).eval().requires_grad_(False)
+    experiment = Experiment(
+        name="benchmark",
+        title="random slices",
+        data=DataConfig(anatomy="none", image_size=image_size),
+        card=CardConfig("none", "MIT", "random"),
+        denoiser=DenoiserConfig(width=size["width"], depth=size["depth"], patch_size=size["patch_size"]),
+    )
+    kind = torch.device(device)
+    with tempfile.TemporaryDirectory() as folder:
+        cache = _random_cache(Path(folder), experiment.data, size, slices=2 * batch)
+        embeddings = ensure_embeddings(cache, embedder, device=str(kind))
+        task = DenoiserTask(experiment, cache, embedder.to(kind), embeddings)
+        step = _Step(task, kind, batch)
+        pixels = SliceDataset(cache, cache.ids("train"), ("source", "target"))
+        turns = {
+            "cached": lambda: step(step.read(task.dataset)),
+            "encoding": lambda: step(encoded(step.read(pixels))),
+        }
+
+        def encoded(rows: Batch) -> Batch:
+            with torch.no_grad(), step.precision():
+                return _encoded(rows, experiment.data, vae, encoder, embedder)
+
+        progress(f"{name} at {image_size} px, batch {batch}: {rounds} rounds of {', '.join(turns)}")
+        seconds = take_turns(turns, rounds, kind)
+    networks: dict[str, nn.Module] = {"denoiser": task.model, "vae": vae, "image encoder": encoder}
+    return {
+        "benchmark": "cache",
+        "machine": machine(kind),
+        "shape": {"size": name, "image_size": image_size, "batch": batch, "precision": step.words},
+        "weights": "random, of the architectures of Stable Diffusion's VAE and of a ViT-B/16",
+        "parameters": {key: sum(p.numel() for p in network.parameters()) for key, network in networks.items()}
+        | {"denoiser": count_parameters(task.model)},
+        "rounds": rounds,
+        "results": [versus(key, seconds[key], seconds["cached"]) for key in turns],
+    }
+
+
+class _Step:
+    """One optimiser step, as the trainer takes it."""
+
+    def __init__(self, task: DenoiserTask, device: torch.device, batch: int) -> None:
+        self.task, self.device, self.batch = task, device, batch
+        self.model = task.model.to(device).train()
+        self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=1e-4, weight_decay=0.0)
+        self.ema = Ema(self.model, 0.9999)
+        self.words = "bf16" if device.type == "cuda" else "fp32"
+        self.done = 0
+
+    def precision(self) -> AbstractContextManager[Any]:
+        """Under what the networks run."""
+        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.words == "bf16")
+
+    def read(self, rows: Any) -> Batch:
+        """A batch of rows on the device, always of the same ones."""
+        batch = default_collate([rows[row] for row in range(self.batch)])
+        return {key: value.to(self.device) for key, value in batch.items()}
+
+    def __call__(self, batch: Batch) -> None:
+        self.done += 1
+        draws = Draws(0, self.done, 0, self.batch, self.batch, self.device)
+        with self.precision():
+            loss, _ = self.task.loss(self.model, batch, draws)
+        loss.backward()
+        nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
+        self.optimiser.step()
+        self.optimiser.zero_grad(set_to_none=True)
+        self.ema.update(self.model, self.done)
+
+
+def _encoded(
+    rows: Batch, data: DataConfig, vae: AutoencoderKL, encoder: ImageEncoder, embedder: VisionEmbedder
+) -> Batch:
+    """What the cache holds, computed from slices."""
+    pixels = source_pixels(rows["source"], data)
+    source, target = encode(vae, torch.cat([pixels, mr_to_pixels(rows["target"])])).float().chunk(2)
+    soft_mask, ct_embedding = embedder(source)
+    clip = encoder(encoder_pixels(pixels, encoder.image_size))
+    return dict(zip(KEYS, (target, source, clip.float(), ct_embedding.float(), soft_mask.float()), strict=True))
+
+
+def _random_cache(folder: Path, data: DataConfig, size: dict[str, Any], slices: int) -> PairedCache:
+    """A cache of one case of random numbers."""
+    pixels, side = (slices, data.image_size, data.image_size), size["latent_size"]
+    latents = (slices, 4, side, side)
+    tensors = {
+        "source": torch.randint(-1000, 1000, pixels, dtype=torch.int16),
+        "target": torch.randint(-32767, 32767, pixels, dtype=torch.int16),
+        "body": torch.ones(pixels, dtype=torch.uint8),
+        "source_latent": torch.randn(latents).half(),
+        "target_latent": torch.randn(latents).half(),
+        "clip_embedding": torch.randn(slices, size["width"]).half(),
+        "slice_index": torch.arange(slices),
+    }
+    (folder / "cases").mkdir()
+    save_file(tensors, folder / "cases" / "random.safetensors")
+    write_json(folder / "split.json", {"seed": 0, "train": ["random"], "validation": [], "test": []})
+    manifest = {
+        "format": FORMAT,
+        "data": asdict(data),
+        "parts": {"image_encoder": {}},
+        "fingerprint": "",
+        "latent_channels": 4,
+        "latent_size": data.image_size // VAE_FACTOR,
+        "embed_dim": size["width"],
+        "cases": [{"id": "random", "centre": "", "slices": slices, "key": ""}],
+    }
+    write_json(folder / "manifest.json", manifest)
+    return PairedCache.open(folder)

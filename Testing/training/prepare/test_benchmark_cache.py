@@ -1,0 +1,30 @@
+"""The comparison of training with and without the cache."""
+
+from __future__ import annotations
+
+import torch
+
+from DiffMaCore.cli.main import main
+from DiffMaCore.training import benchmark_cache as module
+
+
+def test_both_steps_run_and_their_ratio_is_of_the_same_rounds(monkeypatch, capsys):
+    tiny = {**module.VAE, "block_out_channels": (4,) * 4, "layers_per_block": 1, "norm_num_groups": 4}
+    monkeypatch.setattr(module, "VAE", tiny)
+    monkeypatch.setattr(module, "VISION", {**module.VISION, "image_size": 32, "layers": 1, "width": 64})
+    figures = module.benchmark_cache("S/7", batch=2, image_size=56, rounds=2)
+    cached, encoding = figures["results"]
+    assert (cached["contestant"], encoding["contestant"]) == ("cached", "encoding")
+    assert cached["ratio"] == 1 and encoding["ratio_min"] <= encoding["ratio"] <= encoding["ratio_max"]
+    assert figures["parameters"]["denoiser"] > 2e7 and "random" in figures["weights"]
+    assert torch.is_grad_enabled()
+
+
+def test_a_size_that_table_1_does_not_have_is_told_with_the_nearest(capsys):
+    assert main(["benchmark", "cache", "--size", "B/3"]) == 2
+    assert "did you mean" in capsys.readouterr().err
+
+
+def test_no_slices_is_told(capsys):
+    assert main(["benchmark", "cache", "--batch", "0"]) == 2
+    assert "at least one slice" in capsys.readouterr().err
