@@ -1,0 +1,70 @@
+"""Matrix products with weights, in float32 on a CPU by oneDNN.
+
+torch takes MKL for them, which uses half the width of the registers of processors that are not Intel's: on an
+AMD EPYC with AVX-512 oneDNN is 2.2 times as fast. Its operator is the one that torch.compile puts in.
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+from torch.autograd.function import once_differentiable
+from torch.nn import functional as F
+
+
+class Dense(nn.Linear):
+    """nn.Linear by :func:`dense`."""
+
+    def forward(self, input: Tensor) -> Tensor:
+        return dense(input, self.weight, self.bias)
+
+
+def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """x (..., K) times the transposed weight (N, K), plus the bias (N,): (..., N); differentiable (once)."""
+    if not _by_onednn(x, weight):
+        return F.linear(x, weight, bias)
+    if torch.is_grad_enabled():
+        return _Dense.apply(x, weight, bias)
+    return _onednn(x, weight, bias)
+
+
+def dense_each(x: Tensor, weight: Tensor) -> Tensor:
+    """The same for a stack: x (G, T, K) and weight (G, N, K) to (G, T, N)."""
+    if not _by_onednn(x, weight):
+        return torch.bmm(x, weight.transpose(1, 2))
+    return torch.stack([dense(*pair) for pair in zip(x, weight, strict=True)])
+
+
+def _by_onednn(x: Tensor, weight: Tensor) -> bool:
+    return (
+        x.device.type == "cpu"
+        and x.dtype == weight.dtype == torch.float32
+        and x.numel() > 0
+        and torch.backends.mkldnn.is_available()
+        and not torch.is_autocast_enabled("cpu")
+        and not torch.compiler.is_compiling()
+        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
+    )
+
+
+def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), bias, "none", [], "")
+
+
+class _Dense(torch.autograd.Function):
+    @staticmethod
+    def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
+        ctx.save_for_backward(x, weight)
+        return _onednn(x, weight, bias)
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
+        x, weight = ctx.saved_tensors
+        need_x, need_weight, need_bias = ctx.needs_input_grad
+        rows = dout.flatten(0, -2)
+        dx = _onednn(dout, weight.t()) if need_x else None
+        dweight = _onednn(rows.t(), x.flatten(0, -2).t()) if need_weight else None
+        return dx, dweight, rows.sum(0) if need_bias else None

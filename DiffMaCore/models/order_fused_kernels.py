@@ -1,0 +1,162 @@
+"""Numba kernels of the Mamba of one branch without gradients: what lies between its matrix products.
+
+The sequences are taken in windows of T tokens, so that what is computed of them stays in the caches. Pointers
+lead to contiguous float32 memory; S is the number of samples, K of orders, L of tokens, E the inner width, R the
+rank of the steps' projection, N the states. ``order`` is (K, L), flat: raster indices in scan order.
+"""
+
+# mypy: ignore-errors
+# Numba infers its own types, and its intrinsics have other signatures inside kernels.
+from __future__ import annotations
+
+from numba import njit
+
+from DiffMaCore.models import order_kernels
+from DiffMaCore.models.order_kernels import convolve, convolve_four
+from DiffMaCore.scan import numba_forward, numba_lanes
+from DiffMaCore.scan.compiling import compiled, source_digest
+from DiffMaCore.scan.numba_forward import BLOCK, PLANE, STATES, TILE, advance, clear, copy_states
+from DiffMaCore.scan.numba_lanes import fma, load, pointers, prefetch, shift, sigmoid, softplus, spread, store, width_of
+
+NOTHING = 0  # the null pointer, for an option of the scan that is not used
+
+
+def scratch_size(states: int) -> int:
+    """Numbers of scratch memory a task of the scan needs."""
+    return 3 * PLANE + states * BLOCK
+
+
+@njit(nogil=True)
+def gather_window_task(task, data, order, sizes, start, window):
+    """out (S, K, T, E) = SiLU(conv(x (S, L, E) along the orders)); one task is a tile of one order of one sample.
+
+    weight and bias lead to the branch's part of (taps, 2E) and (2E,).
+    """
+    x, weight, bias, out = data
+    orders, _, length, inner, taps = sizes
+    tiles = (window + TILE - 1) // TILE
+    sequence, tile = task // tiles, task % tiles
+    sample, first = sequence // orders, sequence % orders * length
+    lanes = width_of(x)
+    for at in range(tile * TILE, min(window, (tile + 1) * TILE)):
+        token, target = start + at, (sequence * window + at) * inner
+        row = sample * length
+        if taps == 4 and token >= 3:
+            place = first + token
+            at0, at1 = (row + order[place - 3]) * inner, (row + order[place - 2]) * inner
+            at2, at3 = (row + order[place - 1]) * inner, (row + order[place]) * inner
+            for lane in range(0, inner, lanes):
+                v = convolve_four(x, at0 + lane, at1 + lane, at2 + lane, at3 + lane, weight, bias, lane, 2 * inner)
+                store(out, target + lane, v * sigmoid(v))
+        else:
+            for lane in range(0, inner, lanes):
+                v = convolve(x, row, order, first, token, weight, bias, lane, lane, sizes)
+                store(out, target + lane, v * sigmoid(v))
+
+
+@njit(nogil=True)
+def scan_window_task(task, data, order, sizes, start, window):
+    """total (S, L, E) += the scan of a window along every order, put back in raster order.
+
+    One task is one sample and one block of channels. x (S, K, T, E) is what is scanned; rows (S, K, T, R + 2N)
+    hold the steps before their projection by ``rise`` (R, E), B and C; A (N, E), in units of log2(e);
+    skip, bias (E,); states (S, K, N, E) are those before the window, and then those after it.
+    """
+    x, rows, rise, bias, A, skip, states, total, nothing, scratch = data
+    orders, length, inner, rank, count_states = sizes
+    blocks = (inner + BLOCK - 1) // BLOCK
+    sample, first = task // blocks, task % blocks * BLOCK
+    width = min(BLOCK, inner - first)
+    lanes = width_of(x)
+    step = rank + 2 * count_states
+    deltas, drives, sums = scratch, shift(scratch, PLANE), shift(scratch, 2 * PLANE)
+    state = shift(scratch, 3 * PLANE)
+    for k in range(orders):
+        sequence = sample * orders + k
+        kept = sequence * count_states * inner + first
+        for n in range(count_states):
+            for lane in range(0, width, lanes):
+                store(state, n * BLOCK + lane, load(states, kept + n * inner + lane))
+        for begin in range(0, window, TILE):
+            count = min(TILE, window - begin)
+            u = shift(x, (sequence * window + begin) * inner + first)
+            given = shift(rows, (sequence * window + begin) * step)
+            clear(sums, PLANE)
+            for lane in range(0, width, lanes):
+                at = lane * TILE
+                project(
+                    given, step, shift(rise, first + lane), inner, rank, shift(bias, first + lane),
+                    shift(u, lane), count, shift(deltas, at), shift(drives, at),
+                )  # fmt: skip
+                for n in range(0, count_states, STATES):
+                    advance(
+                        shift(A, n * inner + first + lane),
+                        shift(given, rank + n), shift(given, rank + count_states + n),
+                        nothing, 0, step, inner, count,
+                        shift(deltas, at), shift(drives, at), shift(sums, at), shift(state, n * BLOCK + lane),
+                    )  # fmt: skip
+            for token in range(count):
+                raster = (sample * length + order[k * length + start + begin + token]) * inner + first
+                for lane in range(0, width, lanes):
+                    y = load(total, raster + lane) + load(sums, lane * TILE + token * lanes)
+                    store(total, raster + lane, fma(load(u, token * inner + lane), load(skip, first + lane), y))
+        copy_states(state, states, kept, count_states, inner, width)
+
+
+@njit(nogil=True)
+def project(rows, step, rise, inner, rank, bias, u, count, deltas, drives):
+    """Fill a tile's delta = softplus(rows rise + bias) and delta * u, one register of channels, eight tokens at once.
+
+    Tokens behind the tile's last are read as the last; nothing reads what they give.
+    """
+    lanes = width_of(u)
+    last = count - 1
+    for token in range(0, count, 8):
+        p0, p1 = shift(rows, token * step), shift(rows, min(token + 1, last) * step)
+        p2, p3 = shift(rows, min(token + 2, last) * step), shift(rows, min(token + 3, last) * step)
+        p4, p5 = shift(rows, min(token + 4, last) * step), shift(rows, min(token + 5, last) * step)
+        p6, p7 = shift(rows, min(token + 6, last) * step), shift(rows, min(token + 7, last) * step)
+        d0 = d1 = d2 = d3 = d4 = d5 = d6 = d7 = load(bias, 0)
+        for r in range(rank):
+            w = load(rise, r * inner)
+            d0, d1 = fma(w, spread(p0, r), d0), fma(w, spread(p1, r), d1)
+            d2, d3 = fma(w, spread(p2, r), d2), fma(w, spread(p3, r), d3)
+            d4, d5 = fma(w, spread(p4, r), d4), fma(w, spread(p5, r), d5)
+            d6, d7 = fma(w, spread(p6, r), d6), fma(w, spread(p7, r), d7)
+        at = token * lanes
+        store(deltas, at, d0)
+        store(deltas, at + lanes, d1)
+        store(deltas, at + 2 * lanes, d2)
+        store(deltas, at + 3 * lanes, d3)
+        store(deltas, at + 4 * lanes, d4)
+        store(deltas, at + 5 * lanes, d5)
+        store(deltas, at + 6 * lanes, d6)
+        store(deltas, at + 7 * lanes, d7)
+    for token in range(count):
+        prefetch(u, (token + TILE) * inner)
+        d = softplus(load(deltas, token * lanes))
+        store(deltas, token * lanes, d)
+        store(drives, token * lanes, d * load(u, token * inner))
+
+
+def _entry_points(digest):
+    """The loops over tasks [first, last), compiled at their first call and cached on disk."""
+
+    @compiled
+    def gather_window(first, last, like, addresses, order, sizes, start, window):
+        data = pointers(like, addresses)
+        for task in range(first, last):
+            gather_window_task(task, data, order, sizes, start, window)
+        return digest
+
+    @compiled
+    def scan_window(first, last, like, addresses, order, sizes, start, window):
+        data = pointers(like, addresses)
+        for task in range(first, last):
+            scan_window_task(task, data, order, sizes, start, window)
+        return digest
+
+    return gather_window, scan_window
+
+
+gather_window, scan_window = _entry_points(source_digest(numba_lanes, numba_forward, order_kernels))
