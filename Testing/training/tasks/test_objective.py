@@ -93,3 +93,15 @@ def test_spread_places_take_one_timestep_out_of_every_stratum():
     place = (torch.arange(10) + torch.rand(10)) / 10
     assert (objective.spread_timesteps(place) // 100).tolist() == list(range(10))
     assert int(objective.spread_timesteps(torch.tensor([0.9999999]))) == 999
+
+
+def test_weighted_epsilon_and_bound_add_up_as_in_the_demos_chain():
+    x0, noise, t, alphas = _problem()
+    generator = torch.Generator().manual_seed(1)
+    output, v = (torch.randn(x0.shape, generator=generator) for _ in range(2))
+    weight = objective.loss_weight(alphas, t, 10.0)
+    error = ((output - noise) ** 2).mean(dim=(1, 2, 3))
+    bound = objective.variance_loss(output, v, x0, objective.add_noise(x0, noise, t, alphas), t, alphas).mean()
+    expected = (weight * error).mean() / weight.mean() + 1e-3 * 1000 * bound
+    found, _ = objective.diffusion_loss(torch.cat([output, v], 1), x0, noise, t, alphas, "epsilon", 1e-3, 10.0)
+    assert torch.allclose(found, expected)
