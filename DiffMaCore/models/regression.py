@@ -25,9 +25,9 @@ class RegressionUNet(ModelMixin, ConfigMixin):
 
     Args:
         in_channels: C, three slices times the windows of one.
-        image_size: S, a multiple of 8.
+        image_size: S, a multiple of 4; the third level is left out where S is not one of 8.
         channels: of the first level, a multiple of 4; the second and third have two and four times as many.
-        bottom: channels of the fourth level, a multiple of 4; None is eight times ``channels``.
+        bottom: channels of the last level, a multiple of 4; None is eight times ``channels``.
     """
 
     @register_to_config
@@ -37,9 +37,10 @@ class RegressionUNet(ModelMixin, ConfigMixin):
         super().__init__()
         if channels < 4 or channels % 4 or (bottom or 4) % 4:
             raise ValueError(f"a U-Net of {channels} channels, {bottom} below, cannot be built; take multiples of 4")
-        widths = [channels * multiple for multiple in MULTIPLES] + [bottom or 8 * channels]
-        if image_size % 2 ** (len(widths) - 1):
-            raise ValueError(f"an image of {image_size} px cannot be halved {len(widths) - 1} times; take another size")
+        if image_size % 4:
+            raise ValueError(f"an image of {image_size} px cannot be halved twice; take a multiple of 4")
+        multiples = MULTIPLES if image_size % 8 == 0 else MULTIPLES[:2]
+        widths = [*(channels * multiple for multiple in multiples), bottom or 8 * channels]
         self.stem = nn.Conv2d(in_channels, channels, 3, padding=1)
         self.down = nn.ModuleList(_Stage(first, last) for first, last in pairwise([channels, *widths]))
         self.shrink = nn.ModuleList(Downsample2D(width, use_conv=True, name="op") for width in widths[:-1])

@@ -31,8 +31,7 @@ TITLES = {
 }
 """Every system as tables name it, in the order of the paper's Table 2."""
 
-PROPORTIONS = {"diffma": 1.0, "dit": 7 / 8}
-MAMBAS = 13 / 8
+DIT_LAYERS, MAMBA_LAYERS = 7 / 8, 13 / 8  # for one of DiffMa's
 TOLERANCE = 0.01  # of the parameters; 0.02 is promised
 GRAINS = (16, 8, 4, 2, 1)
 
@@ -83,7 +82,7 @@ def build_denoiser(
     target = _count(lambda: DiffMa(**config))
     if backbone == "unet":
         return _matched_unet(target, latent_size, width, in_channels, learn_sigma)
-    layers = max(1, round(depth * PROPORTIONS.get(backbone, MAMBAS)))
+    layers = max(1, round(depth * (DIT_LAYERS if backbone == "dit" else MAMBA_LAYERS)))
     config |= {"backbone": backbone, "depth": layers}
     return DiffMa(**config, inner=_inner_width(target, config))
 
@@ -95,9 +94,8 @@ def build_regression(in_channels: int, image_size: int, parameters: int) -> Regr
         return _count(lambda: RegressionUNet(in_channels, image_size, channels, bottom))
 
     channels = _nearest(size, parameters)
-    return RegressionUNet(
-        in_channels, image_size, channels, _nearest(lambda bottom: size(channels, bottom), parameters)
-    )
+    bottom = _nearest(lambda width: size(channels, width), parameters)
+    return RegressionUNet(in_channels, image_size, channels, bottom)
 
 
 def _inner_width(target: int, config: dict[str, Any]) -> int | None:

@@ -116,8 +116,9 @@ def test_the_regression_sees_its_neighbours_and_is_the_same_when_loaded(tmp_path
     assert pixels.grad is not None and pixels.grad[0].any(dim=(1, 2)).all() and not pixels.grad[1].any()
     model.save_pretrained(tmp_path)
     assert torch.equal(RegressionUNet.from_pretrained(tmp_path).eval()(pixels), out)
-    with pytest.raises(ValueError, match="36 px cannot be halved 3 times"):
-        RegressionUNet(3, 36)
+    assert RegressionUNet(3, 36, channels=4)(torch.rand(1, 3, 36, 36)).shape == (1, 36, 36)
+    with pytest.raises(ValueError, match="34 px cannot be halved twice"):
+        RegressionUNet(3, 34)
 
 
 @pytest.mark.parametrize("backbone", DENOISERS)
