@@ -95,6 +95,10 @@ def test_the_command_line_converts_and_checks_with_it(
     assert "an MRI is wanted here" in capsys.readouterr().err
     assert main(["convert", str(mr), str(tmp_path / "series"), "--model", str(mr_to_ct), "--steps", "1"]) != 0
     assert "this model makes CTs" in capsys.readouterr().err
+    facts = tmp_path / "facts.json"
+    facts.write_text(json.dumps({"target_modality": "CT"}))
+    assert main(["export-dicom", str(tmp_path / "made.nii.gz"), str(tmp_path / "s"), "--metadata", str(facts)]) != 0
+    assert "is a synthetic CT" in capsys.readouterr().err
     assert main(["check", str(mr), "--model", str(mr_to_ct)]) == 0
     assert "an MRI (MR T1 is wanted)" in capsys.readouterr().out
     assert main(["check", str(ct), "--model", str(mr_to_ct)]) == 0

@@ -17,6 +17,7 @@ PROVENANCE = (
     "model_title",
     "model_size",
     "model_sha256",
+    "source_modality",
     "target_modality",
     "output_units",
     "steps",
@@ -60,6 +61,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Write the series; raises InputError where volume and source do not belong together."""
     metadata = _metadata(args.metadata) if args.metadata else None
+    if metadata and metadata.get("target_modality") == "CT":
+        raise InputError(f"{args.volume} is a synthetic CT, and only MRIs are written as DICOM; keep the file as it is")
     args.reporter.stage("reading")
     from DiffMaCore.volumes.dicom import read_dicom_source
     from DiffMaCore.volumes.dicom_writing import check_source, write_dicom_series

@@ -128,7 +128,7 @@ def test_a_table_names_any_pairs(tmp_path: Path) -> None:
         sitk.WriteImage(image, str(tmp_path / "scans" / f"{name}.nrrd"))
     table = tmp_path / "pairs.csv"
     table.write_text(
-        "id,source,target,mask,centre,patient\n"
+        "id,ct,mr,mask,centre,patient\n"
         "visit 1,scans/ct.nrrd,scans/mr.nrrd,scans/mask.nrrd,Delft,Ann\n"
         "visit 2,scans/ct.nrrd,scans/mr.nrrd,,Delft,Ann\n"
     )
