@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import os
 import time
 from collections.abc import Iterator, Mapping
 from contextlib import nullcontext, suppress
@@ -11,7 +12,7 @@ from datetime import timedelta
 from typing import Any
 
 import torch
-from accelerate import Accelerator, DistributedDataParallelKwargs
+from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, convert_to_fp32
 from torch import Tensor, nn
 from torch.utils.data import DataLoader
@@ -40,20 +41,19 @@ def make_accelerator(device: str = "auto") -> Accelerator:
     ``device`` is "auto" (a GPU where there is one), "cpu", or one GPU such as "cuda:1" for a single process. Raises
     BackendError for a device that is not there, InputError for a way to launch that is not supported.
     """
-    if device not in ("auto", "cpu"):
-        chosen = choose_device(device)
-        if chosen.index is not None:
-            torch.cuda.set_device(chosen)
+    chosen = choose_device(device)
+    if chosen.type == "cuda" and chosen.index is not None:
+        torch.cuda.set_device(chosen)
     accelerator = Accelerator(
-        cpu=device == "cpu",
-        kwargs_handlers=[
-            InitProcessGroupKwargs(timeout=_PATIENCE),
-            DistributedDataParallelKwargs(broadcast_buffers=False),
-        ],
+        cpu=chosen.type == "cpu",  # without a GPU it finds the other processes only if it is told
+        kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )
     kind = accelerator.distributed_type.value
     if kind not in ("NO", "MULTI_CPU", "MULTI_GPU", "MULTI_XPU"):
         raise InputError(f"training was launched for {kind}; run `accelerate launch` with --multi_gpu, or without")
+    launched = int(os.environ.get("WORLD_SIZE", "1"))
+    if accelerator.num_processes != launched:  # each would write over the others' run
+        raise InputError(f"{launched} processes were launched and cannot work together on {chosen.type}; launch one")
     return accelerator
 
 
@@ -223,7 +223,7 @@ class _Training:
 
     def _save(self) -> None:
         tensors = state(self.task.model, self.ema.model, self.optimiser, self.parameters)
-        facts = {"step": self.step, "seed": self.seed, "position": self.step * self.config.batch_size}
+        facts: dict[str, Any] = {"step": self.step, "seed": self.seed, "position": self.step * self.config.batch_size}
         facts |= {"settings": self.settings, "window": self.window.kept()}
         self.folder.checkpoints.save(tensors, facts)
 

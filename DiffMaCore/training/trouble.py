@@ -26,7 +26,7 @@ def tell_trouble(
         parameters: with the gradients of this step.
     """
     bad = [(name, row) for row in batch for name in _not_finite(rows[row])]
-    facts = {"step": step + 1, "loss": str(loss), "gradient_norm": str(gradient)}
+    facts: dict[str, Any] = {"step": step + 1, "loss": str(loss), "gradient_norm": str(gradient)}
     facts |= {"batch": [rows.where(row) for row in batch]}
     if bad:
         facts["not_finite"] = [f"{name} of {rows.where(row)}" for name, row in bad]

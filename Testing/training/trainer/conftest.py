@@ -14,7 +14,7 @@ import pytest
 
 @pytest.fixture(scope="module")
 def start():
-    """Start tiny_run.py on a folder: ``start(folder, "--slow", "0.1", steps=5, processes=2)``; ended after the tests."""
+    """Start tiny_run.py on a folder, ``start(folder, "--slow", "0.1", steps=5, processes=2)``."""
     started: list[subprocess.Popen] = []
     script = str(Path(__file__).with_name("tiny_run.py"))
 
