@@ -11,13 +11,15 @@ import multiprocessing
 import statistics
 from collections.abc import Callable, Sequence
 from concurrent.futures import ProcessPoolExecutor
+from contextlib import suppress
+from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor
 
 from DiffMaCore.benchmark import machine, take_turns
-from DiffMaCore.devices import keep_freed_memory, peak_memory
+from DiffMaCore.devices import peak_memory
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.presets import VAE_FACTOR, preset
@@ -190,9 +192,12 @@ def _memory(
 ) -> dict[str, dict[int, dict[str, int | None]]]:
     reporter.stage("memory, a fresh process a point", len(SYSTEMS) * len(images))
     found: dict[str, dict[int, dict[str, int | None]]] = {system: {} for system in SYSTEMS}
+    methods = multiprocessing.get_all_start_methods()
+    fresh = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
+    fresh.set_forkserver_preload([__name__])  # torch is imported once, and used by none of them before it begins
     for system in SYSTEMS:
         for count, image_size in images.items():
-            with ProcessPoolExecutor(1, mp_context=multiprocessing.get_context("spawn")) as process:
+            with ProcessPoolExecutor(1, mp_context=fresh) as process:
                 arguments = (system, name, image_size, device, torch.get_num_threads())
                 found[system][count] = process.submit(_memory_of_a_step, *arguments).result()
             reporter.advance()
@@ -201,14 +206,22 @@ def _memory(
 
 def _memory_of_a_step(system: str, name: str, image_size: int, device: str, threads: int) -> dict[str, int | None]:
     """In a process of its own, since a process tells only the most that it has ever held."""
-    keep_freed_memory()
     torch.set_num_threads(threads)
     _step(_build(system, name, 2 * VAE_FACTOR * preset(name)["patch_size"]).to(device), 1, device)()  # compiles, loads
     step = _step(_build(system, name, image_size).to(device), 1, device)
+    _forget_peak(device)
     before = _held(device)
     step()
     after = _held(device)
     return {"peak_bytes": after, "step_bytes": None if after is None or before is None else after - before}
+
+
+def _forget_peak(device: str) -> None:
+    """Let the most that was held begin anew, where the system can: building a model takes more for a moment."""
+    if torch.device(device).type == "cuda":
+        torch.cuda.reset_peak_memory_stats(device)
+    with suppress(OSError):
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): VmHWM becomes what is held now
 
 
 def _held(device: str) -> int | None:

@@ -155,8 +155,8 @@ def figure7(experiment: Experiment, folders: Folders) -> Section:
         )
     ]
     slices = next(iter(next(iter(there.values())).values()))["source"]
-    for n in sorted({len(slices) // 3, 2 * len(slices) // 3}):
-        file = f"figure7_{n + 1}.png"
+    for number, n in enumerate(sorted({len(slices) // 3, 2 * len(slices) // 3}), start=1):
+        file = f"figure7_{number}.png"
         label = _milestones(there, n, experiment.data, folders.report / file)
         blocks.append(Picture(file, f"{label}: the generated image along training, one line a system."))
     panels = {

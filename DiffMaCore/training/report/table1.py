@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import asdict
+from functools import cache
 from typing import Any
 
 from DiffMaCore.models.counting import TABLE_1, count_all
@@ -32,9 +33,10 @@ _NOTE = (
 )
 
 
-def table1() -> list[dict[str, Any]]:
+@cache
+def table1() -> tuple[dict[str, Any], ...]:
     """Every configuration: what the paper prints ("table_...") and what is counted."""
-    return [{**asdict(item), "layers": DEPTHS[item.name.split("/")[0]]} for item in count_all()]
+    return tuple({**asdict(item), "layers": DEPTHS[item.name.split("/")[0]]} for item in count_all())
 
 
 def table1_section() -> Section:

@@ -74,7 +74,7 @@ def write_report(
         lead.insert(1, "DEMO: a small experiment that shows the method at work; its models are not for any use.")
     document = Document(f"{experiment.title}: the paper's experiment", lead, sections, _foot(experiment))
     missing = {section.key: list(section.missing) for section in sections if section.missing}
-    facts = {"format": 1, "title": document.title, "written": when, "missing": missing, "table1": table1()}
+    facts = {"format": 1, "title": document.title, "written": when, "missing": missing, "table1": list(table1())}
     facts |= {"table2": rows, "tokens": tokens, "data_fingerprint": cache.fingerprint if cache else None}
     write_json(folders.report / FACTS, facts)
     for name, text in ((TEXT, to_markdown(document)), (PAGE, to_html(document))):
