@@ -47,14 +47,16 @@ def value_scale(modality: str) -> float:
 
 
 class TensorFile:
-    """Tensors of one safetensors file, mapped and not read before they are asked for; can go to another process."""
+    """Tensors of one safetensors file, mapped into memory and read where they are looked at; can go to another
+    process."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
         self._file: Any = None
+        self._tensors: dict[str, Tensor] = {}
 
     def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_file": None}
+        return {"path": self.path, "_file": None, "_tensors": {}}
 
     @property
     def _open(self) -> Any:
@@ -66,17 +68,14 @@ class TensorFile:
         return self._file
 
     def whole(self, key: str) -> Tensor:
-        """A whole tensor."""
-        return self._open.get_tensor(key)
+        """A whole tensor: a view of the file, not to be written to."""
+        if key not in self._tensors:
+            self._tensors[key] = self._open.get_tensor(key)
+        return self._tensors[key]
 
     def rows(self, key: str, rows: slice | Sequence[int]) -> Tensor:
-        """Rows of a tensor; nothing else of it is read."""
-        part = self._open.get_slice(key)
-        return part[rows] if isinstance(rows, slice) else torch.cat([part[row : row + 1] for row in rows])
-
-    def shape(self, key: str) -> tuple[int, ...]:
-        """Shape of a tensor."""
-        return tuple(self._open.get_slice(key).get_shape())
+        """Rows of a tensor."""
+        return self.whole(key)[rows if isinstance(rows, slice) else list(rows)]
 
     def metadata(self) -> dict[str, str]:
         """The texts in the file's header."""
@@ -268,13 +267,13 @@ class SliceDataset(Dataset):
         item: dict[str, Any] = {"row": row}
         for key in self.keys:
             if key in _STORED:
-                item[key] = case.file.rows(key, [index])[0].float()
+                item[key] = case.file.whole(key)[index].float()
             elif key in _EMBEDDED:
-                item[key] = self._embedded[number].rows(key, [index])[0].float()
+                item[key] = self._embedded[number].whole(key)[index].float()
             elif key == "source25":
                 item[key] = _source25(case, index, self._data)
             else:
-                item[key] = getattr(case, key)([index])[0].float()
+                item[key] = getattr(case, key)(slice(index, index + 1))[0].float()
         return item
 
 

@@ -61,11 +61,11 @@ def load_parts(experiment: Experiment, folder: Path, reporter: Reporter) -> Part
     A copy of what is asked for is taken in place of the hub. Raises InputError naming the key of one that is unknown,
     cannot be fetched, or does not fit the experiment's sizes.
     """
-    records: dict[str, PartRecord] = {}
+    before, records = _known(folder), dict[str, PartRecord]()
     loaded: dict[str, Any] = {}
     for part, asked in ((VAE, experiment.parts.vae), (IMAGE_ENCODER, experiment.parts.image_encoder)):
         copy = folder / part.name
-        known = _known(folder).get(part.name)
+        known = before.get(part.name)
         if known is not None and known.asked == asked and _HUB_ID.fullmatch(asked) and _whole(copy, known):
             loaded[part.name], records[part.name] = _load_saved(part, copy), known
             continue
@@ -76,7 +76,7 @@ def load_parts(experiment: Experiment, folder: Path, reporter: Reporter) -> Part
         encodes = bundle is not None and part is IMAGE_ENCODER
         mean, std = (bundle.image_encoder_mean, bundle.image_encoder_std) if bundle and encodes else (None, None)
         records[part.name] = PartRecord(asked, digest, mean, std)
-        write_json(folder / "parts.json", {name: asdict(record) for name, record in records.items()})
+        write_json(folder / "parts.json", {name: asdict(record) for name, record in {**before, **records}.items()})
     _check(experiment, **loaded)
     return Parts(loaded["vae"], loaded["image_encoder"], records)
 

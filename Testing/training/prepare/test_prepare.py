@@ -24,6 +24,7 @@ from safetensors.torch import load_file
 
 from DiffMaCore.bundles import components
 from DiffMaCore.errors import InputError, OutputError
+from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache, SliceDataset
 from DiffMaCore.training.experiment import Folders, PartsConfig, SplitConfig
@@ -278,3 +279,22 @@ def test_networks_of_an_installed_bundle_are_taken_and_kept(tiny_bundle, experim
     assert cache.manifest["parts"]["vae"]["asked"] == f"bundle:{tiny_bundle}"
     theirs = AutoencoderKL.from_pretrained(tiny_bundle / "vae").state_dict()
     assert all(torch.equal(value, theirs[key]) for key, value in cache.load_vae().state_dict().items())
+
+
+def test_networks_of_the_hub_are_fetched_once(experiment, tmp_path, monkeypatch):
+    networks = Path(experiment.parts.vae).parent
+    asked = []
+
+    def hub(part, given, progress):
+        asked.append(given)
+        return {"vae": AutoencoderKL, "image_encoder": ImageEncoder}[part.name].from_pretrained(networks / part.name)
+
+    monkeypatch.setattr(components, "obtain", hub)
+    online = replace(experiment, parts=PartsConfig("owner/vae", "owner/encoder"))
+    first = prepare_cases(online, Folders(tmp_path), tiny_cases(), SPLIT, device="cpu")
+    again = prepare_cases(online, Folders(tmp_path), tiny_cases(), SPLIT, device="cpu")
+    assert asked == ["owner/vae", "owner/encoder"] and first.fingerprint == again.fingerprint
+    weights = tmp_path / "data" / "parts" / "vae" / "diffusion_pytorch_model.safetensors"
+    weights.write_bytes(weights.read_bytes()[:-4] + b"abcd")
+    prepare_cases(online, Folders(tmp_path), tiny_cases(), SPLIT, device="cpu")
+    assert asked[2:] == ["owner/vae"]
