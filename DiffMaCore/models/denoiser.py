@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from DiffMaCore.models.blocks import BACKBONES, Backbone, BlockSettings, make_block
 from DiffMaCore.models.blocks.ssm import StackedSSM
+from DiffMaCore.models.dense import Dense
 from DiffMaCore.models.layers import FinalLayer, PatchEmbedding, TimestepEmbedding, sincos_positions, unpatchify
 from DiffMaCore.models.mamba import SpiralMamba
 from DiffMaCore.models.presets import size_name
@@ -86,7 +87,7 @@ class DiffMa(ModelMixin, ConfigMixin):
         self.scan_backend = "auto"
         self.register_buffer("positions", sincos_positions(width, self.grid), persistent=False)
         self.timestep = TimestepEmbedding(width)
-        self.ct_tokens = nn.Linear(width, width) if ct_conditioning == "tokens" else None
+        self.ct_tokens = Dense(width, width) if ct_conditioning == "tokens" else None
         settings = BlockSettings(width, self.grid, state_size, conv_size, expand, inner, scan_order)
         self.blocks = nn.ModuleList(make_block(backbone, settings, i) for i in range(depth))
         self.long_skips = backbone == "diffma"

@@ -8,6 +8,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from DiffMaCore.models.dense import Dense
 from DiffMaCore.models.presets import check_patch
 
 
@@ -48,7 +49,7 @@ class TimestepEmbedding(nn.Module):
 
     def __init__(self, width: int) -> None:
         super().__init__()
-        self.mlp = nn.Sequential(nn.Linear(self.frequencies, width), nn.SiLU(), nn.Linear(width, width))
+        self.mlp = nn.Sequential(Dense(self.frequencies, width), nn.SiLU(), Dense(width, width))
 
     def forward(self, t: Tensor) -> Tensor:
         half = self.frequencies // 2
@@ -68,8 +69,8 @@ class FinalLayer(nn.Module):
     def __init__(self, width: int, condition_width: int, patch_size: int, out_channels: int) -> None:
         super().__init__()
         self.width = width
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(condition_width, 2 * width))
-        self.linear = nn.Linear(width, patch_size * patch_size * out_channels)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Dense(condition_width, 2 * width))
+        self.linear = Dense(width, patch_size * patch_size * out_channels)
 
     def forward(self, x: Tensor, condition: Tensor) -> Tensor:
         shift, scale = self.adaLN_modulation(condition).chunk(2, dim=1)

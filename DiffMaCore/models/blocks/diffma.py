@@ -6,6 +6,7 @@ import torch
 from torch import Tensor, nn
 
 from DiffMaCore.models.blocks.frame import ResidualFrame
+from DiffMaCore.models.dense import Dense
 from DiffMaCore.models.mamba import SpiralMamba
 from DiffMaCore.orders import ScanOrder
 
@@ -29,7 +30,7 @@ class DiffMaBlock(ResidualFrame):
             width, grid, block, scan_order=scan_order, state_size=state_size, conv_size=conv_size, expand=expand
         )
         self.spatial_attention = nn.Sequential(
-            nn.LayerNorm(2 * width), nn.Linear(2 * width, width), nn.SiLU(), nn.Linear(width, 1), nn.Sigmoid()
+            nn.LayerNorm(2 * width), Dense(2 * width, width), nn.SiLU(), Dense(width, 1), nn.Sigmoid()
         )
 
     def mix(self, h: Tensor, soft_mask: Tensor, residual: int) -> Tensor:

@@ -9,6 +9,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from DiffMaCore.models.blocks.frame import ResidualFrame
+from DiffMaCore.models.dense import Dense
 
 HEADS = 8
 MLP_RATIO = 4
@@ -26,9 +27,9 @@ class DiTBlock(ResidualFrame):
         if width % HEADS:
             raise ValueError(f"a width of {width} cannot be split over {HEADS} attention heads")
         hidden = hidden or MLP_RATIO * width
-        self.qkv = nn.Linear(width, 3 * width)
-        self.attention_out = nn.Linear(width, width)
-        self.mlp = nn.Sequential(nn.Linear(width, hidden), nn.GELU(approximate="tanh"), nn.Linear(hidden, width))
+        self.qkv = Dense(width, 3 * width)
+        self.attention_out = Dense(width, width)
+        self.mlp = nn.Sequential(Dense(width, hidden), nn.GELU(approximate="tanh"), Dense(hidden, width))
 
     def mix(self, h: Tensor, soft_mask: Tensor, residual: int) -> Tensor:
         return self._attention(h) if residual == 0 else self.mlp(h)

@@ -15,6 +15,7 @@ from torch.nn import functional as F
 
 from DiffMaCore.models.blocks.frame import ResidualFrame
 from DiffMaCore.models.blocks.ssm import GridConvolution, StackedSSM, to_grid, to_tokens
+from DiffMaCore.models.dense import Dense
 
 STEP = 2
 REDUCTION = 8
@@ -39,10 +40,10 @@ class ES2D(StackedSSM):
         order = sub_grids(grid + self.padding)
         self.register_buffer("order", torch.from_numpy(order.flatten()), persistent=False)
         self.register_buffer("position", torch.from_numpy(np.argsort(order.flatten())), persistent=False)
-        self.in_proj = nn.Linear(width, 2 * inner, bias=False)
+        self.in_proj = Dense(width, 2 * inner, bias=False)
         self.conv = GridConvolution(inner)
         self.out_norm = nn.LayerNorm(inner)
-        self.out_proj = nn.Linear(inner, width, bias=False)
+        self.out_proj = Dense(inner, width, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x, z = self.in_proj(tokens).chunk(2, dim=2)
@@ -68,7 +69,7 @@ class ChannelAttention(nn.Module):
         super().__init__()
         self.norm = nn.LayerNorm(width)
         hidden = max(1, width // REDUCTION)
-        self.weights = nn.Sequential(nn.Linear(width, hidden), nn.GELU(), nn.Linear(hidden, width), nn.Sigmoid())
+        self.weights = nn.Sequential(Dense(width, hidden), nn.GELU(), Dense(hidden, width), nn.Sigmoid())
 
     def forward(self, x: Tensor) -> Tensor:
         return x * self.weights(self.norm(x).mean(dim=1, keepdim=True))

@@ -10,6 +10,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
+from DiffMaCore.models.dense import Dense
 from DiffMaCore.models.layers import modulate
 
 
@@ -26,7 +27,7 @@ class ResidualFrame(nn.Module):
         super().__init__()
         self.residuals = residuals
         self.norm = norm
-        self.adaLN_modulation = nn.Sequential(nn.SiLU(), nn.Linear(2 * width, 3 * residuals * width))
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Dense(2 * width, 3 * residuals * width))
 
     def forward(self, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
         """One pass; only blocks that look at ``soft_mask`` (DiffMa's) depend on it."""

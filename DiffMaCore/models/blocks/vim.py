@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from DiffMaCore.models.blocks.frame import ResidualFrame
 from DiffMaCore.models.blocks.ssm import CausalConvolution, StackedSSM, TokenOrders
+from DiffMaCore.models.dense import Dense
 
 
 class BidirectionalMamba(StackedSSM):
@@ -21,9 +22,9 @@ class BidirectionalMamba(StackedSSM):
         super().__init__(width, inner, state_size, sets=2)
         raster = np.arange(grid * grid)
         self.orders = TokenOrders([raster, raster[::-1].copy()])
-        self.in_proj = nn.Linear(width, 2 * inner, bias=False)
+        self.in_proj = Dense(width, 2 * inner, bias=False)
         self.conv = CausalConvolution(2, inner, conv_size)
-        self.out_proj = nn.Linear(inner, width, bias=False)
+        self.out_proj = Dense(inner, width, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x, z = self.in_proj(tokens).chunk(2, dim=2)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from DiffMaCore.models.blocks.frame import ResidualFrame
 from DiffMaCore.models.blocks.ssm import GridConvolution, StackedSSM, TokenOrders
+from DiffMaCore.models.dense import Dense
 
 
 def routes(grid: int) -> list[np.ndarray]:
@@ -27,10 +28,10 @@ class SS2D(StackedSSM):
     def __init__(self, width: int, grid: int, *, inner: int, state_size: int) -> None:
         super().__init__(width, inner, state_size, sets=4)
         self.orders = TokenOrders(routes(grid))
-        self.in_proj = nn.Linear(width, 2 * inner, bias=False)
+        self.in_proj = Dense(width, 2 * inner, bias=False)
         self.conv = GridConvolution(inner)
         self.out_norm = nn.LayerNorm(inner)
-        self.out_proj = nn.Linear(inner, width, bias=False)
+        self.out_proj = Dense(inner, width, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x, z = self.in_proj(tokens).chunk(2, dim=2)

@@ -12,6 +12,7 @@ from torch.nn import functional as F
 
 from DiffMaCore.models.blocks.frame import ResidualFrame
 from DiffMaCore.models.blocks.ssm import CausalConvolution, StackedSSM, TokenOrders
+from DiffMaCore.models.dense import Dense
 
 PATHS = 8
 
@@ -33,9 +34,9 @@ class ZigzagMamba(StackedSSM):
     def __init__(self, width: int, grid: int, layer: int, *, inner: int, state_size: int, conv_size: int) -> None:
         super().__init__(width, inner, state_size, sets=1)
         self.orders = TokenOrders([zigzag(grid, layer)])
-        self.in_proj = nn.Linear(width, 2 * inner, bias=False)
+        self.in_proj = Dense(width, 2 * inner, bias=False)
         self.conv = CausalConvolution(1, inner, conv_size)
-        self.out_proj = nn.Linear(inner, width, bias=False)
+        self.out_proj = Dense(inner, width, bias=False)
 
     def forward(self, tokens: Tensor) -> Tensor:
         x, z = self.in_proj(tokens).chunk(2, dim=2)
