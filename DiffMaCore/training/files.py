@@ -34,11 +34,16 @@ def replacing(path: Path) -> Iterator[Path]:
         part.replace(path)
     except BaseException as error:
         part.unlink(missing_ok=True)
-        if (isinstance(error, OSError) and error.errno in _FULL) or _FULL_IN_WORDS.search(str(error)):
+        if is_full(error):
             raise OutputError(f"the disk of {path.parent} is full; free some room and start again") from error
         if isinstance(error, PermissionError):
             raise OutputError(f"cannot write {path}; choose a folder that you may write to with --out") from error
         raise
+
+
+def is_full(error: BaseException) -> bool:
+    """Whether a disk has no room left, whichever library noticed."""
+    return (isinstance(error, OSError) and error.errno in _FULL) or bool(_FULL_IN_WORDS.search(str(error)))
 
 
 def write_json(path: Path, value: Any) -> None:

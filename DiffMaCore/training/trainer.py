@@ -23,6 +23,7 @@ from DiffMaCore.progress import Reporter
 from DiffMaCore.training.draws import Draws, stream
 from DiffMaCore.training.ema import Ema
 from DiffMaCore.training.experiment import TrainConfig
+from DiffMaCore.training.files import is_full
 from DiffMaCore.training.metrics_log import Board, MetricsLog, Window
 from DiffMaCore.training.resuming import deciding, newest, restore, state
 from DiffMaCore.training.run_folder import RunFolder
@@ -117,6 +118,8 @@ class _Training:
             if self.main:
                 with suppress(OSError, OutputError):  # a full disk: the first error is the one to tell
                     self.folder.tell("failed", self.step, ended=True, failure=self.failure or {"message": str(error)})
+            if is_full(error):
+                raise OutputError(f"the disk of {self.folder.path} is full; free some room and start again") from error
             raise
         finally:
             if self.main:
