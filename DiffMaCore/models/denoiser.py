@@ -14,11 +14,10 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from DiffMaCore.models.blocks import BACKBONES, Backbone, BlockSettings, make_block
+from DiffMaCore.models.blocks.making import BACKBONES, Backbone, BlockSettings, make_block
 from DiffMaCore.models.blocks.ssm import StackedSSM
 from DiffMaCore.models.dense import Dense
 from DiffMaCore.models.layers import FinalLayer, PatchEmbedding, TimestepEmbedding, sincos_positions, unpatchify
-from DiffMaCore.models.mamba import SpiralMamba
 from DiffMaCore.models.presets import size_name
 from DiffMaCore.orders import SCAN_ORDERS, ScanOrder
 
@@ -148,7 +147,7 @@ class DiffMa(ModelMixin, ConfigMixin):
         """Run every block's selective scan on the named back end ("auto" chooses)."""
         self.scan_backend = name
         for module in self.modules():
-            if isinstance(module, SpiralMamba | StackedSSM):
+            if isinstance(module, StackedSSM):
                 module.backend = name
 
     def forward(

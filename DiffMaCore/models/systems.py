@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from DiffMaCore.models.blocks import BACKBONES
+from DiffMaCore.models.blocks.making import BACKBONES
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.regression import RegressionUNet
 from DiffMaCore.models.unet import UNetDenoiser

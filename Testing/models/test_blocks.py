@@ -8,7 +8,8 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from DiffMaCore import DiffMa
-from DiffMaCore.models.blocks import BACKBONES, BlockSettings, ResidualFrame, make_block
+from DiffMaCore.models.blocks.frame import ResidualFrame
+from DiffMaCore.models.blocks.making import BACKBONES, BlockSettings, make_block
 from DiffMaCore.models.blocks.ssm import StackedSSM
 from DiffMaCore.scan import available_backends
 from DiffMaCore.scan.backends import BACKENDS, Backend

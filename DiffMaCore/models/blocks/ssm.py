@@ -1,4 +1,4 @@
-"""The selective scan of every block but DiffMa's own: K state space models side by side, each on its own sequence.
+"""The selective scan of every block: K state space models side by side, each on its own sequence.
 
 A Mamba derives step, input and output weights from its tokens (Gu and Dao 2023, Algorithm 2). The blocks of
 Table 2 differ in how many such models they hold and along which orders they walk the grid; here is what they share.
@@ -34,8 +34,8 @@ class StackedSSM(nn.Module):
     def __init__(self, width: int, inner: int, state_size: int, sets: int) -> None:
         super().__init__()
         self.inner, self.state_size, self.rank = inner, state_size, math.ceil(width / 16)
-        self.x_proj = nn.Parameter(torch.empty(sets, self.rank + 2 * state_size, inner))
-        self.dt_weight = nn.Parameter(torch.empty(sets, inner, self.rank))
+        self.x_proj = nn.Parameter(uniform(sets, self.rank + 2 * state_size, inner))
+        self.dt_weight = nn.Parameter(uniform(sets, inner, self.rank))
         self.dt_bias = nn.Parameter(torch.empty(sets, inner))
         self.A_log = nn.Parameter(torch.empty(sets, inner, state_size))
         self.D = nn.Parameter(torch.empty(sets, inner))
@@ -44,9 +44,7 @@ class StackedSSM(nn.Module):
 
     @torch.no_grad()
     def _reset_scan(self) -> None:
-        """Mamba's own initialisation: steps log-uniform in [0.001, 0.1], A = -(1..N), D = 1."""
-        self.x_proj.uniform_(-(self.inner**-0.5), self.inner**-0.5)
-        self.dt_weight.uniform_(-(self.rank**-0.5), self.rank**-0.5)
+        """Steps log-uniform in [0.001, 0.1], A = -(1..N), D = 1, as Mamba begins."""
         span = math.log(DT_MAX) - math.log(DT_MIN)
         dt = torch.exp(torch.rand_like(self.dt_bias) * span + math.log(DT_MIN)).clamp_(min=DT_FLOOR)
         self.dt_bias.copy_(dt + torch.log(-torch.expm1(-dt)))  # inverse of softplus
@@ -78,6 +76,12 @@ class StackedSSM(nn.Module):
 def _full(parameter: Tensor) -> Tensor:
     """At least float32: half precision would not do for the recurrence."""
     return parameter if parameter.dtype == torch.float64 else parameter.float()
+
+
+def uniform(*shape: int, fan_in: int | None = None) -> Tensor:
+    """Weights as torch draws those of its linear and convolution layers: uniform in +-1/sqrt(fan in)."""
+    bound = (fan_in or shape[-1]) ** -0.5
+    return torch.empty(shape).uniform_(-bound, bound)
 
 
 class TokenOrders(nn.Module):
@@ -112,8 +116,8 @@ class CausalConvolution(nn.Module):
 
     def __init__(self, sets: int, inner: int, taps: int) -> None:
         super().__init__()
-        self.weight = nn.Parameter(torch.empty(sets, inner, taps).uniform_(-(taps**-0.5), taps**-0.5))
-        self.bias = nn.Parameter(torch.empty(sets, inner).uniform_(-(taps**-0.5), taps**-0.5))
+        self.weight = nn.Parameter(uniform(sets, inner, taps))
+        self.bias = nn.Parameter(uniform(sets, inner, fan_in=taps))
 
     def forward(self, x: Tensor) -> Tensor:
         taps = self.weight.unbind(2)
