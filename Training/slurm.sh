@@ -26,6 +26,6 @@ export OMP_NUM_THREADS=$((SLURM_CPUS_PER_TASK / GPUS))
 
 srun bash -c "accelerate launch --multi_gpu \
   --num_machines $SLURM_NNODES --num_processes $((SLURM_NNODES * GPUS)) --machine_rank \$SLURM_NODEID \
-  --main_process_ip $MAIN --main_process_port 29500 --rdzv_backend c10d \
+  --main_process_ip $MAIN --main_process_port 29500 \
   --mixed_precision no --dynamo_backend no \
   -m DiffMaCore train denoiser --config $CONFIG"

@@ -2,15 +2,20 @@
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Literal
 
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
+
+from DiffMaCore.errors import DiffMaError, InputError, ModelError, OutputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.spreading import spread_batch
+from DiffMaCore.training.task import Task
 from DiffMaCore.training.tasks import make_task
 from DiffMaCore.training.trainer import make_accelerator, train
 
@@ -42,7 +47,21 @@ def train_part(
     accelerator = make_accelerator(device)
     spread_batch(config, accelerator.num_processes, whole_batch=what == "embedder")
     talker = reporter if accelerator.is_main_process else Reporter()
-    with accelerator.main_process_first():  # what it computes once for all, the others then find
-        task = make_task(what, experiment, folders, talker, accelerator.device)
+    task = _first(accelerator, lambda: make_task(what, experiment, folders, talker, accelerator.device))
     train(task, config, RunFolder(path, asdict(experiment), command), experiment.seed, talker, accelerator)
     return path
+
+
+def _first(accelerator: Accelerator, make: Callable[[], Task]) -> Task:
+    """What ``make`` gives, on process 0 before the others, which then find what it computed; its error is theirs."""
+    made: Task | None = None
+    problem: DiffMaError | None = None
+    if accelerator.is_main_process:
+        try:
+            made = make()
+        except (InputError, ModelError, OutputError) as error:
+            problem = error
+    (problem,) = broadcast_object_list([problem])
+    if problem is not None:
+        raise problem
+    return made if made is not None else make()

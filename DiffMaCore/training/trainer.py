@@ -103,8 +103,7 @@ class _Training:
     def run(self) -> None:
         """The whole run."""
         count = sum(p.numel() for p in self.task.model.parameters())
-        if self.main:
-            self.folder.checkpoints.require_room(count * _BYTES_A_PARAMETER)
+        self.folder.checkpoints.require_room(count * _BYTES_A_PARAMETER)
         self._resume()
         if self.step >= self.config.steps and self.folder.finished == self.step:
             self.reporter.note(f"{self.task.name} is trained already: {self.step} steps, in {self.folder.path}")
