@@ -38,7 +38,8 @@ def picture_grid(
         gaps: columns with a gap before them.
         side: of a slice in inches.
     """
-    margin = 0.95 if any(rows) else 0.05
+    longest = max((len(line) for title in rows for line in title.split("\n")), default=0)
+    margin = 0.14 + 0.066 * longest if longest else 0.05
     top = 0.34 if any(columns) else 0.05
     space, gap = 0.04, 0.22
     starts = [margin + c * (side + space) + gap * sum(g <= c for g in gaps) for c in range(len(columns))]

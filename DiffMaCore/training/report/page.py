@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from html import escape
 
 from DiffMaCore.training.report.document import Block, Cell, Document, Folded, Picture, Section, Text
@@ -11,7 +12,7 @@ _STYLE = """\
 * { box-sizing: border-box; }
 body { margin: 0; background: var(--back); color: var(--ink);
   font: 16px/1.55 system-ui, -apple-system, "Segoe UI", Roboto, "Helvetica Neue", Arial, sans-serif; }
-header, main, footer { max-width: 1180px; margin: 0 auto; padding: 0 28px; }
+header, main, footer { max-width: 1320px; margin: 0 auto; padding: 0 28px; }
 header { padding-top: 44px; }
 h1 { font-size: 2rem; line-height: 1.2; margin: 0 0 .6rem; letter-spacing: -.015em; }
 header p { max-width: 75ch; margin: .3rem 0; color: var(--quiet); }
@@ -26,10 +27,11 @@ section p { max-width: 85ch; margin: .6rem 0; }
 p.missing { background: #fff7ed; border-left: 3px solid var(--accent); padding: 8px 14px; max-width: none; }
 .table { overflow-x: auto; margin: 14px 0; }
 table { border-collapse: collapse; width: 100%; font-size: .86rem; font-variant-numeric: tabular-nums; }
-th { text-align: right; font-weight: 600; color: var(--quiet); padding: 6px 10px; border-bottom: 2px solid var(--line);
+th { text-align: right; font-weight: 600; color: var(--quiet); padding: 6px 8px; border-bottom: 2px solid var(--line);
   vertical-align: bottom; line-height: 1.3; }
-td { text-align: right; padding: 6px 10px; border-bottom: 1px solid var(--line); vertical-align: top;
+td { text-align: right; padding: 6px 8px; border-bottom: 1px solid var(--line); vertical-align: top;
   white-space: nowrap; }
+td:nth-child(2) { white-space: normal; }
 td small { display: block; color: var(--quiet); font-size: .78rem; font-weight: 400; }
 th:nth-child(-n+2), td:nth-child(-n+2) { text-align: left; }
 tbody tr:hover { background: var(--back); }
@@ -42,6 +44,8 @@ details { margin: 10px 0; }
 summary { cursor: pointer; color: var(--quiet); font-size: .9rem; }
 pre { background: var(--back); border: 1px solid var(--line); border-radius: 8px; padding: 12px 16px; overflow-x: auto;
   font: 12.5px/1.5 ui-monospace, "SF Mono", Menlo, Consolas, monospace; }
+code { font: .88em ui-monospace, "SF Mono", Menlo, Consolas, monospace; background: var(--line); border-radius: 4px;
+  padding: 1px 5px; }
 footer { color: var(--quiet); font-size: .84rem; padding-bottom: 44px; }
 @media print { body { background: #fff; } nav { display: none; }
   section { border: 0; break-inside: avoid-page; padding: 0; } }
@@ -50,9 +54,9 @@ footer { color: var(--quiet); font-size: .84rem; padding-bottom: 44px; }
 
 def to_html(document: Document) -> str:
     """The report as one page that needs nothing but the pictures beside it."""
-    contents = "".join(f'<a href="#{s.key}">{escape(s.title)}</a>' for s in document.sections)
+    contents = "".join(f'<a href="#{s.key}">{escape(s.title.split(":")[0])}</a>' for s in document.sections)
     sections = "\n".join(_section(section) for section in document.sections)
-    lead = "\n".join(f"<p>{escape(line)}</p>" for line in document.lead)
+    lead = "\n".join(f"<p>{_inline(line)}</p>" for line in document.lead)
     return f"""<!DOCTYPE html>
 <html lang="en">
 <head>
@@ -77,15 +81,20 @@ def to_html(document: Document) -> str:
 """
 
 
+def _inline(text: str) -> str:
+    """Text with its `commands` as code."""
+    return re.sub(r"`([^`]+)`", r"<code>\1</code>", escape(text))
+
+
 def _section(section: Section) -> str:
-    missing = "\n".join(f'<p class="missing">Missing: {escape(reason)}</p>' for reason in section.missing)
+    missing = "\n".join(f'<p class="missing">Missing: {_inline(reason)}</p>' for reason in section.missing)
     blocks = "\n".join(_html(block) for block in section.blocks)
     return f'<section id="{section.key}">\n<h2>{escape(section.title)}</h2>\n{missing}\n{blocks}\n</section>'
 
 
 def _html(block: Block) -> str:
     if isinstance(block, Text):
-        return f"<p>{escape(block.text)}</p>"
+        return f"<p>{_inline(block.text)}</p>"
     if isinstance(block, Picture):
         title = escape(block.title)
         picture = f'<a href="{escape(block.file)}"><img src="{escape(block.file)}" alt="{title}" loading="lazy"></a>'

@@ -13,5 +13,8 @@ TABLE_2: dict[str, dict[str, tuple[float, float, float]]] = {
 }
 """SSIM (%), PSNR (dB) and MSE (8-bit) by system and region, as printed; the regression was not run."""
 
+PAPERS_SIZE = (224, 512, 8, 2)
+"""Of Table 2: pixels a side, and DiffMa-B/2's width, depth and patch."""
+
 DATA_SET = "SynthRAD2023"
 """The paper's data set."""

@@ -25,7 +25,7 @@ from DiffMaCore.training.soft_masks import mask_figures, mask_picture
 from DiffMaCore.training.tasks.summary import read_summary
 from DiffMaCore.training.triplets import modality, source_window, target_window
 
-TRIPLETS, COMPARED, MILESTONES, MASKS, MANY = 12, 4, 6, 4, 256
+TRIPLETS, COMPARED, MILESTONES, MASKS, MANY = 12, 4, 4, 4, 256
 Samples = dict[int, dict[str, NDArray]]
 """Arrays by name, by step."""
 
@@ -154,11 +154,9 @@ def figure7(experiment: Experiment, folders: Folders) -> Section:
             " step shown. Same data, same conditions, same number of parameters and of steps."
         )
     ]
-    slices = next(iter(next(iter(there.values())).values()))["source"]
-    for number, n in enumerate(sorted({len(slices) // 3, 2 * len(slices) // 3}), start=1):
-        file = f"figure7_{number}.png"
-        label = _milestones(there, n, experiment.data, folders.report / file)
-        blocks.append(Picture(file, f"{label}: the generated image along training, one line a system."))
+    file = "figure7.png"
+    labels = _milestones(there, experiment.data, folders.report / file)
+    blocks.append(Picture(file, f"{' and '.join(labels)}: the generated image along training, one line a system."))
     panels = {
         "Training loss (diffusion)": ("loss", _curves(folders, there, "metrics.csv", "loss", False)),
         "Loss on held-out slices (diffusion)": (
@@ -187,22 +185,30 @@ def read_samples(folder: Path) -> Samples:
     return found
 
 
-def _milestones(there: Mapping[str, Samples], n: int, data: DataConfig, path: Path) -> str:
-    """Draw slice ``n`` of every system at up to MILESTONES of their steps; its label."""
+def _milestones(there: Mapping[str, Samples], data: DataConfig, path: Path) -> list[str]:
+    """Draw one or two of the fixed slices, every system a line, at up to MILESTONES of the steps; their labels."""
     every = sorted({step for found in there.values() for step in found})
     steps = [every[i] for i in sorted({round(x) for x in np.linspace(0, len(every) - 1, MILESTONES).tolist()})]
-    window = target_window(data)
+    anyone = next(iter(next(iter(there.values())).values()))
+    count = len(anyone["labels"])
+    slices = sorted({count // 3, 2 * count // 3})
+    windows = {"source": source_window(data), "target": target_window(data)}
+
+    def tile(held: Mapping[str, NDArray] | None, name: str, n: int) -> Tile:
+        window = windows["source" if name == "source" else "target"]
+        return None if held is None else grey(held[name][n].astype(np.float32), window)
+
     lines: list[list[Tile]] = []
     for found in there.values():
         last = found[max(found)]
-        made: list[Tile] = [
-            grey(found[s]["generated"][n].astype(np.float32), window) if s in found else None for s in steps
-        ]
-        source = grey(last["source"][n].astype(np.float32), source_window(data))
-        lines.append([source, *made, grey(last["target"][n].astype(np.float32), window)])
-    heads = [modality(data.source), *(f"step {step}" for step in steps), f"{modality(data.target)}, true"]
-    picture_grid(lines, heads, [short(key) for key in there], path, gaps=(1, len(heads) - 1), side=1.05)
-    return str(next(iter(next(iter(there.values())).values()))["labels"][n])
+        lines.append([])
+        for n in slices:
+            lines[-1] += [tile(last, "source", n), *(tile(found.get(step), "generated", n) for step in steps)]
+            lines[-1].append(tile(last, "target", n))
+    heads = [modality(data.source), *(f"step {step}" for step in steps), f"{modality(data.target)}, true"] * len(slices)
+    gaps = range(len(steps) + 2, len(heads), len(steps) + 2)
+    picture_grid(lines, heads, [short(key) for key in there], path, gaps=gaps, side=0.92)
+    return [str(anyone["labels"][n]) for n in slices]
 
 
 def _curves(

@@ -8,16 +8,23 @@ from typing import Any
 from DiffMaCore.models.systems import TITLES
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.report.document import Block, Cell, Section, Table, Text
-from DiffMaCore.training.report.paper import DATA_SET, TABLE_2
+from DiffMaCore.training.report.paper import DATA_SET, PAPERS_SIZE, TABLE_2
 from DiffMaCore.training.report.runs import RunFacts, duration, run_facts
 
 OURS = "diffma"
+FEW = 5  # patients: a bootstrap over fewer gives intervals that are far too narrow
 _OTHER = {"brain": "pelvis", "pelvis": "brain"}
 
 
 def is_papers_data(experiment: Experiment) -> bool:
     """Whether the configuration says that this is the paper's data set."""
     return DATA_SET in f"{experiment.title} {experiment.card.training_data}"
+
+
+def is_papers_size(experiment: Experiment) -> bool:
+    """Whether slices and DiffMa are as large as in the paper's Table 2."""
+    size = experiment.denoiser
+    return (experiment.data.image_size, size.width, size.depth, size.patch_size) == PAPERS_SIZE
 
 
 def table2_rows(
@@ -69,14 +76,13 @@ def table2_section(experiment: Experiment, rows: list[dict[str, Any]], results: 
         "Rank",
         "System",
         "Parameters (M)",
-        "Steps",
-        "Training",
+        "Training steps",
         "SSIM (%)",
         "minus DiffMa's",
         "PSNR (dB)",
         "MSE (8-bit)",
         "SSIM (%), whole slice",
-        *(f"Paper, {region}: SSIM / PSNR / MSE" for region in regions),
+        *(f"Paper, {region}: SSIM, PSNR / MSE" for region in regions),
     ]
     cells = [_cells(row, regions) for row in rows]
     strong = [n for n, row in enumerate(rows) if row["key"] == OURS]
@@ -102,7 +108,11 @@ def _lead(experiment: Experiment, rows: list[dict[str, Any]], results: Mapping[s
     verdict = f"Best by {results['ranked_by']}: {ranked[0]['title']}." if ranked else ""
     if own and own is not ranked[0]:
         verdict += f" DiffMa is number {own['rank']} of {len(ranked)}."
-    if own and count > 1:
+    if own and count < FEW:
+        verdict += (
+            f" {count} patient{'' if count == 1 else 's'} are too few to tell systems apart, whatever the intervals."
+        )
+    elif own:
         apart = [row["title"] for row in ranked if _apart(row)]
         verdict += (
             f" These {count} patients tell DiffMa apart from {', '.join(apart)} (interval of the difference without 0)."
@@ -116,8 +126,9 @@ def _lead(experiment: Experiment, rows: list[dict[str, Any]], results: Mapping[s
         )
     else:
         data = (
-            f"These are other data than the paper's, and another size: the figures say nothing about {DATA_SET}, and"
-            " the paper's columns stand here only to be looked at beside them."
+            f"These are other data than the paper's{'' if is_papers_size(experiment) else ', and another size'}: the"
+            f" figures say nothing about {DATA_SET}, and the paper's columns stand here only to be looked at beside"
+            " them."
         )
     how = (
         f"{count} {results['split']} patient{'' if count == 1 else 's'}, inside the mask. {results['normalisation']}"
@@ -134,10 +145,10 @@ def _apart(row: Mapping[str, Any]) -> bool:
 
 
 def _cells(row: Mapping[str, Any], regions: tuple[str, str]) -> list[Cell]:
-    paper = [" / ".join(f"{value:.2f}" for value in row["paper"][r]) if r in row["paper"] else "-" for r in regions]
+    paper = [_printed(row["paper"].get(region)) for region in regions]
     size = f"{row['parameters'] / 1e6:.2f}" if row["parameters"] else "-"
-    ours: list[Cell] = ["-", row["title"], size, f"{row['steps']}" if row["steps"] else "-"]
-    ours.append(duration(row["training_seconds"]))
+    trained = (f"{row['steps']}", f"in {duration(row['training_seconds'])}") if row["steps"] else "-"
+    ours: list[Cell] = ["-", row["title"], size, trained]
     if row["missing"]:
         return [*ours, "missing", "-", "-", "-", "-", *paper]
     ours[0] = "-" if row["rank"] is None else str(row["rank"])
@@ -152,6 +163,10 @@ def _cells(row: Mapping[str, Any], regions: tuple[str, str]) -> list[Cell]:
         figure(whole["ssim"], 2, 100),
         *paper,
     ]
+
+
+def _printed(figures: tuple[float, float, float] | None) -> Cell:
+    return (f"{figures[0]:.2f}", f"{figures[1]:.2f} dB / {figures[2]:.2f}") if figures else "-"
 
 
 def figure(summary: Mapping[str, Any], digits: int, factor: float = 1, sign: str = "") -> Cell:

@@ -58,7 +58,7 @@ def read_tokens(folder: Path) -> dict[str, Any] | None:
 
 def tokens_section(figures: dict[str, Any] | None, folder: Path, missing: str) -> Section:
     """Table and picture of the figures, which is drawn into ``folder``; or ``missing``."""
-    title = "Time and memory against the number of tokens"
+    title = "Scaling: time and memory against the number of tokens"
     if figures is None:
         return Section("tokens", title, [], [missing])
     plot_tokens(figures, folder / PICTURE)

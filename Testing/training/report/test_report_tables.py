@@ -75,10 +75,10 @@ def test_a_row_holds_our_figures_with_their_interval_beside_the_papers(run: tupl
     section = table2_section(experiment, table2_rows(experiment, folders, results, {}), results)
     table = next(block for block in section.blocks if isinstance(block, Table))
     row = next(row for row in table.rows if row[1] == TITLES["dit"])
-    assert row[:5] == ["3", "DiT", "45.00", "4", "8 s"]  # 4 steps of 4 slices at 2 slices a second
-    assert row[5] == ("58.00 ± 2.00", "[56.00, 60.00]")
-    assert row[6] == ("-4.00 ± 2.00", "[-6.00, -2.00]")
-    assert row[-2:] == ["62.22 / 29.90 / 71.45", "49.05 / 29.57 / 74.53"]
+    assert row[:4] == ["3", "DiT", "45.00", ("4", "in 8 s")]  # 4 steps of 4 slices at 2 slices a second
+    assert row[4] == ("58.00 ± 2.00", "[56.00, 60.00]")
+    assert row[5] == ("-4.00 ± 2.00", "[-6.00, -2.00]")
+    assert row[-2:] == [("62.22", "29.90 dB / 71.45"), ("49.05", "29.57 dB / 74.53")]
     assert table.rows[0][-2:] == ["-", "-"] and TABLE_2.keys() == TITLES.keys() - {"regression"}
 
 
@@ -86,12 +86,14 @@ def test_the_text_says_who_is_best_and_that_other_data_say_nothing_about_the_pap
     run: tuple[Experiment, Folders], tmp_path: Path
 ) -> None:
     experiment, folders = run
-    results = {**read_results(folders.evaluation / "test"), "cases": ["a", "b", "c"]}
+    results = {**read_results(folders.evaluation / "test"), "cases": list("abcde")}
     rows = table2_rows(experiment, folders, results, {})
     words = _words(table2_section(experiment, rows, results).blocks)
     assert "Best by SSIM inside the mask: 2.5D regression. DiffMa is number 2 of 3." in words
     assert "tell DiffMa apart from 2.5D regression, DiT" in words
     assert "the figures say nothing about SynthRAD2023" in words
+    few = table2_section(experiment, rows, {**results, "cases": ["a", "b"]})
+    assert "2 patients are too few to tell systems apart" in _words(few.blocks)
     papers = replace(experiment, card=CardConfig("SynthRAD2023 Task 1, brain.", "CC BY-NC 4.0", "none"))
     assert "say nothing" not in _words(table2_section(papers, rows, results).blocks)
 

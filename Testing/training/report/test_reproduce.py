@@ -57,7 +57,7 @@ def test_it_runs_what_is_missing_writes_the_report_and_the_next_time_runs_nothin
         text = (folders.report / name).read_text()
         for picture in set(re.findall(r'(?:src="|\]\()([\w.]+\.png)', text)):
             assert (folders.report / picture).is_file()
-    for picture in ("figure1", "figure5", "figure6", "figure7_1", "figure7_curves", "calibration", "tokens"):
+    for picture in ("figure1", "figure5", "figure6", "figure7", "figure7_curves", "calibration", "tokens"):
         assert f"{picture}.png" in text
 
     capsys.readouterr()
