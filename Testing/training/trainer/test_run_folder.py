@@ -130,6 +130,16 @@ def test_a_table_goes_on_after_the_step_it_resumes_from_and_takes_new_columns(tm
     ]
 
 
+def test_tensorboard_has_figures_and_samples_where_it_is_installed(tmp_path):
+    events = pytest.importorskip("tensorboard.backend.event_processing.event_accumulator")
+    run = run_here(tmp_path, steps=6, sample_every=3)
+    board = events.EventAccumulator(str(tmp_path / "tensorboard"))
+    board.Reload()
+    losses = [row["loss"] for row in read_metrics(run.metrics)]
+    assert [event.value for event in board.Scalars("loss")] == pytest.approx(losses)
+    assert [event.step for event in board.Images("samples")] == [3, 6]
+
+
 def test_averages_follow_fast_at_first_and_slowly_later():
     model = torch.nn.Linear(1, 1, bias=False)
     model.weight.data.fill_(1.0)
