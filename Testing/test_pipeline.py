@@ -160,7 +160,7 @@ def test_numbers_out_of_range_are_refused(pipe: DiffMaPipeline) -> None:
 def test_an_image_that_is_no_volume_is_refused(pipe: DiffMaPipeline) -> None:
     with pytest.raises(InputError, match="three-dimensional"):
         pipe(sitk.Image(8, 8, sitk.sitkFloat32))
-    with pytest.raises(InputError, match="resample it onto the CT"):
+    with pytest.raises(InputError, match="resample it onto the image"):
         pipe(head_like_ct(), mask=sitk.Image(8, 8, 8, sitk.sitkUInt8))
 
 
