@@ -12,12 +12,11 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
-from torch.nn import functional as F
 
 from DiffMaCore.models import order_fused_kernels as kernels
 from DiffMaCore.models.dense import dense
 from DiffMaCore.models.order_kernels import LANES
-from DiffMaCore.scan.numba_forward import BLOCK, STATES, TILE
+from DiffMaCore.scan.numba_forward import BLOCK, PLANE, STATES, TILE
 from DiffMaCore.scan.numba_lanes import LOG2E
 from DiffMaCore.scan.threads import run_tasks
 
@@ -71,8 +70,8 @@ def fused_mamba(tokens: Tensor, weights: Weights, order: Tensor, window_bytes: i
         for first in range(0, batch, samples):
             part = tokens[branch, first : first + samples]
             total = scan.of(dense(part, into_x), len(order), window)
-            gate = F.silu(dense(part, into_z), inplace=True)
-            out[branch, first : first + samples] = dense(gate.mul_(total), weights.out_proj[branch])
+            _gate(total, dense(part, into_z))
+            out[branch, first : first + samples] = dense(total, weights.out_proj[branch])
     return out
 
 
@@ -117,11 +116,17 @@ class _Scan(NamedTuple):
         sizes = (orders, total.shape[1], inner, len(self.rise), len(self.A))
 
         def work(first: int, last: int) -> None:
-            scratch = scanned.new_empty(kernels.scratch_size(len(self.A)))
+            scratch = scanned.new_empty(kernels.scratch_size(len(self.A), len(self.rise)))
             given = (*addresses, kernels.NOTHING, scratch.data_ptr())
             kernels.scan_window(first, last, FLOAT32, given, self.order, sizes, start, tokens)
 
         run_tasks(samples * -(-inner // BLOCK), work)
+
+
+def _gate(total: Tensor, z: Tensor) -> None:
+    """Multiply ``total`` by SiLU(z)."""
+    addresses, size = _addresses(total, z), total.numel()
+    run_tasks(-(-size // PLANE), lambda first, last: kernels.gate(first, last, FLOAT32, addresses, size))
 
 
 def _addresses(*tensors: Tensor) -> tuple[int, ...]:

@@ -15,15 +15,18 @@ from DiffMaCore.models import order_kernels
 from DiffMaCore.models.order_kernels import convolve, convolve_four
 from DiffMaCore.scan import numba_forward, numba_lanes
 from DiffMaCore.scan.compiling import compiled, source_digest
-from DiffMaCore.scan.numba_forward import BLOCK, PLANE, STATES, TILE, advance, clear, copy_states
+from DiffMaCore.scan.numba_forward import BLOCK, PLANE, STATES, TILE, advance, copy_states
 from DiffMaCore.scan.numba_lanes import fma, load, pointers, prefetch, shift, sigmoid, softplus, spread, store, width_of
 
 NOTHING = 0  # the null pointer, for an option of the scan that is not used
 
 
-def scratch_size(states: int) -> int:
+AHEAD = 8  # tokens, of which the memory is asked for early
+
+
+def scratch_size(states: int, rank: int) -> int:
     """Numbers of scratch memory a task of the scan needs."""
-    return 3 * PLANE + states * BLOCK
+    return 3 * PLANE + (states + rank) * BLOCK
 
 
 @njit(nogil=True)
@@ -71,6 +74,11 @@ def scan_window_task(task, data, order, sizes, start, window):
     step = rank + 2 * count_states
     deltas, drives, sums = scratch, shift(scratch, PLANE), shift(scratch, 2 * PLANE)
     state = shift(scratch, 3 * PLANE)
+    # Rows of all channels lie a power of two apart: the block's part is copied to lie together in the first cache.
+    slopes = shift(state, count_states * BLOCK)
+    for r in range(rank):
+        for lane in range(0, width, lanes):
+            store(slopes, r * BLOCK + lane, load(rise, r * inner + first + lane))
     for k in range(orders):
         sequence = sample * orders + k
         kept = sequence * count_states * inner + first
@@ -79,46 +87,53 @@ def scan_window_task(task, data, order, sizes, start, window):
                 store(state, n * BLOCK + lane, load(states, kept + n * inner + lane))
         for begin in range(0, window, TILE):
             count = min(TILE, window - begin)
-            u = shift(x, (sequence * window + begin) * inner + first)
             given = shift(rows, (sequence * window + begin) * step)
-            clear(sums, PLANE)
+            u = shift(x, (sequence * window + begin) * inner + first)
+            place = k * length + start + begin
+            for token in range(count):
+                for lane in range(0, width, lanes):
+                    at = lane * TILE + token * lanes
+                    v = load(u, token * inner + lane)
+                    prefetch(u, (token + AHEAD) * inner + lane)
+                    prefetch(total, (sample * length + order[place + token]) * inner + first + lane)
+                    store(drives, at, v)
+                    store(sums, at, v * load(skip, first + lane))
             for lane in range(0, width, lanes):
                 at = lane * TILE
                 project(
-                    given, step, shift(rise, first + lane), inner, rank, shift(bias, first + lane),
-                    shift(u, lane), count, shift(deltas, at), shift(drives, at),
+                    given, step, shift(slopes, lane), rank, load(bias, first + lane), count,
+                    shift(deltas, at), shift(drives, at),
                 )  # fmt: skip
                 for n in range(0, count_states, STATES):
                     advance(
                         shift(A, n * inner + first + lane),
-                        shift(given, rank + n), shift(given, rank + count_states + n),
-                        nothing, 0, step, inner, count,
+                        shift(given, rank + n), shift(given, rank + count_states + n), nothing, 0, step, inner, count,
                         shift(deltas, at), shift(drives, at), shift(sums, at), shift(state, n * BLOCK + lane),
                     )  # fmt: skip
             for token in range(count):
-                raster = (sample * length + order[k * length + start + begin + token]) * inner + first
+                raster = (sample * length + order[place + token]) * inner + first
                 for lane in range(0, width, lanes):
-                    y = load(total, raster + lane) + load(sums, lane * TILE + token * lanes)
-                    store(total, raster + lane, fma(load(u, token * inner + lane), load(skip, first + lane), y))
+                    y = load(sums, lane * TILE + token * lanes)
+                    store(total, raster + lane, load(total, raster + lane) + y)
         copy_states(state, states, kept, count_states, inner, width)
 
 
 @njit(nogil=True)
-def project(rows, step, rise, inner, rank, bias, u, count, deltas, drives):
-    """Fill a tile's delta = softplus(rows rise + bias) and delta * u, one register of channels, eight tokens at once.
+def project(rows, step, slopes, rank, bias, count, deltas, drives):
+    """Fill a tile's delta = softplus(rows slopes + bias), and multiply ``drives`` by it; one register of channels.
 
-    Tokens behind the tile's last are read as the last; nothing reads what they give.
+    Eight tokens at once; those behind the tile's last are read as the last, and nothing reads what they give.
     """
-    lanes = width_of(u)
+    lanes = width_of(slopes)
     last = count - 1
     for token in range(0, count, 8):
         p0, p1 = shift(rows, token * step), shift(rows, min(token + 1, last) * step)
         p2, p3 = shift(rows, min(token + 2, last) * step), shift(rows, min(token + 3, last) * step)
         p4, p5 = shift(rows, min(token + 4, last) * step), shift(rows, min(token + 5, last) * step)
         p6, p7 = shift(rows, min(token + 6, last) * step), shift(rows, min(token + 7, last) * step)
-        d0 = d1 = d2 = d3 = d4 = d5 = d6 = d7 = load(bias, 0)
+        d0 = d1 = d2 = d3 = d4 = d5 = d6 = d7 = bias
         for r in range(rank):
-            w = load(rise, r * inner)
+            w = load(slopes, r * BLOCK)
             d0, d1 = fma(w, spread(p0, r), d0), fma(w, spread(p1, r), d1)
             d2, d3 = fma(w, spread(p2, r), d2), fma(w, spread(p3, r), d3)
             d4, d5 = fma(w, spread(p4, r), d4), fma(w, spread(p5, r), d5)
@@ -132,11 +147,19 @@ def project(rows, step, rise, inner, rank, bias, u, count, deltas, drives):
         store(deltas, at + 5 * lanes, d5)
         store(deltas, at + 6 * lanes, d6)
         store(deltas, at + 7 * lanes, d7)
-    for token in range(count):
-        prefetch(u, (token + TILE) * inner)
-        d = softplus(load(deltas, token * lanes))
-        store(deltas, token * lanes, d)
-        store(drives, token * lanes, d * load(u, token * inner))
+    for at in range(0, count * lanes, lanes):
+        d = softplus(load(deltas, at))
+        store(deltas, at, d)
+        store(drives, at, d * load(drives, at))
+
+
+@njit(nogil=True)
+def gate_task(task, data, size):
+    """total *= SiLU(z), one part of both, which hold ``size`` numbers."""
+    total, z = data
+    for at in range(task * PLANE, min((task + 1) * PLANE, size), width_of(z)):
+        gate = load(z, at)
+        store(total, at, load(total, at) * (gate * sigmoid(gate)))
 
 
 def _entry_points(digest):
@@ -156,7 +179,14 @@ def _entry_points(digest):
             scan_window_task(task, data, order, sizes, start, window)
         return digest
 
-    return gather_window, scan_window
+    @compiled
+    def gate(first, last, like, addresses, size):
+        data = pointers(like, addresses)
+        for task in range(first, last):
+            gate_task(task, data, size)
+        return digest
+
+    return gather_window, scan_window, gate
 
 
-gather_window, scan_window = _entry_points(source_digest(numba_lanes, numba_forward, order_kernels))
+gather_window, scan_window, gate = _entry_points(source_digest(numba_lanes, numba_forward, order_kernels))
