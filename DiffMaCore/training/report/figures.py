@@ -102,6 +102,27 @@ def plot_curves(
     return save(figure, path)
 
 
+def plot_calibration(
+    curves: Mapping[str, Curve], titles: Mapping[str, str], path: Path, marked: str = "diffma"
+) -> Path:
+    """Promised against made error of tenths of the voxels, a line a system; the diagonal is perfect."""
+    figure = new_figure(7.4, 4.6)
+    axes = quiet(
+        figure.subplots(), "", "promised error, from the deviation of the samples", "error made (root mean square)"
+    )
+    most = 1.05 * max(max(*x, *y) for x, y in curves.values())
+    axes.plot([0, most], [0, most], "--", color=QUIET, linewidth=1, label="perfect")
+    for system, (promised, made) in sorted(curves.items(), key=lambda item: item[0] == marked):
+        width = 2.4 if system == marked else 1.3
+        colour = COLOURS.get(system, OTHER)
+        axes.plot(promised, made, color=colour, linewidth=width, marker="o", markersize=3.5, label=titles[system])
+    axes.set(xlim=(0, most), ylim=(0, most))
+    axes.text(0.03 * most, 0.96 * most, "too confident", fontsize=8, color=QUIET, va="top")
+    axes.text(0.97 * most, 0.04 * most, "too cautious", fontsize=8, color=QUIET, ha="right")
+    figure.legend(loc="outside right center", fontsize=8, frameon=False)
+    return save(figure, path)
+
+
 def smooth(steps: Sequence[float], values: Sequence[float]) -> Curve:
     """A curve's running mean, over a tenth of it and at most ``SMOOTH`` rows, where it is whole."""
     window = max(1, min(SMOOTH, len(values) // 10))

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import shutil
 from collections.abc import Mapping
 from dataclasses import asdict
 from datetime import datetime, timezone
@@ -13,20 +12,20 @@ from typing import Any
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.systems import TITLES
 from DiffMaCore.training.cache import PairedCache
-from DiffMaCore.training.evaluation.tables import PICTURE as CALIBRATION
 from DiffMaCore.training.evaluation.tables import read_results
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.files import replacing, write_json
 from DiffMaCore.training.report.document import Document, Folded, Picture, Section, Table, Text, to_markdown
+from DiffMaCore.training.report.figures import plot_calibration
 from DiffMaCore.training.report.page import to_html
 from DiffMaCore.training.report.runs import RunFacts, duration, run_facts
 from DiffMaCore.training.report.slices import figure1, figure5, figure7
 from DiffMaCore.training.report.table1 import table1, table1_section
-from DiffMaCore.training.report.table2 import table2_rows, table2_section
+from DiffMaCore.training.report.table2 import OURS, table2_rows, table2_section
 from DiffMaCore.training.report.tokens import read_tokens, tokens_section
 from DiffMaCore.training.run_folder import git_revision, machine, versions
 
-PAGE, TEXT, FACTS = "index.html", "report.md", "report.json"
+PAGE, TEXT, FACTS, CALIBRATION = "index.html", "report.md", "report.json", "calibration.png"
 _RESEARCH = "Research only: synthetic images are not for diagnosis or treatment planning."
 _NO_DATA = "no data is prepared yet"
 
@@ -61,7 +60,7 @@ def write_report(
         figure1(experiment, folders, cache) if cache else _absent("figure1", "Figure 1: soft masks"),
         figure5(experiment, folders, cache, systems) if cache else _absent("figure5", "Figures 5 and 6"),
         figure7(experiment, folders) if cache else _absent("figure7", "Figure 7: all systems over training"),
-        _calibration(folders, split, systems),
+        _calibration(folders, systems),
         tokens_section(tokens, folders.report, "not measured yet; `diffma reproduce --only tokens` does"),
         _runs(experiment, folders, cache),
     ]
@@ -96,25 +95,36 @@ def _absent(key: str, title: str) -> Section:
     return Section(key, title, [], [_NO_DATA])
 
 
-def _calibration(folders: Folders, split: str, systems: Mapping[str, Any]) -> Section:
+def _calibration(folders: Folders, systems: Mapping[str, Any]) -> Section:
     title = "Calibration: does a high uncertainty mean a large error?"
-    picture = folders.evaluation / split / CALIBRATION
-    measured = [entry for entry in systems.values() if entry["calibration"]]
-    if not measured or not picture.is_file():
+    measured = {key: entry for key, entry in systems.items() if entry["calibration"]}
+    if not measured:
         return Section("calibration", title, [], ["no system that samples is evaluated with several samples yet"])
-    folders.report.mkdir(parents=True, exist_ok=True)
-    shutil.copyfile(picture, folders.report / CALIBRATION)
+    bins = {key: entry["calibration"]["bins"] for key, entry in measured.items()}
+    curves = {key: ([b["predicted"] for b in each], [b["actual"] for b in each]) for key, each in bins.items()}
+    plot_calibration(curves, {key: entry["title"] for key, entry in measured.items()}, folders.report / CALIBRATION)
     rows = [
-        [entry["title"], _two(entry["calibration"]["ratio"]), _two(entry["calibration"]["spearman"]["mean"])]
-        for entry in measured
+        [
+            _rank(entry),
+            entry["title"],
+            _two(entry["calibration"]["ratio"]),
+            _two(entry["calibration"]["spearman"]["mean"]),
+        ]
+        for entry in measured.values()
     ]
-    head = ["System", "promised / made error (1 is right)", "rank correlation with the error"]
-    own = systems.get("diffma", {}).get("calibration") or measured[0]["calibration"]
-    name = "DiffMa" if systems.get("diffma", {}).get("calibration") else measured[0]["title"]
-    caption = "Error that the standard deviation of the samples promises, against the error that is made."
-    return Section(
-        "calibration", title, [Text(f"{name}: {own['meaning']}"), Table(head, rows), Picture(CALIBRATION, caption)]
+    head = ["Rank", "System", "promised / made error (1 is right)", "rank correlation with the error"]
+    strong = [n for n, key in enumerate(measured) if key == OURS]
+    key = OURS if OURS in measured else next(iter(measured))
+    text = f"{measured[key]['title']}: {measured[key]['calibration']['meaning']}"
+    caption = (
+        "Tenths of the voxels inside the mask, from the surest to the least sure: the error that the deviation of the"
+        " samples promises, against the error of their mean. A rising line: errors are where the deviation says."
     )
+    return Section("calibration", title, [Text(text), Table(head, rows, strong), Picture(CALIBRATION, caption)])
+
+
+def _rank(entry: Mapping[str, Any]) -> str:
+    return "-" if entry["rank"] is None else str(entry["rank"])
 
 
 def _two(value: float | None) -> str:

@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 from PIL import Image
 
-from DiffMaCore.training.report.figures import picture_grid, plot_curves, smooth
+from DiffMaCore.training.report.figures import picture_grid, plot_calibration, plot_curves, smooth
 from DiffMaCore.training.report.slices import read_samples
 
 
@@ -42,6 +42,14 @@ def test_each_systems_curve_is_drawn_in_its_colour_and_an_empty_panel_is_left_ou
         assert large.width == 2 * small.width
         colours = {tuple(pixel) for pixel in np.asarray(small.convert("RGB")).reshape(-1, 3)}
     assert (0xC2, 0x41, 0x0C) in colours and (0x7C, 0x3A, 0xED) not in colours
+
+
+def test_calibration_is_drawn_against_the_diagonal(tmp_path: Path) -> None:
+    curves = {"diffma": ([0.1, 0.2], [0.1, 0.3]), "bundle-x": ([0.1, 0.2], [0.2, 0.2])}
+    path = plot_calibration(curves, {"diffma": "DiffMa", "bundle-x": "a bundle"}, tmp_path / "calibration.png")
+    with Image.open(path) as opened:
+        colours = {tuple(pixel) for pixel in np.asarray(opened.convert("RGB")).reshape(-1, 3)}
+    assert {(0xC2, 0x41, 0x0C), (0x64, 0x74, 0x8B)} <= colours
 
 
 def test_a_running_mean_keeps_a_straight_line_and_what_is_short() -> None:

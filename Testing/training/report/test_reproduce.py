@@ -132,7 +132,7 @@ def test_a_report_of_an_unfinished_experiment_says_what_is_missing(tmp_path: Pat
     page = write_report(experiment, folders, {"vim": "the loss is nan"}).read_text()
     assert "Missing: ViM: the loss is nan" in page and "Missing: DiT: not trained yet" in page
     assert "Missing: the Vision Embedder is not trained yet" in page
-    assert "Missing: not measured yet; `diffma reproduce --only tokens` does" in page
+    assert "Missing: not measured yet; <code>diffma reproduce --only tokens</code> does" in page
     assert experiment.title in page and "Research only" in page and "DEMO" in page
     assert "abc123 (changed since)" in page and "45.41" in page
 
