@@ -34,8 +34,20 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     kinds = parser.add_subparsers(title="what to train", metavar="WHAT", dest="what", required=True)
-    embedder = kinds.add_parser("embedder", help="the Vision Embedder, by contrast of slices (InfoNCE)")
-    denoiser = kinds.add_parser("denoiser", help="a system: diffusion in the latents, or the 2.5D regression")
+    texts = {
+        "embedder": "the Vision Embedder, by contrast of slices (InfoNCE)",
+        "denoiser": "a system: diffusion in the latents, or the 2.5D regression",
+    }
+    embedder, denoiser = (
+        kinds.add_parser(
+            name,
+            help=text,
+            description=f"Train {text}.",
+            epilog=EXPLANATION,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+        )
+        for name, text in texts.items()
+    )
     denoiser.add_argument("--backbone", metavar="NAME", help="another system than the configuration's, such as vim")
     for kind in (embedder, denoiser):
         kind.add_argument("--config", type=Path, required=True, metavar="YAML", help="the experiment")

@@ -28,7 +28,7 @@ from DiffMaCore.training.metrics_log import Board, MetricsLog, Window
 from DiffMaCore.training.resuming import deciding, newest, restore, state
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.spreading import Order, Parts, spread_batch
-from DiffMaCore.training.stopping import StopRequest
+from DiffMaCore.training.stopping import StopRequest, leave_stopping_to_parent
 from DiffMaCore.training.task import Task
 from DiffMaCore.training.trouble import tell_trouble
 
@@ -237,6 +237,7 @@ class _Training:
                 batch_sampler=parts,
                 num_workers=self.config.workers,
                 pin_memory=self.device.type == "cuda",
+                worker_init_fn=leave_stopping_to_parent,
             )
         )
 
