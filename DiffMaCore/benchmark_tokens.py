@@ -1,6 +1,6 @@
 """Time and memory of one denoising step against the number of tokens: the paper's scaling claim, measured.
 
-DiffMa and DiT of equal parameters (7 layers for DiffMa-B's 8, Table 2) take turns at every size in one process, so
+DiffMa and DiT of equal parameters (Table 2: 7 layers for DiffMa-B's 8) take turns at every size in one process, so
 that a busy machine slows all points alike. Memory is measured in a fresh process a point.
 """
 
@@ -16,13 +16,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from DiffMaCore.benchmark import machine, take_turns
 from DiffMaCore.devices import peak_memory
 from DiffMaCore.errors import InputError
-from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.presets import VAE_FACTOR, preset
+from DiffMaCore.models.systems import build_denoiser, count_parameters
 from DiffMaCore.progress import Reporter
 
 TOKENS = (196, 784, 3136, 12544)
@@ -142,11 +142,8 @@ def _ratios(times: dict[str, dict[int, list[float]]], count: int) -> list[float]
     return [own / other for own, other in zip(times["diffma"][count], times["dit"][count], strict=True)]
 
 
-def _build(system: str, name: str, image_size: int) -> DiffMa:
-    config = preset(name, image_size)
-    if system == "dit":
-        config |= {"depth": max(1, round(config["depth"] * 7 / 8)), "backbone": "dit"}
-    return DiffMa(**config).eval()
+def _build(system: str, name: str, image_size: int) -> nn.Module:
+    return build_denoiser(system, **preset(name, image_size), learn_sigma=True).eval()
 
 
 def _turns(
@@ -163,11 +160,11 @@ def _turns(
                 weights = dict(model.named_parameters())
             model.load_state_dict(weights, assign=True)
             turns[f"{system} {count}"] = _step(model, batches[count], device)
-        parameters[system] = sum(p.numel() for p in model.parameters())
+        parameters[system] = count_parameters(model)
     return turns, parameters
 
 
-def _step(model: DiffMa, batch: int, device: str | torch.device) -> Callable[[], None]:
+def _step(model: Any, batch: int, device: str | torch.device) -> Callable[[], None]:
     side, width = model.config["latent_size"], model.config["width"]
     shapes = ((batch, 4, side, side), (batch,), (batch, width), (batch, model.tokens, width), (batch, model.tokens, 1))
     inputs = [torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device) for shape in shapes]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import chain
 from pathlib import Path
 from typing import Any
@@ -73,12 +74,21 @@ def figure1(experiment: Experiment, folders: Folders, cache: PairedCache) -> Sec
     text = (
         f"Of the masks' variance over {len(rows)} test slices {figures.share:.1%} comes from the slice, and the rest"
         " from the token's place alone (the paper's released masks on synthetic latents: 1 % or less from the slice)."
-        f" Mean weight {figures.mean:.2f}; {figures.closed:.1%} of the weights are below 0.01 and {figures.open:.1%}"
-        f" above 0.99. Trained by InfoNCE ({views}) for {summary['steps']} steps"
-        + ("; its masks were calibrated afterwards." if summary.get("calibrated") else ".")
+        f" {_weights(asdict(figures))} Trained by InfoNCE ({views}) for {summary['steps']} steps."
     )
+    before = summary.get("mask_before_calibration")
+    if before:
+        text += (
+            " Shown are masks whose logits were shifted and scaled after training, token by token, without changing"
+            f" what each ranks highest; as trained, {before['share']:.1%} of their variance came from the slice."
+            f" {_weights(before)}"
+        )
     caption = "Above the source, below it pale and with a circle a token: the larger and darker, the more important."
     return Section("figure1", title, [Text(text), Picture("figure1.png", caption)])
+
+
+def _weights(mask: Mapping[str, float]) -> str:
+    return f"Mean weight {mask['mean']:.2f}, {mask['closed']:.1%} of them below 0.01 and {mask['open']:.1%} above 0.99."
 
 
 def figure5(experiment: Experiment, folders: Folders, cache: PairedCache, systems: Mapping[str, Any]) -> Section:

@@ -120,6 +120,7 @@ def _entry(key: str, rank: int | None) -> dict[str, Any]:
         "mse": told(0.1),
         "mae": told(0.2),
     }
+    single = {**region, "ssim": told(SSIM[key] - 0.1, 0.02)}
     difference = {"ssim": told(SSIM[key] - SSIM["diffma"], 0.02)}
     bins = [{"predicted": 0.01 * n, "actual": 0.02 * n} for n in range(1, 4)]
     calibration = {"bins": bins, "ratio": 0.5, "spearman": {"mean": 0.4}, "meaning": "Too small."}
@@ -128,6 +129,8 @@ def _entry(key: str, rank: int | None) -> dict[str, Any]:
         "parameters": 45_000_000 if rank else 0,
         "kind": "system" if rank else "reference",
         "rank": rank,
+        "rank_single": rank,
+        "single": {"cases": {}, "summary": {"mask": single}} if key in ("diffma", "dit") else None,
         "estimate": "mean of 2 samples",
         "seconds_per_slice": 0.1,
         "summary": {"mask": region, "slice": region},

@@ -82,6 +82,19 @@ def test_a_row_holds_our_figures_with_their_interval_beside_the_papers(run: tupl
     assert table.rows[0][-2:] == ["-", "-"] and TABLE_2.keys() == TITLES.keys() - {"regression"}
 
 
+def test_one_sample_alone_has_a_table_of_its_own(run: tuple[Experiment, Folders]) -> None:
+    experiment, folders = run
+    results = read_results(folders.evaluation / "test")
+    section = table2_section(experiment, table2_rows(experiment, folders, results, {}), results)
+    table = [block for block in section.blocks if isinstance(block, Table)][1]
+    shown = {row[1]: (row[2], row[3][0]) for row in table.rows}
+    assert shown == {
+        TITLES["regression"]: ("mean of 2 samples", "70.00 ± 2.00"),
+        TITLES["diffma"]: ("one sample", "52.00 ± 2.00"),
+        TITLES["dit"]: ("one sample", "48.00 ± 2.00"),
+    }
+
+
 def test_the_text_says_who_is_best_and_that_other_data_say_nothing_about_the_papers(
     run: tuple[Experiment, Folders], tmp_path: Path
 ) -> None:
