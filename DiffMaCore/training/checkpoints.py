@@ -58,6 +58,8 @@ class Checkpoints:
 
     def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Write the checkpoint of ``facts["step"]`` and let the oldest go. Raises OutputError when the disk is full."""
+        for left in self.folder.glob("*.part"):  # of a run that was killed while it wrote
+            left.unlink(missing_ok=True)
         held = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
         require_room(self.folder, sum(t.nbytes for t in held.values()), "the next checkpoint")
         path = self.folder / f"step_{facts['step']:08d}.safetensors"

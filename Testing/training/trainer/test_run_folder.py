@@ -108,6 +108,13 @@ def test_a_disk_that_fills_up_leaves_the_older_checkpoint_and_nothing_half_writt
     assert list(tmp_path.iterdir()) == [kept]
 
 
+def test_what_a_killed_run_was_writing_is_cleared_away_and_never_read(tmp_path):
+    folder = Checkpoints(tmp_path)
+    (tmp_path / "step_00000009.safetensors.part").write_bytes(b"half")
+    assert folder.newest_first() == []
+    assert [folder.save({"a": torch.ones(3)}, {"step": 4})] == list(tmp_path.iterdir())
+
+
 def test_room_is_asked_for_before_every_checkpoint(tmp_path, monkeypatch):
     monkeypatch.setattr(shutil, "disk_usage", lambda place: Usage(1 << 30, 1 << 30, 1000))
     with pytest.raises(OutputError, match="the next checkpoint"):
