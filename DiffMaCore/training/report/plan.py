@@ -95,7 +95,8 @@ def tell_plan(steps: Sequence[Step]) -> str:
     width = max((len(step.title) for step in steps), default=0)
     lines = [f"  [{'x' if s.done else ' '}] {s.title:<{width}}  {s.done}".rstrip() for s in steps]
     todo = sum(not step.done for step in steps)
-    return "\n".join([f"{todo} of {len(steps)} steps are to be run, then the report is written:", *lines])
+    head = f"{todo} of {len(steps)} steps are to be run" if todo else "nothing is to be run"
+    return "\n".join([f"{head}, then the report is written{':' if lines else ''}", *lines])
 
 
 def run_plan(steps: Sequence[Step], reporter: Reporter) -> dict[str, str]:

@@ -185,7 +185,7 @@ def _surroundings(runs: list[RunFacts]) -> dict[str, str]:
         return " | ".join(dict.fromkeys(lines))
 
     def revision(git: Mapping[str, Any] | None) -> str:
-        return "none" if not git else git["revision"] + (" (changed since)" if git["dirty"] else "")
+        return "none" if not git else git["revision"] + (" (with changes)" if git["dirty"] else "")
 
     def computer(facts: Mapping[str, Any]) -> str:
         memory = f", {facts['memory_bytes'] / 2**30:.0f} GiB" if facts["memory_bytes"] else ""

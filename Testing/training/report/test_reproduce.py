@@ -134,7 +134,7 @@ def test_a_report_of_an_unfinished_experiment_says_what_is_missing(tmp_path: Pat
     assert "Missing: the Vision Embedder is not trained yet" in page
     assert "Missing: not measured yet; <code>diffma reproduce --only tokens</code> does" in page
     assert experiment.title in page and "Research only" in page and "DEMO" in page
-    assert "abc123 (changed since)" in page and "45.41" in page
+    assert "abc123 (with changes)" in page and "45.41" in page
 
 
 def test_without_any_data_the_report_still_has_table_1(tmp_path: Path) -> None:
