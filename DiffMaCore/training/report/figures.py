@@ -118,7 +118,7 @@ def plot_calibration(
         axes.plot(promised, made, color=colour, linewidth=width, marker="o", markersize=3.5, label=titles[system])
     axes.set(xlim=(0, most), ylim=(0, most))
     axes.text(0.93 * most, 0.97 * most, "too confident", fontsize=8, color=QUIET, ha="right", va="top")
-    axes.text(0.98 * most, 0.86 * most, "too cautious", fontsize=8, color=QUIET, ha="right", va="top")
+    axes.text(0.98 * most, 0.80 * most, "too cautious", fontsize=8, color=QUIET, ha="right", va="top")
     figure.legend(loc="outside right center", fontsize=8, frameon=False)
     return save(figure, path)
 

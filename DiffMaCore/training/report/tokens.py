@@ -37,7 +37,8 @@ def plot_tokens(figures: dict[str, Any], path: Path) -> Path:
     crossing = figures["crossover"]["tokens"]
     if crossing is not None:
         time.axvline(crossing, color=QUIET, linewidth=1, linestyle=":")
-        time.text(crossing, time.get_ylim()[0] * 1.3, f" crossover\n ~{crossing} tokens", fontsize=8, color=INK)
+        place = time.get_xaxis_transform()  # x in tokens, y in shares of the panel
+        time.text(crossing, 0.03, f" crossover\n at about {crossing} tokens", fontsize=8, color=INK, transform=place)
     for axes in (time, memory):
         axes.set_xscale("log")
         axes.set_yscale("log")
