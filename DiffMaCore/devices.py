@@ -10,7 +10,7 @@ from typing import Any
 
 import torch
 
-from DiffMaCore.errors import BackendError
+from DiffMaCore.errors import BackendError, OutOfMemory
 
 MAX_BATCH_CPU = 4  # more at once are no faster, and the first ones would be seen later
 MAX_BATCH_GPU = 64
@@ -20,12 +20,16 @@ MEMORY_SHARE = 0.5  # of what is free; the rest is for the volume itself and for
 def choose_device(name: str = "auto") -> torch.device:
     """The device called "auto", "cpu", "cuda", "cuda:1" or "mps".
 
+    Of several processes that were launched together on one machine, each has a GPU of its own by "auto".
+
     Raises:
         BackendError: the named device is not there; "auto" never fails.
     """
     if name == "auto":
         if torch.cuda.is_available():
-            return torch.device("cuda")
+            here = os.environ.get("LOCAL_RANK", "")
+            several = here.isdigit() and torch.cuda.device_count() > 1
+            return torch.device("cuda", int(here) % torch.cuda.device_count()) if several else torch.device("cuda")
         return torch.device("mps" if torch.backends.mps.is_available() else "cpu")
     try:
         device = torch.device(name)
@@ -119,10 +123,19 @@ def _windows_memory() -> tuple[int | None, int | None]:
 
 
 def free_memory(device: torch.device) -> int | None:
-    """Free bytes on the device; None where the system does not tell."""
+    """Free bytes on the device for this process, of several launched on it its share; None where it is not told."""
     if device.type == "cuda":
-        return torch.cuda.mem_get_info(device)[0]
-    return host_memory()[1]
+        # what torch keeps for reuse is free too
+        cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
+        return (torch.cuda.mem_get_info(device)[0] + cached) // -(-_neighbours() // torch.cuda.device_count())
+    free = host_memory()[1]
+    return None if free is None else free // _neighbours()
+
+
+def _neighbours() -> int:
+    """Processes that were launched together on this machine."""
+    count = os.environ.get("LOCAL_WORLD_SIZE", "")
+    return int(count) if count.isdigit() and int(count) else 1
 
 
 def peak_memory(device: torch.device) -> dict[str, int | None]:
@@ -186,10 +199,25 @@ def keep_freed_memory() -> bool:
     return all(mallopt(option, value) == 1 for option, value in settings)
 
 
-def choose_batch(device: torch.device, bytes_per_slice: int) -> int:
-    """Slices to work on at once: as many as fit in half of the free memory, within the device's useful range."""
+def choose_batch(device: torch.device, bytes_per_slice: int, wanted: int | None = None) -> int:
+    """Slices to work on at once: as many as fit in half of the free memory, within the device's useful range.
+
+    Args:
+        wanted: as many as these, or as many of them as fit in all that is free.
+
+    Raises:
+        OutOfMemory: not even one fits.
+    """
     most = MAX_BATCH_CPU if device.type == "cpu" else MAX_BATCH_GPU
     free = free_memory(device)
     if free is None:
-        return min(most, MAX_BATCH_CPU)
-    return max(1, min(most, int(free * MEMORY_SHARE) // max(1, bytes_per_slice)))
+        return wanted or min(most, MAX_BATCH_CPU)
+    room = free // max(1, bytes_per_slice)
+    if room < 1:
+        raise OutOfMemory(f"one slice needs {gib(bytes_per_slice)} on {device} and {gib(free)} are free")
+    return max(1, min(wanted, room) if wanted else min(most, int(room * MEMORY_SHARE)))
+
+
+def gib(count: int) -> str:
+    """Bytes, as one reads them."""
+    return f"{count / 2**30:.2f} GiB" if count < 10 * 2**30 else f"{count / 2**30:.0f} GiB"

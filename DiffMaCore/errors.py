@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import re
 
-_OUT_OF_MEMORY = re.compile(r"out of memory|can't allocate memory|failed to allocate memory|bad[ _]alloc", re.I)
+_OUT_OF_MEMORY = re.compile(
+    r"out of memory|can't allocate memory|failed to allocate memory|bad[ _]alloc|STATUS_ALLOC_FAILED", re.I
+)
 
 
 class DiffMaError(Exception):
@@ -34,8 +36,8 @@ class TrainingError(DiffMaError):
 class OutOfMemory(BackendError):
     """The machine or the device ran out of memory."""
 
-    def __init__(self) -> None:
-        super().__init__("the device ran out of memory; try --batch-size 1, --slices A:B, or --device cpu")
+    def __init__(self, cause: str = "the device ran out of memory") -> None:
+        super().__init__(f"{cause}; try --batch-size 1, --slices A:B, or --device cpu")
 
 
 def is_out_of_memory(error: BaseException) -> bool:

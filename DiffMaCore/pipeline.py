@@ -124,12 +124,22 @@ class DiffMaPipeline(DiffusionPipeline):
         config = self.denoiser.config
         return config["in_channels"], config["latent_size"], config["latent_size"]
 
-    def batch_size(self) -> int:
-        """Slices that fit the device's free memory at once."""
+    @property
+    def bytes_per_slice(self) -> int:
+        """About what a batch needs for each of its slices, on the device."""
         side = self.bundle.image_size
         # the widest maps of the VAE's decoder at full size, a few of them alive at once
         decoder = 6 * 4 * side * side * self.vae.config["block_out_channels"][0]
-        return choose_batch(self.device, decoder + 4 * self.denoiser.floats_per_slice)
+        return decoder + 4 * self.denoiser.floats_per_slice
+
+    def batch_size(self, wanted: int | None = None) -> int:
+        """Slices that fit the device's free memory at once, ``wanted`` if they do; OutOfMemory where none does."""
+        return choose_batch(self.device, self.bytes_per_slice, wanted)
+
+    def release_memory(self) -> None:
+        """Give back what the device keeps for tensors that are gone."""
+        if self.device.type == "cuda":
+            torch.cuda.empty_cache()
 
     @torch.inference_mode()
     def conditions(self, source: Tensor) -> cond.Conditions:

@@ -14,7 +14,8 @@ from torch.nn import functional as F
 from DiffMaCore import __version__
 from DiffMaCore.bundles.config import RESEARCH_ONLY
 from DiffMaCore.conditions import Conditions
-from DiffMaCore.errors import InputError
+from DiffMaCore.devices import free_memory, gib
+from DiffMaCore.errors import InputError, OutOfMemory, is_out_of_memory
 from DiffMaCore.pipeline import noise_seed
 from DiffMaCore.progress import Reporter
 from DiffMaCore.schedulers import DEFAULT_STEPS, check_sampling, scheduler_name
@@ -74,7 +75,8 @@ def synthesise(
         samples: number of noises; with more than one the mean and the standard deviation are given.
         mask: label image on the same grid; voxels outside it become background.
         slices: first and one past the last index along the image axis closest to superior-inferior.
-        batch_size: slices at once; None takes what fits the memory.
+        batch_size: slices at once; None takes what fits the memory. Where it is too many all the same, half as
+            many are taken, and half of these; the batch changes no result.
         start_slice: the slice to begin with, the others follow outwards; None is the middle one. The order
             changes no voxel.
         reporter: told about progress and every finished slice.
@@ -82,6 +84,7 @@ def synthesise(
     Raises:
         InputError: not the kind of image the bundle takes, nothing to convert, or a number out of range.
         ModelError: the network failed.
+        OutOfMemory: the volume or a single slice needs more than there is.
     """
     check_sampling(steps=steps, seed=seed, samples=samples, batch_size=batch_size, scheduler=scheduler)
     _check_images(image, mask)
@@ -106,7 +109,7 @@ def synthesise(
     mr = np.full(array.shape, low, np.float32)
     spread = np.zeros(array.shape, np.float32) if samples > 1 else None
     weights = np.zeros(array.shape, np.float32)
-    batch = batch_size or pipe.batch_size()
+    batch = _choose_batch(pipe, batch_size, array, samples, reporter)
     batches = _outwards([active[i : i + batch] for i in range(0, len(active), batch)], start_slice)
     order = [index for indices in batches for index in indices]
     reporter.volume(
@@ -118,10 +121,22 @@ def synthesise(
         shape=list(array.shape),
         axis=grid.array_axis,
     )
-    reporter.stage("synthesising", total=len(batches) * steps * samples)
-    for indices in batches:
-        conditions = pipe.conditions(torch.from_numpy(grid.slices(array, indices, source.outside)))
-        mean, deviation = _sample(pipe, conditions, steps, scheduler, seed, samples, reporter, indices[-1])
+    work, done = steps * samples, 0
+    reporter.stage("synthesising", total=len(batches) * work)
+    while batches:
+        indices = batches[0]
+        planes_in = torch.from_numpy(grid.slices(array, indices, source.outside))
+        made = _unless_too_many(_Batch(pipe, steps, scheduler, seed, samples, reporter), planes_in, indices[-1])
+        if made is None:
+            pipe.release_memory()
+            batch = len(indices) // 2
+            batches = [part[i : i + batch] for part in batches for i in range(0, len(part), batch)]
+            reporter.warning(f"the memory was not enough for {len(indices)} slices at once; going on with {batch}")
+            reporter.stage("synthesising", total=done + len(batches) * work, done=done)
+            continue
+        done += work
+        del batches[0]
+        mean, deviation, tokens = made
         outside = ~grid.planes(keep, indices)
         planes = grid.restore(mean.numpy(), fill=low)
         planes[outside] = low
@@ -130,7 +145,7 @@ def synthesise(
             deviations = grid.restore(deviation.numpy(), fill=0.0)
             deviations[outside] = 0.0
             grid.insert(spread, indices, deviations)
-        grid.insert(weights, indices, grid.restore(_mask_slices(conditions, bundle.image_size), fill=0.0))
+        grid.insert(weights, indices, grid.restore(tokens, fill=0.0))
         for index, picture in zip(indices, grid.upright(planes), strict=True):
             values = np.moveaxis(mr, grid.array_axis, 0)[index]
             reporter.slice_done(index, grid.array_axis, values, picture)
@@ -187,27 +202,62 @@ def _check_images(image: sitk.Image, mask: sitk.Image | None) -> None:
         )
 
 
-def _sample(
-    pipe: DiffMaPipeline,
-    conditions: Conditions,
-    steps: int,
-    scheduler: str | None,
-    seed: int,
-    samples: int,
-    reporter: Reporter,
-    slice_index: int,
-) -> tuple[torch.Tensor, torch.Tensor]:
-    """Mean and standard deviation (B, S, S) over the samples, in output units, by Welford's update."""
-    mean, squares = torch.zeros(()), torch.zeros(())
-    for k in range(samples):
-        latents = pipe.denoise(
-            conditions, steps, scheduler, noise_seed(seed, k), on_step=lambda: reporter.advance(slice_index)
-        )
-        value = pipe.decode(latents)
-        delta = value - mean
-        mean = mean + delta / (k + 1)
-        squares = squares + delta * (value - mean)
-    return mean, (squares / max(1, samples - 1)).sqrt()
+@dataclass(frozen=True)
+class _Batch:
+    """How a batch of slices is sampled; called with its slices it gives their images."""
+
+    pipe: DiffMaPipeline
+    steps: int
+    scheduler: str | None
+    seed: int
+    samples: int
+    reporter: Reporter
+
+    def __call__(self, slices: torch.Tensor, last: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
+        """Mean and standard deviation (B, S, S) over the samples, in output units, and the soft masks (B, S, S)."""
+        conditions = self.pipe.conditions(slices)
+        mean, squares = torch.zeros(()), torch.zeros(())
+        for k in range(self.samples):
+            latents = self.pipe.denoise(
+                conditions,
+                self.steps,
+                self.scheduler,
+                noise_seed(self.seed, k),
+                on_step=lambda: self.reporter.advance(last),
+            )
+            value = self.pipe.decode(latents)
+            delta = value - mean  # Welford's update
+            mean = mean + delta / (k + 1)
+            squares = squares + delta * (value - mean)
+        deviation = (squares / max(1, self.samples - 1)).sqrt()
+        return mean, deviation, _mask_slices(conditions, self.pipe.bundle.image_size)
+
+
+def _unless_too_many(
+    batch: _Batch, slices: torch.Tensor, last: int
+) -> tuple[torch.Tensor, torch.Tensor, np.ndarray] | None:
+    """What the batch gives; None where the memory was not enough for it, and it has more than one slice."""
+    try:
+        return batch(slices, last)
+    except (RuntimeError, MemoryError) as error:
+        if len(slices) == 1 or not is_out_of_memory(error):
+            raise
+    return None  # only now: the error held on to the tensors
+
+
+def _choose_batch(pipe: DiffMaPipeline, wanted: int | None, array: np.ndarray, samples: int, reporter: Reporter) -> int:
+    """Slices at once, said aloud; OutOfMemory where the volume or one slice needs more than is free."""
+    volumes = 4 * array.size * (6 if samples > 1 else 4)  # the result, the soft mask, and a copy of each as an image
+    free = free_memory(torch.device("cpu"))
+    if free is not None and free < volumes:
+        raise OutOfMemory(f"the images of this volume need {gib(volumes)} and {gib(free)} are free")
+    batch = pipe.batch_size(wanted)
+    if wanted and batch < wanted:
+        reporter.warning(f"{batch} instead of {wanted} slices at once: no more fit the free memory")
+    room = free_memory(pipe.device)
+    of = "" if room is None else f" of {gib(room)} free"
+    reporter.note(f"{batch} slices at once, about {gib(batch * pipe.bytes_per_slice)}{of} on {pipe.device}")
+    return batch
 
 
 def _mask_slices(conditions: Conditions, size: int) -> np.ndarray:

@@ -10,7 +10,7 @@ import pytest
 import torch
 
 from DiffMaCore.devices import choose_batch, choose_device, describe_devices, host_memory
-from DiffMaCore.errors import BackendError
+from DiffMaCore.errors import BackendError, OutOfMemory
 
 
 def test_auto_is_a_device_that_is_there_and_cpu_always_is() -> None:
@@ -27,7 +27,10 @@ def test_an_unknown_device_is_one_sentence() -> None:
 def test_the_batch_follows_from_the_free_memory() -> None:
     cpu = torch.device("cpu")
     assert choose_batch(cpu, 1) == 4
-    assert choose_batch(cpu, 10**15) == 1
+    free = host_memory()[1]
+    assert free and choose_batch(cpu, int(free * 0.7)) == 1
+    with pytest.raises(OutOfMemory, match="one slice needs"):
+        choose_batch(cpu, 10**15)
 
 
 @pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")

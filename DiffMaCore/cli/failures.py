@@ -40,7 +40,7 @@ def explain(error: BaseException) -> Failure:
     if isinstance(error, KeyboardInterrupt):
         return Failure(str(error) or "cancelled; nothing half-written was left behind", "Cancelled")
     if is_out_of_memory(error):
-        return Failure(str(OutOfMemory()), "OutOfMemory")
+        return Failure(str(error if isinstance(error, OutOfMemory) else OutOfMemory()), "OutOfMemory")
     if isinstance(error, DiffMaError):
         return Failure(str(error), type(error).__name__)
     missing = _missing_package(error)
