@@ -203,7 +203,8 @@ class DiffMaPipeline(DiffusionPipeline):
 
     def _scheduler(self, name: str | None, steps: int) -> Any:
         if name is not None:
-            return make_scheduler(name, steps, self.scheduler.config.prediction_type)
+            learned = self.denoiser.config["learn_sigma"]
+            return make_scheduler(name, steps, self.scheduler.config.prediction_type, learned)
         return type(self.scheduler).from_config(self.scheduler.config)
 
 

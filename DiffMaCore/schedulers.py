@@ -75,7 +75,10 @@ def _check_name(name: str) -> None:
 
 
 def make_scheduler(
-    name: str = DEFAULT_SCHEDULER, steps: int = DEFAULT_STEPS, prediction_type: str = "epsilon"
+    name: str = DEFAULT_SCHEDULER,
+    steps: int = DEFAULT_STEPS,
+    prediction_type: str = "epsilon",
+    learned_variance: bool = True,
 ) -> SchedulerMixin:
     """A diffusers scheduler: "ddpm", "ddim", "dpm++" (2M, Karras sigmas from 15 steps on) or "unipc".
 
@@ -84,6 +87,8 @@ def make_scheduler(
         steps: sampling steps it is meant for.
         prediction_type: what the denoiser was trained to predict: "epsilon", as in the paper (Eq. 9), or
             "v_prediction" (Salimans and Ho 2022).
+        learned_variance: whether the denoiser also predicts the variance range; "ddpm" takes the posterior's
+            variance where it does not.
 
     Raises:
         InputError: no scheduler has this name.
@@ -94,6 +99,8 @@ def make_scheduler(
     class_name, options = _KINDS[name]
     if name == "dpm++":
         options = {**options, "use_karras_sigmas": steps >= KARRAS_FROM}
+    if name == "ddpm" and not learned_variance:
+        options = {**options, "variance_type": "fixed_small"}
     return getattr(diffusers, class_name)(**NOISE_SCHEDULE, prediction_type=prediction_type, **options)
 
 

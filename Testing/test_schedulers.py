@@ -53,6 +53,13 @@ def test_only_ddpm_reads_the_learned_variance() -> None:
     assert widths == {"ddpm": 8, "ddim": 4, "dpm++": 4, "unipc": 4}
 
 
+def test_ddpm_samples_a_denoiser_that_predicts_no_variance() -> None:
+    scheduler = make_scheduler("ddpm", 10, learned_variance=False)
+    scheduler.set_timesteps(10)
+    x = torch.ones(1, 4, 2, 2)
+    assert torch.isfinite(scheduler.step(x, scheduler.timesteps[0], x).prev_sample).all()
+
+
 def test_the_default_uses_karras_sigmas_except_for_very_few_steps() -> None:
     assert make_scheduler("dpm++", 20).config["use_karras_sigmas"]
     assert not make_scheduler("dpm++", 10).config["use_karras_sigmas"]
