@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from DiffMaCore.cli.benchmark_sampling import add_sampling_parser
 from DiffMaCore.errors import InputError, OutputError
 
 EXPLANATION = """\
@@ -18,6 +19,8 @@ tokens time and memory of that step at growing numbers of tokens: growth, and wh
        slices of 224, 448, 896 and 1792 pixels, several minutes on a CPU; --tokens 196 784 is soon done
 cache  a training step on cached latents against the same step that runs VAE (Stable Diffusion's architecture), image
        encoder (ViT-B/16) and Vision Embedder on every slice again; all weights random
+sampling
+       schedulers and numbers of steps of a trained experiment against the ODE's solution and the truth
 
 Contestants take turns within one process, and a ratio compares times of the same round: quote ratios, since a
 busy machine changes the seconds."""
@@ -52,6 +55,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     cache.add_argument("--batch", type=int, default=4, help="slices (default 4)")
     cache.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
     cache.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
+    add_sampling_parser(kinds)
     for kind in (scan, step, tokens, cache):
         kind.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 or mps")
         kind.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
