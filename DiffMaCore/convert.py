@@ -1,19 +1,22 @@
-"""Files in, files out: the job behind ``diffma convert``, for one volume or many with the model loaded once."""
+"""A file in, files out: the job behind ``diffma convert`` for one volume."""
 
 from __future__ import annotations
 
-from collections.abc import Sequence
-from dataclasses import dataclass
+import hashlib
+import json
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
+import numpy as np
 import SimpleITK as sitk
 
+from DiffMaCore import __version__
 from DiffMaCore.devices import peak_memory
-from DiffMaCore.errors import DiffMaError, OutOfMemory, OutputError, is_out_of_memory
+from DiffMaCore.errors import OutputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.schedulers import DEFAULT_STEPS
-from DiffMaCore.synthesis import DiffMaOutput, synthesise
+from DiffMaCore.synthesis import DiffMaOutput, provenance, synthesise
 from DiffMaCore.volumes.dicom_writing import write_dicom_series
 from DiffMaCore.volumes.grid import anatomical_axes
 from DiffMaCore.volumes.inputs import InputItem
@@ -45,16 +48,28 @@ class ConvertOptions:
 
 
 @dataclass(frozen=True)
-class Failure:
-    """A volume of a batch that could not be converted, and why."""
+class Request:
+    """One volume that was read, and what is to become of it.
 
-    input: Path
-    reason: str
+    Attributes:
+        path: of the source.
+        volume, mask, slices: the source, and which part of it is converted.
+        output: of the result.
+        extras: files written beside it, by what they hold.
+        inputs: files that must not be overwritten.
+        settings: what decides the result beside the voxels, as it stands in the result.
+        settings_sha256: over the settings and all voxels that went in; None for a model that has no checksum.
+    """
 
-    @property
-    def sentence(self) -> str:
-        """The reason, with the volume it is about."""
-        return self.reason if str(self.input) in self.reason else f"{self.input}: {self.reason}"
+    path: Path
+    volume: Volume
+    mask: sitk.Image | None
+    slices: tuple[int, int] | None
+    output: Path
+    extras: dict[str, Path]
+    inputs: list[Path]
+    settings: dict[str, Any]
+    settings_sha256: str | None
 
 
 def convert(
@@ -68,6 +83,13 @@ def convert(
     Raises:
         DiffMaError: of the kind that says what is wrong, with cause and remedy.
     """
+    return make(pipe, read_request(pipe, item, output, options, reporter), options, reporter)
+
+
+def read_request(
+    pipe: DiffMaPipeline, item: InputItem, output: Path, options: ConvertOptions, reporter: Reporter
+) -> Request:
+    """Read what is to be converted; a DiffMaError tells what is wrong with it."""
     if not reporter.item:
         reporter.begin(item.path, 1, 1)
     reporter.stage("reading")
@@ -76,18 +98,31 @@ def convert(
     volume = read_volume(item.path, item.series or options.series, modality="CT" if pipe.bundle.takes_ct else "MR")
     for note in volume.notes:
         reporter.note(note)
-    image = volume.image
-    mask, mask_notes = _mask(item.mask or options.mask, image)
+    mask, mask_notes = _mask(item.mask or options.mask, volume.image)
     for note in mask_notes:
         reporter.note(note)
-    length = image.GetSize()[anatomical_axes(image)[0]]
+    length = volume.image.GetSize()[anatomical_axes(volume.image)[0]]
     slices = parse_slices(options.slices, length) if options.slices else None
+    settings = _settings(pipe, options)
+    return Request(
+        path=item.path,
+        volume=volume,
+        mask=mask,
+        slices=slices,
+        output=output,
+        extras=_extra_outputs(output, volume, options, "ct" if pipe.bundle.takes_ct else "mr"),
+        inputs=[path for path in (item.path, item.mask, options.mask) if path],
+        settings=settings,
+        settings_sha256=None if pipe.checksum is None else _sha256(settings, slices, volume.image, mask),
+    )
 
-    extras = _extra_outputs(output, volume, options, "ct" if pipe.bundle.takes_ct else "mr")
-    inputs = [path for path in (item.path, item.mask, options.mask) if path]
-    check_output(output, like=image, n_volumes=1 + len(extras), inputs=inputs)
+
+def make(pipe: DiffMaPipeline, request: Request, options: ConvertOptions, reporter: Reporter) -> DiffMaOutput:
+    """Convert what was read and write the result, as :func:`convert` does."""
+    image, output, extras = request.volume.image, request.output, request.extras
+    check_output(output, like=image, n_volumes=1 + len(extras), inputs=request.inputs)
     for path in extras.values():
-        check_output(path, like=image, inputs=[*inputs, output])
+        check_output(path, like=image, inputs=[*request.inputs, output])
 
     result = synthesise(
         pipe,
@@ -96,28 +131,63 @@ def convert(
         seed=options.seed,
         scheduler=options.scheduler,
         samples=options.samples,
-        mask=mask,
-        slices=slices,
+        mask=request.mask,
+        slices=request.slices,
         batch_size=options.batch_size,
         start_slice=options.start_slice,
         reporter=reporter,
     )
+    if request.settings_sha256 is not None:  # in front: DICOM keeps 1024 characters
+        result = replace(result, metadata={"settings_sha256": request.settings_sha256, **result.metadata})
     reporter.stage("writing")
     images = {"uncertainty": result.uncertainty, "soft_mask": result.soft_mask}
     images.update({name: image for name in extras if name.startswith("resampled_")})
-    _write_all(output, volume, result, {name: (path, images[name]) for name, path in extras.items()})
+    _write_all(output, request.volume, result, {name: (path, images[name]) for name, path in extras.items()})
+    tell_result(pipe, request, result.metadata, reporter, slices=len(result.slices))
+    return result
+
+
+def tell_result(
+    pipe: DiffMaPipeline, request: Request, metadata: dict[str, Any], reporter: Reporter, **facts: Any
+) -> None:
+    """The event that says where the result is, and how it was made."""
     reporter.result(
-        input=str(item.path),
-        output=str(output),
-        **{name: str(path) for name, path in extras.items()},
-        **result.metadata,
-        slices=len(result.slices),
-        shape=list(image.GetSize()[::-1]),
+        input=str(request.path),
+        output=str(request.output),
+        **{name: str(path) for name, path in request.extras.items()},
+        **metadata,
+        **facts,
+        shape=list(request.volume.image.GetSize()[::-1]),
         output_range=list(pipe.bundle.output_range),
         seconds=_seconds(reporter.lap()),
         **peak_memory(pipe.device),
     )
-    return result
+
+
+def _settings(pipe: DiffMaPipeline, options: ConvertOptions) -> dict[str, Any]:
+    """The part of the provenance that decides the result: not the machine, and not the batch."""
+    made = provenance(pipe, options.steps, options.scheduler, options.seed, options.samples, 0)
+    machine = ("batch_size", "device", "scan_backend", "software")
+    return {key: value for key, value in made.items() if key not in machine}
+
+
+def _sha256(
+    settings: dict[str, Any], slices: tuple[int, int] | None, image: sitk.Image, mask: sitk.Image | None
+) -> str:
+    """Over all that decides a result."""
+    place = (
+        image.GetSize(),
+        image.GetSpacing(),
+        image.GetOrigin(),
+        image.GetDirection(),
+        image.GetPixelIDTypeAsString(),
+    )
+    text = json.dumps([__version__, settings, slices, place], sort_keys=True)
+    digest = hashlib.sha256(text.encode())
+    digest.update(np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data)
+    if mask is not None:
+        digest.update(np.packbits(sitk.GetArrayViewFromImage(mask) > 0).data)
+    return digest.hexdigest()
 
 
 def _seconds(laps: dict[str, float]) -> dict[str, float]:
@@ -129,38 +199,6 @@ def _seconds(laps: dict[str, float]) -> dict[str, float]:
         "writing": laps.get("writing", 0.0),
     }
     return {name: round(value, 3) for name, value in {**parts, "total": sum(parts.values())}.items()}
-
-
-def convert_many(
-    pipe: DiffMaPipeline,
-    items: Sequence[InputItem],
-    output_folder: Path,
-    extension: str,
-    options: ConvertOptions,
-    reporter: Reporter,
-) -> list[Failure]:
-    """Convert several volumes with the model loaded once; a failure is kept and the others go on.
-
-    Args:
-        extension: of the outputs, such as ".nii.gz"; empty writes a DICOM series a volume.
-
-    Returns:
-        The volumes that failed, and why.
-    """
-    failures = []
-    for number, item in enumerate(items, start=1):
-        reporter.note(f"volume {number} of {len(items)}: {item.path}")
-        reporter.begin(item.path, number, len(items))
-        name = item.output or Path(f"{item.output_stem}_synthetic_{'ct' if pipe.bundle.makes_ct else 'mr'}{extension}")
-        try:
-            convert(pipe, item, output_folder / name, options, reporter)
-        except (DiffMaError, MemoryError, RuntimeError) as error:
-            known = OutOfMemory() if is_out_of_memory(error) else error
-            if not isinstance(known, DiffMaError):
-                raise
-            failures.append(Failure(item.path, str(known)))
-            reporter.error(failures[-1].sentence, type(known).__name__, input=str(item.path))
-    return failures
 
 
 def _mask(path: Path | None, image: sitk.Image) -> tuple[sitk.Image | None, list[str]]:

@@ -8,11 +8,11 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from DiffMaCore.cli.reporting import add_progress_option
+from DiffMaCore.cli.reporting import add_progress_option, rank
 from DiffMaCore.errors import InputError
 
 if TYPE_CHECKING:
-    from DiffMaCore.convert import Failure
+    from DiffMaCore.cohort import Cohort
     from DiffMaCore.pipeline import DiffMaPipeline
     from DiffMaCore.progress import Reporter
     from DiffMaCore.volumes.inputs import InputItem
@@ -30,7 +30,13 @@ examples:
   diffma convert head.nii.gz mri.nii.gz
   diffma convert DICOM_FOLDER mri.nrrd --series 3 --steps 30
   diffma convert head.nii.gz mri.nii.gz --samples 8          also writes mri_uncertainty.nii.gz
-  diffma convert a.nii.gz b.nrrd cohort/ RESULTS --format nii.gz"""
+  diffma convert a.nii.gz b.nrrd cohort/ RESULTS --format nii.gz
+
+Many volumes are shared among processes, each on a GPU of its own, on any number of machines that see RESULTS:
+  accelerate launch --multi_gpu -m DiffMaCore convert cohort/ RESULTS --format nii.gz
+  torchrun --nproc_per_node 4 --max-restarts 9 -m DiffMaCore convert cohort/ RESULTS --format nii.gz
+or the same plain command started several times. A volume whose process is lost is made by another, and a second start
+keeps the results that are there, unless their source, model or settings are not the same."""
 
 FORMATS = {"nii.gz": ".nii.gz", "nii": ".nii", "nrrd": ".nrrd", "mha": ".mha", "dicom": ""}
 
@@ -98,7 +104,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--scan-backend",
         default="auto",
         metavar="B",
-        help="selective scan: auto (default), mamba-ssm, numba or torch; one that cannot run is an error",
+        help="selective scan: auto (default), triton, mamba-ssm, numba or torch; one that cannot run is an error",
     )
     parser.add_argument("--batch-size", type=int, metavar="N", help="slices at once (default: what fits the memory)")
 
@@ -109,8 +115,11 @@ def run(args: argparse.Namespace) -> int:
     check_model_options(args)
     began = time.monotonic()
     items, single = _inputs(args)
+    if single and rank():
+        return 0  # one volume is for one process
     reporter.stage("loading model")
-    from DiffMaCore.convert import ConvertOptions, convert, convert_many
+    from DiffMaCore.cohort import convert_many
+    from DiffMaCore.convert import ConvertOptions, convert
 
     options = ConvertOptions(
         steps=args.steps,
@@ -131,10 +140,12 @@ def run(args: argparse.Namespace) -> int:
         if args.progress == "bar":
             print(f"wrote {args.output} in {time.monotonic() - began:.1f} s ({_made_by(pipe)})")
         return 0
-    failures = convert_many(pipe, items, args.output, FORMATS[args.format or "nii.gz"], options, reporter)
+    cohort = convert_many(pipe, items, args.output, FORMATS[args.format or "nii.gz"], options, reporter)
     reporter.close()
-    _summarise(args, len(items), failures, pipe, time.monotonic() - began)
-    return 1 if failures else 0
+    if rank():
+        return 0  # process 0 tells it; a failing exit here would end the others
+    _summarise(args, len(items), cohort, pipe, time.monotonic() - began)
+    return 1 if cohort.failures else 0
 
 
 def _inputs(args: argparse.Namespace) -> tuple[list[InputItem], bool]:
@@ -183,13 +194,13 @@ def _made_by(pipe: DiffMaPipeline) -> str:
     return f"{pipe.bundle.title}, synthetic image, research only"
 
 
-def _summarise(
-    args: argparse.Namespace, total: int, failures: list[Failure], pipe: DiffMaPipeline, seconds: float
-) -> None:
-    good = total - len(failures)
+def _summarise(args: argparse.Namespace, total: int, cohort: Cohort, pipe: DiffMaPipeline, seconds: float) -> None:
     if args.progress == "json":
-        args.reporter.summary(good, [{"input": str(f.input), "reason": f.reason} for f in failures])
+        args.reporter.summary(cohort.converted, [{"input": str(f.input), "reason": f.reason} for f in cohort.failures])
         return
-    print(f"{good} of {total} volumes converted into {args.output} in {seconds:.1f} s ({_made_by(pipe)})")
-    for failure in failures:
+    parts = ((cohort.elsewhere, "by other processes"), (cohort.kept, "before, with the same settings"))
+    apart = ", ".join(f"{count} {words}" for count, words in parts if count)
+    done = f"{cohort.converted} of {total} volumes converted into {args.output}{f' ({apart})' if apart else ''}"
+    print(f"{done} in {seconds:.1f} s ({_made_by(pipe)})")
+    for failure in cohort.failures:
         print(f"  failed: {failure.sentence}", file=sys.stderr)

@@ -1,0 +1,138 @@
+"""``diffma convert`` over many volumes: kept where it stopped, shared among processes, one of which may be lost."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+import time
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+
+from DiffMaCore.cli.main import main
+from Testing.images import head_like_ct
+
+QUICK = ("--steps", "2", "--device", "cpu")
+
+
+@pytest.fixture
+def cohort(tmp_path: Path) -> Path:
+    """A folder of four heads, each a little larger than the one before."""
+    folder = tmp_path / "cohort"
+    folder.mkdir()
+    for number in range(4):
+        sitk.WriteImage(head_like_ct() + 10 * number, str(folder / f"head_{number}.mha"))
+    return folder
+
+
+def _events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
+    return [json.loads(line) for line in capsys.readouterr().out.splitlines()]
+
+
+def _of(events: list[dict[str, Any]], kind: str) -> list[dict[str, Any]]:
+    return [event for event in events if event["event"] == kind]
+
+
+def test_a_second_start_keeps_what_is_there_and_makes_what_changed(
+    cohort: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    def convert(*words: object) -> tuple[int, list[dict[str, Any]]]:
+        arguments = ["convert", cohort, tmp_path / "out", "--model", tiny_bundle, *QUICK, "--progress", "json", *words]
+        status = main([str(word) for word in arguments])
+        return status, _events(capsys)
+
+    status, first = convert()
+    assert status == 0 and not any(event.get("kept") for event in first)
+    seconds = [event["seconds"] for event in _of(first, "result")]
+    assert seconds[0]["loading"] > 0 and all(each["loading"] == 0 for each in seconds[1:])
+    outputs = sorted((tmp_path / "out").iterdir())
+    assert len(outputs) == 4  # and no folder of claims
+    contents = [path.read_bytes() for path in outputs]
+    stamps = [path.stat().st_mtime_ns for path in outputs]
+
+    sitk.WriteImage(head_like_ct() + 77, str(cohort / "head_1.mha"))
+    outputs[2].unlink()
+    status, second = convert()
+    assert status == 0
+    assert [bool(event.get("kept")) for event in _of(second, "result")] == [True, False, False, True]
+    assert {event["output"] for event in _of(second, "result")} == set(map(str, outputs))
+    assert any("made before with the same settings" in event["message"] for event in _of(second, "note"))
+    assert [path.stat().st_mtime_ns == before for path, before in zip(outputs, stamps, strict=True)] == [
+        True,
+        False,
+        False,
+        True,
+    ]
+    assert outputs[2].read_bytes() == contents[2] and outputs[1].read_bytes() != contents[1]
+    assert _of(second, "summary")[0]["converted"] == 4
+    for words in (("--seed", 3), ("--slices", "1:4"), ("--samples", 2)):
+        assert not any(event.get("kept") for event in _of(convert(*words)[1], "result")), words
+    assert all(event.get("kept") for event in _of(convert("--samples", 2, "--batch-size", 1)[1], "result"))
+
+
+@pytest.mark.parametrize("format", ["nii.gz", "nii", "nrrd", "mha", "dicom"])
+def test_every_format_tells_how_it_was_made(
+    format: str, cohort: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    words = ["convert", cohort / "head_0.mha", tmp_path / "out", "--format", format, "--model", tiny_bundle, *QUICK]
+    for kept in (False, True):
+        assert main([*map(str, words), "--progress", "json"]) == 0
+        (result,) = _of(_events(capsys), "result")
+        assert bool(result.get("kept")) is kept
+
+
+def test_two_volumes_with_one_output_are_refused(
+    cohort: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    table = tmp_path / "table.csv"
+    table.write_text("input,output\ncohort/head_0.mha,a.mha\ncohort/head_1.mha,a.mha\n")
+    assert main(["convert", str(table), str(tmp_path / "out"), "--model", str(tiny_bundle), *QUICK]) == 2
+    assert "two volumes would be written to a.mha" in capsys.readouterr().err
+
+
+def _start(rank: int, words: list[object]) -> subprocess.Popen[str]:
+    """One of two processes as torchrun or accelerate starts them."""
+    environment = {**os.environ, "RANK": str(rank), "LOCAL_RANK": str(rank), "OMP_NUM_THREADS": "1"}
+    environment |= {"WORLD_SIZE": "2", "LOCAL_WORLD_SIZE": "2"}
+    command = [sys.executable, "-m", "DiffMaCore", *map(str, words)]
+    return subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True, env=environment)
+
+
+@pytest.mark.skipif(os.name == "nt", reason="Windows has no SIGKILL")
+def test_the_volume_of_a_killed_process_is_made_by_the_other_and_every_volume_once(
+    cohort: Path, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    (cohort / "cut.mha").write_bytes((cohort / "head_0.mha").read_bytes()[:2000])
+    out = tmp_path / "out"
+    words = ["convert", cohort, out, "--model", tiny_bundle, "--steps", 60, "--device", "cpu", "--progress", "json"]
+    first, second = _start(0, words), _start(1, words)
+    deadline = time.monotonic() + 200
+    claims = out / ".diffma-claims"
+    while time.monotonic() < deadline and second.poll() is None:
+        owners = [path.read_text() for path in claims.glob("head*.claim-*") if path.exists()]
+        if any(owner.startswith(f"{second.pid}-") for owner in owners):
+            break
+        time.sleep(0.01)
+    second.send_signal(signal.SIGKILL)
+    assert second.wait(30) == -signal.SIGKILL
+    lines, errors = first.communicate(timeout=200)
+    assert first.returncode == 1, errors  # the cut one
+    events = [json.loads(line) for line in lines.splitlines()]
+    (summary,) = _of(events, "summary")
+    assert summary["converted"] == 4 and "cut.mha" in summary["failed"][0]["input"] and len(summary["failed"]) == 1
+    made = [Path(event["input"]).name for event in _of(events, "result")]
+    others = [
+        e["message"] for e in _of(events, "note") if "by another process" in e["message"] and "head" in e["message"]
+    ]
+    assert len(made) + len(others) == 4 and len(set(made)) == len(made) and made
+    results = sorted(out.glob("head_*"))
+    assert len(results) == 4
+    for path in results:
+        assert np.isfinite(sitk.GetArrayFromImage(sitk.ReadImage(str(path)))).all()
+    assert not claims.exists() and not list(out.glob(".*.part*"))
