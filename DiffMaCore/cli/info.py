@@ -14,7 +14,7 @@ from DiffMaCore.packages import installed_version
 if TYPE_CHECKING:
     from DiffMaCore.progress import Reporter
 
-PACKAGES = ("torch", "diffusers", "open_clip_torch", "SimpleITK", "numba", "mamba-ssm", "causal-conv1d")
+PACKAGES = ("torch", "diffusers", "open_clip_torch", "SimpleITK", "numba", "triton", "mamba-ssm", "causal-conv1d")
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

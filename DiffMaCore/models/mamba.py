@@ -61,7 +61,7 @@ class SpiralMamba(StackedSSM):
         """Tokens of both branches (2, B, L, D), raster order, to their outputs (2, B, L, D)."""
         _, batch, length, width = tokens.shape
         inner = self.inner
-        backend = choose_backend(self.backend, tokens.device)
+        backend = choose_backend(self.backend, tokens.device, torch.promote_types(tokens.dtype, torch.float32))
         if backend == "numba" and not torch.is_grad_enabled():
             from DiffMaCore.models.order_fused import fits, fused_mamba
 
@@ -71,6 +71,12 @@ class SpiralMamba(StackedSSM):
         shape = (BRANCHES, batch, length, inner)
         x = dense_each(flat, self.in_proj[:, :inner]).view(shape)
         z = dense_each(flat, self.in_proj[:, inner:]).view(shape)
+
+        if backend == "triton":
+            from DiffMaCore.models.order_triton import spiral_scan
+
+            merged = spiral_scan(x, z, self, self.conv_weight, self.conv_bias, self.order, self.position)
+            return dense_each(merged.view(BRANCHES, -1, inner), self.out_proj).view_as(tokens)
 
         # (B, 3, L, branch * inner): every direction its own sequence, the branches side by side as channels
         x = gather_conv_silu(x, self.order, self.conv_weight, self.conv_bias, backend)

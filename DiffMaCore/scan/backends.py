@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import importlib
 import logging
+import os
 from collections.abc import Callable
 from dataclasses import dataclass
 
@@ -13,6 +14,7 @@ from torch import Tensor
 
 from ..errors import BackendError
 from .arguments import ScanArguments
+from .probing import failure_of, scan_error
 
 logger = logging.getLogger("DiffMaCore")
 
@@ -38,6 +40,23 @@ class Backend:
         if dtype == torch.float64 and not self.float64:
             return "it computes in float32, not in float64"
         return self.reason(device)
+
+
+def _triton_reason(device: str) -> str | None:
+    if device != "cuda" and not (device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
+        return f"the Triton kernels run on CUDA devices only, not on {device}"
+    if device == "cuda" and not torch.cuda.is_available():
+        return "no CUDA device is available"
+    return _triton_failure(device)
+
+
+@functools.cache
+def _triton_failure(device: str) -> str | None:
+    try:
+        scan = importlib.import_module(".triton_scan", __package__).triton_scan
+    except Exception as failure:  # Windows has it as `triton-windows` only, macOS not at all
+        return f"Triton cannot be used ({type(failure).__name__}: {failure})"
+    return failure_of("Triton", lambda: scan_error(scan, device))
 
 
 def _mamba_ssm_reason(device: str) -> str | None:
@@ -68,7 +87,9 @@ def _loader(module: str, function: str) -> Callable[[], Scan]:
     return load
 
 
+# "auto" takes the first of those preferred on a device that runs there.
 BACKENDS: dict[str, Backend] = {
+    "triton": Backend(_triton_reason, _loader(".triton_scan", "triton_scan"), frozenset({"cuda"}), float64=False),
     "mamba-ssm": Backend(
         _mamba_ssm_reason, _loader(".mamba_ssm_scan", "mamba_ssm_scan"), frozenset({"cuda"}), float64=False
     ),

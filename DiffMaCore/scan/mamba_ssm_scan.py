@@ -12,11 +12,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor
 
-from .arguments import ScanArguments, check_arguments
-from .reference import reference_scan
-
-# Both packages compute in float32 with fast exponentials and with sums in another order.
-TOLERANCE = 1e-3
+from .arguments import ScanArguments
+from .probing import draw, failure_of, relative_error, scan_error
 
 
 def mamba_ssm_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
@@ -61,39 +58,12 @@ def probe() -> str | None:
     """
     if not torch.cuda.is_available():
         return "no CUDA device is available"
-    for name, error in (("causal-conv1d", _convolution_error), ("mamba-ssm", _scan_error)):
-        try:
-            worst = error()
-        except Exception as failure:  # whatever goes wrong in a foreign binary makes it unavailable
-            first_line = next(iter(str(failure).splitlines()), "no message")
-            return f"{name} does not run here ({type(failure).__name__}: {first_line})"
-        if not worst < TOLERANCE:
-            return f"{name} gives wrong values here (relative error {worst:.1e})"
-    return None
-
-
-def _scan_error() -> float:
-    u, delta, z, B, C = _draw((1, 16, 8), (1, 16, 8), (1, 16, 8), (1, 1, 4, 8), (1, 1, 4, 8))
-    A, D, bias = _draw((16, 4), (16,), (16,))
-    arguments = check_arguments(u, delta, -A.exp(), B, C, D, z, bias, True)
-    return _difference(mamba_ssm_scan(arguments)[0], reference_scan(arguments)[0], u)
+    return failure_of("causal-conv1d", _convolution_error) or failure_of(
+        "mamba-ssm", lambda: scan_error(mamba_ssm_scan, "cuda")
+    )
 
 
 def _convolution_error() -> float:
-    x, weight, bias = _draw((1, 8, 16), (16, 4), (16,))
+    x, weight, bias = draw("cuda", (1, 8, 16), (16, 4), (16,))
     convolved = F.conv1d(F.pad(x.mT, (3, 0)), weight[:, None], bias, groups=16)
-    return _difference(conv_silu(x, weight, bias), F.silu(convolved.mT), x)
-
-
-def _draw(*shapes: tuple[int, ...]) -> list[Tensor]:
-    generator = torch.Generator().manual_seed(0)
-    return [torch.randn(*shape, generator=generator).cuda().requires_grad_() for shape in shapes]
-
-
-def _difference(found: Tensor, expected: Tensor, given: Tensor) -> float:
-    """Relative error of the values or of the gradient, whichever is larger."""
-    found_gradient, expected_gradient = (
-        torch.autograd.grad(value.square().sum(), given)[0] for value in (found, expected)
-    )
-    pairs = ((found, expected), (found_gradient, expected_gradient))
-    return max(float((a - b).detach().abs().max() / b.detach().abs().max()) for a, b in pairs)
+    return relative_error(conv_silu(x, weight, bias), F.silu(convolved.mT), x)

@@ -48,7 +48,10 @@ def test_plain_torch_runs_on_every_device() -> None:
     assert choose_backend("auto", "mps") == "torch"
 
 
-@pytest.mark.parametrize(("name", "device"), [("mamba-ssm", "cpu"), ("numba", "cuda"), ("numba", "mps")])
+@pytest.mark.parametrize(
+    ("name", "device"),
+    [("mamba-ssm", "cpu"), ("triton", "cpu"), ("triton", "mps"), ("numba", "cuda"), ("numba", "mps")],
+)
 def test_a_named_back_end_that_cannot_run_is_an_error_in_one_sentence(name: str, device: str) -> None:
     reason = available_backends(device)[name]
     assert reason is not None
@@ -70,12 +73,13 @@ def test_a_back_end_without_float64_is_not_taken_for_it() -> None:
 
 
 def test_an_unknown_back_end_is_answered_with_the_known_ones() -> None:
-    with pytest.raises(BackendError, match=r"'nunba'.*auto, mamba-ssm, numba, torch"):
+    with pytest.raises(BackendError, match=r"'nunba'.*auto, triton, mamba-ssm, numba, torch"):
         choose_backend("nunba", "cpu")
 
 
 @pytest.mark.skipif(torch.cuda.is_available(), reason="this machine has a GPU")
-def test_without_a_gpu_mamba_ssm_is_unavailable_and_says_so() -> None:
+def test_without_a_gpu_its_back_ends_are_unavailable_and_say_so() -> None:
+    assert available_backends("cuda")["triton"] == "no CUDA device is available"
     assert available_backends("cuda")["mamba-ssm"] == "no CUDA device is available"
     assert choose_backend("auto", "cuda") == "torch"
 

@@ -52,21 +52,30 @@ class StackedSSM(nn.Module):
         self.A_log.copy_(torch.log(states).expand_as(self.A_log))
         self.D.fill_(1.0)
 
+    def weights(self, x: Tensor) -> tuple[Tensor, Tensor, Tensor]:
+        """Of each set's tokens (K, T, E): the steps before softplus (K, T, E), B and C (K, T, N)."""
+        state = self.state_size
+        dt, b, c = torch.bmm(x, self.x_proj.transpose(1, 2)).split([self.rank, state, state], dim=2)
+        return torch.bmm(dt, self.dt_weight.transpose(1, 2)), b, c
+
+    def constants(self) -> tuple[Tensor, Tensor, Tensor]:
+        """A (K*E, N), D and the steps' bias (K*E,), at least float32: half precision would not do."""
+        A = -torch.exp(_full(self.A_log))
+        return A.view(-1, self.state_size), _full(self.D).view(-1), _full(self.dt_bias).view(-1)
+
     def scan(self, x: Tensor) -> Tensor:
         """Sequences (B, L, K, E), each through its own model, to (B, L, K, E)."""
         batch, length, sets, inner = x.shape
-        state = self.state_size
-        by_set = x.reshape(-1, sets, inner).transpose(0, 1)
-        dt, b, c = torch.bmm(by_set, self.x_proj.transpose(1, 2)).split([self.rank, state, state], dim=2)
-        delta = torch.bmm(dt, self.dt_weight.transpose(1, 2)).transpose(0, 1)
+        delta, b, c = self.weights(x.reshape(-1, sets, inner).transpose(0, 1))
+        A, D, dt_bias = self.constants()
         y = selective_scan(
             x.reshape(batch, length, -1).transpose(1, 2),
-            delta.reshape(batch, length, -1).transpose(1, 2),
-            -torch.exp(_full(self.A_log)).view(-1, state),
-            b.reshape(sets, batch, length, state).permute(1, 0, 3, 2),
-            c.reshape(sets, batch, length, state).permute(1, 0, 3, 2),
-            _full(self.D).view(-1),
-            delta_bias=_full(self.dt_bias).view(-1),
+            delta.transpose(0, 1).reshape(batch, length, -1).transpose(1, 2),
+            A,
+            b.reshape(sets, batch, length, -1).permute(1, 0, 3, 2),
+            c.reshape(sets, batch, length, -1).permute(1, 0, 3, 2),
+            D,
+            delta_bias=dt_bias,
             delta_softplus=True,
             backend=self.backend,
         )
@@ -74,7 +83,6 @@ class StackedSSM(nn.Module):
 
 
 def _full(parameter: Tensor) -> Tensor:
-    """At least float32: half precision would not do for the recurrence."""
     return parameter if parameter.dtype == torch.float64 else parameter.float()
 
 

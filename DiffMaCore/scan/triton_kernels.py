@@ -1,0 +1,314 @@
+"""Triton kernels of the selective scan: one program walks one sequence over one block of channels.
+
+A tile is T tokens by E channels. Its channels lie across the lanes of a warp and its tokens within each thread, so
+that the recurrences over the tokens are straight multiply-adds without a shuffle. The compiler would rather lay the
+tokens across lanes: it must not learn that channels are neighbours, so no stride is specialised (``EXACT``).
+
+Of the state only what stands at the tiles' borders reaches memory; the backward pass recomputes the rest. Sums over
+channels leave as one partial sum a program: no atomics, the same bits every time. Exponents are powers of two:
+A comes multiplied by log2(e). Everything is computed in float32.
+"""
+
+# mypy: ignore-errors
+# Triton gives its own meaning to Python inside kernels.
+from __future__ import annotations
+
+import triton
+import triton.language as tl
+
+LOG2E = tl.constexpr(1.4426950408889634)
+LN2 = tl.constexpr(0.6931471805599453)
+EXACT = [
+    *(f"{name}_{axis}" for name in ("u", "delta", "z", "y", "du", "ddelta", "dz") for axis in ("token", "channel")),
+    *("one", "length"),
+]
+
+
+@triton.jit
+def _onward(decay, state, next_decay, next_state):
+    """Two neighbouring stretches of h_t = decay_t h_{t-1} + x_t as one."""
+    return decay * next_decay, next_decay * state + next_state
+
+
+@triton.jit
+def _back(decay, pull, reach, earlier_decay, earlier_pull, earlier_reach):
+    """Two neighbouring stretches of p_t = pull_t + decay_{t+1} p_{t+1} as one, the later stretch first."""
+    passed = earlier_reach * decay
+    return earlier_decay, earlier_pull + passed * pull, passed * reach
+
+
+@triton.jit
+def sigmoid(x):
+    return 1.0 / (1.0 + tl.exp2(x * -LOG2E))
+
+
+@triton.jit
+def softplus(x):
+    """max(x, 0) + log(1 + exp(-|x|)), the logarithm as 2 artanh(e / (2 + e)) by its series: six digits anywhere."""
+    e = tl.exp2(tl.abs(x) * -LOG2E)
+    s = e / (2.0 + e)
+    q = s * s
+    series = 1.0 + q * (1 / 3 + q * (1 / 5 + q * (1 / 7 + q * (1 / 9 + q * (1 / 11 + q * (1 / 13))))))
+    return tl.maximum(x, 0.0) + 2.0 * s * series
+
+
+@triton.jit
+def _tile(pointer, inside):
+    return tl.load(pointer, mask=inside, other=0.0).to(tl.float32)
+
+
+@triton.jit
+def _constants(pointer, channel, one, valid, GIVEN: tl.constexpr, E: tl.constexpr):
+    """One number a channel (1, E), zeros where there are none."""
+    row = tl.load(pointer + channel * one, mask=valid, other=0.0) if GIVEN else tl.zeros([E], tl.float32)
+    return row[None, :]
+
+
+@triton.jit
+def _row(pointer, row, n, chunk, chunks, channel, channels, one, valid, BY_TOKEN: tl.constexpr, T: tl.constexpr):
+    """One state's weights for a tile: of B or C, (T, 1), or (1, E) if they do not change with the tokens."""
+    if BY_TOKEN:
+        weights = tl.load(pointer + ((row + n) * chunks + chunk) * T + tl.arange(0, T))[:, None]
+    else:
+        weights = tl.load(pointer + n * channels + channel * one, mask=valid, other=0.0)[None, :]
+    return weights
+
+
+@triton.jit
+def _place(place, seq, token, length, ORDERS: tl.constexpr):
+    """Where the tokens of a tile stand in raster order; without orders they stand where they are."""
+    if ORDERS > 0:
+        where = tl.load(place + (seq % ORDERS) * length + token, mask=token < length, other=0).to(tl.int64)
+    else:
+        where = token
+    return where
+
+
+@triton.jit
+def _states(decay, x, start, first):
+    """States of a tile (T, E) from the one before it (1, E)."""
+    _, h = tl.associative_scan((decay, tl.where(first, x + decay * start, x)), 0, _onward)
+    return h
+
+
+@triton.jit
+def _pulls(decay, pull, after, last):
+    """What the outputs say about every state of a tile, from what those after it say about the last (1, E)."""
+    # A scan in reverse would shuffle; turning a tile whose tokens lie in one thread only renames registers.
+    pull = tl.flip(tl.where(last, pull + after, pull), 0)
+    reach = tl.full(pull.shape, 1.0, tl.float32)
+    _, pulled, _ = tl.associative_scan((tl.flip(decay, 0), pull, reach), 0, _back)
+    return tl.flip(pulled, 0)
+
+
+@triton.jit
+def _pick(tile, here):
+    """One token's row (E,) of a tile; adding -0.0 changes nothing, so that no addition remains."""
+    return tl.sum(tl.where(here, tile, -0.0), axis=0)
+
+
+@triton.jit(do_not_specialize=EXACT)
+def scan_forward(
+    u, delta, z, A, B, C, D, bias, place, y, border,
+    u_seq, u_group, u_token, u_channel, delta_seq, delta_group, delta_token, delta_channel,
+    z_seq, z_group, z_token, z_channel, y_seq, y_group, y_token, y_channel, one, length, chunks, groups, width,
+    N: tl.constexpr, T: tl.constexpr, E: tl.constexpr, ORDERS: tl.constexpr, WHOLE: tl.constexpr,
+    SOFTPLUS: tl.constexpr, HAS_Z: tl.constexpr, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
+    B_BY_TOKEN: tl.constexpr, C_BY_TOKEN: tl.constexpr, KEEP: tl.constexpr,
+):  # fmt: skip
+    """Outputs y and the state at the end of each tile.
+
+    u, delta, z and y (S, groups, width, length) by their strides; A (N, channels);
+    B, C (S, G, N, chunks * T) or (N, channels); D, bias
+    (channels,); border (S, chunks, N, channels), or (S, 1, N, channels) if only the last state is kept. With ORDERS,
+    `place` (ORDERS, length) tells where in y the tokens of each order belong; sequences count the orders fastest.
+    """
+    blocks = tl.cdiv(width, E)
+    program = tl.program_id(0).to(tl.int64)
+    seq, group, lane = program // (blocks * groups), program // blocks % groups, program % blocks * E + tl.arange(0, E)
+    channels, channel, valid = groups * width, group * width + lane, lane < width
+    row = (seq * groups + group) * N
+    t = tl.arange(0, T)
+    first, last = (t == 0)[:, None], (t == T - 1)[:, None]
+    shift = _constants(bias, channel, one, valid, HAS_BIAS, E)
+    skip = _constants(D, channel, one, valid, HAS_D, E)
+    for chunk in range(chunks):
+        token = (chunk * T + t).to(tl.int64)
+        inside = (token < length)[:, None]
+        if not WHOLE:
+            inside = inside & valid[None, :]
+        raw = _tile(
+            delta
+            + seq * delta_seq
+            + group * delta_group
+            + token[:, None] * delta_token
+            + lane[None, :] * delta_channel,
+            inside,
+        )
+        given = _tile(u + seq * u_seq + group * u_group + token[:, None] * u_token + lane[None, :] * u_channel, inside)
+        step = raw + shift
+        if SOFTPLUS:
+            step = softplus(step)
+        step = tl.where(inside, step, 0.0)  # beyond the end the state stays
+        drive = step * given
+        out = given * skip
+        ending = border + (seq * chunks + chunk if KEEP else seq) * N * channels + channel * one
+        before = ending - (N * channels if KEEP else 0)
+        for n in range(N):
+            decay = tl.exp2(step * tl.load(A + n * channels + channel * one, mask=valid, other=0.0)[None, :])
+            b = _row(B, row, n, chunk, chunks, channel, channels, one, valid, B_BY_TOKEN, T)
+            c = _row(C, row, n, chunk, chunks, channel, channels, one, valid, C_BY_TOKEN, T)
+            start = tl.load(before + n * channels, mask=valid & (chunk > 0), other=0.0)
+            h = _states(decay, drive * b, start[None, :], first)
+            tl.store(ending + n * channels, _pick(h, last), mask=valid)
+            out += h * c
+        if HAS_Z:
+            gate = _tile(
+                z + seq * z_seq + group * z_group + token[:, None] * z_token + lane[None, :] * z_channel, inside
+            )
+            out *= gate * sigmoid(gate)
+        where = _place(place, seq, token, length, ORDERS)
+        tl.store(
+            y + seq * y_seq + group * y_group + where[:, None] * y_token + lane[None, :] * y_channel, out, mask=inside
+        )
+        tl.debug_barrier()  # the next tile reads the states that this one wrote
+
+
+@triton.jit
+def _add(pointer, value, again, valid):
+    """Add to a sum that one program owns; it starts at its first addition."""
+    tl.store(pointer, tl.load(pointer, mask=again, other=0.0) + value, mask=valid)
+
+
+@triton.jit
+def _weight_gradient(
+    pointer, product, partial, n, chunk, chunks, again, channel, channels, one, valid,
+    BY_TOKEN: tl.constexpr, T: tl.constexpr,
+):  # fmt: skip
+    """A tile's share of the gradient of B or C: summed over its channels, or over its tokens."""
+    if BY_TOKEN:
+        tl.store(pointer + ((partial + n) * chunks + chunk) * T + tl.arange(0, T), tl.sum(product, axis=1))
+    else:
+        _add(pointer + (partial + n) * channels + channel * one, tl.sum(product, axis=0), again, valid)
+
+
+@triton.jit(do_not_specialize=EXACT)
+def scan_backward(
+    dy, u, delta, z, A, B, C, D, bias, place, border, dlast, carry, du, ddelta, dz, dA, dB, dC, dD, dbias,
+    y_seq, y_group, y_token, y_channel, u_seq, u_group, u_token, u_channel,
+    delta_seq, delta_group, delta_token, delta_channel, z_seq, z_group, z_token, z_channel,
+    du_seq, du_group, du_token, du_channel, ddelta_seq, ddelta_group, ddelta_token, ddelta_channel,
+    dz_seq, dz_group, dz_token, dz_channel, one, length, chunks, groups, width,
+    N: tl.constexpr, T: tl.constexpr, E: tl.constexpr, ORDERS: tl.constexpr, WHOLE: tl.constexpr,
+    SOFTPLUS: tl.constexpr, HAS_Z: tl.constexpr, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
+    B_BY_TOKEN: tl.constexpr, C_BY_TOKEN: tl.constexpr, HAS_LAST: tl.constexpr,
+):  # fmt: skip
+    """Gradients of what `scan_forward` was given, from those of y (`dy`) and of the last state (`dlast`).
+
+    dA, dlast and the scratch `carry` are (S, N, channels); dD and dbias (S, channels); dB and dC
+    (S, G, blocks, N, chunks * T) or (S, N, channels). With ORDERS, dy has one row for all orders of a sample.
+    """
+    blocks = tl.cdiv(width, E)
+    program = tl.program_id(0).to(tl.int64)
+    seq, group, lane = program // (blocks * groups), program // blocks % groups, program % blocks * E + tl.arange(0, E)
+    channels, channel, valid = groups * width, group * width + lane, lane < width
+    row = (seq * groups + group) * N
+    own = seq * N * channels + channel * one
+    t = tl.arange(0, T)
+    first, last = (t == 0)[:, None], (t == T - 1)[:, None]
+    shift = _constants(bias, channel, one, valid, HAS_BIAS, E)
+    skip = _constants(D, channel, one, valid, HAS_D, E)
+    sum_D, sum_bias = tl.zeros([E], tl.float32), tl.zeros([E], tl.float32)
+    for done in range(chunks):
+        chunk = chunks - 1 - done
+        again = valid & (done > 0)
+        token = (chunk * T + t).to(tl.int64)
+        inside = (token < length)[:, None]
+        if not WHOLE:
+            inside = inside & valid[None, :]
+        at_delta = (
+            delta + seq * delta_seq + group * delta_group + token[:, None] * delta_token + lane[None, :] * delta_channel
+        )
+        at_u = u + seq * u_seq + group * u_group + token[:, None] * u_token + lane[None, :] * u_channel
+        where = _place(place, seq, token, length, ORDERS)
+        sample = seq // ORDERS if ORDERS > 0 else seq
+        pull = _tile(
+            dy + sample * y_seq + group * y_group + where[:, None] * y_token + lane[None, :] * y_channel, inside
+        )
+        if HAS_Z:
+            gate = _tile(
+                z + seq * z_seq + group * z_group + token[:, None] * z_token + lane[None, :] * z_channel, inside
+            )
+            open_ = sigmoid(gate)
+            dgate = pull * open_ * (1.0 + gate * (1.0 - open_))
+            pull *= gate * open_
+            out = _tile(at_u, inside) * skip
+        step = _tile(at_delta, inside) + shift
+        if SOFTPLUS:
+            step = softplus(step)
+        step = tl.where(inside, step, 0.0)
+        drive = step * _tile(at_u, inside)
+        ddrive = tl.zeros([T, E], tl.float32)
+        dexponent = tl.zeros([T, E], tl.float32)
+        before = border + (seq * chunks + chunk - 1) * N * channels + channel * one
+        begun = valid & (lane * 0 + chunk > 0)
+        for n in range(N):
+            a = tl.load(A + n * channels + channel * one, mask=valid, other=0.0)[None, :]
+            b = _row(B, row, n, chunk, chunks, channel, channels, one, valid, B_BY_TOKEN, T)
+            c = _row(C, row, n, chunk, chunks, channel, channels, one, valid, C_BY_TOKEN, T)
+            start = tl.load(before + n * channels, mask=begun, other=0.0)
+            after = tl.load(carry + own + n * channels, mask=again, other=0.0)
+            if HAS_LAST:
+                after += tl.load(dlast + own + n * channels, mask=valid & (done == 0), other=0.0)
+            decay = tl.exp2(step * a)
+            x = drive * b
+            h = _states(decay, x, start[None, :], first)
+            p = _pulls(decay, pull * c, after[None, :], last)
+            tl.store(carry + own + n * channels, _pick(p * decay, first), mask=valid)
+            if HAS_Z:
+                out += h * c
+            ddrive += p * b
+            slowed = p * (h - x)  # h - x is decay times the state before
+            dexponent += slowed * a
+            _add(dA + own + n * channels, tl.sum(slowed * step, axis=0), again, valid)
+            partial = program * N if B_BY_TOKEN else seq * N
+            _weight_gradient(
+                dB, p * drive, partial, n, chunk, chunks, again, channel, channels, one, valid, B_BY_TOKEN, T
+            )
+            partial = program * N if C_BY_TOKEN else seq * N
+            _weight_gradient(
+                dC, pull * h, partial, n, chunk, chunks, again, channel, channels, one, valid, C_BY_TOKEN, T
+            )
+        given = _tile(at_u, inside)  # again, as registers are scarcer than bandwidth; so are the steps
+        dstep = ddrive * given + dexponent * LN2
+        if SOFTPLUS:
+            dstep *= sigmoid(_tile(at_delta, inside) + shift)
+        if HAS_D:
+            sum_D += tl.sum(pull * given, axis=0)
+        if HAS_BIAS:
+            sum_bias += tl.sum(tl.where(inside, dstep, 0.0), axis=0)
+        if HAS_Z:
+            tl.store(
+                dz + seq * dz_seq + group * dz_group + token[:, None] * dz_token + lane[None, :] * dz_channel,
+                dgate * out,
+                mask=inside,
+            )
+        tl.store(
+            du + seq * du_seq + group * du_group + token[:, None] * du_token + lane[None, :] * du_channel,
+            ddrive * step + pull * skip,
+            mask=inside,
+        )
+        tl.store(
+            ddelta
+            + seq * ddelta_seq
+            + group * ddelta_group
+            + token[:, None] * ddelta_token
+            + lane[None, :] * ddelta_channel,
+            dstep,
+            mask=inside,
+        )
+        tl.debug_barrier()  # the next tile reads the sums that this one wrote
+    if HAS_D:
+        tl.store(dD + seq * channels + channel * one, sum_D, mask=valid)
+    if HAS_BIAS:
+        tl.store(dbias + seq * channels + channel * one, sum_bias, mask=valid)
