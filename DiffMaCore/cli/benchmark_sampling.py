@@ -64,7 +64,8 @@ def run(args: argparse.Namespace) -> int:
     from diffusers.utils import logging
 
     from DiffMaCore.training import sampling_report
-    from DiffMaCore.training.benchmark_sampling import STEPS, benchmark_sampling
+    from DiffMaCore.training.benchmark_sampling import benchmark_sampling
+    from DiffMaCore.training.sampling_ways import STEPS
 
     logging.disable_progress_bar()  # ours says what goes on
     figures: dict[str, Any] = benchmark_sampling(

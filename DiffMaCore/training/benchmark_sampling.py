@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import statistics
-import time
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
 from functools import cached_property, partial
@@ -17,83 +16,30 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from DiffMaCore import metrics
-from DiffMaCore.benchmark import machine
+from DiffMaCore.benchmark import machine, take_turns
 from DiffMaCore.conditions import Conditions, encode, mr_to_pixels
 from DiffMaCore.errors import InputError
 from DiffMaCore.pipeline import DiffMaPipeline, noise_seed
 from DiffMaCore.progress import Reporter
-from DiffMaCore.schedulers import KARRAS_FROM, TRAIN_TIMESTEPS, describe_schedulers, make_scheduler, model_output
 from DiffMaCore.training.cache import PairedCache, SliceDataset
 from DiffMaCore.training.evaluation.predictors import DiffusionPredictor, RegressionPredictor
 from DiffMaCore.training.evaluation.systems import is_trained, load_predictor
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.files import replacing, write_json
+from DiffMaCore.training.sampling_ways import (
+    ODE,
+    RELEASED_STEPS,
+    STEPS,
+    Way,
+    initial_noise,
+    solver_of,
+    walk,
+    warm_start,
+    ways,
+)
 
-STEPS = (5, 10, 15, 20, 30, 50, 250)
-RELEASED_STEPS = 250
-SPACING_STEPS = 50  # where the spacing matters
-WARM_STEPS = 20  # with more there is nothing left to save
-WARM_STARTS = (900, 700, 500, 300)
-"""Timesteps at which a noised guess is taken up, of 999 (nothing but noise) to 0."""
+PACE_ROUNDS = 10
 FIGURES = ("to_ode", "to_truth", "ssim", "psnr")
-
-
-@dataclass(frozen=True)
-class Way:
-    """One way to sample.
-
-    Attributes:
-        name: in tables.
-        kind: "scheduler", "spacing" (the scheduler with other timesteps than ours), "released", "noise" or "warm".
-        scheduler: short name.
-        steps: evaluations of the denoiser; of a warm start its guess's included.
-        options: what differs from our scheduler of this name.
-        guess: of a warm start: "own" (the denoiser's from pure noise), "neighbour" or "regression".
-        start: timestep at which the guess is noised.
-    """
-
-    name: str
-    kind: str
-    scheduler: str
-    steps: int
-    options: tuple[tuple[str, Any], ...] = ()
-    guess: str = ""
-    start: int = TRAIN_TIMESTEPS - 1
-
-    @property
-    def key(self) -> str:
-        return f"{self.name} {self.steps}"
-
-    @property
-    def to_ode(self) -> bool:
-        """Whether it goes to the same solution; what draws noise at every step does not."""
-        return self.scheduler != "ddpm"
-
-
-ODE = Way("ODE (ddim)", "ode", "ddim", TRAIN_TIMESTEPS)
-
-
-def ways(steps: Iterable[int] = STEPS, guesses: Sequence[str] = ("own", "neighbour")) -> list[Way]:
-    """All that are compared."""
-    counts = sorted(set(steps))
-    names = [known["name"] for known in describe_schedulers()]
-    found = [Way(name, "scheduler", name, count) for name in names for count in counts]
-    for count in (count for count in counts if count <= SPACING_STEPS):
-        karras = count < KARRAS_FROM
-        name = "dpm++, Karras" if karras else "dpm++, linspace"
-        found.append(Way(name, "spacing", "dpm++", count, (("use_karras_sigmas", karras),)))
-        found.append(Way("ddim, trailing", "spacing", "ddim", count, (("timestep_spacing", "trailing"),)))
-    found.append(Way("dpm++, another noise", "noise", "dpm++", 20))
-    found.append(Way("released: ddpm, batch 1", "released", "ddpm", RELEASED_STEPS))
-    for guess in guesses:
-        for start in WARM_STARTS:
-            name = f"warm, {guess} at {start}"
-            found += [
-                Way(name, "warm", "dpm++", count, guess=guess, start=start)
-                for count in counts
-                if 1 < count <= WARM_STEPS
-            ]
-    return found
 
 
 @dataclass
@@ -108,7 +54,7 @@ class Problem:
         truth: (N, S, S) in [0, 1], 0 outside the body.
         body: bool (N, S, S).
         target: latents (N, 4, s, s) of the truth.
-        regression: latents of the 2.5D regression's answer; None where it is not trained.
+        regression: latents of the 2.5D regression's answer, and its checksum; None where it is not trained.
     """
 
     pipe: DiffMaPipeline
@@ -119,7 +65,7 @@ class Problem:
     truth: np.ndarray
     body: np.ndarray
     target: Tensor
-    regression: Tensor | None
+    regression: tuple[Tensor, str] | None
 
     @cached_property
     def count(self) -> int:
@@ -139,7 +85,8 @@ def benchmark_sampling(
 
     What is finished stays in ``<out>/sampling``: a stopped run goes on there, and begins anew once the bundle, the
     data or the slices have changed. Errors are relative, ``|x - y| / |y|`` over a slice's latent; SSIM and PSNR are
-    the decoded slices' inside the body, whose values lie from 0 to 1; seconds are the denoising's.
+    the decoded slices' inside the body, whose values lie from 0 to 1; seconds are the denoiser's evaluations in one
+    batch (one by one for the released procedure), timed in turns.
 
     Returns a dictionary for JSON.
 
@@ -157,10 +104,13 @@ def benchmark_sampling(
     contestants = ways(steps, ("own", "neighbour", *(["regression"] if problem.regression is not None else [])))
     identity = {"bundle": problem.pipe.checksum, "data": cache.fingerprint, "slices": problem.labels}
     notebook = _Notebook(folders.root / "sampling", identity)
-    pending = [(k, way) for k in range(rounds) for way in (ODE, *contestants) if not notebook.has(k, way)]
+    pending = [(k, way) for k in range(rounds) for way in (ODE, *contestants) if _name(problem, k, way) not in notebook]
     reporter.stage("sampling", sum(_evaluations(way, problem.count) for _, way in pending))
     for k, way in pending:
-        notebook.add(k, way, _measure(problem, way, k, notebook, reporter))
+        notebook.add(_name(problem, k, way), _measure(problem, way, k, notebook, reporter))
+    if "pace" not in notebook:
+        reporter.stage("timing")
+        notebook.add("pace", _pace(problem))
     return {
         "benchmark": "sampling",
         "machine": machine(problem.pipe.device),
@@ -175,7 +125,11 @@ def benchmark_sampling(
         "rounds": rounds,
         "labels": problem.labels,
         "ceiling": _quality(problem, problem.target),
-        "rows": [_row(way, [notebook.get(k, way) for k in range(rounds)]) for way in (ODE, *contestants)],
+        "pace": notebook["pace"],
+        "rows": [
+            _row(way, [notebook[_name(problem, k, way)] for k in range(rounds)], notebook["pace"])
+            for way in (ODE, *contestants)
+        ],
     }
 
 
@@ -191,14 +145,14 @@ class _Notebook:
         if self._all.get("identity") != identity:
             self._all = {"identity": identity, "entries": {}}
 
-    def has(self, round: int, way: Way) -> bool:
-        return f"{round} {way.key}" in self._all["entries"]
+    def __contains__(self, name: str) -> bool:
+        return name in self._all["entries"]
 
-    def get(self, round: int, way: Way) -> dict[str, Any]:
-        return self._all["entries"][f"{round} {way.key}"]
+    def __getitem__(self, name: str) -> dict[str, Any]:
+        return self._all["entries"][name]
 
-    def add(self, round: int, way: Way, entry: dict[str, Any]) -> None:
-        self._all["entries"][f"{round} {way.key}"] = entry
+    def add(self, name: str, entry: dict[str, Any]) -> None:
+        self._all["entries"][name] = entry
         write_json(self.folder / "measured.json", self._all)
 
     def keep_ode(self, round: int, latents: Tensor) -> None:
@@ -207,6 +161,12 @@ class _Notebook:
 
     def ode(self, round: int) -> Tensor:
         return load_file(self.folder / f"ode_{round}.safetensors")["latents"]
+
+
+def _name(problem: Problem, round: int, way: Way) -> str:
+    """Of an entry in the notebook; a regression that was trained again is another one."""
+    which = f" {problem.regression[1][:12]}" if way.guess == "regression" and problem.regression else ""
+    return f"{round} {way.key}{which}"
 
 
 def _problem(folders: Folders, cache: PairedCache, count: int, device: str) -> Problem:
@@ -241,12 +201,13 @@ def _problem(folders: Folders, cache: PairedCache, count: int, device: str) -> P
 @torch.inference_mode()
 def _regression(
     folders: Folders, cache: PairedCache, pipe: DiffMaPipeline, source25: Tensor, device: str
-) -> Tensor | None:
+) -> tuple[Tensor, str] | None:
     if not is_trained(folders, "regression"):
         return None
     predictor = load_predictor(folders, "regression", cache, device)
     assert isinstance(predictor, RegressionPredictor)
-    return encode(pipe.vae, mr_to_pixels(predictor.model(source25.to(pipe.device)).clamp(-1, 1)))
+    pixels = predictor.model(source25.to(pipe.device)).clamp(-1, 1)
+    return encode(pipe.vae, mr_to_pixels(pixels)), predictor.identity
 
 
 def _spread_rows(ids: Sequence[str], cache: PairedCache, count: int) -> list[int]:
@@ -257,9 +218,10 @@ def _spread_rows(ids: Sequence[str], cache: PairedCache, count: int) -> list[int
 
 
 def _beside(dataset: SliceDataset, row: int) -> int:
-    """The next slice of the same case, the previous one at its end."""
-    same = row + 1 < len(dataset) and dataset.place(row + 1)[0] == dataset.place(row)[0]
-    return row + 1 if same else row - 1
+    """The next slice of the same case, the previous one at its end; the slice itself where a case has no other."""
+    case = dataset.place(row)[0]
+    beside = (other for other in (row + 1, row - 1) if 0 <= other < len(dataset) and dataset.place(other)[0] == case)
+    return next(beside, row)
 
 
 def _evaluations(way: Way, slices: int) -> int:
@@ -268,25 +230,36 @@ def _evaluations(way: Way, slices: int) -> int:
 
 def _measure(problem: Problem, way: Way, round: int, notebook: _Notebook, reporter: Reporter) -> dict[str, Any]:
     seed = noise_seed(0, round + (way.kind == "noise"))
-    prepared = _guess_beforehand(problem, way, seed)
-    began = time.perf_counter()
-    latents = _sample(problem, way, seed, prepared, reporter)
-    if latents.is_cuda:
-        torch.cuda.synchronize(latents.device)
-    seconds = (time.perf_counter() - began) / problem.count
+    latents = _sample(problem, way, seed, reporter)
     if way == ODE:
         notebook.keep_ode(round, latents)
     to_ode = _relative(latents.cpu(), notebook.ode(round)) if way.to_ode else None
-    return {**_quality(problem, latents), "to_ode": to_ode, "seconds": seconds}
+    return {**_quality(problem, latents), "to_ode": to_ode}
 
 
-def _sample(problem: Problem, way: Way, seed: int, prepared: Tensor | None, reporter: Reporter) -> Tensor:
+def _pace(problem: Problem) -> dict[str, list[float]]:
+    """Seconds a slice and evaluation, in one batch and one by one, round by round."""
+    pipe, count = problem.pipe, 4
+    alone = Conditions(*(part[:1] for part in problem.conditions))
+    turns = {
+        "together": lambda: pipe.denoise(problem.conditions, count, "dpm++"),
+        "alone": lambda: pipe.denoise(alone, count, "ddpm"),
+    }
+    seconds = take_turns(turns, PACE_ROUNDS, pipe.device)
+    return {
+        "together": [taken / count / problem.count for taken in seconds["together"]],
+        "alone": [taken / count for taken in seconds["alone"]],
+    }
+
+
+def _sample(problem: Problem, way: Way, seed: int, reporter: Reporter) -> Tensor:
     pipe, conditions = problem.pipe, problem.conditions
     denoise = partial(pipe.denoise, noise_seed=seed, on_step=reporter.advance)
     if way.kind == "warm":
-        return warm_start(pipe, conditions, way.steps, way.start, seed, prepared, reporter.advance)
+        guess = _guess_beforehand(problem, way, seed)
+        return warm_start(pipe, conditions, way.steps, way.start, seed, guess, reporter.advance)
     if way.kind == "spacing":
-        return _walk(pipe, conditions, _solver(pipe, way), _noise(pipe, problem.count, seed), reporter.advance)
+        return walk(pipe, conditions, solver_of(pipe, way), initial_noise(pipe, problem.count, seed), reporter.advance)
     if way.kind == "released":
         alone = [Conditions(*(part[k : k + 1] for part in conditions)) for k in range(problem.count)]
         return torch.cat([denoise(one, way.steps, way.scheduler) for one in alone])
@@ -297,72 +270,7 @@ def _guess_beforehand(problem: Problem, way: Way, seed: int) -> Tensor | None:
     """What a warm start is given: there already, where slices are solved one after the other."""
     if way.guess == "neighbour":
         return problem.pipe.denoise(problem.neighbours, 20, "dpm++", seed)
-    return problem.regression if way.guess == "regression" else None
-
-
-@torch.inference_mode()
-def warm_start(
-    pipe: DiffMaPipeline,
-    conditions: Conditions,
-    steps: int,
-    start: int,
-    seed: int,
-    guess: Tensor | None = None,
-    on_step: Any = None,
-) -> Tensor:
-    """Latents (B, 4, s, s) from a guess that is noised at timestep ``start`` with the noise of the seed.
-
-    ``guess`` None is the denoiser's own, the clean latent that it expects of pure noise, and takes one of the steps.
-    The rest are DPM-Solver++'s at even distances (its Karras sigmas always begin with pure noise).
-    """
-    noise = _noise(pipe, len(conditions.soft_mask), seed)
-    if guess is None:
-        guess = _expected(pipe, conditions, noise)
-        steps -= 1
-        if on_step:
-            on_step()
-    solver = make_scheduler("dpm++", 1, pipe.scheduler.config.prediction_type)
-    times = np.linspace(start, 0, steps + 1).round()[:-1]
-    solver.set_timesteps(timesteps=times.astype(int).tolist(), device=pipe.device)
-    kept = float(solver.alphas_cumprod[start])
-    return _walk(pipe, conditions, solver, kept**0.5 * guess + (1 - kept) ** 0.5 * noise, on_step)
-
-
-def _expected(pipe: DiffMaPipeline, conditions: Conditions, noise: Tensor) -> Tensor:
-    """The clean latent that the denoiser expects of pure noise."""
-    solver = make_scheduler("ddim", TRAIN_TIMESTEPS, pipe.scheduler.config.prediction_type)
-    solver.set_timesteps(TRAIN_TIMESTEPS, device=pipe.device)
-    t = solver.timesteps[0]
-    return solver.step(_predict(pipe, conditions, solver, noise, t), t, noise).pred_original_sample
-
-
-def _walk(pipe: DiffMaPipeline, conditions: Conditions, solver: Any, latents: Tensor, on_step: Any = None) -> Tensor:
-    """From the solver's first timestep to the last; as ``pipe.denoise``, for solvers that it does not make."""
-    with torch.inference_mode():
-        for t in solver.timesteps:
-            latents = solver.step(_predict(pipe, conditions, solver, latents, t), t, latents).prev_sample
-            if on_step:
-                on_step()
-    return latents
-
-
-def _predict(pipe: DiffMaPipeline, conditions: Conditions, solver: Any, latents: Tensor, t: Tensor) -> Tensor:
-    return model_output(
-        solver, pipe.denoiser(latents, t.expand(len(latents)), *conditions).sample, pipe.latent_shape[0]
-    )
-
-
-def _solver(pipe: DiffMaPipeline, way: Way) -> Any:
-    ours = make_scheduler(way.scheduler, way.steps, pipe.scheduler.config.prediction_type)
-    solver = type(ours).from_config(ours.config, **dict(way.options))
-    solver.set_timesteps(way.steps, device=pipe.device)
-    return solver
-
-
-def _noise(pipe: DiffMaPipeline, count: int, seed: int) -> Tensor:
-    """As ``pipe.denoise`` begins: one noise for all slices."""
-    noise = torch.randn(pipe.latent_shape, generator=torch.Generator().manual_seed(seed))
-    return noise.to(pipe.device, pipe.denoiser.dtype).expand(count, -1, -1, -1).clone()
+    return problem.regression[0] if way.guess == "regression" and problem.regression else None
 
 
 def _quality(problem: Problem, latents: Tensor) -> dict[str, Any]:
@@ -384,8 +292,11 @@ def _relative(latents: Tensor, exact: Tensor) -> list[float]:
     return ((latents.flatten(1) - exact).norm(dim=1) / exact.norm(dim=1)).tolist()
 
 
-def _row(way: Way, entries: list[dict[str, Any]]) -> dict[str, Any]:
-    """One way's figures: means over the slices, their median, least and greatest over the rounds."""
+def _row(way: Way, entries: list[dict[str, Any]], pace: dict[str, list[float]]) -> dict[str, Any]:
+    """One way's figures: means over the slices, their median, least and greatest over the rounds.
+
+    Seconds are a slice's, and ``faster`` how many times those of the released procedure in the same round of timing.
+    """
     row: dict[str, Any] = {
         "way": way.name,
         "kind": way.kind,
@@ -397,7 +308,10 @@ def _row(way: Way, entries: list[dict[str, Any]]) -> dict[str, Any]:
     for name in FIGURES:
         told = [entry[name] for entry in entries]
         row[name] = None if told[0] is None else {**spread([statistics.mean(one) for one in told]), "slices": told}
-    row["seconds"] = spread([entry["seconds"] for entry in entries])
+    own = pace["alone" if way.kind == "released" else "together"]
+    row["seconds"] = spread([way.steps * one for one in own])
+    pairs = zip(own, pace["alone"], strict=True)
+    row["faster"] = spread([RELEASED_STEPS * theirs / (way.steps * ours) for ours, theirs in pairs])
     return row
 
 

@@ -15,8 +15,9 @@ from DiffMaCore.cli.main import main
 from DiffMaCore.errors import InputError
 from DiffMaCore.pipeline import DiffMaPipeline
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.benchmark_sampling import benchmark_sampling, warm_start, ways
+from DiffMaCore.training.benchmark_sampling import benchmark_sampling
 from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.sampling_ways import warm_start, ways
 from Testing.training.evaluation.tiny_systems import make_tiny_systems, plain
 from Testing.training.tiny_cache import make_tiny_cache
 
