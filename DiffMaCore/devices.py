@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import os
 import platform
 import sys
@@ -90,7 +91,8 @@ def host_memory() -> tuple[int | None, int | None]:
     try:
         with Path("/proc/meminfo").open(encoding="utf-8") as lines:
             sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-        return sizes["MemTotal"], sizes["MemAvailable"]
+        limit, room = _group_memory(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
+        return int(min(sizes["MemTotal"], limit)), int(min(sizes["MemAvailable"], room))
     except (OSError, KeyError, ValueError, IndexError):
         pass
     try:
@@ -99,6 +101,26 @@ def host_memory() -> tuple[int | None, int | None]:
     except (AttributeError, ValueError, OSError):
         return _windows_memory()
     return total, None
+
+
+def _group_memory(root: Path, membership: Path) -> tuple[float, float]:
+    """Limit and free bytes of this process's Linux control group, as containers and clusters' jobs have them."""
+    try:
+        lines = membership.read_text(encoding="utf-8").splitlines()
+    except OSError:
+        return math.inf, math.inf
+    own = next((line[len("0::/") :] for line in lines if line.startswith("0::/")), "")
+    limit, room = math.inf, math.inf
+    for folder in (root / own, *(root / own).parents):
+        try:
+            most = int((folder / "memory.max").read_text(encoding="utf-8"))  # "max" where there is no limit
+            held = int((folder / "memory.current").read_text(encoding="utf-8"))
+            stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines())
+        except (OSError, ValueError):
+            continue
+        # pages of files count as held and are given up when memory is needed
+        limit, room = min(limit, most), min(room, most - held + int(stat.get("inactive_file", 0)))
+    return limit, max(0, room)
 
 
 def _windows_memory() -> tuple[int | None, int | None]:

@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
+import math
 import platform
 import subprocess
 import sys
+from pathlib import Path
 
 import pytest
 import torch
 
-from DiffMaCore.devices import choose_batch, choose_device, describe_devices, host_memory
+from DiffMaCore.devices import _group_memory, choose_batch, choose_device, describe_devices, host_memory
 from DiffMaCore.errors import BackendError, OutOfMemory
 
 
@@ -37,6 +39,20 @@ def test_the_batch_follows_from_the_free_memory() -> None:
 def test_memory_is_told_on_linux() -> None:
     total, free = host_memory()
     assert total and free and 0 < free <= total
+
+
+def test_the_limit_of_a_container_or_a_clusters_job_counts(tmp_path: Path) -> None:
+    job = tmp_path / "cgroup" / "slurm" / "job_7"
+    job.mkdir(parents=True)
+    membership = tmp_path / "membership"
+    membership.write_text("1:cpu:/\n0::/slurm/job_7\n")
+    assert _group_memory(tmp_path / "cgroup", membership) == (math.inf, math.inf)
+    for folder, most in ((job, "max"), (job.parent, "8000")):
+        (folder / "memory.max").write_text(f"{most}\n")
+        (folder / "memory.current").write_text("5000\n")
+        (folder / "memory.stat").write_text("anon 3000\ninactive_file 1500\n")
+    assert _group_memory(tmp_path / "cgroup", membership) == (8000, 4500)
+    assert _group_memory(tmp_path / "cgroup", tmp_path / "absent") == (math.inf, math.inf)
 
 
 @pytest.mark.skipif(platform.libc_ver()[0] != "glibc", reason="a setting of glibc")

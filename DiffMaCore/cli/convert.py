@@ -33,7 +33,7 @@ examples:
   diffma convert a.nii.gz b.nrrd cohort/ RESULTS --format nii.gz
 
 Many volumes are shared among processes, each on a GPU of its own, on any number of machines that see RESULTS:
-  accelerate launch --multi_gpu -m DiffMaCore convert cohort/ RESULTS --format nii.gz
+  accelerate launch --multi_gpu --max_restarts 9 -m DiffMaCore convert cohort/ RESULTS --format nii.gz
   torchrun --nproc_per_node 4 --max-restarts 9 -m DiffMaCore convert cohort/ RESULTS --format nii.gz
 or the same plain command started several times. A volume whose process is lost is made by another, and a second start
 keeps the results that are there, unless their source, model or settings are not the same."""
