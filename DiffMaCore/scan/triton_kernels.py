@@ -2,7 +2,8 @@
 
 A tile is T tokens by E channels. Its channels lie across the lanes of a warp and its tokens within each thread, so
 that the recurrences over the tokens are straight multiply-adds without a shuffle. The compiler would rather lay the
-tokens across lanes: it must not learn that channels are neighbours, so no stride is specialised (``EXACT``).
+tokens across lanes: it must not learn that channels are neighbours, so no stride is specialised (``EXACT``). So it is
+in Triton 3.9; 3.3 to 3.6 lay the tokens across lanes all the same, which is right but slow.
 
 Of the state only what stands at the tiles' borders reaches memory; the backward pass recomputes the rest. Sums over
 channels leave as one partial sum a program: no atomics, the same bits every time. Exponents are powers of two:
@@ -22,19 +23,6 @@ EXACT = [
     *(f"{name}_{axis}" for name in ("u", "delta", "z", "y", "du", "ddelta", "dz") for axis in ("token", "channel")),
     *("one", "length"),
 ]
-
-
-@triton.jit
-def _onward(decay, state, next_decay, next_state):
-    """Two neighbouring stretches of h_t = decay_t h_{t-1} + x_t as one."""
-    return decay * next_decay, next_decay * state + next_state
-
-
-@triton.jit
-def _back(decay, pull, reach, earlier_decay, earlier_pull, earlier_reach):
-    """Two neighbouring stretches of p_t = pull_t + decay_{t+1} p_{t+1} as one, the later stretch first."""
-    passed = earlier_reach * decay
-    return earlier_decay, earlier_pull + passed * pull, passed * reach
 
 
 @triton.jit
@@ -85,26 +73,38 @@ def _place(place, seq, token, length, ORDERS: tl.constexpr):
 
 
 @triton.jit
-def _states(decay, x, start, first):
-    """States of a tile (T, E) from the one before it (1, E)."""
-    _, h = tl.associative_scan((decay, tl.where(first, x + decay * start, x)), 0, _onward)
-    return h
-
-
-@triton.jit
-def _pulls(decay, pull, after, last):
-    """What the outputs say about every state of a tile, from what those after it say about the last (1, E)."""
-    # A scan in reverse would shuffle; turning a tile whose tokens lie in one thread only renames registers.
-    pull = tl.flip(tl.where(last, pull + after, pull), 0)
-    reach = tl.full(pull.shape, 1.0, tl.float32)
-    _, pulled, _ = tl.associative_scan((tl.flip(decay, 0), pull, reach), 0, _back)
-    return tl.flip(pulled, 0)
-
-
-@triton.jit
 def _pick(tile, here):
-    """One token's row (E,) of a tile; adding -0.0 changes nothing, so that no addition remains."""
-    return tl.sum(tl.where(here, tile, -0.0), axis=0)
+    """One token's row (1, E) of a tile: a register, as `here` is known to the compiler and adding -0.0 to nothing."""
+    return tl.sum(tl.where(here, tile, -0.0), axis=0)[None, :]
+
+
+@triton.jit
+def _states(decay, x, state, t, T: tl.constexpr):
+    """States of a tile (T, E), and the last one (1, E), from the one before it (1, E).
+
+    Token by token, which compiles to the same as tl.associative_scan and also goes backward without turning tiles.
+    """
+    states = x
+    for i in tl.static_range(T):
+        here = (t == i)[:, None]
+        state = _pick(decay, here) * state + _pick(x, here)
+        states = tl.where(here, state, states)
+    return states, state
+
+
+@triton.jit
+def _pulls(decay, pull, after, t, T: tl.constexpr):
+    """What the outputs say about every state of a tile (T, E), and about the state before it (1, E).
+
+    `after` (1, E) is what the tokens after the tile say about its last state.
+    """
+    pulls = pull
+    for i in tl.static_range(T):
+        here = (t == T - 1 - i)[:, None]
+        pulled = _pick(pull, here) + after
+        pulls = tl.where(here, pulled, pulls)
+        after = _pick(decay, here) * pulled
+    return pulls, after
 
 
 @triton.jit(do_not_specialize=EXACT)
@@ -129,7 +129,6 @@ def scan_forward(
     channels, channel, valid = groups * width, group * width + lane, lane < width
     row = (seq * groups + group) * N
     t = tl.arange(0, T)
-    first, last = (t == 0)[:, None], (t == T - 1)[:, None]
     shift = _constants(bias, channel, one, valid, HAS_BIAS, E)
     skip = _constants(D, channel, one, valid, HAS_D, E)
     for chunk in range(chunks):
@@ -159,8 +158,8 @@ def scan_forward(
             b = _row(B, row, n, chunk, chunks, channel, channels, one, valid, B_BY_TOKEN, T)
             c = _row(C, row, n, chunk, chunks, channel, channels, one, valid, C_BY_TOKEN, T)
             start = tl.load(before + n * channels, mask=valid & (chunk > 0), other=0.0)
-            h = _states(decay, drive * b, start[None, :], first)
-            tl.store(ending + n * channels, _pick(h, last), mask=valid)
+            h, state = _states(decay, drive * b, start[None, :], t, T)
+            tl.store(ending + n * channels, tl.sum(state, axis=0), mask=valid)
             out += h * c
         if HAS_Z:
             gate = _tile(
@@ -215,7 +214,6 @@ def scan_backward(
     row = (seq * groups + group) * N
     own = seq * N * channels + channel * one
     t = tl.arange(0, T)
-    first, last = (t == 0)[:, None], (t == T - 1)[:, None]
     shift = _constants(bias, channel, one, valid, HAS_BIAS, E)
     skip = _constants(D, channel, one, valid, HAS_D, E)
     sum_D, sum_bias = tl.zeros([E], tl.float32), tl.zeros([E], tl.float32)
@@ -262,9 +260,9 @@ def scan_backward(
                 after += tl.load(dlast + own + n * channels, mask=valid & (done == 0), other=0.0)
             decay = tl.exp2(step * a)
             x = drive * b
-            h = _states(decay, x, start[None, :], first)
-            p = _pulls(decay, pull * c, after[None, :], last)
-            tl.store(carry + own + n * channels, _pick(p * decay, first), mask=valid)
+            h, _ = _states(decay, x, start[None, :], t, T)
+            p, passed = _pulls(decay, pull * c, after[None, :], t, T)
+            tl.store(carry + own + n * channels, tl.sum(passed, axis=0), mask=valid)
             if HAS_Z:
                 out += h * c
             ddrive += p * b

@@ -14,8 +14,8 @@ from Testing.scan.problems import make_problem, solve, worst_error
 
 # batch, channels, tokens, states, B, C, groups, options
 SHAPES = {
-    "tokens": (2, 6, 5, 2, "tokens", "tokens", 1, True),
-    "groups": (1, 6, 9, 2, "groups", "groups", 2, True),
+    "tokens": (2, 5, 5, 1, "tokens", "tokens", 1, True),
+    "groups": (1, 6, 7, 2, "groups", "groups", 2, True),
     "constant B": (1, 5, 5, 2, "constant", "groups", 5, True),
     "constant C": (1, 6, 3, 1, "tokens", "constant", 1, True),
     "no options": (1, 4, 6, 2, "tokens", "tokens", 1, False),
