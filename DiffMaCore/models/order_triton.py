@@ -58,7 +58,7 @@ class _GatherConvSilu(torch.autograd.Function):
         with current(x):
             kernels.gather[grid](
                 x, order, taps_first, shift, u, batch, length, width,
-                ORDERS=len(order), TAPS=weight.shape[2], T=T, LANES=LANES,
+                ORDERS=len(order), TAPS=weight.shape[2], T=T, LANES=LANES, enable_fp_fusion=True,
             )  # fmt: skip
         ctx.save_for_backward(x, weight, bias, order, position)
         return u
@@ -77,11 +77,11 @@ class _GatherConvSilu(torch.autograd.Function):
         with current(x):
             kernels.gather_backward[(branches * batch * orders * spans * blocks,)](
                 x, order, taps_first, shift, du, dv, partial, batch, length, width, spans,
-                ORDERS=orders, TAPS=taps, SPAN=SPAN, T=T, LANES=LANES,
+                ORDERS=orders, TAPS=taps, SPAN=SPAN, T=T, LANES=LANES, enable_fp_fusion=True,
             )  # fmt: skip
             kernels.scatter_backward[(branches * batch * triton.cdiv(length, T) * blocks,)](
                 dv, position, taps_first, dx, batch, length, width,
-                ORDERS=orders, TAPS=taps, T=T, LANES=LANES,
+                ORDERS=orders, TAPS=taps, T=T, LANES=LANES, enable_fp_fusion=True,
             )  # fmt: skip
         summed = partial.sum(1)
         dweight = summed[:, :taps].transpose(1, 2).to(weight.dtype)
@@ -111,7 +111,7 @@ class _ScanMergeGate(torch.autograd.Function):
         rows, size = z.shape[0] * z.shape[1], z.shape[2] * z.shape[3]
         with current(z):
             kernels.merge[(rows * triton.cdiv(size, SIZE),)](
-                y, z, total, out, size, ORDERS=len(order), KEEP=keep, SIZE=SIZE
+                y, z, total, out, size, ORDERS=len(order), KEEP=keep, SIZE=SIZE, enable_fp_fusion=True
             )
         if keep:
             ctx.save_for_backward(u, delta, z, A, B, C, D, bias, order, border, total)
@@ -124,7 +124,7 @@ class _ScanMergeGate(torch.autograd.Function):
         dtotal, dz = torch.empty_like(z), torch.empty_like(z)
         with current(z):
             kernels.merge_backward[(triton.cdiv(z.numel(), SIZE),)](
-                dout.contiguous(), total, z, dtotal, dz, z.numel(), SIZE=SIZE
+                dout.contiguous(), total, z, dtotal, dz, z.numel(), SIZE=SIZE, enable_fp_fusion=True
             )
         # Every order of a sample gives to the same sum: they share its gradient.
         problem = Problem.make(_sequences(u), delta, None, A, B, C, D, bias, True, order)

@@ -27,7 +27,9 @@ def results(mamba: SpiralMamba, tokens: Tensor, backend: str, dtype: torch.dtype
 
 
 def worst(found: list[Tensor], exact: list[Tensor]) -> float:
-    return max(float((a.double() - b).abs().max() / b.abs().max()) for a, b in zip(found, exact, strict=True))
+    return max(
+        float((a.detach().double() - b.detach()).abs().max() / b.abs().max()) for a, b in zip(found, exact, strict=True)
+    )
 
 
 @torch.no_grad()
