@@ -38,6 +38,7 @@ COMMANDS = (
     "reproduce",
 )
 CANCELLED = 130
+UNREAD = 141  # as a shell tells of SIGPIPE
 
 DESCRIPTION = """\
 DiffMa turns a CT volume into a synthetic MRI, in the CT's own geometry, on any machine.
@@ -109,9 +110,12 @@ def program() -> NoReturn:
     # threads that wait leave the core to others: twice as fast beside a busy program, and no slower alone
     for name, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("KMP_BLOCKTIME", "0")):
         os.environ.setdefault(name, value)
-    status = main()
+    try:
+        status = main()
+    except BrokenPipeError:  # whoever read, such as `head`, has seen enough
+        status = UNREAD
     logging.shutdown()
-    with suppress(BrokenPipeError):  # whoever read has stopped reading
+    with suppress(BrokenPipeError):
         sys.stdout.flush()
     sys.stderr.flush()
     os._exit(status)

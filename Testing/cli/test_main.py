@@ -65,3 +65,13 @@ def test_info_tells_devices_back_ends_and_why_not(capsys: pytest.CaptureFixture[
     assert facts["packages"]["torch"]
     assert main(["info"]) == 0
     assert "numba" in capsys.readouterr().out
+
+
+def test_a_reader_that_has_seen_enough_is_no_error() -> None:
+    shown = subprocess.Popen(
+        [sys.executable, "-u", "-m", "DiffMaCore", "models", "list"], stdout=subprocess.PIPE, stderr=subprocess.PIPE
+    )
+    assert shown.stdout is not None and shown.stderr is not None
+    shown.stdout.close()
+    assert b"Traceback" not in shown.stderr.read()
+    assert shown.wait() == 141
