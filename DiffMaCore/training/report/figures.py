@@ -39,7 +39,7 @@ def picture_grid(
         side: of a slice in inches.
     """
     longest = max((len(line) for title in rows for line in title.split("\n")), default=0)
-    margin = 0.14 + 0.066 * longest if longest else 0.05
+    margin = 0.16 + 0.075 * longest if longest else 0.05
     top = 0.34 if any(columns) else 0.05
     space, gap = 0.04, 0.22
     starts = [margin + c * (side + space) + gap * sum(g <= c for g in gaps) for c in range(len(columns))]
