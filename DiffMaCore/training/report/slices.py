@@ -150,7 +150,7 @@ def _volume(path: Path) -> NDArray[np.float32] | None:
         return held["first" if "first" in held else "mean"].astype(np.float32)
 
 
-def figure7(experiment: Experiment, folders: Folders) -> Section:
+def figure7(experiment: Experiment, folders: Folders, cache: PairedCache) -> Section:
     """All systems over training: the fixed slices at milestones, and curves."""
     title = "Figure 7: all systems over training"
     samples = {key: read_samples(folders.system(key) / "samples") for key in experiment.systems}
@@ -158,10 +158,11 @@ def figure7(experiment: Experiment, folders: Folders) -> Section:
     missing = [f"{TITLES[key]} has shown no samples yet" for key in experiment.systems if key not in there]
     if not there:
         return Section("figure7", title, [], missing)
+    whose = "validation" if cache.split["validation"] else "training"  # as FixedSlices chooses
     blocks: list[Block] = [
         Text(
-            "The averaged weights' images of the same fixed slices, not of test patients, with the same noise at every"
-            " step shown. Same data, same conditions, same number of parameters and of steps."
+            f"The averaged weights' images of the same fixed {whose} slices, not of test patients, with the same noise"
+            " at every step shown. Same data, same conditions, same number of parameters and of steps."
         )
     ]
     file = "figure7.png"
@@ -169,7 +170,7 @@ def figure7(experiment: Experiment, folders: Folders) -> Section:
     blocks.append(Picture(file, f"{' and '.join(labels)}: the generated image along training, one line a system."))
     panels = {
         "Training loss (diffusion)": ("loss", _curves(folders, there, "metrics.csv", "loss", False)),
-        "Loss on held-out slices (diffusion)": (
+        f"Loss on fixed {whose} slices (diffusion)": (
             "loss",
             _curves(folders, there, "samples/figures.csv", "held_out_loss"),
         ),

@@ -59,7 +59,7 @@ def write_report(
         table2_section(experiment, rows, results),
         figure1(experiment, folders, cache) if cache else _absent("figure1", "Figure 1: soft masks"),
         figure5(experiment, folders, cache, systems) if cache else _absent("figure5", "Figures 5 and 6"),
-        figure7(experiment, folders) if cache else _absent("figure7", "Figure 7: all systems over training"),
+        figure7(experiment, folders, cache) if cache else _absent("figure7", "Figure 7: all systems over training"),
         _calibration(folders, systems),
         tokens_section(tokens, folders.report, "not measured yet; `diffma reproduce --only tokens` does"),
         _runs(experiment, folders, cache),
