@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.cli.experiment import add_experiment_options, read_experiment
+from DiffMaCore.cli.reporting import add_progress_option, answer, silence_other_bars
 from DiffMaCore.errors import InputError
 
 DESCRIPTION = """\
@@ -33,14 +33,12 @@ def add_sampling_parser(kinds: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE.yaml", help="the experiment")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="the experiment's folder (default runs/<name>)")
+    add_experiment_options(parser)
     parser.add_argument("--slices", type=int, default=8, metavar="N", help="spread over the test patients (default 8)")
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="initial noises (default 1)")
     parser.add_argument(
         "--steps", type=int, nargs="+", metavar="N", help="numbers of steps (default 5 10 15 20 30 50 250)"
     )
-    parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps or cpu")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
     add_progress_option(parser)
     parser.set_defaults(run=run)
@@ -51,23 +49,19 @@ def run(args: argparse.Namespace) -> int:
     import torch
 
     from DiffMaCore.devices import keep_freed_memory
-    from DiffMaCore.training.configuring import load_config
-    from DiffMaCore.training.experiment import Experiment, experiment_folders
 
     keep_freed_memory()
     if args.threads is not None:
         if args.threads < 1:
             raise InputError(f"{args.threads} threads cannot work; give at least 1 or leave --threads out")
         torch.set_num_threads(args.threads)
-    experiment = load_config(args.config, Experiment)
-    folders = experiment_folders(experiment, args.out)
-    from diffusers.utils import logging
+    experiment, folders = read_experiment(args)
 
     from DiffMaCore.training import sampling_report
     from DiffMaCore.training.benchmark_sampling import benchmark_sampling
     from DiffMaCore.training.sampling_ways import STEPS
 
-    logging.disable_progress_bar()  # ours says what goes on
+    silence_other_bars()
     figures: dict[str, Any] = benchmark_sampling(
         experiment, folders, args.slices, args.rounds, args.steps or STEPS, args.device, args.reporter
     )

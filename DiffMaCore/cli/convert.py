@@ -8,7 +8,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from DiffMaCore.cli.reporting import add_progress_option, rank
+from DiffMaCore.cli.reporting import add_progress_option, rank, silence_other_bars
 from DiffMaCore.errors import InputError
 
 if TYPE_CHECKING:
@@ -167,13 +167,11 @@ def _inputs(args: argparse.Namespace) -> tuple[list[InputItem], bool]:
 
 def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipeline:
     """The bundle of ``--model`` on the device of ``--device``; the choice is said aloud."""
-    from diffusers.utils import logging
-
     from DiffMaCore.devices import keep_freed_memory
     from DiffMaCore.pipeline import DiffMaPipeline
 
     keep_freed_memory()
-    logging.disable_progress_bar()  # ours says what goes on
+    silence_other_bars()
     pipe = DiffMaPipeline.from_pretrained(args.model)
     backend = pipe.set_device(args.device, args.scan_backend)
     reporter.note(f"model: {_made_by(pipe)}; device {pipe.device}, selective scan by {backend}")

@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
-from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.cli.experiment import add_experiment_options, read_experiment
+from DiffMaCore.cli.reporting import add_progress_option, answer, silence_other_bars
 
 DESCRIPTION = """\
 Judge trained systems on one split of the prepared data: SSIM, PSNR, MSE and MAE per patient inside the mask and over
@@ -33,8 +33,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE.yaml", help="the experiment")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="the experiment's folder (default runs/<name>)")
+    add_experiment_options(parser)
     parser.add_argument(
         "--split", choices=("train", "validation", "test"), default="test", help="whose patients (default test)"
     )
@@ -47,7 +46,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("--steps", type=int, metavar="N", help="sampling steps (default: the experiment's)")
     parser.add_argument("--samples", type=int, metavar="N", help="noises a slice (default: the experiment's)")
     parser.add_argument("--scheduler", metavar="NAME", help="dpm++, unipc, ddim or ddpm (default: the experiment's)")
-    parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps, cpu")
     add_progress_option(parser)
     parser.set_defaults(run=run)
 
@@ -56,22 +54,18 @@ def run(args: argparse.Namespace) -> int:
     """Evaluate; raises InputError for whatever cannot be judged."""
     from dataclasses import replace
 
-    from DiffMaCore.training.configuring import load_config
-    from DiffMaCore.training.experiment import Experiment, experiment_folders
-
-    experiment = load_config(args.config, Experiment)
+    experiment, folders = read_experiment(args)
     asked = {name: getattr(args, name) for name in ("steps", "samples", "scheduler")}
     settings = replace(experiment.evaluation, **{name: value for name, value in asked.items() if value is not None})
     experiment = replace(experiment, evaluation=settings)
     args.reporter.stage("loading")
-    from diffusers.utils import logging
 
     from DiffMaCore.training.evaluation import evaluate, tables
 
-    logging.disable_progress_bar()  # ours says what goes on
+    silence_other_bars()
     found = evaluate(
         experiment,
-        experiment_folders(experiment, args.out),
+        folders,
         args.split,
         args.systems,
         args.bundle,

@@ -3,8 +3,8 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 
+from DiffMaCore.cli.experiment import add_dataset_options, add_experiment_options, read_experiment
 from DiffMaCore.cli.reporting import add_progress_option, answer
 
 EPILOG = """\
@@ -37,13 +37,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("dataset", nargs="*", type=Path, metavar="DATASET", help="folders or files of paired volumes")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE.yaml", help="the experiment")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="the experiment's folder (default runs/<name>)")
-    parser.add_argument("--split", type=Path, metavar="FILE.json", help="a split.json to use in place of a seeded one")
-    parser.add_argument(
-        "--device", default="auto", help="where the networks run: auto (default), cuda, cuda:1, mps, cpu"
-    )
+    add_dataset_options(parser)
+    add_experiment_options(parser)
     parser.add_argument(
         "--workers",
         type=int,
@@ -57,11 +52,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prepare; raises InputError before long work for what cannot be used."""
     from DiffMaCore.errors import InputError
-    from DiffMaCore.training.configuring import load_config
-    from DiffMaCore.training.experiment import Experiment, experiment_folders
 
-    experiment = load_config(args.config, Experiment)
-    folders = experiment_folders(experiment, args.out)
+    experiment, folders = read_experiment(args)
     if args.workers is not None and args.workers < 0:
         raise InputError(f"{args.workers} workers cannot work; give 0 or more, or leave --workers out")
     args.reporter.stage("loading")

@@ -36,6 +36,13 @@ def rank(word: str = "RANK") -> int:
     return int(value) if value.isdigit() else 0
 
 
+def silence_other_bars() -> None:
+    """No bars of diffusers' beside ours, which says what goes on."""
+    from diffusers.utils import logging
+
+    logging.disable_progress_bar()
+
+
 def answer(args: argparse.Namespace, facts: dict[str, Any], text: str) -> None:
     """What a command has to say: a result event for a program, ``text`` for a person."""
     args.reporter.close()

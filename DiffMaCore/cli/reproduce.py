@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import argparse
 import sys
-from pathlib import Path
 
+from DiffMaCore.cli.experiment import add_dataset_options, add_experiment_options, read_experiment
 from DiffMaCore.cli.reporting import add_progress_option, answer
 
 PARTS = ("table1", "table2", "figure1", "figure5", "figure7", "calibration", "tokens")
@@ -42,15 +42,12 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("dataset", nargs="*", type=Path, metavar="DATASET", help="as for diffma prepare")
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE.yaml", help="the experiment")
-    parser.add_argument("--out", type=Path, metavar="FOLDER", help="the experiment's folder (default runs/<name>)")
-    parser.add_argument("--split", type=Path, metavar="FILE.json", help="a split.json to use in place of a seeded one")
+    add_dataset_options(parser)
+    add_experiment_options(parser)
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, metavar="PART", help="run only what these parts need (default: all)"
     )
     parser.add_argument("--plan", action="store_true", help="say what is done and what would be run, and run nothing")
-    parser.add_argument("--device", default="auto", help="auto (default), cuda, cuda:1, mps, cpu")
     parser.add_argument(
         "--tokens", type=int, nargs="+", metavar="N", help="square numbers (default 196 784 3136 12544)"
     )
@@ -62,11 +59,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Reproduce; exit status 1 where a system could not be trained and the report lacks it."""
-    from DiffMaCore.training.configuring import load_config
-    from DiffMaCore.training.experiment import Experiment, experiment_folders
-
-    experiment = load_config(args.config, Experiment)
-    folders = experiment_folders(experiment, args.out)
+    experiment, folders = read_experiment(args)
     args.reporter.stage("loading")
 
     from DiffMaCore.devices import keep_freed_memory

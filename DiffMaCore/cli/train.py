@@ -3,9 +3,9 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
+from DiffMaCore.cli.experiment import add_experiment_options, read_experiment
 from DiffMaCore.cli.reporting import add_progress_option, answer
 from DiffMaCore.errors import InputError
 
@@ -50,20 +50,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     denoiser.add_argument("--backbone", metavar="NAME", help="another system than the configuration's, such as vim")
     for kind in (embedder, denoiser):
-        kind.add_argument("--config", type=Path, required=True, metavar="YAML", help="the experiment")
-        kind.add_argument("--out", type=Path, metavar="FOLDER", help="the experiment's folder (default runs/<name>)")
+        add_experiment_options(kind)
         kind.add_argument("--steps", type=int, metavar="N", help="train for N steps, whatever the configuration says")
-        kind.add_argument("--device", default="auto", help="auto (default: GPUs where there are any), cuda:1, mps, cpu")
         add_progress_option(kind)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from DiffMaCore.training.configuring import load_config
-    from DiffMaCore.training.experiment import Experiment, experiment_folders
-
-    experiment = _changed(load_config(args.config, Experiment), args)
-    folders = experiment_folders(experiment, args.out)
+    experiment, folders = read_experiment(args)
+    experiment = _changed(experiment, args)
     if not folders.data.is_dir():  # told before torch is loaded
         raise InputError(
             f"the experiment's data is not prepared, {folders.data} is missing; run `diffma prepare` with the same"

@@ -2,11 +2,6 @@
 
 from __future__ import annotations
 
-import shutil
-from collections.abc import Iterator
-from contextlib import contextmanager
-from pathlib import Path
-
 from torch import nn
 
 from DiffMaCore import __version__
@@ -87,18 +82,3 @@ def build_pipeline(
         scheduler=make_scheduler(prediction_type=experiment.denoiser.prediction_type),
         bundle=bundle_config(experiment, cache, backbone, steps).to_dict(),
     )
-
-
-@contextmanager
-def replacing_folder(folder: Path) -> Iterator[Path]:
-    """An empty folder to write into; it takes the place of ``folder`` when the block ends, and vanishes when it
-    fails."""
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    part.mkdir(parents=True)
-    try:
-        yield part
-        shutil.rmtree(folder, ignore_errors=True)
-        part.rename(folder)
-    finally:
-        shutil.rmtree(part, ignore_errors=True)

@@ -27,7 +27,7 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from DiffMaCore.conditions import hu_to_pixels, mr_to_pixels
+from DiffMaCore import conditions
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.training.configuring import build
@@ -120,7 +120,7 @@ def target_pixels(values: Tensor, data: DataConfig) -> Tensor:
 
 def source_pixels(source: Tensor, data: DataConfig) -> Tensor:
     """Source slices (N, S, S), HU or [-1, 1], to the VAE's input (N, 3, S, S) in [-1, 1], as inference makes it."""
-    return hu_to_pixels(source, data.hu_windows) if data.source == CT else mr_to_pixels(source)
+    return conditions.source_pixels(source, data.hu_windows if data.source == CT else None)
 
 
 def neighbour_channels(data: DataConfig) -> int:

@@ -6,7 +6,6 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-import shutil
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -20,7 +19,7 @@ from DiffMaCore.errors import DiffMaError, InputError
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.experiment import Experiment
-from DiffMaCore.training.files import write_json
+from DiffMaCore.training.files import replacing_folder, write_json
 
 _BUNDLE = "bundle:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -148,11 +147,8 @@ def _load_saved(part: Part, folder: Path) -> Any:
 
 def _keep(network: Any, folder: Path) -> str:
     """Copy a network into the cache in one step; returns the hash of what was written."""
-    part = folder.with_name(folder.name + ".part")
-    shutil.rmtree(part, ignore_errors=True)
-    network.float().save_pretrained(part, safe_serialization=True, max_shard_size="100GB")
-    shutil.rmtree(folder, ignore_errors=True)
-    part.rename(folder)
+    with replacing_folder(folder) as part:
+        network.float().save_pretrained(part, safe_serialization=True, max_shard_size="100GB")
     return _digest(folder)
 
 

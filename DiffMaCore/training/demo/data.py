@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import os
 from collections.abc import Iterator
 from concurrent.futures import ProcessPoolExecutor
 from dataclasses import dataclass
@@ -10,12 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from torch import Tensor
 from torch.nn import functional as F
 
 from DiffMaCore.phantom import head_phantom
 from DiffMaCore.training.demo.progress import Progress
+from DiffMaCore.training.files import replacing
+from DiffMaCore.volumes.intensity import normalise
 
 
 @dataclass(frozen=True)
@@ -60,19 +60,12 @@ class Slices:
         return self.ct[index].float(), self.mr[index].float()
 
 
-def normalise_mr(mr: NDArray[np.floating], body: NDArray[np.bool_], low: float, high: float) -> NDArray[np.float32]:
-    """A volume mapped so that its ``low`` and ``high`` percentiles inside the body become -1 and 1, clipped."""
-    floor, ceiling = np.percentile(mr[body], (low, high))
-    scaled = (mr.astype(np.float32) - floor) / max(float(ceiling - floor), 1e-6) * 2 - 1
-    return np.clip(scaled, -1.0, 1.0)
-
-
 def phantom_slices(seed: int, config: DataConfig) -> Slices:
     """The slices of one phantom that hold some of the body."""
     spacing = (config.pixel_spacing, config.pixel_spacing, config.slice_spacing)
     phantom = head_phantom(seed, spacing, (config.image_size, config.image_size, config.slices))
     body = phantom.body
-    mr = normalise_mr(phantom.mr, body, config.mr_low, config.mr_high)
+    mr = normalise(phantom.mr, body, config.mr_low, config.mr_high)
     keep = body.sum(axis=(1, 2)) > 0.02 * config.image_size**2
     ct = np.round(phantom.ct[keep]).astype(np.int16)
     return Slices(torch.from_numpy(ct), torch.from_numpy(mr[keep].astype(np.float16)), torch.from_numpy(body[keep]))
@@ -82,9 +75,8 @@ def _store(job: tuple[int, DataConfig, Path]) -> int:
     seed, config, target = job
     torch.set_num_threads(1)
     slices = phantom_slices(seed, config)
-    part = target.with_suffix(f".part{os.getpid()}")
-    torch.save({"ct": slices.ct, "mr": slices.mr, "body": slices.body}, part)
-    part.replace(target)
+    with replacing(target) as part:
+        torch.save({"ct": slices.ct, "mr": slices.mr, "body": slices.body}, part)
     return seed
 
 

@@ -13,6 +13,7 @@ import torch
 from torch import nn
 
 from DiffMaCore.training.demo.progress import Progress
+from DiffMaCore.training.files import replacing
 
 
 @dataclass(frozen=True)
@@ -107,6 +108,5 @@ class Ema:
 
 def save_atomically(value: dict[str, Any], path: Path) -> None:
     """``torch.save`` that leaves either the old file or the new one."""
-    part = path.with_name(path.name + ".part")
-    torch.save(value, part)
-    part.replace(path)
+    with replacing(path) as part:
+        torch.save(value, part)

@@ -14,10 +14,11 @@ from DiffMaCore.conditions import Conditions, decode
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.systems import TITLES, build_denoiser, count_parameters
 from DiffMaCore.pipeline import DiffMaPipeline, noise_seed
-from DiffMaCore.training.bundling import build_pipeline, replacing_folder, system_title
+from DiffMaCore.training.bundling import build_pipeline, system_title
 from DiffMaCore.training.cache import PairedCache, SliceDataset
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import DenoiserConfig, Experiment
+from DiffMaCore.training.files import replacing_folder
 from DiffMaCore.training.objective import add_noise, diffusion_loss, schedule, spread_timesteps
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.summary import trained_steps, write_summary

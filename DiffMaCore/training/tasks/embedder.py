@@ -13,12 +13,11 @@ from torch import Tensor, nn
 
 from DiffMaCore.models.embedder import VisionEmbedder, info_nce
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.bundling import replacing_folder
 from DiffMaCore.training.cache import PairedCache, SliceDataset
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.embeddings import ensure_embeddings
 from DiffMaCore.training.experiment import Experiment
-from DiffMaCore.training.files import replacing
+from DiffMaCore.training.files import replacing, replacing_folder
 from DiffMaCore.training.soft_masks import MaskFigures, calibrate_mask, mask_figures, mask_picture
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.summary import write_summary

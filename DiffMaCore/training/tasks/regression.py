@@ -11,10 +11,11 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from DiffMaCore.models.systems import TITLES, build_denoiser, build_regression, count_parameters
-from DiffMaCore.training.bundling import replacing_folder, system_title
+from DiffMaCore.training.bundling import system_title
 from DiffMaCore.training.cache import PairedCache, SliceDataset, neighbour_channels
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment
+from DiffMaCore.training.files import replacing_folder
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.denoiser import size_of
 from DiffMaCore.training.tasks.summary import write_summary

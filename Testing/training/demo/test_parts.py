@@ -8,6 +8,7 @@ import torch
 
 from DiffMaCore.training.demo import data, denoiser
 from DiffMaCore.training.demo.loop import Ema, Loop, LoopConfig
+from DiffMaCore.volumes.intensity import normalise
 
 
 def test_mr_percentiles_inside_the_body_become_the_range():
@@ -16,7 +17,7 @@ def test_mr_percentiles_inside_the_body_become_the_range():
     body = np.zeros(mr.shape, bool)
     body[:, 5:25, 5:25] = True
     mr[~body] = 5000
-    scaled = data.normalise_mr(mr, body, 0.5, 99.5)
+    scaled = normalise(mr, body, 0.5, 99.5)
     assert scaled.min() == -1 and scaled.max() == 1
     assert scaled[body].mean() == pytest.approx(0, abs=0.1)
 
