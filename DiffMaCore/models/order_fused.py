@@ -1,8 +1,8 @@
 """A block's two Mambas without gradients on a CPU, fused: the same numbers as SpiralMamba's steps one by one.
 
-A sample's scanned sequences are three times as large as its tokens, twice as wide, and needed by three steps:
-here they exist for a window of tokens at a time, which stays in the caches, and the steps' projection, the scan
-and the sum over the orders are one kernel. So memory is linear in the tokens with a small factor, and so is time.
+A sample's scanned sequences are three times as large as its tokens, twice as wide, and needed by three steps. Here
+they exist for a tile of tokens at a time, which never leaves a core's caches: convolution, projections and scan are
+one kernel, and what it leaves is summed over the orders and gated by another.
 """
 
 from __future__ import annotations
@@ -12,15 +12,16 @@ from typing import NamedTuple, Protocol
 import numpy as np
 import torch
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from DiffMaCore.models import order_fused_kernels as kernels
 from DiffMaCore.models.dense import dense
 from DiffMaCore.models.order_kernels import LANES
-from DiffMaCore.scan.numba_forward import BLOCK, PLANE, STATES, TILE
+from DiffMaCore.scan.numba_forward import STATES
 from DiffMaCore.scan.numba_lanes import LOG2E
 from DiffMaCore.scan.threads import run_tasks
 
-WINDOW_BYTES = 16 << 20  # of scanned sequences at a time: about half of the last cache
+WINDOW_BYTES = 64 << 20
 FLOAT32 = np.float32(0)
 
 
@@ -39,94 +40,84 @@ class Weights(Protocol):
 
 
 def fits(tokens: Tensor, inner: int, states: int) -> bool:
-    """Whether the kernels apply: float32, whole registers of channels, whole groups of states."""
+    """Whether the kernels apply: float32, whole pairs of registers of channels, whole groups of states."""
     full = tokens.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return full and inner % LANES == 0 and states % STATES == 0
+    return full and inner % kernels.PAIR == 0 and states % STATES == 0
 
 
 def fused_mamba(tokens: Tensor, weights: Weights, order: Tensor, window_bytes: int = WINDOW_BYTES) -> Tensor:
     """Tokens of both branches (2, B, L, D), raster order, along the orders (K, L), to their outputs (2, B, L, D)."""
     branches, batch, length, _ = tokens.shape
-    inner = weights.D.shape[1]
-    per_token = 4 * len(order) * inner
-    window = min(length, max(TILE, window_bytes // per_token // TILE * TILE))
-    samples = max(1, window_bytes // (per_token * length))
-    by_tap = weights.conv_weight.permute(2, 0, 1).contiguous()
-    exponents = (torch.exp(weights.A_log) * -LOG2E).transpose(1, 2).contiguous()
-    rise = weights.dt_weight.transpose(1, 2).contiguous()
+    inner, orders = weights.D.shape[1], len(order)
+    per_sample = 4 * branches * (1 + orders) * length * inner
+    # Every thread has two tasks of the scan at least.
+    samples = max(window_bytes // per_sample, -(-2 * torch.get_num_threads() // (branches * orders)))
+    window = max(1, window_bytes // (4 * inner * min(samples, batch)))
+    scan = _Scan.of(weights, order)
     out = torch.empty_like(tokens)
-    for branch in range(branches):
-        into_x, into_z = weights.in_proj[branch].split(inner)
-        scan = _Scan(
-            by_tap[:, branch],
-            weights.conv_bias[branch],
-            weights.x_proj[branch],
-            rise[branch],
-            weights.dt_bias[branch],
-            exponents[branch],
-            weights.D[branch],
-            order.reshape(-1).numpy(),
-        )
-        for first in range(0, batch, samples):
-            part = tokens[branch, first : first + samples]
-            total = scan.of(dense(part, into_x), len(order), window)
-            _gate(total, dense(part, into_z))
-            out[branch, first : first + samples] = dense(total, weights.out_proj[branch])
+    for first in range(0, batch, samples):
+        part, made = tokens[:, first : first + samples], out[:, first : first + samples]
+        scanned = scan([dense(part[b], weights.in_proj[b, :inner]) for b in range(branches)])
+        for b in range(branches):
+            for start in range(0, length, window):
+                some = slice(start, start + window)
+                gated = dense(part[b, :, some], weights.in_proj[b, inner:])
+                _gate(gated, scanned[b], start)
+                made[b, :, some] = dense(gated, weights.out_proj[b])
     return out
 
 
 class _Scan(NamedTuple):
-    """The scan of a branch: its parameters as the kernels want them, and the orders, flat."""
+    """The parameters of both branches as the kernel wants them, and the orders."""
 
-    by_tap: Tensor
-    conv_bias: Tensor
-    x_proj: Tensor
+    taps: Tensor
+    tap_bias: Tensor
+    columns: Tensor
     rise: Tensor
-    dt_bias: Tensor
+    bias: Tensor
     A: Tensor
     D: Tensor
     order: np.ndarray
 
-    def of(self, x: Tensor, orders: int, window: int) -> Tensor:
-        """x (S, L, E), raster order, convolved and scanned along every order; the sum over the orders (S, L, E)."""
-        samples, length, inner = x.shape
-        total = torch.zeros_like(x)
-        states = x.new_zeros(samples, orders, len(self.A), inner)
-        for start in range(0, length, window):
-            scanned = x.new_empty(samples, orders, min(window, length - start), inner)
-            self._gather(x, start, scanned)
-            self._scan(scanned, dense(scanned, self.x_proj), start, states, total)
-        return total
+    @classmethod
+    def of(cls, weights: Weights, order: Tensor) -> _Scan:
+        columns = weights.x_proj.shape[1]
+        padded = F.pad(weights.x_proj, (0, 0, 0, -columns % kernels.PAIR))
+        return cls(
+            weights.conv_weight.transpose(1, 2).contiguous(),
+            weights.conv_bias,
+            padded.unflatten(1, (-1, kernels.PAIR)).transpose(2, 3).contiguous(),
+            weights.dt_weight.transpose(1, 2).contiguous(),
+            weights.dt_bias,
+            (torch.exp(weights.A_log) * -LOG2E).transpose(1, 2).contiguous(),
+            weights.D,
+            order.numpy(),
+        )
 
-    def _gather(self, x: Tensor, start: int, scanned: Tensor) -> None:
-        """Fill ``scanned`` (S, K, T, E), the convolved sequences from token ``start`` on."""
-        samples, orders, tokens, inner = scanned.shape
-        addresses = _addresses(x, self.by_tap, self.conv_bias, scanned)
-        sizes = (orders, samples, x.shape[1], inner, len(self.by_tap))
-
-        def work(first: int, last: int) -> None:
-            kernels.gather_window(first, last, FLOAT32, addresses, self.order, sizes, start, tokens)
-
-        run_tasks(samples * orders * -(-tokens // TILE), work)
-
-    def _scan(self, scanned: Tensor, rows: Tensor, start: int, states: Tensor, total: Tensor) -> None:
-        """Add the scan of a window to ``total`` (S, L, E) and bring ``states`` (S, K, N, E) to its end."""
-        samples, orders, tokens, inner = scanned.shape
-        addresses = _addresses(scanned, rows, self.rise, self.dt_bias, self.A, self.D, states, total)
-        sizes = (orders, total.shape[1], inner, len(self.rise), len(self.A))
+    def __call__(self, x: list[Tensor]) -> Tensor:
+        """Both branches' x (S, L, E), raster order, to what every order's scan gives (2, S, K, L, E), raster order."""
+        samples, length, inner = x[0].shape
+        orders, rank, states = len(self.order), self.rise.shape[1], self.A.shape[1]
+        columns = self.columns.shape[1] * kernels.PAIR
+        out = x[0].new_empty(len(x), samples, orders, length, inner)
+        given = _addresses(*x, *self[:-1], out)
+        sizes = (orders, samples, length, inner, self.taps.shape[1], rank, states, columns)
+        order = self.order.reshape(-1)
 
         def work(first: int, last: int) -> None:
-            scratch = scanned.new_empty(kernels.scratch_size(len(self.A), len(self.rise)))
-            given = (*addresses, kernels.NOTHING, scratch.data_ptr())
-            kernels.scan_window(first, last, FLOAT32, given, self.order, sizes, start, tokens)
+            scratch = out.new_empty(kernels.scratch_size(inner, states, columns))
+            kernels.scan(first, last, FLOAT32, (*given, kernels.NOTHING, *_addresses(scratch)), order, sizes)
 
-        run_tasks(samples * -(-inner // BLOCK), work)
+        run_tasks(len(x) * samples * orders, work)
+        return out
 
 
-def _gate(total: Tensor, z: Tensor) -> None:
-    """Multiply ``total`` by SiLU(z)."""
-    addresses, size = _addresses(total, z), total.numel()
-    run_tasks(-(-size // PLANE), lambda first, last: kernels.gate(first, last, FLOAT32, addresses, size))
+def _gate(z: Tensor, y: Tensor, start: int) -> None:
+    """z (S, T, E) becomes SiLU(z) times the sum over the orders of y (S, K, L, E) at the T tokens from ``start`` on."""
+    samples, tokens, inner = z.shape
+    addresses, sizes = _addresses(y, z), (y.shape[1], y.shape[2], inner, start, tokens)
+    tasks = samples * -(-tokens * inner // kernels.PART)
+    run_tasks(tasks, lambda first, last: kernels.gate(first, last, FLOAT32, addresses, sizes))
 
 
 def _addresses(*tensors: Tensor) -> tuple[int, ...]:

@@ -1,8 +1,10 @@
-"""Numba kernels of the Mamba of one branch without gradients: what lies between its matrix products.
+"""Numba kernels of a block's two Mambas without gradients: what lies between their matrix products.
 
-The sequences are taken in windows of T tokens, so that what is computed of them stays in the caches. Pointers
+One task takes one sample of one branch along one order, tile by tile: a tile of tokens is gathered and convolved,
+projected to steps, B and C, and scanned, all in memory of the task's own that stays in its core's caches. Pointers
 lead to contiguous float32 memory; S is the number of samples, K of orders, L of tokens, E the inner width, R the
-rank of the steps' projection, N the states. ``order`` is (K, L), flat: raster indices in scan order.
+rank of the steps' projection, N the states, C the columns (R + 2N, and zeros up to whole pairs of registers).
+``order`` is (K, L), flat: raster indices in scan order.
 """
 
 # mypy: ignore-errors
@@ -12,181 +14,253 @@ from __future__ import annotations
 from numba import njit
 
 from DiffMaCore.models import order_kernels
-from DiffMaCore.models.order_kernels import convolve, convolve_four
+from DiffMaCore.models.order_kernels import LANES, convolve
 from DiffMaCore.scan import numba_forward, numba_lanes
 from DiffMaCore.scan.compiling import compiled, source_digest
-from DiffMaCore.scan.numba_forward import BLOCK, PLANE, STATES, TILE, advance, copy_states
-from DiffMaCore.scan.numba_lanes import fma, load, pointers, prefetch, shift, sigmoid, softplus, spread, store, width_of
+from DiffMaCore.scan.numba_forward import BLOCK, STATES, advance, clear
+from DiffMaCore.scan.numba_lanes import (
+    fma,
+    load,
+    number,
+    pointers,
+    prefetch,
+    shift,
+    sigmoid,
+    sigmoid_four,
+    softplus_four,
+    spread,
+    store,
+)
+
+TOKENS = 30  # of a tile: five times the six that are multiplied at once
+ROOM = 32  # tokens of a plane: whole fours
+PAIR = 2 * LANES  # columns that are multiplied at once
+RUN = 4  # registers of channels that are multiplied before the next: their weights stay in the first cache
+AHEAD = 2 * LANES  # channels of a row that are asked for early
+PLANE = ROOM * LANES  # numbers of one register of channels in a tile
+PART = 1 << 14  # numbers that a task of the gate takes
 
 NOTHING = 0  # the null pointer, for an option of the scan that is not used
 
 
-AHEAD = 8  # tokens, of which the memory is asked for early
-
-
-def scratch_size(states: int, rank: int) -> int:
+def scratch_size(inner: int, states: int, columns: int) -> int:
     """Numbers of scratch memory a task of the scan needs."""
-    return 3 * PLANE + (states + rank) * BLOCK
+    return inner * ROOM + TOKENS * columns + 4 * PLANE + -(-inner // BLOCK) * BLOCK * states
 
 
 @njit(nogil=True)
-def gather_window_task(task, data, order, sizes, start, window):
-    """out (S, K, T, E) = SiLU(conv(x (S, L, E) along the orders)); one task is a tile of one order of one sample.
+def scan_task(task, data, order, sizes):
+    """One order's scan of one sample of one branch, put back in raster order.
 
-    weight and bias lead to the branch's part of (taps, 2E) and (2E,).
+    x0, x1 (S, L, E) are what the branches scan; taps (2, T, E) and tap_bias (2, E) convolve it; weights
+    (2, C / PAIR, E, PAIR) give the columns: steps before ``rise`` (2, R, E) and ``bias`` (2, E), B and C; A (2, N, E),
+    in units of log2(e); skip (2, E); out (2, S, K, L, E).
     """
-    x, weight, bias, out = data
-    orders, _, length, inner, taps = sizes
-    tiles = (window + TILE - 1) // TILE
-    sequence, tile = task // tiles, task % tiles
-    sample, first = sequence // orders, sequence % orders * length
-    lanes = width_of(x)
-    for at in range(tile * TILE, min(window, (tile + 1) * TILE)):
-        token, target = start + at, (sequence * window + at) * inner
-        row = sample * length
-        if taps == 4 and token >= 3:
-            place = first + token
-            at0, at1 = (row + order[place - 3]) * inner, (row + order[place - 2]) * inner
-            at2, at3 = (row + order[place - 1]) * inner, (row + order[place]) * inner
-            for lane in range(0, inner, lanes):
-                v = convolve_four(x, at0 + lane, at1 + lane, at2 + lane, at3 + lane, weight, bias, lane, 2 * inner)
-                store(out, target + lane, v * sigmoid(v))
+    x0, x1, taps, tap_bias, weights, rise, bias, A, skip, out, nothing, scratch = data
+    orders, samples, length, inner, count_taps, rank, states, columns = sizes
+    row, k = task // orders, task % orders
+    branch, sample = row // samples, row % samples
+    x = shift(x0 if branch == 0 else x1, sample * length * inner)
+    taps, tap_bias = shift(taps, branch * count_taps * inner), shift(tap_bias, branch * inner)
+    weights = shift(weights, branch * inner * columns)
+    rise, bias = shift(rise, branch * rank * inner), shift(bias, branch * inner)
+    A, skip = shift(A, branch * states * inner), shift(skip, branch * inner)
+    out = shift(out, task * length * inner)
+    place = k * length
+    tile, rows = scratch, shift(scratch, inner * ROOM)
+    deltas = shift(rows, TOKENS * columns)
+    drives = shift(deltas, 2 * PLANE)
+    state = shift(drives, 2 * PLANE)
+    clear(state, (inner + BLOCK - 1) // BLOCK * BLOCK * states)
+    for start in range(0, length, TOKENS):
+        count = min(TOKENS, length - start)
+        if count_taps == 4:
+            convolve_tile(x, order, place, start, count, taps, tap_bias, inner, tile)
         else:
-            for lane in range(0, inner, lanes):
-                v = convolve(x, row, order, first, token, weight, bias, lane, lane, sizes)
-                store(out, target + lane, v * sigmoid(v))
-
-
-@njit(nogil=True)
-def scan_window_task(task, data, order, sizes, start, window):
-    """total (S, L, E) += the scan of a window along every order, put back in raster order.
-
-    One task is one sample and one block of channels. x (S, K, T, E) is what is scanned; rows (S, K, T, R + 2N)
-    hold the steps before their projection by ``rise`` (R, E), B and C; A (N, E), in units of log2(e);
-    skip, bias (E,); states (S, K, N, E) are those before the window, and then those after it.
-    """
-    x, rows, rise, bias, A, skip, states, total, nothing, scratch = data
-    orders, length, inner, rank, count_states = sizes
-    blocks = (inner + BLOCK - 1) // BLOCK
-    sample, first = task // blocks, task % blocks * BLOCK
-    width = min(BLOCK, inner - first)
-    lanes = width_of(x)
-    step = rank + 2 * count_states
-    deltas, drives, sums = scratch, shift(scratch, PLANE), shift(scratch, 2 * PLANE)
-    state = shift(scratch, 3 * PLANE)
-    # Rows of all channels lie a power of two apart: the block's part is copied to lie together in the first cache.
-    slopes = shift(state, count_states * BLOCK)
-    for r in range(rank):
-        for lane in range(0, width, lanes):
-            store(slopes, r * BLOCK + lane, load(rise, r * inner + first + lane))
-    for k in range(orders):
-        sequence = sample * orders + k
-        kept = sequence * count_states * inner + first
-        for n in range(count_states):
-            for lane in range(0, width, lanes):
-                store(state, n * BLOCK + lane, load(states, kept + n * inner + lane))
-        for begin in range(0, window, TILE):
-            count = min(TILE, window - begin)
-            given = shift(rows, (sequence * window + begin) * step)
-            u = shift(x, (sequence * window + begin) * inner + first)
-            place = k * length + start + begin
-            for token in range(count):
-                for lane in range(0, width, lanes):
-                    at = lane * TILE + token * lanes
-                    v = load(u, token * inner + lane)
-                    prefetch(u, (token + AHEAD) * inner + lane)
-                    prefetch(total, (sample * length + order[place + token]) * inner + first + lane)
-                    store(drives, at, v)
-                    store(sums, at, v * load(skip, first + lane))
-            for lane in range(0, width, lanes):
-                at = lane * TILE
-                project(
-                    given, step, shift(slopes, lane), rank, load(bias, first + lane), count,
-                    shift(deltas, at), shift(drives, at),
-                )  # fmt: skip
-                for n in range(0, count_states, STATES):
+            convolve_slowly(x, order, place, start, count, taps, tap_bias, inner, count_taps, tile)
+        project_tile(tile, weights, count, inner, columns, rows)
+        for lane in range(0, inner, PAIR):
+            find_steps(rows, columns, shift(rise, lane), rank, inner, shift(bias, lane), count, deltas)
+            for half in range(2):
+                at = lane + half * LANES
+                steps, pushes = shift(deltas, half * PLANE), shift(drives, half * PLANE)
+                sums = shift(tile, at * ROOM)
+                weight = load(skip, at)
+                for token in range(0, count * LANES, LANES):
+                    u = load(sums, token)
+                    store(pushes, token, load(steps, token) * u)
+                    store(sums, token, u * weight)
+                own = shift(state, at // BLOCK * BLOCK * states + at % BLOCK)
+                for n in range(0, states, STATES):
                     advance(
-                        shift(A, n * inner + first + lane),
-                        shift(given, rank + n), shift(given, rank + count_states + n), nothing, 0, step, inner, count,
-                        shift(deltas, at), shift(drives, at), shift(sums, at), shift(state, n * BLOCK + lane),
+                        shift(A, n * inner + at), shift(rows, rank + n), shift(rows, rank + states + n), nothing, 0,
+                        columns, inner, count, steps, pushes, sums, shift(own, n * BLOCK),
                     )  # fmt: skip
-            for token in range(count):
-                raster = (sample * length + order[place + token]) * inner + first
-                for lane in range(0, width, lanes):
-                    y = load(sums, lane * TILE + token * lanes)
-                    store(total, raster + lane, load(total, raster + lane) + y)
-        copy_states(state, states, kept, count_states, inner, width)
+        for token in range(count):
+            raster = order[place + start + token] * inner
+            for lane in range(0, inner, LANES):
+                store(out, raster + lane, load(tile, lane * ROOM + token * LANES))
 
 
 @njit(nogil=True)
-def project(rows, step, slopes, rank, bias, count, deltas, drives):
-    """Fill a tile's delta = softplus(rows slopes + bias), and multiply ``drives`` by it; one register of channels.
+def convolve_tile(x, order, place, start, count, taps, bias, inner, tile):
+    """tile (E / lanes, ROOM, lanes) = SiLU of the convolution by four taps, of ``count`` tokens from ``start`` on."""
+    first = place + start
+    for lane in range(0, inner, LANES):
+        w0, w1 = load(taps, lane), load(taps, inner + lane)
+        w2, w3 = load(taps, 2 * inner + lane), load(taps, 3 * inner + lane)
+        b = load(bias, lane)
+        v0 = v1 = v2 = number(x, 0.0)
+        if start > 0:
+            v0, v1 = load(x, order[first - 3] * inner + lane), load(x, order[first - 2] * inner + lane)
+            v2 = load(x, order[first - 1] * inner + lane)
+        to = lane * ROOM
+        for token in range(0, count, 4):
+            at0 = order[first + token] * inner + lane
+            at1 = order[first + min(token + 1, count - 1)] * inner + lane
+            at2 = order[first + min(token + 2, count - 1)] * inner + lane
+            at3 = order[first + min(token + 3, count - 1)] * inner + lane
+            prefetch(x, at0 + AHEAD)
+            prefetch(x, at1 + AHEAD)
+            prefetch(x, at2 + AHEAD)
+            prefetch(x, at3 + AHEAD)
+            v3, v4, v5, v6 = load(x, at0), load(x, at1), load(x, at2), load(x, at3)
+            y0 = fma(v3, w3, fma(v2, w2, fma(v1, w1, fma(v0, w0, b))))
+            y1 = fma(v4, w3, fma(v3, w2, fma(v2, w1, fma(v1, w0, b))))
+            y2 = fma(v5, w3, fma(v4, w2, fma(v3, w1, fma(v2, w0, b))))
+            y3 = fma(v6, w3, fma(v5, w2, fma(v4, w1, fma(v3, w0, b))))
+            s0, s1, s2, s3 = sigmoid_four(y0, y1, y2, y3)
+            at = to + token * LANES
+            store(tile, at, y0 * s0)
+            store(tile, at + LANES, y1 * s1)
+            store(tile, at + 2 * LANES, y2 * s2)
+            store(tile, at + 3 * LANES, y3 * s3)
+            v0, v1, v2 = v4, v5, v6
 
-    Eight tokens at once; those behind the tile's last are read as the last, and nothing reads what they give.
+
+@njit(nogil=True)
+def convolve_slowly(x, order, place, start, count, taps, bias, inner, count_taps, tile):
+    """The same by any number of taps."""
+    sizes = (0, 0, 0, inner, count_taps)
+    for token in range(count):
+        for lane in range(0, inner, LANES):
+            y = convolve(x, 0, order, place, start + token, taps, bias, lane, lane, inner, sizes)
+            store(tile, lane * ROOM + token * LANES, y * sigmoid(y))
+
+
+@njit(nogil=True)
+def project_tile(tile, weights, count, inner, columns, rows):
+    """rows (TOKENS, C) = the tile's tokens times the weights."""
+    clear(rows, TOKENS * columns)
+    for lane in range(0, inner, RUN * LANES):
+        run = min(RUN, (inner - lane) // LANES)
+        for column in range(0, columns, PAIR):
+            w = shift(weights, column * inner + lane * PAIR)
+            for token in range(0, count, 6):
+                multiply_six(
+                    shift(tile, lane * ROOM), LANES, run, LANES, PLANE,
+                    w, PAIR, token, count - 1, shift(rows, column), columns, LANES,
+                )  # fmt: skip
+
+
+@njit(nogil=True)
+def multiply_six(a, a_row, runs, run, next_run, b, b_row, token, last, out, out_row, half):
+    """Add to six rows of ``out``, a pair of registers each that lie ``half`` apart, six rows of ``a`` times ``b``.
+
+    A row of ``a`` holds ``runs`` times ``run`` numbers, ``next_run`` apart. Rows behind ``last`` are read and written as
+    the last one, which comes out the same.
     """
-    lanes = width_of(slopes)
-    last = count - 1
-    for token in range(0, count, 8):
-        p0, p1 = shift(rows, token * step), shift(rows, min(token + 1, last) * step)
-        p2, p3 = shift(rows, min(token + 2, last) * step), shift(rows, min(token + 3, last) * step)
-        p4, p5 = shift(rows, min(token + 4, last) * step), shift(rows, min(token + 5, last) * step)
-        p6, p7 = shift(rows, min(token + 6, last) * step), shift(rows, min(token + 7, last) * step)
-        d0 = d1 = d2 = d3 = d4 = d5 = d6 = d7 = bias
-        for r in range(rank):
-            w = load(slopes, r * BLOCK)
-            d0, d1 = fma(w, spread(p0, r), d0), fma(w, spread(p1, r), d1)
-            d2, d3 = fma(w, spread(p2, r), d2), fma(w, spread(p3, r), d3)
-            d4, d5 = fma(w, spread(p4, r), d4), fma(w, spread(p5, r), d5)
-            d6, d7 = fma(w, spread(p6, r), d6), fma(w, spread(p7, r), d7)
-        at = token * lanes
-        store(deltas, at, d0)
-        store(deltas, at + lanes, d1)
-        store(deltas, at + 2 * lanes, d2)
-        store(deltas, at + 3 * lanes, d3)
-        store(deltas, at + 4 * lanes, d4)
-        store(deltas, at + 5 * lanes, d5)
-        store(deltas, at + 6 * lanes, d6)
-        store(deltas, at + 7 * lanes, d7)
-    for at in range(0, count * lanes, lanes):
-        d = softplus(load(deltas, at))
-        store(deltas, at, d)
-        store(drives, at, d * load(drives, at))
+    r1, r2, r3 = min(token + 1, last), min(token + 2, last), min(token + 3, last)
+    r4, r5 = min(token + 4, last), min(token + 5, last)
+    o0, o1, o2 = shift(out, token * out_row), shift(out, r1 * out_row), shift(out, r2 * out_row)
+    o3, o4, o5 = shift(out, r3 * out_row), shift(out, r4 * out_row), shift(out, r5 * out_row)
+    s00, s10, s20, s30, s40, s50 = load(o0, 0), load(o1, 0), load(o2, 0), load(o3, 0), load(o4, 0), load(o5, 0)
+    s01, s11, s21 = load(o0, half), load(o1, half), load(o2, half)
+    s31, s41, s51 = load(o3, half), load(o4, half), load(o5, half)
+    for k in range(runs):
+        p = shift(a, k * next_run)
+        p0, p1, p2 = shift(p, token * a_row), shift(p, r1 * a_row), shift(p, r2 * a_row)
+        p3, p4, p5 = shift(p, r3 * a_row), shift(p, r4 * a_row), shift(p, r5 * a_row)
+        for j in range(run):
+            w = (k * run + j) * b_row
+            w0, w1 = load(b, w), load(b, w + LANES)
+            t0, t1, t2 = spread(p0, j), spread(p1, j), spread(p2, j)
+            t3, t4, t5 = spread(p3, j), spread(p4, j), spread(p5, j)
+            s00, s01, s10, s11 = fma(t0, w0, s00), fma(t0, w1, s01), fma(t1, w0, s10), fma(t1, w1, s11)
+            s20, s21, s30, s31 = fma(t2, w0, s20), fma(t2, w1, s21), fma(t3, w0, s30), fma(t3, w1, s31)
+            s40, s41, s50, s51 = fma(t4, w0, s40), fma(t4, w1, s41), fma(t5, w0, s50), fma(t5, w1, s51)
+    store(o0, 0, s00)
+    store(o0, half, s01)
+    store(o1, 0, s10)
+    store(o1, half, s11)
+    store(o2, 0, s20)
+    store(o2, half, s21)
+    store(o3, 0, s30)
+    store(o3, half, s31)
+    store(o4, 0, s40)
+    store(o4, half, s41)
+    store(o5, 0, s50)
+    store(o5, half, s51)
 
 
 @njit(nogil=True)
-def gate_task(task, data, size):
-    """total *= SiLU(z), one part of both, which hold ``size`` numbers."""
-    total, z = data
-    for at in range(task * PLANE, min((task + 1) * PLANE, size), width_of(z)):
+def find_steps(rows, columns, rise, rank, inner, bias, count, deltas):
+    """deltas (2, ROOM, lanes) = softplus(rows rise + bias), of a pair of registers of channels."""
+    b0, b1 = load(bias, 0), load(bias, LANES)
+    for at in range(0, count * LANES, LANES):
+        store(deltas, at, b0)
+        store(deltas, PLANE + at, b1)
+    for token in range(0, count, 6):
+        multiply_six(rows, columns, 1, rank, 0, rise, inner, token, count - 1, deltas, LANES, PLANE)
+    # Whole fours: what stands behind the last token is never read.
+    for at in range(0, count * LANES, 4 * LANES):
+        for half in range(2):
+            four = shift(deltas, half * PLANE + at)
+            d0, d1, d2, d3 = softplus_four(
+                load(four, 0), load(four, LANES), load(four, 2 * LANES), load(four, 3 * LANES)
+            )
+            store(four, 0, d0)
+            store(four, LANES, d1)
+            store(four, 2 * LANES, d2)
+            store(four, 3 * LANES, d3)
+
+
+@njit(nogil=True)
+def gate_task(task, data, sizes):
+    """z (S, T, E) = SiLU(z) times the sum over the orders of y (S, K, L, E), at the T tokens from ``start`` on."""
+    y, z = data
+    orders, length, inner, start, tokens = sizes
+    size = tokens * inner
+    parts = (size + PART - 1) // PART
+    sample, first = task // parts, task % parts * PART
+    z, y = shift(z, sample * size), shift(y, (sample * orders * length + start) * inner)
+    step = length * inner
+    for at in range(first, min(first + PART, size), LANES):
+        total = load(y, at)
+        for k in range(1, orders):
+            total = total + load(y, k * step + at)
         gate = load(z, at)
-        store(total, at, load(total, at) * (gate * sigmoid(gate)))
+        store(z, at, total * (gate * sigmoid(gate)))
 
 
 def _entry_points(digest):
     """The loops over tasks [first, last), compiled at their first call and cached on disk."""
 
     @compiled
-    def gather_window(first, last, like, addresses, order, sizes, start, window):
+    def scan(first, last, like, addresses, order, sizes):
         data = pointers(like, addresses)
         for task in range(first, last):
-            gather_window_task(task, data, order, sizes, start, window)
+            scan_task(task, data, order, sizes)
         return digest
 
     @compiled
-    def scan_window(first, last, like, addresses, order, sizes, start, window):
+    def gate(first, last, like, addresses, sizes):
         data = pointers(like, addresses)
         for task in range(first, last):
-            scan_window_task(task, data, order, sizes, start, window)
+            gate_task(task, data, sizes)
         return digest
 
-    @compiled
-    def gate(first, last, like, addresses, size):
-        data = pointers(like, addresses)
-        for task in range(first, last):
-            gate_task(task, data, size)
-        return digest
-
-    return gather_window, scan_window, gate
+    return scan, gate
 
 
-gather_window, scan_window, gate = _entry_points(source_digest(numba_lanes, numba_forward, order_kernels))
+scan, gate = _entry_points(source_digest(numba_lanes, numba_forward, order_kernels))

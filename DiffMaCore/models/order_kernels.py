@@ -18,13 +18,13 @@ LANES = REGISTER_BYTES // 4
 
 
 @njit(nogil=True)
-def convolve(x, row, order, first, token, weight, bias, channel, lane, sizes):
-    """Depthwise causal convolution at one token of one order, one register of channels."""
+def convolve(x, row, order, first, token, weight, bias, channel, lane, channels, sizes):
+    """Depthwise causal convolution at one token of one order, one register of channels; weight (taps, channels)."""
     _, _, _, inner, taps = sizes
     total = load(bias, channel)
     for tap in range(max(0, taps - 1 - token), taps):
         source = order[first + token - (taps - 1) + tap]
-        total = fma(load(x, (row + source) * inner + lane), load(weight, tap * 2 * inner + channel), total)
+        total = fma(load(x, (row + source) * inner + lane), load(weight, tap * channels + channel), total)
     return total
 
 
@@ -59,7 +59,7 @@ def gather_task(task, data, order, sizes):
                     store(out, target + lane, v * sigmoid(v))
             else:
                 for lane in range(0, inner, LANES):
-                    v = convolve(x, row, order, k * length, token, weight, bias, branch * inner + lane, lane, sizes)
+                    v = convolve(x, row, order, k * length, token, weight, bias, branch * inner + lane, lane, 2 * inner, sizes)
                     store(out, target + lane, v * sigmoid(v))
 
 
@@ -76,7 +76,7 @@ def gather_backward_task(task, data, order, sizes):
             target = ((sample * orders + k) * length + token) * 2 * inner + branch * inner
             for lane in range(0, inner, LANES):
                 channel = branch * inner + lane
-                v = convolve(x, row, order, k * length, token, weight, bias, channel, lane, sizes)
+                v = convolve(x, row, order, k * length, token, weight, bias, channel, lane, 2 * inner, sizes)
                 s = sigmoid(v)
                 g = load(dout, target + lane) * (s * fma(v, one - s, one))
                 at = sample * 2 * inner + channel

@@ -15,7 +15,7 @@ from numba import njit
 from .numba_forward import BLOCK, PLANE, STATES, TILE, clear, copy_states, place, prepare_tile
 from .numba_lanes import (
     LN2,
-    exp2,
+    exp2_four,
     fma,
     given,
     load,
@@ -49,8 +49,8 @@ def backward_task(task, data, softplus_on, sizes):
         u, delta, A, B, C, weight, skip, z, bias, starts, dout, dlast,
         du, ddelta, dz, dA, dweight, dskip, dbias, dB, dC, scratch,
     ) = data  # fmt: skip
-    length, channels, groups, states = sizes
-    sample, group, first, width = place(task, groups, channels // groups)
+    length, channels, groups, states, block = sizes
+    sample, group, first, width = place(task, groups, channels // groups, block)
     lanes = width_of(u)
     tiles = (length + TILE - 1) // TILE
     deltas, drives, sums = scratch, shift(scratch, PLANE), shift(scratch, 2 * PLANE)
@@ -162,7 +162,7 @@ def recompute(
         dy = load(dys, token * lanes)
         at = token * states
         to = token * STATES * lanes
-        decay0, decay1, decay2, decay3 = exp2(d * a0), exp2(d * a1), exp2(d * a2), exp2(d * a3)
+        decay0, decay1, decay2, decay3 = exp2_four(d * a0, d * a1, d * a2, d * a3)
         store(decays, to, decay0)
         store(decays, to + lanes, decay1)
         store(decays, to + 2 * lanes, decay2)

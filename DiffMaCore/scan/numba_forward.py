@@ -12,7 +12,7 @@ from __future__ import annotations
 from numba import njit
 
 from .numba_lanes import (
-    exp2,
+    exp2_four,
     fma,
     given,
     load,
@@ -26,10 +26,10 @@ from .numba_lanes import (
     width_of,
 )
 
-# Tokens whose intermediate values stay in the first-level cache; a state is kept for every tile.
-TILE = 32
-# Channels of a task: a row of a tile is then four cache lines, so that memory is read in long runs.
-BLOCK = 64
+# Tokens whose intermediate values stay in the caches; a state is kept for every tile.
+TILE = 16
+# Most channels of a task: the wider, the longer the runs in which memory is read.
+BLOCK = 256
 # States that are advanced together, in registers.
 STATES = 4
 # A tile's values of a block: one register of channels after the other, each over all tokens.
@@ -42,13 +42,13 @@ def forward_scratch(states: int) -> int:
 
 
 @njit(nogil=True)
-def place(task, groups, per_group):
-    """Sample, group, first channel and number of channels of a task."""
-    blocks = (per_group + BLOCK - 1) // BLOCK
-    block = task % blocks
+def place(task, groups, per_group, block):
+    """Sample, group, first channel and number of channels of a task, which has ``block`` of them at most."""
+    blocks = (per_group + block - 1) // block
+    first = task % blocks * block
     group = (task // blocks) % groups
     sample = task // (blocks * groups)
-    return sample, group, group * per_group + block * BLOCK, min(BLOCK, per_group - block * BLOCK)
+    return sample, group, group * per_group + first, min(block, per_group - first)
 
 
 @njit(nogil=True)
@@ -86,8 +86,8 @@ def forward_task(task, data, softplus_on, sizes):
     y_t = sum over n of C weight h, where weight is 1 unless given.
     """
     u, delta, A, B, C, weight, skip, z, bias, out, starts, last, scratch = data
-    length, channels, groups, states = sizes
-    sample, group, first, width = place(task, groups, channels // groups)
+    length, channels, groups, states, block = sizes
+    sample, group, first, width = place(task, groups, channels // groups, block)
     lanes = width_of(u)
     tiles = (length + TILE - 1) // TILE
     deltas, drives, sums = scratch, shift(scratch, PLANE), shift(scratch, 2 * PLANE)
@@ -138,10 +138,11 @@ def advance(A, B, C, weight, column, states, channels, count, deltas, drives, su
         x = load(drives, token * lanes)
         y = load(sums, token * lanes)
         at = token * states
-        h0 = fma(exp2(d * a0), h0, x * spread(B, at))
-        h1 = fma(exp2(d * a1), h1, x * spread(B, at + 1))
-        h2 = fma(exp2(d * a2), h2, x * spread(B, at + 2))
-        h3 = fma(exp2(d * a3), h3, x * spread(B, at + 3))
+        decay0, decay1, decay2, decay3 = exp2_four(d * a0, d * a1, d * a2, d * a3)
+        h0 = fma(decay0, h0, x * spread(B, at))
+        h1 = fma(decay1, h1, x * spread(B, at + 1))
+        h2 = fma(decay2, h2, x * spread(B, at + 2))
+        h3 = fma(decay3, h3, x * spread(B, at + 3))
         if weighted:
             y = fma(h0 * w0, spread(C, at), y)
             y = fma(h1 * w1, spread(C, at + 1), y)

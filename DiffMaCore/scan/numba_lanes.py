@@ -7,7 +7,7 @@ vector code on every processor, split into narrower registers where it has no wi
 from __future__ import annotations
 
 import operator
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import llvmlite.binding as llvm
@@ -24,7 +24,8 @@ def _has_avx512() -> bool:
     if any(getattr(config, name) is not None for name in told) or not getattr(config, "ENABLE_AVX", True):
         return False  # Numba has been told to compile for something other than this processor
     try:
-        return bool(llvm.get_host_cpu_features().get("avx512f"))
+        features = llvm.get_host_cpu_features()
+        return bool(features.get("avx512f") and features.get("avx512dq"))
     except RuntimeError:
         return False
 
@@ -75,11 +76,12 @@ def _clamp(builder: ir.IRBuilder, x: ir.Value, low: float, high: float) -> ir.Va
     return builder.select(builder.fcmp_ordered("<", most, x), most, x)
 
 
-def _polynomial(builder: ir.IRBuilder, x: ir.Value, coefficients: list[float]) -> ir.Value:
-    total: ir.Value = _constant(x.type, coefficients[-1])
+def _polynomials(builder: ir.IRBuilder, xs: Sequence[ir.Value], coefficients: Sequence[float]) -> list[ir.Value]:
+    """The same polynomial of several registers, step by step side by side."""
+    totals: list[ir.Value] = [_constant(xs[0].type, coefficients[-1])] * len(xs)
     for coefficient in reversed(coefficients[:-1]):
-        total = _fma(builder, total, x, _constant(x.type, coefficient))
-    return total
+        totals = [_fma(builder, total, x, _constant(x.type, coefficient)) for total, x in zip(totals, xs, strict=True)]
+    return totals
 
 
 def _fit(function: Callable[[Any], Any], degree: int, low: float, high: float) -> list[float]:
@@ -97,57 +99,79 @@ def _exp2_series(bits: int) -> list[float]:
     return [1.0, *_fit(slope, degree, -0.5, 0.5)]
 
 
+def _exp2_series_from_0_to_1() -> list[float]:
+    """2**f on [0, 1], for float32; exactly 1 and 2 at the ends, so that slow decays keep their precision."""
+
+    def between(f: Any) -> Any:
+        inside = np.clip(f, 1e-7, 1 - 1e-7)
+        return (np.exp2(inside) - 1 - inside) / (inside * (1 - inside))
+
+    middle = Chebyshev.interpolate(between, 3, [0.0, 1.0]).convert(kind=Polynomial)
+    return list((Polynomial([1.0, 1.0]) + Polynomial([0.0, 1.0, -1.0]) * middle).coef)
+
+
 def _log1p_series(bits: int) -> list[float]:
     """log1p(e) / e on [0, 1]."""
     return _fit(lambda e: np.log1p(e) / e, 8 if bits == 32 else 20, 0.0, 1.0)
 
 
-def _exp2(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """2**x; 0 below the smallest normal number, infinity above the largest."""
-    bits = _bits(x.type)
-    mantissa, bias = (23, 127) if bits == 32 else (52, 1023)
+def _exp2(builder: ir.IRBuilder, *registers: ir.Value) -> list[ir.Value]:
+    """2**x of registers; 0 below the smallest normal number, infinity above the largest.
+
+    The registers are taken through every step side by side: while the instructions of one wait for each other, the
+    processor works on the others.
+    """
+    bits = _bits(registers[0].type)
     if HAS_AVX512 and bits == 32:
-        return _exp2_by_scalef(builder, x)
-    x = _clamp(builder, x, -bias, bias + 1)
+        return _exp2_by_scalef(builder, registers)
+    mantissa, bias = (23, 127) if bits == 32 else (52, 1023)
+    xs = [_clamp(builder, x, -bias, bias + 1) for x in registers]
     # Adding 1.5 * 2**mantissa rounds to an integer and leaves it in the low bits.
-    magic = _constant(x.type, 1.5 * 2.0**mantissa)
-    shifted = builder.fadd(x, magic)
-    fraction = builder.fsub(x, builder.fsub(shifted, magic))
-    power = _polynomial(builder, fraction, _exp2_series(bits))
-    integers = ir.VectorType(ir.IntType(bits), x.type.count)
-    places = ir.Constant(integers, [mantissa] * x.type.count)
-    exponent = builder.shl(builder.bitcast(shifted, integers), places)
-    return builder.bitcast(builder.add(builder.bitcast(power, integers), exponent), x.type)
+    magic = _constant(xs[0].type, 1.5 * 2.0**mantissa)
+    shifted = [builder.fadd(x, magic) for x in xs]
+    fractions = [builder.fsub(x, builder.fsub(s, magic)) for x, s in zip(xs, shifted, strict=True)]
+    powers = _polynomials(builder, fractions, _exp2_series(bits))
+    integers = ir.VectorType(ir.IntType(bits), xs[0].type.count)
+    places = ir.Constant(integers, [mantissa] * integers.count)
+    exponents = [builder.shl(builder.bitcast(s, integers), places) for s in shifted]
+    sums = [builder.add(builder.bitcast(p, integers), e) for p, e in zip(powers, exponents, strict=True)]
+    return [builder.bitcast(value, xs[0].type) for value in sums]
 
 
-def _exp2_by_scalef(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    """2**x = p(x - n) * 2**n with n = round(x); the latter by an AVX-512 instruction that saturates."""
-    unary = ir.FunctionType(x.type, [x.type])
-    integer = builder.call(cgutils.get_or_insert_function(builder.module, unary, "llvm.nearbyint.v16f32"), [x])
-    power = _polynomial(builder, builder.fsub(x, integer), _exp2_series(32))
-    mask, mode = ir.IntType(16), ir.IntType(32)
-    scalef = cgutils.get_or_insert_function(
-        builder.module,
-        ir.FunctionType(x.type, [x.type, x.type, x.type, mask, mode]),
-        "llvm.x86.avx512.mask.scalef.ps.512",
-    )
-    current_rounding = 4
-    return builder.call(scalef, [power, integer, x, ir.Constant(mask, -1), ir.Constant(mode, current_rounding)])
+def _exp2_by_scalef(builder: ir.IRBuilder, registers: Sequence[ir.Value]) -> list[ir.Value]:
+    """2**x = p(x - n) * 2**n with n = floor(x), both by AVX-512 instructions that saturate."""
+    vector, mask, mode = registers[0].type, ir.IntType(16), ir.IntType(32)
+    every, current_rounding, floor = ir.Constant(mask, -1), ir.Constant(mode, 4), ir.Constant(mode, 1)
+
+    def instruction(name: str, *arguments: ir.Type) -> Any:
+        kind = ir.FunctionType(vector, arguments)
+        return cgutils.get_or_insert_function(builder.module, kind, f"llvm.x86.avx512.mask.{name}.ps.512")
+
+    reduce = instruction("reduce", vector, mode, vector, mask, mode)
+    scalef = instruction("scalef", vector, vector, vector, mask, mode)
+    fractions = [builder.call(reduce, [x, floor, x, every, current_rounding]) for x in registers]
+    powers = _polynomials(builder, fractions, _exp2_series_from_0_to_1())
+    pairs = zip(powers, registers, strict=True)
+    return [builder.call(scalef, [power, x, x, every, current_rounding]) for power, x in pairs]
 
 
-def _sigmoid(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
-    one = _constant(x.type, 1.0)
-    decay = _exp2(builder, builder.fmul(x, _constant(x.type, -LOG2E)))
-    return builder.fdiv(one, builder.fadd(one, decay))
+def _sigmoid(builder: ir.IRBuilder, *registers: ir.Value) -> list[ir.Value]:
+    one = _constant(registers[0].type, 1.0)
+    slope = _constant(registers[0].type, -LOG2E)
+    decays = _exp2(builder, *(builder.fmul(x, slope) for x in registers))
+    return [builder.fdiv(one, builder.fadd(one, decay)) for decay in decays]
 
 
-def _softplus(builder: ir.IRBuilder, x: ir.Value) -> ir.Value:
+def _softplus(builder: ir.IRBuilder, *registers: ir.Value) -> list[ir.Value]:
     """max(x, 0) + log1p(exp(-|x|))."""
-    zero = _constant(x.type, 0.0)
-    below = builder.fcmp_ordered("<", x, zero)
-    magnitude = builder.select(below, builder.fneg(x), x)
-    e = _exp2(builder, builder.fmul(magnitude, _constant(x.type, -LOG2E)))
-    return _fma(builder, e, _polynomial(builder, e, _log1p_series(_bits(x.type))), builder.select(below, zero, x))
+    vector = registers[0].type
+    zero, slope = _constant(vector, 0.0), _constant(vector, -LOG2E)
+    below = [builder.fcmp_ordered("<", x, zero) for x in registers]
+    magnitudes = [builder.select(b, builder.fneg(x), x) for b, x in zip(below, registers, strict=True)]
+    decays = _exp2(builder, *(builder.fmul(magnitude, slope) for magnitude in magnitudes))
+    slopes = _polynomials(builder, decays, _log1p_series(_bits(vector)))
+    above = [builder.select(b, zero, x) for b, x in zip(below, registers, strict=True)]
+    return [_fma(builder, *parts) for parts in zip(decays, slopes, above, strict=True)]
 
 
 def _elementwise(emit: Callable[..., ir.Value], arity: int, name: str) -> Callable[..., Any]:
@@ -182,9 +206,27 @@ add = _elementwise(lambda builder, a, b: builder.fadd(a, b), 2, "add")
 subtract = _elementwise(lambda builder, a, b: builder.fsub(a, b), 2, "subtract")
 multiply = _elementwise(lambda builder, a, b: builder.fmul(a, b), 2, "multiply")
 fma = _elementwise(_fma, 3, "fma")
-exp2 = _elementwise(_exp2, 1, "exp2")
-sigmoid = _elementwise(_sigmoid, 1, "sigmoid")
-softplus = _elementwise(_softplus, 1, "softplus")
+exp2 = _elementwise(lambda builder, x: _exp2(builder, x)[0], 1, "exp2")
+sigmoid = _elementwise(lambda builder, x: _sigmoid(builder, x)[0], 1, "sigmoid")
+softplus = _elementwise(lambda builder, x: _softplus(builder, x)[0], 1, "softplus")
+
+
+def _side_by_side(emit: Callable[..., list[ir.Value]], name: str) -> Callable[..., Any]:
+    """An intrinsic of four lanes that gives four, computed side by side: faster than one after the other."""
+
+    def four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+            return context.make_tuple(builder, signature.return_type, emit(builder, *args))
+
+        return types.UniTuple(a, 4)(a, b, c, d), codegen
+
+    four.__name__ = four.__qualname__ = name
+    return intrinsic(four)
+
+
+exp2_four = _side_by_side(_exp2, "exp2_four")
+sigmoid_four = _side_by_side(_sigmoid, "sigmoid_four")
+softplus_four = _side_by_side(_softplus, "softplus_four")
 
 
 def _operator(elementwise: Any) -> Any:

@@ -24,6 +24,9 @@ from .numba_forward import BLOCK, STATES, TILE, forward_scratch, forward_task
 from .numba_lanes import LOG2E, REGISTER_BYTES, pointers
 from .threads import run_tasks
 
+NARROWEST = 64  # channels of a block
+ENOUGH_TASKS = 16  # for the threads of most machines
+
 
 def numba_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     """Return (out (B, D, L) in u's dtype, last state (B, D, N)); both are differentiable (once)."""
@@ -108,8 +111,10 @@ class _NumbaScan(torch.autograd.Function):
         keep = differentiable and any(ctx.needs_input_grad)
         starts = u.new_empty(batch, -(-length // TILE), states, channels) if keep else None
         given = (u, delta, exponents, B, C, weight, skip, z, bias)
-        sizes = (length, channels, groups, states)
-        _run_kernel(_forward, _tasks(u, B), u, (*given, out, starts, last), forward_scratch(states), softplus, sizes)
+        blocks, block = _blocks(batch * groups, channels // groups)
+        sizes = (length, channels, groups, states, block)
+        given_and_made = (*given, out, starts, last)
+        _run_kernel(_forward, batch * groups * blocks, u, given_and_made, forward_scratch(states), softplus, sizes)
         ctx.save_for_backward(*given, starts)
         ctx.softplus = softplus
         return out, last
@@ -121,7 +126,7 @@ class _NumbaScan(torch.autograd.Function):
         u, delta, _, B, _, weight, skip, z, bias = given
         batch, length, channels = u.shape
         groups, states = B.shape[1], B.shape[3]
-        blocks = _tasks(u, B) // (batch * groups)
+        blocks, block = _blocks(batch * groups, channels // groups)
         du, ddelta = torch.empty_like(u), torch.empty_like(delta)
         dz = None if z is None else torch.empty_like(z)
         dA = u.new_empty(batch, states, channels)
@@ -130,16 +135,22 @@ class _NumbaScan(torch.autograd.Function):
         dbias = None if bias is None else u.new_empty(batch, channels)
         dB, dC = u.new_empty(2, batch, groups, blocks, length, states)
         results = (du, ddelta, dz, dA, dweight, dskip, dbias, dB, dC)
-        sizes = (length, channels, groups, states)
-        incoming = (*given, starts, dout.contiguous(), dlast.contiguous())
-        _run_kernel(_backward, _tasks(u, B), u, (*incoming, *results), backward_scratch(states), ctx.softplus, sizes)
+        sizes = (length, channels, groups, states, block)
+        tensors = (*given, starts, dout.contiguous(), dlast.contiguous(), *results)
+        _run_kernel(_backward, batch * groups * blocks, u, tensors, backward_scratch(states), ctx.softplus, sizes)
         dweight, dskip, dbias = (None if part is None else part.sum(0) for part in (dweight, dskip, dbias))
         return du, ddelta, dA.sum(0), dB.sum(2), dC.sum(2), dweight, dskip, dz, dbias, None, None
 
 
-def _tasks(u: Tensor, B: Tensor) -> int:
-    batch, groups = B.shape[:2]
-    return batch * groups * -(-(u.shape[2] // groups) // BLOCK)
+def _blocks(sequences: int, channels: int) -> tuple[int, int]:
+    """How many blocks of channels each sequence is cut into, one a task, and how wide they are.
+
+    By the shape alone: gradients are summed block by block, and must not depend on the number of threads.
+    """
+    block = BLOCK
+    while block > NARROWEST and sequences * -(-channels // block) < ENOUGH_TASKS:
+        block //= 2
+    return -(-channels // block), block
 
 
 def _entry_points(digest: str) -> tuple[Callable[..., Any], Callable[..., Any]]:

@@ -16,9 +16,9 @@ from DiffMaCore.models.order_fused import fits, fused_mamba
 @pytest.mark.parametrize(
     ("width", "grid", "batch", "window_bytes"),
     [
-        (32, 7, 5, 1),  # two windows of 32 and 17 tokens, one sample at a time
+        (32, 7, 5, 1),  # one sample and one token at a time after the scan
         (32, 7, 5, 80_000),  # two samples at a time, and one that is left
-        (48, 4, 2, 1 << 20),  # all at once; 96 channels are a block and a half
+        (48, 4, 2, 1 << 20),  # all at once
         (16, 2, 1, 1 << 20),  # fewer tokens than are projected at once, one rank
     ],
 )
