@@ -57,16 +57,27 @@ class SpiralMamba(StackedSSM):
         self.conv_bias = nn.Parameter(uniform(BRANCHES, inner, fan_in=conv_size))
         self.out_proj = nn.Parameter(uniform(BRANCHES, width, inner))
 
+    def backend_for(self, tokens: Tensor) -> str:
+        """Name of the selective-scan back end that these tokens get."""
+        return choose_backend(self.backend, tokens.device, torch.promote_types(tokens.dtype, torch.float32))
+
+    def is_fused(self, tokens: Tensor) -> bool:
+        """Whether these tokens (..., D) go through the fused kernels: without gradients, by Numba."""
+        if torch.is_grad_enabled() or self.backend_for(tokens) != "numba":
+            return False
+        from DiffMaCore.models.order_fused import fits
+
+        return fits(tokens, self.inner, self.state_size)
+
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens of both branches (2, B, L, D), raster order, to their outputs (2, B, L, D)."""
         _, batch, length, width = tokens.shape
         inner = self.inner
-        backend = choose_backend(self.backend, tokens.device, torch.promote_types(tokens.dtype, torch.float32))
-        if backend == "numba" and not torch.is_grad_enabled():
-            from DiffMaCore.models.order_fused import fits, fused_mamba
+        backend = self.backend_for(tokens)
+        if self.is_fused(tokens):
+            from DiffMaCore.models.order_fused import fused_mamba
 
-            if fits(tokens, inner, self.state_size):
-                return fused_mamba(tokens, self, self.order)
+            return torch.stack(fused_mamba(tokens, self, self.order))
         flat = tokens.reshape(BRANCHES, -1, width)
         shape = (BRANCHES, batch, length, inner)
         x = dense_each(flat, self.in_proj[:, :inner]).view(shape)

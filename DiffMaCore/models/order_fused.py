@@ -45,26 +45,32 @@ def fits(tokens: Tensor, inner: int, states: int) -> bool:
     return full and inner % kernels.PAIR == 0 and states % STATES == 0
 
 
-def fused_mamba(tokens: Tensor, weights: Weights, order: Tensor, window_bytes: int = WINDOW_BYTES) -> Tensor:
-    """Tokens of both branches (2, B, L, D), raster order, along the orders (K, L), to their outputs (2, B, L, D)."""
+def fused_mamba(
+    tokens: Tensor, weights: Weights, order: Tensor, window_bytes: int = WINDOW_BYTES
+) -> tuple[Tensor, Tensor]:
+    """Tokens of both branches (2, B, L, D), raster order, along the orders (K, L), to the branches' (B, L, D)."""
     branches, batch, length, _ = tokens.shape
     inner, orders = weights.D.shape[1], len(order)
-    per_sample = 4 * branches * (1 + orders) * length * inner
     # Every thread has two tasks of the scan at least.
-    samples = max(window_bytes // per_sample, -(-2 * torch.get_num_threads() // (branches * orders)))
+    fewest = -(-2 * torch.get_num_threads() // (branches * orders))
+    samples = max(window_bytes // (4 * branches * (1 + orders) * length * inner), fewest)
     window = max(1, window_bytes // (4 * inner * min(samples, batch)))
     scan = _Scan.of(weights, order)
-    out = torch.empty_like(tokens)
-    for first in range(0, batch, samples):
-        part, made = tokens[:, first : first + samples], out[:, first : first + samples]
+    made: tuple[list[Tensor], list[Tensor]] = ([], [])
+    for part in tokens.split(samples, dim=1):
         scanned = scan([dense(part[b], weights.in_proj[b, :inner]) for b in range(branches)])
         for b in range(branches):
+            pieces = []
             for start in range(0, length, window):
-                some = slice(start, start + window)
-                gated = dense(part[b, :, some], weights.in_proj[b, inner:])
+                gated = dense(part[b, :, start : start + window], weights.in_proj[b, inner:])
                 _gate(gated, scanned[b], start)
-                made[b, :, some] = dense(gated, weights.out_proj[b])
-    return out
+                pieces.append(dense(gated, weights.out_proj[b]))
+            made[b].append(_joined(pieces, 1))
+    return _joined(made[0], 0), _joined(made[1], 0)
+
+
+def _joined(pieces: list[Tensor], dim: int) -> Tensor:
+    return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
 
 
 class _Scan(NamedTuple):
@@ -87,38 +93,43 @@ class _Scan(NamedTuple):
             weights.conv_weight.transpose(1, 2).contiguous(),
             weights.conv_bias,
             padded.unflatten(1, (-1, kernels.PAIR)).transpose(2, 3).contiguous(),
-            weights.dt_weight.transpose(1, 2).contiguous(),
+            weights.dt_weight.unflatten(1, (-1, kernels.PAIR)).transpose(2, 3).contiguous(),
             weights.dt_bias,
-            (torch.exp(weights.A_log) * -LOG2E).transpose(1, 2).contiguous(),
+            (torch.exp(weights.A_log) * -LOG2E).unflatten(1, (-1, LANES)).transpose(2, 3).contiguous(),
             weights.D,
             order.numpy(),
         )
 
     def __call__(self, x: list[Tensor]) -> Tensor:
-        """Both branches' x (S, L, E), raster order, to what every order's scan gives (2, S, K, L, E), raster order."""
+        """Both branches' x (S, L, E), raster order, to the scans of the orders (2, S, K or 1, L, E), raster order.
+
+        They are still to be summed where they are K.
+        """
         samples, length, inner = x[0].shape
-        orders, rank, states = len(self.order), self.rise.shape[1], self.A.shape[1]
+        orders, rank, states = len(self.order), self.rise.shape[2], self.A.shape[2]
         columns = self.columns.shape[1] * kernels.PAIR
-        out = x[0].new_empty(len(x), samples, orders, length, inner)
-        given = _addresses(*x, *self[:-1], out)
-        sizes = (orders, samples, length, inner, self.taps.shape[1], rank, states, columns)
+        # Orders that one task takes are summed in its core's caches; but every thread needs a task.
+        together = orders if len(x) * samples >= torch.get_num_threads() else 1
+        out = x[0].new_empty(len(x), samples, orders // together, length, inner)
+        given = addresses_of(*x, *self[:-1], out)
+        sizes = (orders, together, samples, length, inner, self.taps.shape[1], rank, states, columns)
         order = self.order.reshape(-1)
 
         def work(first: int, last: int) -> None:
             scratch = out.new_empty(kernels.scratch_size(inner, states, columns))
-            kernels.scan(first, last, FLOAT32, (*given, kernels.NOTHING, *_addresses(scratch)), order, sizes)
+            kernels.scan(first, last, FLOAT32, (*given, kernels.NOTHING, *addresses_of(scratch)), order, sizes)
 
-        run_tasks(len(x) * samples * orders, work)
+        run_tasks(out.shape[0] * out.shape[1] * out.shape[2], work)
         return out
 
 
 def _gate(z: Tensor, y: Tensor, start: int) -> None:
     """z (S, T, E) becomes SiLU(z) times the sum over the orders of y (S, K, L, E) at the T tokens from ``start`` on."""
     samples, tokens, inner = z.shape
-    addresses, sizes = _addresses(y, z), (y.shape[1], y.shape[2], inner, start, tokens)
+    addresses, sizes = addresses_of(y, z), (y.shape[1], y.shape[2], inner, start, tokens)
     tasks = samples * -(-tokens * inner // kernels.PART)
     run_tasks(tasks, lambda first, last: kernels.gate(first, last, FLOAT32, addresses, sizes))
 
 
-def _addresses(*tensors: Tensor) -> tuple[int, ...]:
+def addresses_of(*tensors: Tensor) -> tuple[int, ...]:
     return tuple(tensor.data_ptr() for tensor in tensors)

@@ -1,6 +1,6 @@
 """Numba kernels of a block's two Mambas without gradients: what lies between their matrix products.
 
-One task takes one sample of one branch along one order, tile by tile: a tile of tokens is gathered and convolved,
+One task takes one sample of one branch along one or more orders, tile by tile: a tile of tokens is gathered and convolved,
 projected to steps, B and C, and scanned, all in memory of the task's own that stays in its core's caches. Pointers
 lead to contiguous float32 memory; S is the number of samples, K of orders, L of tokens, E the inner width, R the
 rank of the steps' projection, N the states, C the columns (R + 2N, and zeros up to whole pairs of registers).
@@ -17,7 +17,7 @@ from DiffMaCore.models import order_kernels
 from DiffMaCore.models.order_kernels import LANES, convolve
 from DiffMaCore.scan import numba_forward, numba_lanes
 from DiffMaCore.scan.compiling import compiled, source_digest
-from DiffMaCore.scan.numba_forward import BLOCK, STATES, advance, clear
+from DiffMaCore.scan.numba_forward import STATES, advance, clear
 from DiffMaCore.scan.numba_lanes import (
     fma,
     load,
@@ -45,20 +45,21 @@ NOTHING = 0  # the null pointer, for an option of the scan that is not used
 
 def scratch_size(inner: int, states: int, columns: int) -> int:
     """Numbers of scratch memory a task of the scan needs."""
-    return inner * ROOM + TOKENS * columns + 4 * PLANE + -(-inner // BLOCK) * BLOCK * states
+    return inner * ROOM + TOKENS * columns + 4 * PLANE + inner * states
 
 
 @njit(nogil=True)
 def scan_task(task, data, order, sizes):
-    """One order's scan of one sample of one branch, put back in raster order.
+    """The sum of some orders' scans of one sample of one branch, in raster order.
 
     x0, x1 (S, L, E) are what the branches scan; taps (2, T, E) and tap_bias (2, E) convolve it; weights
-    (2, C / PAIR, E, PAIR) give the columns: steps before ``rise`` (2, R, E) and ``bias`` (2, E), B and C; A (2, N, E),
-    in units of log2(e); skip (2, E); out (2, S, K, L, E).
+    (2, C / PAIR, E, PAIR) give the columns: steps before ``rise`` (2, E / PAIR, R, PAIR) and ``bias`` (2, E), B and C;
+    A (2, E / lanes, N, lanes), in units of log2(e); skip (2, E); out (2, S, K / together, L, E).
     """
     x0, x1, taps, tap_bias, weights, rise, bias, A, skip, out, nothing, scratch = data
-    orders, samples, length, inner, count_taps, rank, states, columns = sizes
-    row, k = task // orders, task % orders
+    orders, together, samples, length, inner, count_taps, rank, states, columns = sizes
+    parts = orders // together
+    row, part = task // parts, task % parts
     branch, sample = row // samples, row % samples
     x = shift(x0 if branch == 0 else x1, sample * length * inner)
     taps, tap_bias = shift(taps, branch * count_taps * inner), shift(tap_bias, branch * inner)
@@ -66,40 +67,56 @@ def scan_task(task, data, order, sizes):
     rise, bias = shift(rise, branch * rank * inner), shift(bias, branch * inner)
     A, skip = shift(A, branch * states * inner), shift(skip, branch * inner)
     out = shift(out, task * length * inner)
-    place = k * length
     tile, rows = scratch, shift(scratch, inner * ROOM)
     deltas = shift(rows, TOKENS * columns)
     drives = shift(deltas, 2 * PLANE)
     state = shift(drives, 2 * PLANE)
-    clear(state, (inner + BLOCK - 1) // BLOCK * BLOCK * states)
-    for start in range(0, length, TOKENS):
-        count = min(TOKENS, length - start)
-        if count_taps == 4:
-            convolve_tile(x, order, place, start, count, taps, tap_bias, inner, tile)
-        else:
-            convolve_slowly(x, order, place, start, count, taps, tap_bias, inner, count_taps, tile)
-        project_tile(tile, weights, count, inner, columns, rows)
-        for lane in range(0, inner, PAIR):
-            find_steps(rows, columns, shift(rise, lane), rank, inner, shift(bias, lane), count, deltas)
-            for half in range(2):
-                at = lane + half * LANES
-                steps, pushes = shift(deltas, half * PLANE), shift(drives, half * PLANE)
-                sums = shift(tile, at * ROOM)
-                weight = load(skip, at)
-                for token in range(0, count * LANES, LANES):
-                    u = load(sums, token)
-                    store(pushes, token, load(steps, token) * u)
-                    store(sums, token, u * weight)
-                own = shift(state, at // BLOCK * BLOCK * states + at % BLOCK)
-                for n in range(0, states, STATES):
-                    advance(
-                        shift(A, n * inner + at), shift(rows, rank + n), shift(rows, rank + states + n), nothing, 0,
-                        columns, inner, count, steps, pushes, sums, shift(own, n * BLOCK),
+    for k in range(part * together, (part + 1) * together):
+        place = k * length
+        clear(state, inner * states)
+        for start in range(0, length, TOKENS):
+            count = min(TOKENS, length - start)
+            if count_taps == 4:
+                convolve_tile(x, order, place, start, count, taps, tap_bias, inner, tile)
+            else:
+                convolve_slowly(x, order, place, start, count, taps, tap_bias, inner, count_taps, tile)
+            project_tile(tile, weights, count, inner, columns, rows)
+            for lane in range(0, inner, PAIR):
+                find_steps(rows, columns, shift(rise, lane * rank), rank, shift(bias, lane), count, deltas)
+                for half in range(2):
+                    at = lane + half * LANES
+                    scan_register(
+                        rows, rank, columns, states, count, load(skip, at), shift(A, at * states), nothing,
+                        shift(deltas, half * PLANE), shift(drives, half * PLANE), shift(tile, at * ROOM),
+                        shift(state, at * states),
                     )  # fmt: skip
-        for token in range(count):
-            raster = order[place + start + token] * inner
-            for lane in range(0, inner, LANES):
-                store(out, raster + lane, load(tile, lane * ROOM + token * LANES))
+            put_back(tile, count, order, place + start, inner, k > part * together, out)
+
+
+@njit(nogil=True)
+def scan_register(rows, rank, columns, states, count, skip, A, nothing, deltas, drives, sums, state):
+    """The scan of one register of channels through a tile: ``sums`` holds what is scanned, and then the result."""
+    for token in range(0, count * LANES, LANES):
+        u = load(sums, token)
+        store(drives, token, load(deltas, token) * u)
+        store(sums, token, u * skip)
+    for n in range(0, states, STATES):
+        advance(
+            shift(A, n * LANES), shift(rows, rank + n), shift(rows, rank + states + n), nothing, 0, columns, LANES,
+            count, deltas, drives, sums, shift(state, n * LANES), LANES,
+        )  # fmt: skip
+
+
+@njit(nogil=True)
+def put_back(tile, count, order, first, inner, more, out):
+    """Write a tile's tokens to their places in raster order, or add them to what is there."""
+    for token in range(count):
+        raster = order[first + token] * inner
+        for lane in range(0, inner, LANES):
+            y = load(tile, lane * ROOM + token * LANES)
+            if more:
+                y = y + load(out, raster + lane)
+            store(out, raster + lane, y)
 
 
 @njit(nogil=True)
@@ -204,14 +221,14 @@ def multiply_six(a, a_row, runs, run, next_run, b, b_row, token, last, out, out_
 
 
 @njit(nogil=True)
-def find_steps(rows, columns, rise, rank, inner, bias, count, deltas):
+def find_steps(rows, columns, rise, rank, bias, count, deltas):
     """deltas (2, ROOM, lanes) = softplus(rows rise + bias), of a pair of registers of channels."""
     b0, b1 = load(bias, 0), load(bias, LANES)
     for at in range(0, count * LANES, LANES):
         store(deltas, at, b0)
         store(deltas, PLANE + at, b1)
     for token in range(0, count, 6):
-        multiply_six(rows, columns, 1, rank, 0, rise, inner, token, count - 1, deltas, LANES, PLANE)
+        multiply_six(rows, columns, 1, rank, 0, rise, PAIR, token, count - 1, deltas, LANES, PLANE)
     # Whole fours: what stands behind the last token is never read.
     for at in range(0, count * LANES, 4 * LANES):
         for half in range(2):

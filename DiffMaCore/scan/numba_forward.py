@@ -108,7 +108,7 @@ def forward_task(task, data, softplus_on, sizes):
                 advance(
                     shift(A, n * channels + first + lane), shift(B, row + n), shift(C, row + n),
                     weight, n * channels + first + lane, states, channels, count,
-                    shift(deltas, at), shift(drives, at), shift(sums, at), shift(state, n * BLOCK + lane),
+                    shift(deltas, at), shift(drives, at), shift(sums, at), shift(state, n * BLOCK + lane), BLOCK,
                 )  # fmt: skip
         finish_tile(u, skip, z, start, channels, first, width, count, sums, out)
     copy_states(state, last, sample * states * channels + first, states, channels, width)
@@ -123,11 +123,14 @@ def copy_states(state, target, start, states, channels, width):
 
 
 @njit(nogil=True)
-def advance(A, B, C, weight, column, states, channels, count, deltas, drives, sums, state):
-    """Take STATES states of one register of channels through a tile, in registers."""
+def advance(A, B, C, weight, column, states, channels, count, deltas, drives, sums, state, row):
+    """Take STATES states of one register of channels through a tile, in registers.
+
+    Rows of A and weight lie ``channels`` apart, those of B and C ``states``, of the state ``row``.
+    """
     lanes = width_of(A)
     a0, a1, a2, a3 = load(A, 0), load(A, channels), load(A, 2 * channels), load(A, 3 * channels)
-    h0, h1, h2, h3 = load(state, 0), load(state, BLOCK), load(state, 2 * BLOCK), load(state, 3 * BLOCK)
+    h0, h1, h2, h3 = load(state, 0), load(state, row), load(state, 2 * row), load(state, 3 * row)
     weighted = given(weight)
     w0 = w1 = w2 = w3 = a0
     if weighted:
@@ -155,9 +158,9 @@ def advance(A, B, C, weight, column, states, channels, count, deltas, drives, su
             y = fma(h3, spread(C, at + 3), y)
         store(sums, token * lanes, y)
     store(state, 0, h0)
-    store(state, BLOCK, h1)
-    store(state, 2 * BLOCK, h2)
-    store(state, 3 * BLOCK, h3)
+    store(state, row, h1)
+    store(state, 2 * row, h2)
+    store(state, 3 * row, h3)
 
 
 @njit(nogil=True)

@@ -8,6 +8,7 @@ import pytest
 import torch
 from torch import nn
 
+from DiffMaCore.models.blocks.diffma import DiffMaBlock
 from DiffMaCore.models.dense import Dense, dense_each
 from DiffMaCore.models.mamba import SpiralMamba
 from DiffMaCore.models.order_fused import fits, fused_mamba
@@ -30,7 +31,7 @@ def test_the_fused_mamba_gives_the_steps_numbers(width: int, grid: int, batch: i
     exact.backend = "torch"
     assert fits(tokens, mamba.inner, mamba.state_size)
     with torch.no_grad():
-        fused = fused_mamba(tokens, mamba, mamba.order, window_bytes)
+        fused = torch.stack(fused_mamba(tokens, mamba, mamba.order, window_bytes))
         expected = exact(tokens.double())
     assert (fused - expected).abs().max() < 1e-5 * expected.abs().max()
 
@@ -42,7 +43,7 @@ def test_inference_is_fused_and_agrees_with_training() -> None:
     trained = mamba(tokens)
     with torch.inference_mode():
         inferred = mamba(tokens)
-        assert torch.equal(inferred, fused_mamba(tokens, mamba, mamba.order))
+        assert torch.equal(inferred, torch.stack(fused_mamba(tokens, mamba, mamba.order)))
     assert torch.allclose(inferred, trained, rtol=0, atol=1e-6)
 
 
@@ -80,3 +81,19 @@ def test_a_stack_of_products_is_theirs_side_by_side() -> None:
     assert torch.allclose(out, expected, atol=1e-5)
     gradients = [torch.autograd.grad(y.square().sum(), x)[0] for y in (out, expected)]
     assert torch.allclose(*gradients, atol=1e-4)
+
+
+@pytest.mark.parametrize(("width", "grid", "batch"), [(32, 7, 3), (48, 4, 2), (16, 1, 1)])
+def test_the_fused_block_gives_the_layers_numbers(width: int, grid: int, batch: int) -> None:
+    torch.manual_seed(0)
+    block = DiffMaBlock(width, grid, block=1)
+    for parameter in (*block.adaLN_modulation.parameters(), *block.norm.parameters()):
+        nn.init.normal_(parameter)
+    x, condition = 3 * torch.randn(batch, grid * grid, width) + 1, torch.randn(batch, 2 * width)
+    soft_mask = torch.rand(batch, grid * grid, 1)
+    exact = copy.deepcopy(block).double()
+    exact.mamba.backend = "torch"
+    with torch.no_grad():
+        fused = block(x, condition, soft_mask)
+        expected = exact(x.double(), condition.double(), soft_mask.double())
+    assert (fused - expected).abs().max() < 1e-5 * expected.abs().max()

@@ -33,6 +33,14 @@ class DiffMaBlock(ResidualFrame):
             nn.LayerNorm(2 * width), Dense(2 * width, width), nn.SiLU(), Dense(width, 1), nn.Sigmoid()
         )
 
+    def forward(self, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
+        if self.mamba.is_fused(x):
+            from DiffMaCore.models.block_fused import fits, fused_block
+
+            if fits(x):
+                return fused_block(self, x, condition, soft_mask)
+        return super().forward(x, condition, soft_mask)
+
     def mix(self, h: Tensor, soft_mask: Tensor, residual: int) -> Tensor:
         plain, masked = self.mamba(torch.stack([h, h * soft_mask]))
         blend = self.spatial_attention(torch.cat([plain, masked], dim=2))
