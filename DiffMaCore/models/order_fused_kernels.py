@@ -1,9 +1,9 @@
 """Numba kernels of a block's two Mambas without gradients: what lies between their matrix products.
 
-One task takes one sample of one branch along one or more orders, tile by tile: a tile of tokens is gathered and convolved,
-projected to steps, B and C, and scanned, all in memory of the task's own that stays in its core's caches. Pointers
-lead to contiguous float32 memory; S is the number of samples, K of orders, L of tokens, E the inner width, R the
-rank of the steps' projection, N the states, C the columns (R + 2N, and zeros up to whole pairs of registers).
+One task takes one sample of one branch along one or more orders, tile by tile: a tile of tokens is gathered and
+convolved, projected to steps, B and C, and scanned, all in memory of the task's own that stays in its core's caches.
+Pointers lead to contiguous float32 memory; S is the number of samples, K of orders, L of tokens, E the inner width, R
+the rank of the steps' projection, N the states, C the columns (R + 2N, and zeros up to whole pairs of registers).
 ``order`` is (K, L), flat: raster indices in scan order.
 """
 
@@ -158,10 +158,10 @@ def convolve_tile(x, order, place, start, count, taps, bias, inner, tile):
 @njit(nogil=True)
 def convolve_slowly(x, order, place, start, count, taps, bias, inner, count_taps, tile):
     """The same by any number of taps."""
-    sizes = (0, 0, 0, inner, count_taps)
     for token in range(count):
         for lane in range(0, inner, LANES):
-            y = convolve(x, 0, order, place, start + token, taps, bias, lane, lane, inner, sizes)
+            given, w, b = shift(x, lane), shift(taps, lane), shift(bias, lane)
+            y = convolve(given, order, place, start + token, inner, w, b, count_taps, inner)
             store(tile, lane * ROOM + token * LANES, y * sigmoid(y))
 
 
@@ -184,8 +184,8 @@ def project_tile(tile, weights, count, inner, columns, rows):
 def multiply_six(a, a_row, runs, run, next_run, b, b_row, token, last, out, out_row, half):
     """Add to six rows of ``out``, a pair of registers each that lie ``half`` apart, six rows of ``a`` times ``b``.
 
-    A row of ``a`` holds ``runs`` times ``run`` numbers, ``next_run`` apart. Rows behind ``last`` are read and written as
-    the last one, which comes out the same.
+    A row of ``a`` holds ``runs`` times ``run`` numbers, ``next_run`` apart. Rows behind ``last`` are read and written
+    as the last one, which comes out the same.
     """
     r1, r2, r3 = min(token + 1, last), min(token + 2, last), min(token + 3, last)
     r4, r5 = min(token + 4, last), min(token + 5, last)

@@ -12,19 +12,21 @@ from numba import njit
 
 from DiffMaCore.scan import numba_lanes
 from DiffMaCore.scan.compiling import compiled, source_digest
-from DiffMaCore.scan.numba_lanes import REGISTER_BYTES, fma, load, number, pointers, sigmoid, store
+from DiffMaCore.scan.numba_lanes import REGISTER_BYTES, fma, load, number, pointers, shift, sigmoid, store
 
 LANES = REGISTER_BYTES // 4
 
 
 @njit(nogil=True)
-def convolve(x, row, order, first, token, weight, bias, channel, lane, channels, sizes):
-    """Depthwise causal convolution at one token of one order, one register of channels; weight (taps, channels)."""
-    _, _, _, inner, taps = sizes
-    total = load(bias, channel)
+def convolve(x, order, place, token, width, weight, bias, taps, channels):
+    """Depthwise causal convolution at one token of one order, one register of channels.
+
+    Pointers lead to this register: in x (L, width), in weight (taps, channels) and in bias.
+    """
+    total = load(bias, 0)
     for tap in range(max(0, taps - 1 - token), taps):
-        source = order[first + token - (taps - 1) + tap]
-        total = fma(load(x, (row + source) * inner + lane), load(weight, tap * channels + channel), total)
+        source = order[place + token - (taps - 1) + tap]
+        total = fma(load(x, source * width), load(weight, tap * channels), total)
     return total
 
 
@@ -59,7 +61,9 @@ def gather_task(task, data, order, sizes):
                     store(out, target + lane, v * sigmoid(v))
             else:
                 for lane in range(0, inner, LANES):
-                    v = convolve(x, row, order, k * length, token, weight, bias, branch * inner + lane, lane, 2 * inner, sizes)
+                    v = convolve(
+                        x, row, order, k * length, token, weight, bias, branch * inner + lane, lane, 2 * inner, sizes
+                    )
                     store(out, target + lane, v * sigmoid(v))
 
 
@@ -76,7 +80,8 @@ def gather_backward_task(task, data, order, sizes):
             target = ((sample * orders + k) * length + token) * 2 * inner + branch * inner
             for lane in range(0, inner, LANES):
                 channel = branch * inner + lane
-                v = convolve(x, row, order, k * length, token, weight, bias, channel, lane, 2 * inner, sizes)
+                given, w, b = shift(x, row * inner + lane), shift(weight, channel), shift(bias, channel)
+                v = convolve(given, order, k * length, token, inner, w, b, taps, 2 * inner)
                 s = sigmoid(v)
                 g = load(dout, target + lane) * (s * fma(v, one - s, one))
                 at = sample * 2 * inner + channel

@@ -15,17 +15,21 @@ from DiffMaCore.models.order_fused import fits, fused_mamba
 
 
 @pytest.mark.parametrize(
-    ("width", "grid", "batch", "window_bytes"),
+    ("width", "grid", "batch", "window_bytes", "taps"),
     [
-        (32, 7, 5, 1),  # one sample and one token at a time after the scan
-        (32, 7, 5, 80_000),  # two samples at a time, and one that is left
-        (48, 4, 2, 1 << 20),  # all at once
-        (16, 2, 1, 1 << 20),  # fewer tokens than are projected at once, one rank
+        (32, 7, 5, 1, 4),  # one sample and one token at a time after the scan, two tiles
+        (32, 7, 5, 80_000, 4),  # two samples at a time, and one that is left
+        (48, 4, 2, 1 << 20, 4),  # all at once
+        (16, 2, 1, 1 << 20, 4),  # fewer tokens than are projected at once, one rank
+        (32, 6, 2, 1 << 20, 3),
+        (32, 2, 1, 1 << 20, 5),  # more taps than tokens
     ],
 )
-def test_the_fused_mamba_gives_the_steps_numbers(width: int, grid: int, batch: int, window_bytes: int) -> None:
+def test_the_fused_mamba_gives_the_steps_numbers(
+    width: int, grid: int, batch: int, window_bytes: int, taps: int
+) -> None:
     torch.manual_seed(0)
-    mamba = SpiralMamba(width, grid, block=1)
+    mamba = SpiralMamba(width, grid, block=1, conv_size=taps)
     tokens = torch.randn(2, batch, grid * grid, width)
     exact = copy.deepcopy(mamba).double()
     exact.backend = "torch"
@@ -33,6 +37,21 @@ def test_the_fused_mamba_gives_the_steps_numbers(width: int, grid: int, batch: i
     with torch.no_grad():
         fused = torch.stack(fused_mamba(tokens, mamba, mamba.order, window_bytes))
         expected = exact(tokens.double())
+    assert (fused - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("threads", [1, 7])
+def test_orders_are_summed_by_one_task_or_shared_among_threads(threads: int) -> None:
+    torch.manual_seed(0)
+    mamba = SpiralMamba(32, 7, block=1)
+    tokens = torch.randn(2, 2, 49, 32)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        with torch.no_grad():
+            fused, expected = mamba(tokens), copy.deepcopy(mamba).double()(tokens.double())
+    finally:
+        torch.set_num_threads(before)
     assert (fused - expected).abs().max() < 1e-5 * expected.abs().max()
 
 

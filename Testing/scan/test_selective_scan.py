@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 
+import numpy as np
 import pytest
 import torch
 from torch import Tensor
@@ -205,3 +206,28 @@ def test_complex_numbers_are_refused_by_name() -> None:
     problem["A"] = problem["A"].to(torch.complex64)
     with pytest.raises(TypeError, match=r"real floating-point tensors; A is torch\.complex64"):
         selective_scan(**problem)
+
+
+def test_the_numba_exponential_is_exact_at_zero_and_saturates_at_both_ends() -> None:
+    numba_lanes = pytest.importorskip("DiffMaCore.scan.numba_lanes")
+    from numba import njit
+
+    @njit
+    def powers(like, addresses):  # type: ignore[no-untyped-def]
+        x, y = numba_lanes.pointers(like, addresses)
+        lanes = numba_lanes.width_of(x)
+        a, b = numba_lanes.load(x, 0), numba_lanes.load(x, lanes)
+        c, d = numba_lanes.load(x, 2 * lanes), numba_lanes.load(x, 3 * lanes)
+        for k, power in enumerate(numba_lanes.exp2_four(a, b, c, d)):
+            numba_lanes.store(y, k * lanes, power)
+
+    ends = torch.tensor([0.0, -0.0, -1e-30, -1e-9, 1e-9, -200.0, -1e30, -torch.inf, 200.0, torch.inf, torch.nan, -1.0])
+    x = torch.cat([ends, torch.linspace(-20, 20, 64 - len(ends))])
+    y = torch.full_like(x, 5.0)
+    count = 4 * numba_lanes.REGISTER_BYTES // 4
+    for first in range(0, len(x), count):
+        powers(np.float32(0), (x[first:].data_ptr(), y[first:].data_ptr()))
+    expected = [1, 1, 1, 1, 1, 0, 0, 0, torch.inf, torch.inf, torch.nan, 0.5]
+    torch.testing.assert_close(y[: len(ends)], torch.tensor(expected), rtol=6e-8, atol=0, equal_nan=True)
+    assert torch.equal(y[:2], torch.ones(2))
+    torch.testing.assert_close(y[len(ends) :].double(), torch.exp2(x[len(ends) :].double()), rtol=5e-7, atol=0)
