@@ -61,9 +61,9 @@ def gather_task(task, data, order, sizes):
                     store(out, target + lane, v * sigmoid(v))
             else:
                 for lane in range(0, inner, LANES):
-                    v = convolve(
-                        x, row, order, k * length, token, weight, bias, branch * inner + lane, lane, 2 * inner, sizes
-                    )
+                    channel = branch * inner + lane
+                    given, w, b = shift(x, row * inner + lane), shift(weight, channel), shift(bias, channel)
+                    v = convolve(given, order, k * length, token, inner, w, b, taps, 2 * inner)
                     store(out, target + lane, v * sigmoid(v))
 
 
