@@ -49,4 +49,4 @@ def _run(kernel: Any, tensors: tuple[Tensor, ...], eps: float, x: Tensor) -> Non
         scratch = x.new_empty(kernels.SCRATCH)
         kernel(first, last, np.float32(0), (*given, *addresses_of(scratch)), eps, sizes)
 
-    run_tasks(-(-batch * length // kernels.ROWS), work)
+    run_tasks(-(-batch * length // kernels.ROWS), work, turns=1)

@@ -128,7 +128,7 @@ def _gate(z: Tensor, y: Tensor, start: int) -> None:
     samples, tokens, inner = z.shape
     addresses, sizes = addresses_of(y, z), (y.shape[1], y.shape[2], inner, start, tokens)
     tasks = samples * -(-tokens * inner // kernels.PART)
-    run_tasks(tasks, lambda first, last: kernels.gate(first, last, FLOAT32, addresses, sizes))
+    run_tasks(tasks, lambda first, last: kernels.gate(first, last, FLOAT32, addresses, sizes), turns=1)
 
 
 def addresses_of(*tensors: Tensor) -> tuple[int, ...]:

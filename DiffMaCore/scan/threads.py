@@ -13,16 +13,17 @@ _pools: dict[int, ThreadPoolExecutor] = {}
 _lock = threading.Lock()
 
 
-def run_tasks(tasks: int, work: Callable[[int, int], None]) -> None:
+def run_tasks(tasks: int, work: Callable[[int, int], None], turns: int = 4) -> None:
     """Call ``work(first, last)`` until all tasks are done; each thread takes the next few as it becomes free.
 
-    ``work`` must release the interpreter lock, as Numba kernels with ``nogil`` do.
+    ``work`` must release the interpreter lock, as Numba kernels with ``nogil`` do. A thread has about ``turns`` turns:
+    one is the cheapest, several even out threads that are held up.
     """
     threads = min(torch.get_num_threads(), tasks)
     if threads <= 1:
         work(0, tasks)
         return
-    step = -(-tasks // (threads * 4))
+    step = -(-tasks // (threads * turns))
     firsts = iter(range(0, tasks, step))
 
     def take() -> None:
