@@ -25,6 +25,8 @@ GPU_STEPS = 10  # in a row, as when it samples: launches then overlap with work
 GPU_SIDE, GPU_PRODUCTS = 8192, 10
 """Of the square product whose rate is a GPU's."""
 
+SCANS_OWN = (".x_proj", ".dt_weight")
+
 Work = Callable[[], int]
 """Does some work and returns how much of it, in multiply-adds, exponentials or steps."""
 
@@ -40,8 +42,8 @@ def benchmark_floor(
     """Time a denoising step of a random DiffMa in turns with the machine's rates, and compare it with its floor.
 
     On a CPU (float32): floor = multiply-adds of matmuls / their rate + exponentials / their rate. The first rate is
-    that of the step's own products with weights, one after the other by our layers; the second that of exp2 by the
-    scan's kernel in the first cache. The exponentials are the scan's decays and the Mambas' SiLU and softplus. Not in
+    that of the step's own products with weights, one after the other by our layers, the second that of the scan
+    kernels' exp2 in the first cache. The exponentials are the scan's decays and the Mambas' SiLU and softplus. Not in
     the floor: the scan's and the convolution's multiply-adds, norms, and all that moves data.
 
     On a GPU (bf16 weights, Triton kernels): floor = multiply-adds of matmuls / the rate of a large square product.
@@ -143,8 +145,9 @@ def _steps(model: DiffMa, batch: int, count: int) -> Work:
 
 
 def _own_products(model: DiffMa, batch: int) -> Work:
-    """The step's products with weights that our layers make; that of the step sizes is a part of the scan's kernel."""
-    products = [product for product in matmuls(model) if not product.name.endswith(".dt_weight")]
+    """The step's products with weights, but for the narrow ones that give a scan its steps, B and C: its kernel may
+    compute these itself, and the floor takes them at the rate of the others."""
+    products = [product for product in matmuls(model) if not product.name.endswith(SCANS_OWN)]
     generator = torch.Generator().manual_seed(0)
     shapes = {(batch * product.rows, product.weight.shape[1]) for product in products}
     inputs = {shape: torch.randn(shape, generator=generator) for shape in shapes}

@@ -47,7 +47,8 @@ def test_the_floor_is_the_counted_arithmetic_at_the_measured_rates(
 
 def test_the_timed_products_are_the_steps_own_but_for_those_in_the_scans_kernel() -> None:
     model = DiffMa(**preset("S/7", 56))
-    inside = 3 * model.tokens * sum(block.mamba.dt_weight.numel() for block in model.blocks)
+    mambas = [block.mamba for block in model.blocks]
+    inside = 3 * model.tokens * sum(mamba.x_proj.numel() + mamba.dt_weight.numel() for mamba in mambas)
     assert module._own_products(model, 2)() == 2 * (count("S/7", 56).macs_matmul - inside)
 
 
