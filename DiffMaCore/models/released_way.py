@@ -14,6 +14,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from DiffMaCore.models.blocks.diffma import DiffMaBlock
+from DiffMaCore.models.blocks.frame import ResidualFrame
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.dense import Dense
 from DiffMaCore.models.mamba import SpiralMamba
@@ -33,7 +35,11 @@ def released_way(model: DiffMa) -> DiffMa:
         raise ValueError(f"only DiffMa's blocks have a released way, and this model's are {model.config['backbone']!r}")
     tensors = chain(model.parameters(), model.buffers())
     twin = copy.deepcopy(model, {id(tensor): tensor for tensor in tensors})
-    theirs: dict[type[nn.Module], type[nn.Module]] = {Dense: nn.Linear, SpiralMamba: ReleasedMamba}
+    theirs: dict[type[nn.Module], type[nn.Module]] = {
+        Dense: nn.Linear,
+        DiffMaBlock: ReleasedBlock,
+        SpiralMamba: ReleasedMamba,
+    }
     for module in twin.modules():
         module.__class__ = theirs.get(type(module), type(module))
     return twin
@@ -48,6 +54,14 @@ def released_scan(device: str | torch.device) -> tuple[str, Scan]:
         if mamba_ssm_scan.probe() is None:
             return "mamba-ssm", mamba_ssm_scan.mamba_ssm_scan
     return "reference", reference_scan
+
+
+class ReleasedBlock(DiffMaBlock):
+    """A block in plain operations, whatever faster way :class:`DiffMaBlock` has."""
+
+    def forward(self, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
+        """As :meth:`ResidualFrame.forward`."""
+        return ResidualFrame.forward(self, x, condition, soft_mask)
 
 
 class ReleasedMamba(SpiralMamba):
