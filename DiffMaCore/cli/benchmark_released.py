@@ -20,8 +20,8 @@ ours      the pipeline's default: 20 steps of dpm++ by our blocks, a batch of sl
 
 Both compute the same function of the same weights. A few steps of each are timed in turns and multiplied: steps cost
 the same. The whole adds conditions (VAE encoder, image encoder, Vision Embedder) and the VAE's decoder. Weights are
-random in what is timed, and a trained model's in what is told of errors. Both run in memory that the process keeps
-(as when it converts), which makes the reference faster than it is by default."""
+random in what is timed, and a trained model's in what is told of errors. Both run in memory that the process keeps,
+as when it converts."""
 
 EPILOG = """\
 examples:
