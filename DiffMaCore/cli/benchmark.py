@@ -3,13 +3,15 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from DiffMaCore.cli.benchmark_floor import add_floor_parser
+from DiffMaCore.cli.benchmark_options import add_benchmark_options, begin, heading, write_figures
+from DiffMaCore.cli.benchmark_released import add_released_parser
 from DiffMaCore.cli.benchmark_sampling import add_sampling_parser
-from DiffMaCore.errors import InputError, OutputError
+from DiffMaCore.errors import InputError
 
 EXPLANATION = """\
 scan   every selective-scan back end against the plain reference that keeps a (B, D, L, N) tensor, forward and
@@ -21,6 +23,9 @@ cache  a training step on cached latents against the same step that runs VAE (St
        encoder (ViT-B/16) and Vision Embedder on every slice again; all weights random
 sampling
        schedulers and numbers of steps of a trained experiment against the ODE's solution and the truth
+released
+       a slice by our sampling against the procedure of the authors' released code: time, and error to the ODE
+floor  a denoising step against what the machine can do: the matmuls and exponentials in it, at measured rates
 
 Contestants take turns within one process, and a ratio compares times of the same round: quote ratios, since a
 busy machine changes the seconds."""
@@ -56,35 +61,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     cache.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
     cache.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
     add_sampling_parser(kinds)
-    for kind in (scan, step, tokens, cache):
-        kind.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 or mps")
-        kind.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
-        kind.add_argument(
-            "--rounds", type=int, default=10, help="rounds in which all take turns (default 10; tokens and cache: 3)"
-        )
-        kind.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
-    for slow in (tokens, cache):
-        slow.set_defaults(rounds=3)
+    add_released_parser(kinds)
+    add_floor_parser(kinds)
+    for kind, rounds in ((scan, 10), (step, 10), (tokens, 3), (cache, 3)):
+        add_benchmark_options(kind, rounds)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    import torch
-
     from DiffMaCore.benchmark import benchmark_scan
-    from DiffMaCore.devices import choose_device, keep_freed_memory
 
-    if args.what != "scan":
-        # as when it converts; a scan is measured in the memory torch gets by default, as its reference always was
-        keep_freed_memory()
-    device = choose_device(args.device)
-    if args.threads is not None and args.threads < 1:
-        raise InputError(f"{args.threads} threads cannot work; give at least 1 or leave --threads out")
-    for file in filter(None, (args.json, getattr(args, "plot", None))):
-        if not file.parent.is_dir():
-            raise OutputError(f"the folder of {file} does not exist; make it or choose another file")
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    # a scan is measured in the memory torch gets by default, as its reference always was
+    device = begin(args, keep_memory=args.what != "scan")
     if args.what == "scan":
         shape = (args.batch, args.channels, args.tokens, args.states)
         figures = benchmark_scan(*shape, device, args.rounds, _tell)
@@ -94,11 +82,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         figures = _steps(args, device)
         print(_step_table(figures))
-    if args.json is not None:
-        try:
-            args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{args.json} cannot be written ({error.strerror}); choose another file") from error
+    write_figures(args, figures)
     return 0
 
 
@@ -137,20 +121,8 @@ def _tell(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _heading(figures: dict[str, Any]) -> list[str]:
-    machine, shape = figures["machine"], figures["shape"]
-    load = "" if machine["load_average"] is None else f", load {machine['load_average']:.1f}"
-    return [
-        f"{machine['processor']}, device {machine['device']}, {machine['threads']} threads{load}, "
-        f"torch {machine['torch']}, Python {machine['python']}",
-        f"{figures['benchmark']}: {', '.join(f'{name} {value}' for name, value in shape.items())},"
-        f" {figures['rounds']} rounds",
-        "",
-    ]
-
-
 def _scan_table(figures: dict[str, Any]) -> str:
-    lines = _heading(figures)
+    lines = heading(figures)
     lines.append(f"{'median':>41}{'min..max':>21}{'times as fast':>15}{'min..max':>16}{'rel. error':>12}")
     for row in figures["results"]:
         lines.append(f"{row['discipline']:<18}{row['contestant']:<12}{_times(row)}{row['relative_error']:>12.1e}")
@@ -159,7 +131,7 @@ def _scan_table(figures: dict[str, Any]) -> str:
 
 
 def _step_table(figures: dict[str, Any]) -> str:
-    lines = _heading(figures)
+    lines = heading(figures)
     millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
     lines += [f"parameters: {millions}", f"{'median':>41}{'min..max':>21}{'times as long':>15}{'min..max':>16}"]
     lines += [f"{row['contestant']:<30}{_times(row)}" for row in figures["results"]]
@@ -168,7 +140,7 @@ def _step_table(figures: dict[str, Any]) -> str:
 
 
 def _tokens_table(figures: dict[str, Any]) -> str:
-    lines = _heading(figures)
+    lines = heading(figures)
     millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
     lines += [
         f"parameters: {millions}; seconds per slice, memory of one slice beyond program and weights",

@@ -1,4 +1,4 @@
-"""Parameters and multiply-adds of every configuration, and Table 1 of the paper reproduced by its own rule.
+"""Parameters, multiply-adds and exponentials of every configuration, and Table 1 of the paper by its own rule.
 
 Table 1 was made with a counter that hooks modules, and everything inside a Mamba is computed outside of its
 modules: the table leaves out all of it. It also swaps the rows XXL/2 and XXL/4.
@@ -7,8 +7,10 @@ modules: the table leaves out all of it. It also swaps the rows XXL/2 and XXL/4.
 from __future__ import annotations
 
 from dataclasses import dataclass
+from typing import NamedTuple
 
 import torch
+from torch import Tensor
 
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.mamba import BRANCHES, SpiralMamba
@@ -41,7 +43,9 @@ class Count:
     """Counts of one configuration; parameters are trainable ones, MACs are for one slice and one step.
 
     ``macs_released`` is what the released code executes (out_proj once a direction), ``macs`` what ours does
-    (the directions summed before out_proj, the gate once).
+    (the directions summed before out_proj, the gate once): ``macs_matmul`` by products with weights, and ``macs_scan``
+    by the scan and the convolution before it. ``decays`` are the exponentials of the scan, exp(delta A), one a token,
+    channel and state of each direction and branch; ``activations`` those of the Mambas' SiLU and softplus, one each.
     """
 
     name: str
@@ -49,8 +53,12 @@ class Count:
     parameters: int
     parameters_without_mamba: int
     macs: int
+    macs_matmul: int
+    macs_scan: int
     macs_released: int
     macs_without_mamba: int
+    decays: int
+    activations: int
     table_parameters: float | None = None
     table_flops: float | None = None
 
@@ -77,34 +85,73 @@ def count_model(
     total = sum(p.numel() for p in model.parameters())
     mambas = [module for module in model.modules() if isinstance(module, SpiralMamba)]
     inside = sum(p.numel() for mamba in mambas for p in mamba.parameters())
-    outside = _macs_without_mamba(model)
+    matmul = sum(product.macs for product in matmuls(model))
+    scan = sum(_scan_macs(mamba, model.tokens) for mamba in mambas)
+    saved = (DIRECTIONS - 1) * model.tokens * sum(mamba.out_proj.numel() for mamba in mambas)
+    elements = BRANCHES * model.tokens * sum(mamba.inner for mamba in mambas)  # of one direction
     return Count(
         name=name,
         tokens=model.tokens,
         parameters=total,
         parameters_without_mamba=total - inside,
-        macs=outside + sum(_mamba_macs(m, model.tokens, out_projections=1) for m in mambas),
-        macs_released=outside + sum(_mamba_macs(m, model.tokens, out_projections=DIRECTIONS) for m in mambas),
-        macs_without_mamba=outside,
+        macs=matmul + scan,
+        macs_matmul=matmul,
+        macs_scan=scan,
+        macs_released=matmul + scan + saved,
+        macs_without_mamba=sum(layer.macs for layer in _layers_without_mamba(model)),
+        decays=DIRECTIONS * BRANCHES * model.tokens * sum(mamba.inner * mamba.state_size for mamba in mambas),
+        activations=(2 * DIRECTIONS + 1) * elements,  # convolution and step of each direction, and the gate
         table_parameters=table_parameters,
         table_flops=table_flops,
     )
 
 
-def _macs_without_mamba(model: DiffMa) -> int:
+class Matmul(NamedTuple):
+    """A product with a weight (N, K) in one evaluation of one slice, of as many rows (R, K)."""
+
+    name: str
+    rows: int
+    weight: Tensor
+
+    @property
+    def macs(self) -> int:
+        return self.rows * self.weight.numel()
+
+
+def matmuls(model: DiffMa) -> list[Matmul]:
+    """Every product with a weight in one evaluation of one slice; names are those of the parameters."""
+    inside = [
+        product
+        for name, mamba in model.named_modules()
+        if isinstance(mamba, SpiralMamba)
+        for product in _projections(name, mamba, model.tokens)
+    ]
+    return _layers_without_mamba(model) + inside
+
+
+def _layers_without_mamba(model: DiffMa) -> list[Matmul]:
     """Every Linear and Conv layer: once a token where it works on tokens, else once a slice."""
-    macs = 0
+    found = []
     for name, module in model.named_modules():
         if isinstance(module, torch.nn.Linear | torch.nn.Conv2d):
             once_a_slice = "adaLN_modulation" in name or name.startswith("timestep")
-            macs += module.weight.numel() * (1 if once_a_slice else model.tokens)
-    return macs
+            rows = 1 if once_a_slice else model.tokens
+            found.append(Matmul(f"{name}.weight", rows, module.weight.flatten(1)))
+    return found
 
 
-def _mamba_macs(mamba: SpiralMamba, tokens: int, out_projections: int) -> int:
-    """Both branches of a block: projections, convolution, and the scan at 9 L D N FLOPs plus its skip D u."""
+def _projections(name: str, mamba: SpiralMamba, tokens: int) -> list[Matmul]:
+    """Of both branches: in_proj, the weights of each direction's scan, and out_proj after their sum."""
+    rows = {"in_proj": tokens, "x_proj": DIRECTIONS * tokens, "dt_weight": DIRECTIONS * tokens, "out_proj": tokens}
+    return [
+        Matmul(f"{name}.{layer}", count, weight)
+        for layer, count in rows.items()
+        for weight in getattr(mamba, layer).unbind()
+    ]
+
+
+def _scan_macs(mamba: SpiralMamba, tokens: int) -> int:
+    """Both branches and all directions: the scan at 9 L D N FLOPs plus its skip D u, and the convolution."""
     inner, state = mamba.inner, mamba.state_size
     scan = 9 * inner * state // 2 + inner
-    each_direction = mamba.conv_weight[0].numel() + mamba.x_proj[0].numel() + mamba.dt_weight[0].numel() + scan
-    once = mamba.in_proj[0].numel() + out_projections * mamba.out_proj[0].numel()
-    return BRANCHES * tokens * (once + DIRECTIONS * each_direction)
+    return BRANCHES * DIRECTIONS * tokens * (scan + mamba.conv_weight[0].numel())

@@ -1,0 +1,47 @@
+"""How many exponentials a second this machine takes: the scan kernels' own, on registers that never leave the first
+cache, on as many threads as torch uses."""
+
+# mypy: ignore-errors
+# (The kernels are typed by Numba, whose intrinsics take fewer arguments than their definitions.)
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from DiffMaCore.scan import numba_lanes
+from DiffMaCore.scan.compiling import compiled, source_digest
+from DiffMaCore.scan.numba_forward import PLANE
+from DiffMaCore.scan.numba_lanes import exp2, load, pointers, store, width_of
+from DiffMaCore.scan.threads import run_tasks
+
+PASSES = 512  # over a task's plane: a task is then a million exponentials, and its start costs nothing
+PER_TASK = PASSES * PLANE
+
+
+def take_exponentials(count: int) -> int:
+    """Take at least ``count`` float32 exponentials; returns how many it were."""
+    tasks = -(-count // PER_TASK)
+
+    def work(first: int, last: int) -> None:
+        planes = torch.full((2 * PLANE,), -0.5)  # a decay's exponent; the time does not depend on it
+        size = planes.element_size() * PLANE
+        _exponentials((last - first) * PASSES, np.float32(0), (planes.data_ptr(), planes.data_ptr() + size))
+
+    run_tasks(tasks, work)
+    return tasks * PER_TASK
+
+
+def _entry_point(digest):
+    @compiled
+    def exponentials(passes, like, addresses):
+        given, made = pointers(like, addresses)
+        for _ in range(passes):
+            for at in range(0, PLANE, width_of(given)):
+                store(made, at, exp2(load(given, at)))
+        return digest
+
+    return exponentials
+
+
+_exponentials = _entry_point(source_digest(numba_lanes))
