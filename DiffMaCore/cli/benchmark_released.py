@@ -20,13 +20,13 @@ ours      the pipeline's default: 20 steps of dpm++ by our blocks, a batch of sl
 
 Both compute the same function of the same weights. A few steps of each are timed in turns and multiplied: steps cost
 the same. The whole adds conditions (VAE encoder, image encoder, Vision Embedder) and the VAE's decoder. Weights are
-random in what is timed, and a trained model's in what is told of errors. Both run in memory that the process keeps,
-as when it converts."""
+random in what is timed, and a trained model's in what is told of errors. Both run in the memory that Python
+gets by default, as the released code did; with --keep-memory both keep what they free, as `diffma convert` does."""
 
 EPILOG = """\
 examples:
   diffma benchmark released                              B/2 at 224 px, a batch of 8: minutes on a CPU
-  diffma benchmark released --rounds 5 --json times.json
+  diffma benchmark released --rounds 5 --keep-memory --json times.json
   diffma benchmark released --model brain                errors of another model than the demo"""
 
 
@@ -45,12 +45,13 @@ def add_released_parser(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--model", default="demo", help="trained bundle whose errors are measured: name or folder (default demo)"
     )
+    parser.add_argument("--keep-memory", action="store_true", help="let both keep freed memory, as convert does")
     add_benchmark_options(parser, rounds=3)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    device = begin(args)
+    device = begin(args, keep_memory=args.keep_memory)
 
     from DiffMaCore.benchmark_released import benchmark_released
 
@@ -62,6 +63,7 @@ def run(args: argparse.Namespace) -> int:
     except ValueError as error:
         raise InputError(str(error)) from None
     args.reporter.close()
+    figures["kept_memory"] = args.keep_memory
     print(table(figures))
     write_figures(args, figures)
     return 0
@@ -74,7 +76,8 @@ def table(figures: dict[str, Any]) -> str:
         lines.append(f"{key}: {how['steps']} steps of {how['scheduler']}, batch {how['batch']}, scan {how['scan']}")
     columns = f"{'ours':>10}{'min..max':>18}{'released':>12}{'min..max':>18}{'ratio':>9}{'min..max':>14}"
     lines += [
-        f"timed: {figures['timed_steps']} steps of each a round, multiplied; weights {figures['weights']}",
+        f"timed: {figures['timed_steps']} steps of each a round, multiplied; weights {figures['weights']}; "
+        f"{'freed memory kept' if figures['kept_memory'] else 'memory as by default'}",
         "",
         f"{'seconds a slice':<16}{columns}",
     ]
