@@ -8,6 +8,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from DiffMaCore.cli.benchmark_decode import add_decode_parser
 from DiffMaCore.cli.benchmark_sampling import add_sampling_parser
 from DiffMaCore.errors import InputError, OutputError
 
@@ -21,6 +22,7 @@ cache  a training step on cached latents against the same step that runs VAE (St
        encoder (ViT-B/16) and Vision Embedder on every slice again; all weights random
 sampling
        schedulers and numbers of steps of a trained experiment against the ODE's solution and the truth
+decode a small decoder against Stable Diffusion's VAE, in both memory layouts; all weights random
 
 Contestants take turns within one process, and a ratio compares times of the same round: quote ratios, since a
 busy machine changes the seconds."""
@@ -56,6 +58,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     cache.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
     cache.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
     add_sampling_parser(kinds)
+    add_decode_parser(kinds)
     for kind in (scan, step, tokens, cache):
         kind.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 or mps")
         kind.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
@@ -137,7 +140,8 @@ def _tell(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _heading(figures: dict[str, Any]) -> list[str]:
+def heading(figures: dict[str, Any]) -> list[str]:
+    """The machine and the shape, as every table of a benchmark begins."""
     machine, shape = figures["machine"], figures["shape"]
     load = "" if machine["load_average"] is None else f", load {machine['load_average']:.1f}"
     return [
@@ -150,7 +154,7 @@ def _heading(figures: dict[str, Any]) -> list[str]:
 
 
 def _scan_table(figures: dict[str, Any]) -> str:
-    lines = _heading(figures)
+    lines = heading(figures)
     lines.append(f"{'median':>41}{'min..max':>21}{'times as fast':>15}{'min..max':>16}{'rel. error':>12}")
     for row in figures["results"]:
         lines.append(f"{row['discipline']:<18}{row['contestant']:<12}{_times(row)}{row['relative_error']:>12.1e}")
@@ -159,7 +163,7 @@ def _scan_table(figures: dict[str, Any]) -> str:
 
 
 def _step_table(figures: dict[str, Any]) -> str:
-    lines = _heading(figures)
+    lines = heading(figures)
     millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
     lines += [f"parameters: {millions}", f"{'median':>41}{'min..max':>21}{'times as long':>15}{'min..max':>16}"]
     lines += [f"{row['contestant']:<30}{_times(row)}" for row in figures["results"]]
@@ -168,7 +172,7 @@ def _step_table(figures: dict[str, Any]) -> str:
 
 
 def _tokens_table(figures: dict[str, Any]) -> str:
-    lines = _heading(figures)
+    lines = heading(figures)
     millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
     lines += [
         f"parameters: {millions}; seconds per slice, memory of one slice beyond program and weights",
