@@ -37,12 +37,17 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 @pytest.fixture(scope="session")
 def tiny_bundle_with_small_decoder(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same bundle with a small decoder, which is random too."""
-    from DiffMaCore.bundles.import_released import complete_bundle
-
     folder = tmp_path_factory.mktemp("bundles_with_small_decoder") / "tiny"
     shutil.copytree(tiny_bundle, folder)
-    complete_bundle(folder, small_decoder=str(save_small_decoder(folder.with_name("decoder"))))
+    add_small_decoder(folder)
     return folder
+
+
+def add_small_decoder(folder: Path) -> None:
+    """Give a tiny bundle a small decoder; tests where torch must not be imported call it in another process."""
+    from DiffMaCore.bundles.import_released import complete_bundle
+
+    complete_bundle(folder, small_decoder=str(save_small_decoder(folder.with_name("decoder"))))
 
 
 def save_small_decoder(folder: Path, channels: int = 4, levels: int = 3) -> Path:

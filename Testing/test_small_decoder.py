@@ -42,7 +42,7 @@ def test_one_taught_on_scaled_latents_gives_the_vaes_images_and_not_of_unscaled_
         down_block_types=("DownEncoderBlock2D",) * 2,
         up_block_types=("UpDecoderBlock2D",) * 2,
         norm_num_groups=4,
-        scaling_factor=0.2,
+        scaling_factor=3.0,
     ).eval()
     small = AutoencoderTiny(
         encoder_block_out_channels=(1, 1),
@@ -51,17 +51,17 @@ def test_one_taught_on_scaled_latents_gives_the_vaes_images_and_not_of_unscaled_
         num_decoder_blocks=(1, 1),
     )
     with torch.no_grad():
-        latents = encode(vae, torch.rand(8, 3, 16, 16) * 2 - 1)
+        latents = encode(vae, torch.rand(4, 3, 16, 16) * 2 - 1)
         target = decode(vae, latents)
     optimiser = torch.optim.Adam(small.decoder.parameters(), lr=5e-3)
-    for _ in range(200):
+    for _ in range(250):
         loss = (small.decode(latents).sample.mean(dim=1) - target).abs().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
     with torch.no_grad():
-        right, wrong = ((decode(small, given) - target).abs().mean() for given in (latents, latents / 0.2))
-    assert right < 0.5 * (target - target.mean()).abs().mean()
+        right, wrong = ((decode(small, given) - target).abs().mean() for given in (latents, latents / 3))
+    assert right < 0.4 * (target - target.mean()).abs().mean()
     assert wrong > 2 * right
 
 
