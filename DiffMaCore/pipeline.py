@@ -113,6 +113,10 @@ class DiffMaPipeline(DiffusionPipeline):
         device = choose_device(name)
         chosen = choose_backend(scan_backend, device)
         self.to(device)
+        if self.small_decoder is not None:
+            # about a quarter faster on a CPU; the VAE's own decoder gains little
+            layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
+            self.small_decoder.to(memory_format=layout)
         self.denoiser.set_scan_backend(chosen)
         return chosen
 

@@ -109,6 +109,15 @@ def test_a_bundle_without_one_names_the_command_that_adds_it(tiny_bundle: Path, 
         pipe(head_like_ct(), decoder="tiny")
 
 
+def test_its_layout_on_a_cpu_changes_no_image(pipe: DiffMaPipeline) -> None:
+    latents = torch.randn(2, *pipe.latent_shape)
+    before = pipe.decode(latents, "small")
+    pipe.set_device("cpu")
+    weight = pipe.small_decoder.decoder.layers[3].conv[0].weight
+    assert weight.is_contiguous(memory_format=torch.channels_last)
+    assert torch.allclose(pipe.decode(latents, "small"), before, atol=1e-2)  # of 1000
+
+
 def test_memory_follows_the_choice(pipe: DiffMaPipeline, tiny_bundle: Path) -> None:
     assert pipe.bytes_per_slice() == DiffMaPipeline.from_pretrained(tiny_bundle).bytes_per_slice("full")
     wide = AutoencoderTiny(decoder_block_out_channels=(512,) * 3, num_decoder_blocks=(0,) * 3, **_ENCODER)

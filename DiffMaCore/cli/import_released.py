@@ -7,7 +7,7 @@ from pathlib import Path
 from typing import Any
 
 from DiffMaCore.cli.models import SMALL_DECODER_HELP, bundle_facts
-from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.cli.reporting import add_progress_option, answer, silence_other_bars
 
 _ABOUT = """\
 Turns the files that the paper's authors released into a model bundle. Patch size, latent size, depth and
@@ -50,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from DiffMaCore.bundles import RESEARCH_ONLY
 
     args.reporter.stage("importing weights")
+    silence_other_bars()
     from DiffMaCore.bundles.import_released import import_released
 
     config = import_released(

@@ -8,7 +8,7 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.cli.reporting import add_progress_option, answer, silence_other_bars
 
 if TYPE_CHECKING:
     from DiffMaCore.bundles.config import BundleConfig
@@ -166,6 +166,7 @@ def _complete(args: argparse.Namespace) -> int:
 
     folder = store.resolve(args.model)
     args.reporter.stage("completing")
+    silence_other_bars()
     from DiffMaCore.bundles.import_released import complete_bundle
 
     config = complete_bundle(folder, args.vae, args.image_encoder, args.small_decoder, args.reporter.bytes_done)
@@ -222,7 +223,7 @@ def _small_decoder(entry: ModelEntry) -> str:
 
     if entry.small_decoder:
         return "yes, `diffma convert ... --decoder small` takes it"
-    return "none" if entry.demo else f"none (add one with `{small_decoder_command(entry.name)}`)"
+    return f"none (add one with `{small_decoder_command(entry.name)}`)"
 
 
 def _title(entry: ModelEntry) -> str:
