@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
+from copy import deepcopy
 from typing import Any
 
 import torch
@@ -46,12 +47,9 @@ def benchmark_decode(
     latents = torch.randn(batch, 4, side, side).to(device)
     turns: dict[str, Callable[[], Tensor]] = {}
     for name, decoder in decoders.items():
-        state = decoder.state_dict()
+        decoder.eval().requires_grad_(False)
         for layout, memory in LAYOUTS.items():
-            copy = type(decoder).from_config(decoder.config)
-            copy.load_state_dict(state)
-            copy = copy.eval().requires_grad_(False).to(device, memory_format=memory)
-            turns[f"{name}, {layout}"] = _turn(copy, latents)
+            turns[f"{name}, {layout}"] = _turn(deepcopy(decoder).to(device, memory_format=memory), latents)
     images = {key: run() for key, run in turns.items()}
     progress(f"{image_size} px, batch {batch}: {rounds} rounds of {'; '.join(turns)}")
     seconds = take_turns(turns, rounds, device)

@@ -227,7 +227,8 @@ def evaluate_on_phantoms(
         answers.append(_through_vae(pipe, mr.float()))
         rows.append([_in_body(answer, target, inside) for answer in answers])
     small_to_full = _average(tuple(small_rows)) if small_rows else None
-    return Comparison(*(_average(column) for column in zip(*rows, strict=True)), small_to_full=small_to_full)
+    means = [_average(column) for column in zip(*rows, strict=True)]
+    return Comparison(means[0], means[1], means[2], means[3], small_to_full)
 
 
 def _in_body(answer: NDArray[Any], target: NDArray[Any], inside: NDArray[np.bool_]) -> Quality:
