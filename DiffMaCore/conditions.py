@@ -8,7 +8,7 @@ from __future__ import annotations
 from collections.abc import Sequence
 from typing import NamedTuple
 
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
 from torch.nn import functional as F
 
@@ -60,8 +60,11 @@ def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
     return vae.encode(pixels).latent_dist.mode() * vae.config["scaling_factor"]
 
 
-def decode(vae: AutoencoderKL, latents: Tensor) -> Tensor:
-    """MR slices (B, S, S) in [-1, 1] of latents (B, 4, S', S'): the mean of the decoded channels."""
+def decode(vae: AutoencoderKL | AutoencoderTiny, latents: Tensor) -> Tensor:
+    """MR slices (B, S, S) in [-1, 1] of latents (B, 4, S', S'): the mean of the decoded channels.
+
+    A small decoder takes the latents as they are: its ``scaling_factor`` is 1.
+    """
     return vae.decode(latents / vae.config["scaling_factor"]).sample.mean(dim=1).clamp(-1, 1)
 
 

@@ -45,6 +45,7 @@ class ConvertOptions:
     soft_mask: Path | None = None
     batch_size: int | None = None
     start_slice: int | None = None
+    decoder: str = "full"
 
 
 @dataclass(frozen=True)
@@ -135,6 +136,7 @@ def make(pipe: DiffMaPipeline, request: Request, options: ConvertOptions, report
         slices=request.slices,
         batch_size=options.batch_size,
         start_slice=options.start_slice,
+        decoder=options.decoder,
         reporter=reporter,
     )
     if request.settings_sha256 is not None:  # in front: DICOM keeps 1024 characters
@@ -166,7 +168,7 @@ def tell_result(
 
 def _settings(pipe: DiffMaPipeline, options: ConvertOptions) -> dict[str, Any]:
     """The part of the provenance that decides the result: not the machine, and not the batch."""
-    made = provenance(pipe, options.steps, options.scheduler, options.seed, options.samples, 0)
+    made = provenance(pipe, options.steps, options.scheduler, options.seed, options.samples, 0, options.decoder)
     machine = ("batch_size", "device", "scan_backend", "software")
     return {key: value for key, value in made.items() if key not in machine}
 

@@ -12,7 +12,7 @@ import torch
 from torch.nn import functional as F
 
 from DiffMaCore import __version__
-from DiffMaCore.bundles.config import RESEARCH_ONLY
+from DiffMaCore.bundles.config import DECODERS, RESEARCH_ONLY
 from DiffMaCore.conditions import Conditions
 from DiffMaCore.devices import free_memory, gib
 from DiffMaCore.errors import InputError, OutOfMemory, is_out_of_memory
@@ -60,6 +60,7 @@ def synthesise(
     slices: tuple[int, int] | None = None,
     batch_size: int | None = None,
     start_slice: int | None = None,
+    decoder: str = "full",
     reporter: Reporter | None = None,
 ) -> DiffMaOutput:
     """Convert one volume of the kind the bundle takes.
@@ -79,15 +80,18 @@ def synthesise(
             many are taken, and half of these; the batch changes no result.
         start_slice: the slice to begin with, the others follow outwards; None is the middle one. The order
             changes no voxel.
+        decoder: "full" is the VAE's; "small", where the bundle has one, is faster and approximate.
         reporter: told about progress and every finished slice.
 
     Raises:
-        InputError: not the kind of image the bundle takes, nothing to convert, or a number out of range.
+        InputError: not the kind of image the bundle takes, nothing to convert, a number out of range, or a decoder
+            that the bundle does not have.
         ModelError: the network failed.
         OutOfMemory: the volume or a single slice needs more than there is.
     """
     check_sampling(steps=steps, seed=seed, samples=samples, batch_size=batch_size, scheduler=scheduler)
     _check_images(image, mask)
+    pipe.decoder(decoder)
     reporter = reporter or Reporter()
     bundle = pipe.bundle
     low = float(bundle.output_range[0])
@@ -109,7 +113,7 @@ def synthesise(
     mr = np.full(array.shape, low, np.float32)
     spread = np.zeros(array.shape, np.float32) if samples > 1 else None
     weights = np.zeros(array.shape, np.float32)
-    batch = _choose_batch(pipe, batch_size, array, samples, reporter)
+    batch = _choose_batch(pipe, batch_size, array, samples, decoder, reporter)
     batches = _outwards([active[i : i + batch] for i in range(0, len(active), batch)], start_slice)
     order = [index for indices in batches for index in indices]
     reporter.volume(
@@ -118,6 +122,7 @@ def synthesise(
         model_title=bundle.title,
         demo=bundle.demo,
         output_range=list(bundle.output_range),
+        decoder=DECODERS[decoder],
         shape=list(array.shape),
         axis=grid.array_axis,
     )
@@ -126,7 +131,9 @@ def synthesise(
     while batches:
         indices = batches[0]
         planes_in = torch.from_numpy(grid.slices(array, indices, source.outside))
-        made = _unless_too_many(_Batch(pipe, steps, scheduler, seed, samples, reporter), planes_in, indices[-1])
+        made = _unless_too_many(
+            _Batch(pipe, steps, scheduler, seed, samples, decoder, reporter), planes_in, indices[-1]
+        )
         if made is None:
             pipe.release_memory()
             batch = len(indices) // 2
@@ -154,7 +161,7 @@ def synthesise(
         mr=with_voxels(mr, image),
         uncertainty=None if spread is None else with_voxels(spread, image),
         soft_mask=with_voxels(weights, image),
-        metadata=provenance(pipe, steps, scheduler, seed, samples, batch),
+        metadata=provenance(pipe, steps, scheduler, seed, samples, batch, decoder),
         notes=tuple(notes),
         slices=tuple(order),
     )
@@ -169,7 +176,13 @@ def _outwards(batches: list[list[int]], start: int | None) -> list[list[int]]:
 
 
 def provenance(
-    pipe: DiffMaPipeline, steps: int, scheduler: str | None, seed: int, samples: int, batch: int
+    pipe: DiffMaPipeline,
+    steps: int,
+    scheduler: str | None,
+    seed: int,
+    samples: int,
+    batch: int,
+    decoder: str = "full",
 ) -> dict[str, Any]:
     """How a result was made, as it stands beside it: model, checksum, sampling, software, and the notice."""
     return {
@@ -185,6 +198,7 @@ def provenance(
         "scheduler": scheduler or scheduler_name(pipe.scheduler),
         "seed": seed,
         "samples": samples,
+        "decoder": DECODERS[decoder],
         "batch_size": batch,
         "device": str(pipe.device),
         "scan_backend": pipe.scan_backend,
@@ -211,6 +225,7 @@ class _Batch:
     scheduler: str | None
     seed: int
     samples: int
+    decoder: str
     reporter: Reporter
 
     def __call__(self, slices: torch.Tensor, last: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
@@ -225,7 +240,7 @@ class _Batch:
                 noise_seed(self.seed, k),
                 on_step=lambda: self.reporter.advance(last),
             )
-            value = self.pipe.decode(latents)
+            value = self.pipe.decode(latents, self.decoder)
             delta = value - mean  # Welford's update
             mean = mean + delta / (k + 1)
             squares = squares + delta * (value - mean)
@@ -245,18 +260,21 @@ def _unless_too_many(
     return None  # only now: the error held on to the tensors
 
 
-def _choose_batch(pipe: DiffMaPipeline, wanted: int | None, array: np.ndarray, samples: int, reporter: Reporter) -> int:
+def _choose_batch(
+    pipe: DiffMaPipeline, wanted: int | None, array: np.ndarray, samples: int, decoder: str, reporter: Reporter
+) -> int:
     """Slices at once, said aloud; OutOfMemory where the volume or one slice needs more than is free."""
     volumes = 4 * array.size * (6 if samples > 1 else 4)  # the result, the soft mask, and a copy of each as an image
     free = free_memory(torch.device("cpu"))
     if free is not None and free < volumes:
         raise OutOfMemory(f"the images of this volume need {gib(volumes)} and {gib(free)} are free")
-    batch = pipe.batch_size(wanted)
+    batch = pipe.batch_size(wanted, decoder)
     if wanted and batch < wanted:
         reporter.warning(f"{batch} instead of {wanted} slices at once: no more fit the free memory")
     room = free_memory(pipe.device)
     of = "" if room is None else f" of {gib(room)} free"
-    reporter.note(f"{batch} slices at once, about {gib(batch * pipe.bytes_per_slice)}{of} on {pipe.device}")
+    need = gib(batch * pipe.bytes_per_slice(decoder))
+    reporter.note(f"{batch} slices at once, about {need}{of} on {pipe.device}")
     return batch
 
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 
 import pytest
@@ -30,6 +31,38 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A complete bundle of tiny random networks: it converts in no time, and its images mean nothing."""
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
     make_tiny_bundle(folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_with_small_decoder(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same bundle with a small decoder, which is random too."""
+    folder = tmp_path_factory.mktemp("bundles_with_small_decoder") / "tiny"
+    shutil.copytree(tiny_bundle, folder)
+    add_small_decoder(folder)
+    return folder
+
+
+def add_small_decoder(folder: Path) -> None:
+    """Give a tiny bundle a small decoder; tests where torch must not be imported call it in another process."""
+    from DiffMaCore.bundles.import_released import complete_bundle
+
+    complete_bundle(folder, small_decoder=str(save_small_decoder(folder.with_name("decoder"))))
+
+
+def save_small_decoder(folder: Path, channels: int = 4, levels: int = 3) -> Path:
+    """A random AutoencoderTiny in diffusers' layout; it enlarges 2 to the number of levels less one."""
+    import torch
+    from diffusers import AutoencoderTiny
+
+    torch.manual_seed(4)
+    AutoencoderTiny(
+        latent_channels=channels,
+        encoder_block_out_channels=(1,) * levels,
+        num_encoder_blocks=(0,) * levels,
+        decoder_block_out_channels=(8,) * levels,
+        num_decoder_blocks=(1,) * levels,
+    ).save_pretrained(folder)
     return folder
 
 

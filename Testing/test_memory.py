@@ -89,7 +89,7 @@ def test_other_errors_of_a_batch_are_not_tried_again(pipe: DiffMaPipeline, monke
 
 
 def test_the_batch_is_what_is_free_and_is_told(pipe: DiffMaPipeline, monkeypatch: pytest.MonkeyPatch) -> None:
-    each = pipe.bytes_per_slice
+    each = pipe.bytes_per_slice()
     monkeypatch.setattr(devices, "host_memory", lambda: (10**12, int(4.5 * each)))
     assert pipe.batch_size() == 2  # half of what is free
     listener = Listener()
@@ -103,7 +103,7 @@ def test_what_cannot_fit_is_refused_before_any_work(pipe: DiffMaPipeline, monkey
     monkeypatch.setattr(devices, "host_memory", lambda: (10**12, 10**5))
     with pytest.raises(OutOfMemory, match="images of this volume need"):
         pipe(head_like_ct(), num_inference_steps=1)
-    monkeypatch.setattr(devices, "host_memory", lambda: (10**12, pipe.bytes_per_slice - 1))
+    monkeypatch.setattr(devices, "host_memory", lambda: (10**12, pipe.bytes_per_slice() - 1))
     with pytest.raises(OutOfMemory, match=r"one slice needs .* are free; try"):
         pipe.batch_size()
 

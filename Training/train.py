@@ -38,6 +38,8 @@ def demo(options: argparse.Namespace) -> int:
     config = load_config(options.config, DemoConfig)
     if options.command == "demo":
         chain.train(config, options.out)
+    elif options.command == "small-decoder":
+        chain.add_small_decoder(config, options.out, options.bundle)
     elif options.command == "export":
         chain.bundle_from_checkpoint(config, options.out, options.bundle)
     else:
@@ -55,6 +57,7 @@ def _parser() -> argparse.ArgumentParser:
     for name, text in (
         ("demo", "the demo bundle: train all stages on procedural phantoms; goes on where it was interrupted"),
         ("export", "the demo bundle: write it from a run whose denoiser is still training"),
+        ("small-decoder", "the demo bundle: teach a finished one its small decoder, and write both to OUT/bundle"),
         ("evaluate", "the demo bundle: compare it with the two simple answers on held-out phantoms"),
     ):
         command = commands.add_parser(name, help=text)

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.bundles.config import RESEARCH_ONLY, BundleConfig
+from DiffMaCore.bundles.config import RESEARCH_ONLY, BundleConfig, has_small_decoder
 from DiffMaCore.bundles.manifest import write_text
 
 CARD_FILE = "README.md"
@@ -16,11 +16,11 @@ _HUB_LICENCES = ("mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0
 
 def write_card(folder: Path, config: BundleConfig) -> None:
     """Write ``README.md`` into a bundle folder (before its manifest, which lists it)."""
-    write_text(Path(folder) / CARD_FILE, card_text(config))
+    write_text(Path(folder) / CARD_FILE, card_text(config, has_small_decoder(Path(folder))))
 
 
-def card_text(config: BundleConfig) -> str:
-    """The model card of a bundle; a demo is called DEMO in its title."""
+def card_text(config: BundleConfig, small_decoder: bool = False) -> str:
+    """The model card of a bundle, with or without a small decoder; a demo is called DEMO in its title."""
     card = config.card
     title = config.title
     if config.demo and "DEMO" not in title:
@@ -62,6 +62,7 @@ def card_text(config: BundleConfig) -> str:
                 else f"- Source: {_normalisation(config.source_normalisation)}",
                 f"- MR normalisation in training: {_normalisation(config.mr_normalisation)}",
                 f"- Output: {low:g} to {high:g} {config.output_units}",
+                *(["- Decoder: full, or with `--decoder small` faster and approximate"] if small_decoder else []),
             ]
         ),
         "## Training data",

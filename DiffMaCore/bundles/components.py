@@ -1,4 +1,4 @@
-"""The parts that the authors' files leave out: Stable Diffusion's VAE and BiomedCLIP's visual tower."""
+"""Parts from elsewhere: Stable Diffusion's VAE, BiomedCLIP's visual tower, and a small decoder beside the VAE."""
 
 from __future__ import annotations
 
@@ -8,6 +8,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from DiffMaCore.bundles.config import SMALL_DECODER
 from DiffMaCore.bundles.hub import byte_bar
 from DiffMaCore.bundles.manifest import Progress
 from DiffMaCore.errors import ModelError
@@ -34,11 +35,22 @@ def load_vae(folder: Path) -> Any:
     """A diffusers ``AutoencoderKL`` from a folder; a pickle is read with weights_only."""
     from diffusers import AutoencoderKL
 
-    vae, info = AutoencoderKL.from_pretrained(str(folder), local_files_only=True, output_loading_info=True)
+    return _load(AutoencoderKL, folder, "VAE")
+
+
+def load_small_decoder(folder: Path) -> Any:
+    """A diffusers ``AutoencoderTiny`` from a folder; a pickle is read with weights_only."""
+    from diffusers import AutoencoderTiny
+
+    return _load(AutoencoderTiny, folder, "small decoder")
+
+
+def _load(cls: Any, folder: Path, what: str) -> Any:
+    model, info = cls.from_pretrained(str(folder), local_files_only=True, output_loading_info=True)
     lacking = [*info["missing_keys"], *info["mismatched_keys"]]
     if lacking:
-        raise ModelError(f"{folder} is no usable VAE: its weights lack {lacking[0]}; fetch it again.")
-    return vae.eval()
+        raise ModelError(f"{folder} is no usable {what}: its weights lack {lacking[0]}; fetch it again.")
+    return model.eval()
 
 
 VAE = Part(
@@ -56,6 +68,16 @@ IMAGE_ENCODER = Part(
     ImageEncoder.from_open_clip,
 )
 PARTS = (VAE, IMAGE_ENCODER)
+"""Those that the authors' files leave out and every bundle needs."""
+
+SMALL = Part(
+    SMALL_DECODER,
+    "madebyollin/taesd",
+    "config.json",
+    ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
+    load_small_decoder,
+)
+"""Only ever taken where it is asked for; what is on the hub is for the latents of Stable Diffusion 1's VAE."""
 
 
 def obtain(part: Part, given: str | None, progress: Progress | None = None) -> Any | None:

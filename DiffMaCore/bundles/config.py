@@ -15,6 +15,12 @@ from DiffMaCore.errors import ModelError
 RESEARCH_ONLY = "Research only: the images are synthetic and must not be used for diagnosis or treatment planning."
 
 COMPONENTS = ("denoiser", "embedder", "vae", "image_encoder", "scheduler")
+SMALL_DECODER = "small_decoder"
+"""The component that a bundle may do without."""
+
+DECODERS = {"full": "full", "small": "small (approximate)"}
+"""What turns latents into images: the VAE's own decoder or the small one, and what a result says of it."""
+
 INDEX_FILE = "model_index.json"
 
 
@@ -154,9 +160,7 @@ class BundleConfig:
 
     def completing_command(self, where: str) -> str:
         """The command line that adds what is missing to the bundle ``where``."""
-        quoted = f'"{where}"' if " " in where else where
-        options = "".join(f" --{name.replace('_', '-')} FOLDER" for name in self.missing)
-        return f"diffma models complete {quoted}{options}"
+        return _complete(where, "".join(f" --{name.replace('_', '-')} FOLDER" for name in self.missing))
 
 
 def read_config(folder: Path) -> BundleConfig:
@@ -177,12 +181,22 @@ def read_index(folder: Path) -> dict[str, Any]:
         if not isinstance(value, list):
             continue
         library = str(value[0]) if value and value[0] is not None else "diffusers"
-        if key not in COMPONENTS or library.split(".")[0] not in ("diffusers", "DiffMaCore"):
+        if key not in (*COMPONENTS, SMALL_DECODER) or library.split(".")[0] not in ("diffusers", "DiffMaCore"):
             raise ModelError(
                 f"{folder} is refused: its {INDEX_FILE} asks for {key} from {library}, and a bundle may hold"
-                f" only {', '.join(COMPONENTS)} made of diffusers' and DiffMaCore's classes."
+                f" only {', '.join((*COMPONENTS, SMALL_DECODER))} made of diffusers' and DiffMaCore's classes."
             )
     return index
+
+
+def has_small_decoder(folder: Path) -> bool:
+    """Whether a bundle has a small decoder beside its VAE; ModelError as :func:`read_config` tells."""
+    return (read_index(folder).get(SMALL_DECODER) or [None])[0] is not None
+
+
+def small_decoder_command(where: str) -> str:
+    """The command line that adds a small decoder to the bundle ``where``."""
+    return _complete(where, " --small-decoder FOLDER")
 
 
 def read_json(path: Path, blame: str) -> dict[str, Any]:
@@ -202,6 +216,11 @@ def nearest(word: str, choices: list[str]) -> str | None:
     """The choice most like ``word``, if any is alike at all."""
     found = difflib.get_close_matches(word.lower(), [choice.lower() for choice in choices], n=1, cutoff=0.5)
     return next((choice for choice in choices if choice.lower() == found[0]), None) if found else None
+
+
+def _complete(where: str, options: str) -> str:
+    quoted = f'"{where}"' if " " in where else where
+    return f"diffma models complete {quoted}{options}"
 
 
 def _check_keys(cls: type, values: Mapping[str, Any], what: str) -> None:

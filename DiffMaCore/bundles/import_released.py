@@ -15,8 +15,14 @@ from typing import Any
 from torch import Tensor
 
 from DiffMaCore.bundles import store
-from DiffMaCore.bundles.components import PARTS, obtain
-from DiffMaCore.bundles.config import BundleConfig, ModelCard, read_config, read_index
+from DiffMaCore.bundles.components import PARTS, SMALL, obtain
+from DiffMaCore.bundles.config import (
+    BundleConfig,
+    ModelCard,
+    has_small_decoder,
+    read_config,
+    read_index,
+)
 from DiffMaCore.bundles.manifest import Progress, verify
 from DiffMaCore.bundles.unpickle import Weights, load_released_checkpoint
 from DiffMaCore.bundles.writing import class_entry, save_component, seal, write_bundle, write_index
@@ -40,6 +46,7 @@ def import_released(
     hu_window: tuple[float, float] = HU_WINDOW,
     vae: str | None = None,
     image_encoder: str | None = None,
+    small_decoder: str | None = None,
     progress: Progress | None = None,
 ) -> BundleConfig:
     """Write a bundle folder ``output`` from the authors' denoiser and embedder files; it appears in one step.
@@ -57,10 +64,12 @@ def import_released(
         pixel_spacing: of the slices it was trained on, in mm. The authors published neither this
         hu_window: nor the window (low, high) in HU; the card says that both are assumptions.
         vae, image_encoder: folder or hub id.
+        small_decoder: folder or hub id of a diffusers AutoencoderTiny; without one the bundle has none.
         progress: told the bytes of what is downloaded.
 
     Raises:
-        ModelError: a file is damaged or no such weights, or the parts do not fit each other.
+        ModelError: a file is damaged or no such weights, the parts do not fit each other, or the small decoder
+            cannot be had.
         OutputError: ``output`` exists or cannot be written.
     """
     output = Path(output).expanduser()
@@ -79,6 +88,8 @@ def import_released(
         found = obtain(part, {"vae": vae, "image_encoder": image_encoder}[part.name], progress)
         if found is not None:
             components[part.name] = found
+    if small_decoder:
+        components[SMALL.name] = _asked_for(small_decoder, progress)
     check_fit(model.config, components)
     size = size_name(model.config["width"], model.config["depth"], patch_size)
     config = BundleConfig(
@@ -99,26 +110,38 @@ def import_released(
 
 
 def complete_bundle(
-    folder: Path, vae: str | None = None, image_encoder: str | None = None, progress: Progress | None = None
+    folder: Path,
+    vae: str | None = None,
+    image_encoder: str | None = None,
+    small_decoder: str | None = None,
+    progress: Progress | None = None,
 ) -> BundleConfig:
-    """Add the missing VAE and image encoder to a bundle; the folder changes in one step or not at all.
+    """Add the missing VAE and image encoder to a bundle, and a small decoder if one is given; the folder changes in
+    one step or not at all.
 
-    Sources are as in :func:`import_released`. Raises ModelError when the bundle is damaged or complete, when
-    a given part does not fit, and when none of the missing parts can be had.
+    Sources are as in :func:`import_released`. Raises ModelError when the bundle is damaged, ships with the package,
+    or has what is to be added, when a given part does not fit, and when none of the missing parts can be had.
     """
     config = read_config(folder)
     verify(folder, progress)
-    if not config.missing:
+    if folder.resolve() == store.BUNDLED_DEMO:
+        raise ModelError("The demo ships inside of the package and stays as it is: complete a bundle of yours.")
+    if not config.missing and not small_decoder:
         raise ModelError(f"{folder} is complete: nothing has to be added.")
+    if small_decoder and has_small_decoder(folder):
+        raise ModelError(f"{folder} has its small decoder already: leave {SMALL.option} out.")
     given = {"vae": vae, "image_encoder": image_encoder}
     for part in PARTS:
         if given[part.name] and part.name not in config.missing:
             raise ModelError(f"{folder} has its {part.name.replace('_', ' ')} already: leave {part.option} out.")
     found = {part.name: obtain(part, given[part.name], progress) for part in PARTS if part.name in config.missing}
     components = {name: component for name, component in found.items() if component is not None}
+    if small_decoder:
+        components[SMALL.name] = _asked_for(small_decoder, progress)
     if not components:
         config.require_complete(str(folder))
-    check_fit(store.read_component_config(folder, "denoiser"), components)
+    denoiser = store.read_component_config(folder, "denoiser")
+    check_fit(denoiser, components, config.image_size // denoiser["latent_size"])
     config = replace(config, missing=tuple(name for name in config.missing if name not in components))
     with _replacing(folder) as copy:
         shutil.copytree(folder, copy, copy_function=_link, dirs_exist_ok=True)
@@ -132,23 +155,44 @@ def complete_bundle(
     return config
 
 
-def check_fit(denoiser_config: Mapping[str, Any], components: Mapping[str, Any]) -> None:
-    """Raise ModelError when a VAE or image encoder does not fit the denoiser, naming both sizes."""
-    vae, encoder = components.get("vae"), components.get("image_encoder")
+def check_fit(denoiser_config: Mapping[str, Any], components: Mapping[str, Any], factor: int = VAE_FACTOR) -> None:
+    """Raise ModelError when a VAE, small decoder or image encoder does not fit the denoiser, naming both sizes.
+
+    ``factor`` is that of the slices' side to the latents'.
+    """
+    vae, small, encoder = (components.get(name) for name in ("vae", SMALL.name, "image_encoder"))
+    needed = denoiser_config["in_channels"], factor
     if vae is not None:
-        factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
-        channels = vae.config["latent_channels"]
-        if (factor, channels) != (VAE_FACTOR, denoiser_config["in_channels"]):
+        has = vae.config["latent_channels"], 2 ** (len(vae.config["block_out_channels"]) - 1)
+        if has != needed:
             raise ModelError(
-                f"The VAE does not fit: it has {channels} latent channels and shrinks {factor} times where"
-                f" the denoiser needs {denoiser_config['in_channels']} and {VAE_FACTOR}; give"
-                f" {PARTS[0].hub_id}."
+                f"The VAE does not fit: it has {has[0]} latent channels and shrinks {has[1]} times where"
+                f" the denoiser needs {needed[0]} and {needed[1]}; give {PARTS[0].hub_id}."
+            )
+    if small is not None:
+        steps = len(small.config["num_decoder_blocks"]) - 1
+        has = small.config["latent_channels"], small.config["upsampling_scaling_factor"] ** steps
+        if has != needed or small.config["shift_factor"]:
+            raise ModelError(
+                f"The small decoder does not fit: it takes {has[0]} latent channels, enlarges {has[1]} times and shifts"
+                f" latents by {small.config['shift_factor']:g} where {needed[0]}, {needed[1]} and 0 are needed; give"
+                " one made for this VAE's latents."
             )
     if encoder is not None and encoder.config["embed_dim"] != denoiser_config["width"]:
         raise ModelError(
             f"The image encoder does not fit: its embedding has width {encoder.config['embed_dim']} where"
             f" the denoiser needs {denoiser_config['width']}; give {PARTS[1].hub_id}."
         )
+
+
+def _asked_for(small_decoder: str, progress: Progress | None) -> Any:
+    found = obtain(SMALL, small_decoder, progress)
+    if found is None:
+        raise ModelError(
+            f"The small decoder {small_decoder} cannot be had from the hub: check its name and the network, or give"
+            f" {SMALL.option} the folder of a diffusers AutoencoderTiny."
+        )
+    return found
 
 
 def _sizes(denoiser: Mapping[str, Tensor], embedder: Mapping[str, Tensor]) -> tuple[int, int]:

@@ -13,7 +13,15 @@ from pathlib import Path
 from typing import Any
 
 from DiffMaCore.bundles.archive import extract
-from DiffMaCore.bundles.config import COMPONENTS, INDEX_FILE, BundleConfig, nearest, read_config, read_json
+from DiffMaCore.bundles.config import (
+    COMPONENTS,
+    INDEX_FILE,
+    BundleConfig,
+    has_small_decoder,
+    nearest,
+    read_config,
+    read_json,
+)
 from DiffMaCore.bundles.copying import copy_files
 from DiffMaCore.bundles.home import models_folder, require_room, temporary_folder
 from DiffMaCore.bundles.manifest import (
@@ -55,6 +63,7 @@ class ModelEntry:
     problem: str | None = None
     source_modality: str = "?"
     target_modality: str = "?"
+    small_decoder: bool = False
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -122,6 +131,7 @@ def describe(name: str, folder: Path) -> ModelEntry:
         missing=config.missing,
         source_modality=config.source_modality,
         target_modality=config.target_modality,
+        small_decoder=has_small_decoder(folder),
         **known,
     )
 

@@ -7,6 +7,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from DiffMaCore.cli.benchmark_decode import add_decode_parser
 from DiffMaCore.cli.benchmark_floor import add_floor_parser
 from DiffMaCore.cli.benchmark_options import add_benchmark_options, begin, heading, write_figures
 from DiffMaCore.cli.benchmark_released import add_released_parser
@@ -26,6 +27,7 @@ sampling
 released
        a slice by our sampling against the procedure of the authors' released code: time, and error to the ODE
 floor  a denoising step against what the machine can do: the matmuls and exponentials in it, at measured rates
+decode a small decoder against Stable Diffusion's VAE, in both memory layouts; all weights random
 
 Contestants take turns within one process, and a ratio compares times of the same round: quote ratios, since a
 busy machine changes the seconds."""
@@ -63,6 +65,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_sampling_parser(kinds)
     add_released_parser(kinds)
     add_floor_parser(kinds)
+    add_decode_parser(kinds)
     for kind, rounds in ((scan, 10), (step, 10), (tokens, 3), (cache, 3)):
         add_benchmark_options(kind, rounds)
     parser.set_defaults(run=run)

@@ -30,6 +30,7 @@ examples:
   diffma convert head.nii.gz mri.nii.gz
   diffma convert DICOM_FOLDER mri.nrrd --series 3 --steps 30
   diffma convert head.nii.gz mri.nii.gz --samples 8          also writes mri_uncertainty.nii.gz
+  diffma convert head.nii.gz mri.nii.gz --decoder small      faster, approximate, for models that have one
   diffma convert a.nii.gz b.nrrd cohort/ RESULTS --format nii.gz
 
 Many volumes are shared among processes, each on a GPU of its own, on any number of machines that see RESULTS:
@@ -99,6 +100,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="dpm++ (default), unipc, ddim or ddpm (ddpm wants about 250 steps)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
+    parser.add_argument(
+        "--decoder",
+        choices=("full", "small"),
+        default="full",
+        help="what turns latents into images: the model's VAE (full, the default), or small, faster and approximate,"
+        " where the model has one (see `diffma models show`); the result says which",
+    )
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:1 or mps")
     parser.add_argument(
         "--scan-backend",
@@ -132,6 +140,7 @@ def run(args: argparse.Namespace) -> int:
         soft_mask=args.soft_mask,
         batch_size=args.batch_size,
         start_slice=args.start_slice,
+        decoder=args.decoder,
     )
     pipe = load_pipeline(args, reporter)
     if single:
@@ -173,6 +182,7 @@ def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipelin
     keep_freed_memory()
     silence_other_bars()
     pipe = DiffMaPipeline.from_pretrained(args.model)
+    pipe.decoder(args.decoder)
     backend = pipe.set_device(args.device, args.scan_backend)
     reporter.note(f"model: {_made_by(pipe)}; device {pipe.device}, selective scan by {backend}")
     reporter.window = pipe.bundle.output_range

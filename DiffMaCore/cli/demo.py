@@ -54,7 +54,7 @@ def run(args: argparse.Namespace) -> int:
         write_volume(phantom.ct_image(), source, like=phantom.ct_image(), metadata={"content": "procedural phantom"})
     reporter.stage("loading model")
     pipe = load_pipeline(args, reporter)
-    options = ConvertOptions(args.steps, args.scheduler, args.seed, batch_size=args.batch_size)
+    options = ConvertOptions(args.steps, args.scheduler, args.seed, batch_size=args.batch_size, decoder=args.decoder)
     target = args.output / "synthetic_mr.nii.gz"
     result = convert(pipe, InputItem(source, "demo"), target, options, reporter)
     reporter.close()

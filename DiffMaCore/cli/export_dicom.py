@@ -24,6 +24,7 @@ PROVENANCE = (
     "scheduler",
     "seed",
     "samples",
+    "decoder",
     "batch_size",
     "device",
     "scan_backend",

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.cli.models import bundle_facts
-from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.cli.models import SMALL_DECODER_HELP, bundle_facts
+from DiffMaCore.cli.reporting import add_progress_option, answer, silence_other_bars
 
 _ABOUT = """\
 Turns the files that the paper's authors released into a model bundle. Patch size, latent size, depth and
@@ -27,6 +27,7 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     parser.add_argument("-o", "--output", required=True, type=Path, metavar="BUNDLE", help="folder to write")
     parser.add_argument("--vae", metavar="FOLDER|ID", help="Stable Diffusion VAE in diffusers' layout")
     parser.add_argument("--image-encoder", metavar="FOLDER|ID", help="BiomedCLIP in open_clip's layout")
+    parser.add_argument("--small-decoder", metavar="FOLDER|ID", help=SMALL_DECODER_HELP)
     parser.add_argument("--weights", choices=("ema", "model"), default="ema", help="which weights (default ema)")
     parser.add_argument(
         "--pixel-spacing", type=_spacing, default=1.0, metavar="MM", help="of the training slices (default 1)"
@@ -49,6 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from DiffMaCore.bundles import RESEARCH_ONLY
 
     args.reporter.stage("importing weights")
+    silence_other_bars()
     from DiffMaCore.bundles.import_released import import_released
 
     config = import_released(
@@ -62,6 +64,7 @@ def run(args: argparse.Namespace) -> int:
         hu_window=args.hu_window,
         vae=args.vae,
         image_encoder=args.image_encoder,
+        small_decoder=args.small_decoder,
         progress=args.reporter.bytes_done,
     )
     low, high = args.hu_window

@@ -92,7 +92,8 @@ def _text(facts: dict[str, Any]) -> str:
     lines += ["", f"models (in {facts['home']})"]
     for model in facts["models"]:
         direction = f"{model['source_modality']} to {model['target_modality']}"
-        lines.append(f"  {model['name']:<16} {direction}: {model['title']}")
+        small = ", with a small decoder" if model["small_decoder"] else ""
+        lines.append(f"  {model['name']:<16} {direction}: {model['title']}{small}")
     return "\n".join(lines)
 
 

@@ -8,11 +8,17 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.cli.reporting import add_progress_option, answer, silence_other_bars
 
 if TYPE_CHECKING:
     from DiffMaCore.bundles.config import BundleConfig
     from DiffMaCore.bundles.store import ModelEntry
+
+
+SMALL_DECODER_HELP = (
+    "a diffusers AutoencoderTiny for the VAE's latents, as a faster, approximate choice beside its decoder; for Stable"
+    " Diffusion's VAE madebyollin/taesd (default: none)"
+)
 
 
 def add_parser(subparsers: Any) -> argparse.ArgumentParser:
@@ -41,10 +47,11 @@ def add_parser(subparsers: Any) -> argparse.ArgumentParser:
     verify.add_argument("model", metavar="NAME|FOLDER", nargs="?")
     remove = action("remove", "delete an installed model")
     remove.add_argument("model", metavar="NAME")
-    complete = action("complete", "add the VAE or image encoder that an imported model lacks")
+    complete = action("complete", "add the VAE or image encoder that an imported model lacks, or a small decoder")
     complete.add_argument("model", metavar="NAME|FOLDER")
     complete.add_argument("--vae", metavar="FOLDER|ID", help="Stable Diffusion VAE in diffusers' layout")
     complete.add_argument("--image-encoder", metavar="FOLDER|ID", help="BiomedCLIP in open_clip's layout")
+    complete.add_argument("--small-decoder", metavar="FOLDER|ID", help=SMALL_DECODER_HELP)
     action("path", "print the folder that holds installed models (DIFFMA_HOME moves it)")
     move = action("move", "move all installed models to another folder")
     move.add_argument("folder", metavar="FOLDER", type=Path)
@@ -99,12 +106,13 @@ def _show(args: argparse.Namespace) -> int:
     folder = store.resolve(args.model)
     config = read_config(folder)
     entry = store.describe(args.model, folder)
-    card = card_text(config).split("---\n", 2)[2].strip()
+    card = card_text(config, entry.small_decoder).split("---\n", 2)[2].strip()
     scan_order = store.read_component_config(folder, "denoiser").get("scan_order", "spiral")
     facts = {**entry.to_dict(), "bundle": config.to_dict(), "research_only": RESEARCH_ONLY}
     facts |= {"card_text": card, "scan_order": scan_order}
     text = (
         f"{card}\n\nDenoiser: {entry.size}, scan order {scan_order}\n"
+        f"Small decoder: {_small_decoder(entry)}\n"
         f"Folder: {folder} ({_megabytes(entry.bytes)}, from: {entry.source})"
     )
     answer(args, facts, json.dumps(facts, indent=1) if args.json else text)
@@ -158,9 +166,10 @@ def _complete(args: argparse.Namespace) -> int:
 
     folder = store.resolve(args.model)
     args.reporter.stage("completing")
+    silence_other_bars()
     from DiffMaCore.bundles.import_released import complete_bundle
 
-    config = complete_bundle(folder, args.vae, args.image_encoder, args.reporter.bytes_done)
+    config = complete_bundle(folder, args.vae, args.image_encoder, args.small_decoder, args.reporter.bytes_done)
     if config.missing:
         text = f"Still missing: {', '.join(config.missing)}. Run `{config.completing_command(args.model)}`."
     else:
@@ -207,6 +216,14 @@ def bundle_facts(folder: Path, config: BundleConfig, name: str) -> dict[str, Any
         "missing": list(config.missing),
         "completing_command": config.completing_command(name) if config.missing else None,
     }
+
+
+def _small_decoder(entry: ModelEntry) -> str:
+    from DiffMaCore.bundles.config import small_decoder_command
+
+    if entry.small_decoder:
+        return "yes, `diffma convert ... --decoder small` takes it"
+    return f"none (add one with `{small_decoder_command(entry.name)}`)"
 
 
 def _title(entry: ModelEntry) -> str:

@@ -37,10 +37,14 @@ def rank(word: str = "RANK") -> int:
 
 
 def silence_other_bars() -> None:
-    """No bars of diffusers' beside ours, which says what goes on."""
+    """No bars of diffusers' beside ours, which says what goes on, and no warning of its own doing."""
     from diffusers.utils import logging
 
     logging.disable_progress_bar()
+    # an AutoencoderTiny is saved with a setting that it does not know when it is loaded
+    own = "'block_out_channels'", "were passed to AutoencoderTiny"
+    logger = logging.get_logger("diffusers.configuration_utils")
+    logger.addFilter(lambda record: not all(words in record.getMessage() for words in own))
 
 
 def answer(args: argparse.Namespace, facts: dict[str, Any], text: str) -> None:

@@ -85,6 +85,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         seed: int = 0,
         samples: int = 1,
         device: str = "auto",
+        decoder: str = "full",
         roi: Any = None,
         mask: Any = None,
         slices: tuple[int, int] | None = None,
@@ -105,6 +106,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
             seed: of the noise; the same seed gives the same result.
             samples: more than one gives their mean, and the standard deviation as uncertainty.
             device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+            decoder: "full", or "small" (faster, approximate) where the model has one.
             roi: vtkMRMLMarkupsROINode of any orientation; outside of it is background.
             mask: vtkMRMLSegmentationNode; outside of its visible segments is background.
             slices: first and last slice, both included, along the CT's superior-inferior axis; last -1 is the end.
@@ -120,7 +122,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         Raises:
             RuntimeError: with cause and remedy, if ``blocking``.
         """
-        options = SamplingOptions(model, steps, scheduler, seed, samples, device)
+        options = SamplingOptions(model, steps, scheduler, seed, samples, device, decoder)
         region = Region(roi, mask, slices)
         interpreter, history = self._interpreter(), self._history
         job = Conversion(interpreter, self._files, history, ctNode, mrNode, options, region, softMask, startSlice)
@@ -144,6 +146,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
             seed=p.seed,
             samples=p.samples,
             device=p.device,
+            decoder=p.decoder,
             roi=p.roi,
             mask=p.maskSegmentation,
             slices=(p.firstSlice, p.lastSlice) if p.limitSlices else None,
@@ -167,6 +170,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         seed: int = 0,
         samples: int = 1,
         device: str = "auto",
+        decoder: str = "full",
         blocking: bool = True,
         listener: Listener | None = None,
     ) -> list[BatchItem] | BatchConversion:
@@ -182,7 +186,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
             One ``BatchItem`` a volume if ``blocking`` (a volume that failed says so), else the job.
         """
         entries = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-        options = SamplingOptions(model, steps, scheduler, seed, samples, device)
+        options = SamplingOptions(model, steps, scheduler, seed, samples, device, decoder)
         job = BatchConversion(self._interpreter(), self._files, entries, str(outputFolder), format, options, load)
         return self._finish(job, blocking, listener)
 
@@ -194,12 +198,13 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         samples: int = 1,
         slices: int = 1,
         voxels: int = 0,
+        decoder: str = "full",
     ) -> Estimate:
         """Time and memory that a run will take, learnt from this machine's runs of ``model`` on ``device``."""
         name = device_key(device_name(self.machineFacts, device))
         free = free_bytes(self.machineFacts, name if name == "cpu" or self.machineFacts else "cpu")
         return self._history.estimate(
-            model, name, steps=steps, samples=samples, slices=slices, voxels=voxels, free_bytes=free
+            model, name, decoder, steps=steps, samples=samples, slices=slices, voxels=voxels, free_bytes=free
         )
 
     # what is done with a result

@@ -37,6 +37,7 @@ class DiffMaParameterNode:
     scheduler: Annotated[str, Choice(["dpm++", "unipc", "ddim", "ddpm"])] = "dpm++"
     seed: Annotated[int, WithinRange(0, 2147483647)] = 0
     samples: Annotated[int, WithinRange(1, 64)] = 1
+    decoder: Annotated[str, Choice(["full", "small"])] = "full"
     makeSoftMask: bool = True
     keepPartial: bool = False
     device: str = "auto"

@@ -1,6 +1,7 @@
 """The tests of the Slicer module: its library can be imported, and Slicer is the stand-in."""
 
 import os
+import shutil
 import subprocess
 import sys
 from importlib.util import find_spec
@@ -25,10 +26,23 @@ else:
 def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundle of the other tests, made by another process: torch and Slicer's libraries crash in one."""
     folder = tmp_path_factory.mktemp("bundles") / "tiny"
-    code = "import sys, pathlib; from Testing.conftest import make_tiny_bundle as m; m(pathlib.Path(sys.argv[1]))"
+    _elsewhere("make_tiny_bundle", folder)
+    return folder
+
+
+@pytest.fixture(scope="session")
+def tiny_bundle_with_small_decoder(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The same bundle with a small decoder."""
+    folder = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("bundles") / "tiny"))
+    _elsewhere("add_small_decoder", folder)
+    return folder
+
+
+def _elsewhere(make: str, folder: Path) -> None:
+    """Call a function of the other tests' conftest in another process."""
+    code = f"import sys, pathlib; from Testing.conftest import {make}; {make}(pathlib.Path(sys.argv[1]))"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, env=environment, check=True)
-    return folder
 
 
 def pytest_report_header() -> str:

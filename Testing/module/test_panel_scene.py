@@ -21,6 +21,7 @@ OTHER = {
     "scheduler": "ddim",
     "seed": 123456789,
     "samples": 5,
+    "decoder": "small",
     "makeSoftMask": False,
     "keepPartial": True,
     "device": "cuda:7",

@@ -3,17 +3,19 @@
 from __future__ import annotations
 
 import logging
+import shutil
 from collections.abc import Callable, Iterable
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import Any, TypeVar
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
+from diffusers import AutoencoderKL, AutoencoderTiny
 from numpy.typing import NDArray
 
-from DiffMaCore.bundles.config import BundleConfig, ModelCard
+from DiffMaCore.bundles.config import SMALL_DECODER, BundleConfig, ModelCard, read_config, read_index
+from DiffMaCore.bundles.writing import class_entry, save_component, seal, write_index
 from DiffMaCore.conditions import decode, encode, hu_to_pixels, mr_to_pixels
 from DiffMaCore.metrics import Quality, quality
 from DiffMaCore.models.denoiser import DiffMa
@@ -26,6 +28,7 @@ from DiffMaCore.training.demo.data import Slices, make_phantoms, phantom_slices
 from DiffMaCore.training.demo.denoiser import build_denoiser, make_latents, train_denoiser
 from DiffMaCore.training.demo.embedder import slices_to_latents, train_embedder
 from DiffMaCore.training.demo.image_encoder import train_image_encoder
+from DiffMaCore.training.demo.small_decoder import train_small_decoder
 from DiffMaCore.training.demo.vae import refine_decoder, train_vae
 from DiffMaCore.training.soft_masks import mask_share
 
@@ -90,9 +93,34 @@ def train(config: DemoConfig, out: Path) -> DiffMaPipeline:
     embedder = VisionEmbedder.from_pretrained(work / "embedder_tuned")
     log.info("the same after training with the denoiser: %.3f", _mask_share(embedder, vae, slices, config))
     refined = _stage(work / "vae_refined", AutoencoderKL, lambda: refine_decoder(vae, slices, config.refine, seed))
-    pipe = assemble(config, refined, image_encoder, embedder, denoiser)
+    small = _small_decoder(config, refined, work)
+    pipe = assemble(config, refined, image_encoder, embedder, denoiser, small)
     save_small(pipe, out / "bundle")
     return pipe
+
+
+def add_small_decoder(config: DemoConfig, out: Path, bundle: Path) -> None:
+    """Teach a finished bundle a small decoder and write it with one to ``out/bundle``; only its card's words, its
+    index and its manifest differ."""
+    torch.set_num_threads(config.threads)
+    small = _small_decoder(config, DiffMaPipeline.from_pretrained(bundle).vae, out / "work")
+    target = out / "bundle"
+    shutil.copytree(bundle, target)
+    save_component(target / SMALL_DECODER, small.half())
+    described = replace(read_config(bundle), card=ModelCard(**config.card))
+    write_index(target, read_index(target) | {"bundle": described.to_dict(), SMALL_DECODER: class_entry(small)})
+    seal(target, described)
+
+
+def _small_decoder(config: DemoConfig, vae: AutoencoderKL, work: Path) -> AutoencoderTiny:
+    wanted = config.small_decoder
+    work.mkdir(parents=True, exist_ok=True)
+
+    def make() -> AutoencoderTiny:
+        slices = make_phantoms(replace(config.data, phantoms=wanted.phantoms), work / "phantoms")
+        return train_small_decoder(vae, slices, wanted, config.seed)
+
+    return _stage(work / SMALL_DECODER, AutoencoderTiny, make)
 
 
 def _stage(folder: Path, cls: Any, make: Callable[[], _Model]) -> _Model:
@@ -114,15 +142,17 @@ def assemble(
     image_encoder: ImageEncoder,
     embedder: VisionEmbedder,
     denoiser: DiffMa,
+    small_decoder: AutoencoderTiny | None = None,
 ) -> DiffMaPipeline:
     """The trained parts as one pipeline."""
     scheduler = make_scheduler(prediction_type=config.denoiser.prediction_type)
-    return DiffMaPipeline(denoiser, embedder, vae, image_encoder, scheduler, bundle_config(config).to_dict())
+    bundle = bundle_config(config).to_dict()
+    return DiffMaPipeline(denoiser, embedder, vae, image_encoder, scheduler, bundle, small_decoder)
 
 
 def save_small(pipe: DiffMaPipeline, target: Path) -> None:
     """Write a bundle with its weights in half precision, which load as float32; the pipeline's are rounded alike."""
-    models = (pipe.denoiser, pipe.embedder, pipe.vae, pipe.image_encoder)
+    models = filter(None, (pipe.denoiser, pipe.embedder, pipe.vae, pipe.image_encoder, pipe.small_decoder))
     parameters = [p for model in models for p in model.parameters()]
     for p in parameters:
         p.data = p.data.half()
@@ -167,6 +197,7 @@ class Comparison:
     linear: Quality
     mean: Quality
     vae: Quality  # the MR through the VAE and back: the most the bundle could reach
+    small_to_full: Quality | None = None  # what the small decoder makes of the latents, to what the full one makes
 
 
 def evaluate_on_phantoms(
@@ -177,6 +208,7 @@ def evaluate_on_phantoms(
     ``seeds`` must not be trained on.
     """
     rows: list[list[Quality]] = []
+    small_rows: list[Quality] = []
     low, high = pipe.bundle.output_range
     for seed in seeds:
         if seed in config.data.seeds:
@@ -185,12 +217,18 @@ def evaluate_on_phantoms(
         ct, mr, body = (part[::every] for part in (slices.ct, slices.mr, slices.body))
         hu, target, inside = ct.float(), (mr.float().numpy() + 1) / 2, body.numpy()
         conditions = pipe.conditions(hu)
-        ours = (pipe.decode(pipe.denoise(conditions, steps=steps)).numpy() - low) / (high - low)
+        latents = pipe.denoise(conditions, steps=steps)
+        ours = (pipe.decode(latents).numpy() - low) / (high - low)
+        if pipe.small_decoder is not None:
+            small = (pipe.decode(latents, "small").numpy() - low) / (high - low)
+            small_rows.append(_in_body(small, ours, inside))
         channels = hu_to_pixels(hu, pipe.bundle.hu_windows).numpy()
         answers = [ours, _linear_fit(channels, target, inside), np.full_like(target, target[inside].mean())]
         answers.append(_through_vae(pipe, mr.float()))
         rows.append([_in_body(answer, target, inside) for answer in answers])
-    return Comparison(*(_average(column) for column in zip(*rows, strict=True)))
+    small_to_full = _average(tuple(small_rows)) if small_rows else None
+    means = [_average(column) for column in zip(*rows, strict=True)]
+    return Comparison(means[0], means[1], means[2], means[3], small_to_full)
 
 
 def _in_body(answer: NDArray[Any], target: NDArray[Any], inside: NDArray[np.bool_]) -> Quality:

@@ -8,12 +8,13 @@ from DiffMaCore.training.demo.data import DataConfig
 from DiffMaCore.training.demo.denoiser import DenoiserConfig
 from DiffMaCore.training.demo.embedder import EmbedderConfig
 from DiffMaCore.training.demo.image_encoder import ImageEncoderConfig
+from DiffMaCore.training.demo.small_decoder import SmallDecoderConfig
 from DiffMaCore.training.demo.vae import RefineConfig, VaeConfig
 
 
 @dataclass(frozen=True)
 class DemoConfig:
-    """Everything that decides a demo bundle: data, HU windows, the four networks and the bundle's words."""
+    """Everything that decides a demo bundle: data, HU windows, the networks and the bundle's words."""
 
     name: str
     title: str
@@ -28,4 +29,5 @@ class DemoConfig:
     embedder: EmbedderConfig
     denoiser: DenoiserConfig
     refine: RefineConfig
+    small_decoder: SmallDecoderConfig
     card: dict[str, str]

@@ -33,6 +33,7 @@ class SamplingOptions:
     seed: int = 0
     samples: int = 1
     device: str = "auto"
+    decoder: str = "full"
 
     def arguments(self) -> list[str]:
         """As DiffMaCore's command line takes them."""
@@ -43,6 +44,7 @@ class SamplingOptions:
             "--seed": self.seed,
             "--samples": self.samples,
             "--device": self.device,
+            "--decoder": self.decoder,
         }
         return [str(word) for option in options.items() for word in option]
 
@@ -266,6 +268,7 @@ class Conversion(ChildJob):
         self._history.record(
             self.options.model,
             str(result.get("device", self.options.device)),
+            self.options.decoder,
             setup=max(0.0, total - synthesis),
             synthesis=synthesis,
             work=work,

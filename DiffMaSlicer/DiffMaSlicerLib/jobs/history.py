@@ -46,13 +46,23 @@ class History:
         self._path = path
 
     def record(
-        self, model: str, device: str, *, setup: float, synthesis: float, work: int, voxels: int, peak_bytes: int | None
+        self,
+        model: str,
+        device: str,
+        decoder: str = "full",
+        *,
+        setup: float,
+        synthesis: float,
+        work: int,
+        voxels: int,
+        peak_bytes: int | None,
     ) -> None:
         """Remember a run.
 
         Args:
             model: its name.
             device: kind and number, such as "cpu" or "cuda:0".
+            decoder: "full" or "small", which is faster.
             setup: seconds for loading, preparing and writing.
             synthesis: seconds for ``work`` = slices x steps x samples.
             voxels: of the CT.
@@ -67,7 +77,7 @@ class History:
             "voxels": voxels,
             "peak_bytes": peak_bytes,
         }
-        key = f"{model}|{device}"
+        key = _key(model, device, decoder)
         runs[key] = [*runs.get(key, []), entry][-_KEPT:]
         part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
         with contextlib.suppress(OSError):
@@ -76,10 +86,19 @@ class History:
             part.replace(self._path)
 
     def estimate(
-        self, model: str, device: str, *, steps: int, samples: int, slices: int, voxels: int, free_bytes: int | None
+        self,
+        model: str,
+        device: str,
+        decoder: str = "full",
+        *,
+        steps: int,
+        samples: int,
+        slices: int,
+        voxels: int,
+        free_bytes: int | None,
     ) -> Estimate:
         """What ``slices`` of a CT of so many ``voxels`` will take, by the medians of earlier runs."""
-        runs = self._read().get(f"{model}|{device}", [])
+        runs = self._read().get(_key(model, device, decoder), [])
         if not runs:
             sentence = "Time and memory are not known yet: they are learnt from the first run on this machine."
             return Estimate(None, None, 0, free_bytes, sentence)
@@ -99,6 +118,10 @@ class History:
         if not isinstance(content, dict):
             return {}
         return {key: [run for run in runs if _sound(run)] for key, runs in content.items() if isinstance(runs, list)}
+
+
+def _key(model: str, device: str, decoder: str) -> str:
+    return f"{model}|{device}" + ("" if decoder == "full" else f"|{decoder}")
 
 
 def words_for_seconds(seconds: float) -> str:

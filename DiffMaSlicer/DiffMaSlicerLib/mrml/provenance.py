@@ -27,6 +27,7 @@ _FROM_RESULT = {
     "scheduler": "scheduler",
     "seed": "seed",
     "samples": "samples",
+    "decoder": "decoder",
     "device": "device",
     "scanBackend": "scan_backend",
     "scanOrder": "scan_order",

@@ -90,7 +90,7 @@ class BatchDialog(Dialog):
             return _("Tick at least one volume.")
         if not parameters.batchOutput.strip():
             return _("Choose the folder for the results.")
-        return self.panel.model.problem() or self.panel.device.problem()
+        return self.panel.model.problem() or self.panel.sampling.problem() or self.panel.device.problem()
 
     def onRun(self):
         """Convert all, or cancel."""
@@ -111,6 +111,7 @@ class BatchDialog(Dialog):
                 seed=parameters.seed,
                 samples=parameters.samples,
                 device=parameters.device,
+                decoder=parameters.decoder,
                 blocking=False,
             )
         except (RuntimeError, ValueError, OSError) as error:

@@ -114,7 +114,8 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             return _("There is no scene.")
         if self.batch.running:
             return _("A batch is running.")
-        return self.input.problem() or self.model.problem() or self.device.problem()
+        sections = (self.input, self.model, self.sampling, self.device)
+        return next((reason for section in sections if (reason := section.problem())), "")
 
     def update(self):
         """Bring every section to the parameter node."""

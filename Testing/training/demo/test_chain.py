@@ -66,6 +66,13 @@ def test_an_unfinished_denoiser_can_be_exported(run, tmp_path):
     assert (tmp_path / "bundle" / "model_index.json").is_file()
 
 
+def test_the_bundle_has_a_small_decoder_that_is_compared_with_the_full_one(run):
+    out, pipe = run
+    assert (out / "bundle" / "small_decoder" / "config.json").is_file()
+    found = demo.evaluate_on_phantoms(pipe, load_config(FOLDER / "Training" / "tiny.yaml", DemoConfig), [1], 9, 1)
+    assert found.small_to_full is not None and -1 <= found.small_to_full.ssim < 1 and found.small_to_full.mae > 0
+
+
 def test_evaluation_refuses_a_phantom_that_was_trained_on(run):
     _, pipe = run
     with pytest.raises(ValueError, match="trained on"):
@@ -83,12 +90,13 @@ def test_the_shipped_bundle_is_called_demo_and_says_what_it_is(shipped):
     assert sum(file.stat().st_size for file in SHIPPED.rglob("*")) < 40e6
 
 
-def test_the_shipped_bundle_beats_both_simple_answers_on_unseen_phantoms(shipped):
+def test_the_shipped_bundle_beats_both_simple_answers_and_its_small_decoder_is_near_the_full_one(shipped):
     config = load_config(FOLDER / "Training" / "demo.yaml", DemoConfig)
     found = demo.evaluate_on_phantoms(shipped, config, config.data.held_out[:2], every=8, steps=10)
     for simple in (found.linear, found.mean):
         assert found.ours.ssim > simple.ssim + 0.1
         assert found.ours.psnr > simple.psnr + 1.5
+    assert found.small_to_full is not None and found.small_to_full.ssim >= 0.95
 
 
 def test_the_shipped_soft_mask_follows_the_slice(shipped, tmp_path):
