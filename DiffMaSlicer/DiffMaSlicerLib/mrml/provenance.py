@@ -29,6 +29,7 @@ _FROM_RESULT = {
     "samples": "samples",
     "device": "device",
     "scanBackend": "scan_backend",
+    "precision": "precision",
     "scanOrder": "scan_order",
     "software": "software",
 }
