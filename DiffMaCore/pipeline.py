@@ -161,8 +161,9 @@ class DiffMaPipeline(DiffusionPipeline):
         denoiser = DTYPES[self.precision].itemsize * self.denoiser.floats_per_slice
         if not self.overlap:
             return decoder + denoiser
-        # the next batch is encoded, and then denoised, while this one is decoded
-        encoder = 8 * 4 * side * side * self.vae.config["block_out_channels"][0]
+        # the next batch is encoded, and then denoised, while this one is decoded; the encoder holds five maps of the
+        # first width where the decoder holds three of the widest
+        encoder = 8 * 5 // 3 * 4 * side * side * self.vae.config["block_out_channels"][0]
         return decoder + max(encoder, denoiser)
 
     def batch_size(self, wanted: int | None = None) -> int:

@@ -8,17 +8,20 @@ import sys
 from pathlib import Path
 from typing import Any
 
+from DiffMaCore.cli import benchmark_volume
 from DiffMaCore.cli.benchmark_sampling import add_sampling_parser
 from DiffMaCore.errors import InputError, OutputError
 
 EXPLANATION = """\
 scan   every selective-scan back end against the plain reference that keeps a (B, D, L, N) tensor, forward and
-       forward with backward
+       forward with backward; and with what surrounds it in a block (gather, convolution, scatter, gate: "spiral")
+       against plain torch
 step   one denoising step of a DiffMa against DiT's blocks in the same frame with about as many parameters
 tokens time and memory of that step at growing numbers of tokens: growth, and where DiffMa overtakes DiT. By default
        slices of 224, 448, 896 and 1792 pixels, several minutes on a CPU; --tokens 196 784 is soon done
 cache  a training step on cached latents against the same step that runs VAE (Stable Diffusion's architecture), image
        encoder (ViT-B/16) and Vision Embedder on every slice again; all weights random
+volume a whole volume with everything that makes a GPU fast (CUDA graph, overlap, bfloat16) and with each of it off
 sampling
        schedulers and numbers of steps of a trained experiment against the ODE's solution and the truth
 
@@ -40,6 +43,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     scan.add_argument("--channels", type=int, default=1024, help="channels D (default 1024)")
     scan.add_argument("--tokens", type=int, default=196, help="tokens L (default 196)")
     scan.add_argument("--states", type=int, default=16, help="states N of each channel (default 16)")
+    scan.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the sequences (default float32)"
+    )
     step = kinds.add_parser("step", help="a denoising step of DiffMa against DiT")
     step.add_argument("--batch", type=int, default=8, help="slices (default 8)")
     step.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
@@ -55,15 +61,19 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     cache.add_argument("--batch", type=int, default=4, help="slices (default 4)")
     cache.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
     cache.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
+    volume = benchmark_volume.add_volume_parser(kinds)
     add_sampling_parser(kinds)
-    for kind in (scan, step, tokens, cache):
+    for kind in (scan, step, tokens, cache, volume):
         kind.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 or mps")
         kind.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
         kind.add_argument(
-            "--rounds", type=int, default=10, help="rounds in which all take turns (default 10; tokens and cache: 3)"
+            "--rounds",
+            type=int,
+            default=10,
+            help="rounds in which all take turns (default 10; tokens, cache and volume: 3)",
         )
         kind.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
-    for slow in (tokens, cache):
+    for slow in (tokens, cache, volume):
         slow.set_defaults(rounds=3)
     parser.set_defaults(run=run)
 
@@ -71,7 +81,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     import torch
 
-    from DiffMaCore.benchmark import benchmark_scan
     from DiffMaCore.devices import choose_device, keep_freed_memory
 
     if args.what != "scan":
@@ -86,9 +95,11 @@ def run(args: argparse.Namespace) -> int:
     if args.threads is not None:
         torch.set_num_threads(args.threads)
     if args.what == "scan":
-        shape = (args.batch, args.channels, args.tokens, args.states)
-        figures = benchmark_scan(*shape, device, args.rounds, _tell)
+        figures = _scan(args, device)
         print(_scan_table(figures))
+    elif args.what == "volume":
+        figures = benchmark_volume.measure(args, device, _tell)
+        print("\n".join([*_heading(figures), *benchmark_volume.table(figures)]))
     elif args.what == "tokens":
         figures = _tokens(args, device)
     else:
@@ -100,6 +111,19 @@ def run(args: argparse.Namespace) -> int:
         except OSError as error:
             raise OutputError(f"{args.json} cannot be written ({error.strerror}); choose another file") from error
     return 0
+
+
+def _scan(args: argparse.Namespace, device: Any) -> dict[str, Any]:
+    from DiffMaCore.benchmark import benchmark_scan
+    from DiffMaCore.benchmark_spiral import benchmark_spiral
+
+    asked = (args.batch, args.channels, args.tokens, args.states, device, args.rounds, _tell, args.dtype)
+    figures = benchmark_scan(*asked)
+    try:
+        figures["results"] += benchmark_spiral(*asked)
+    except InputError as reason:
+        figures["unavailable"]["spiral"] = str(reason)
+    return figures
 
 
 def _steps(args: argparse.Namespace, device: Any) -> dict[str, Any]:

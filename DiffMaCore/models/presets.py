@@ -11,6 +11,18 @@ WIDTH = 512
 IMAGE_SIZE = 224
 VAE_FACTOR = 8
 
+STABLE_DIFFUSION_VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
+"""Arguments of diffusers' AutoencoderKL."""
+
+VIT_B16: dict[str, Any] = {"image_size": 224, "layers": 12, "width": 768, "head_width": 64, "patch_size": 16}
+"""A ViT-B/16 at 224 pixels, BiomedCLIP's visual tower, as open_clip describes it."""
+
 PRESETS = tuple(f"{size}/{patch}" for size in DEPTHS for patch in PATCH_SIZES)
 
 
