@@ -56,12 +56,16 @@ class DenoiserGraphs:
         if key not in self._graphs:
             while len(self._graphs) >= MOST:
                 self._graphs.popitem(last=False)
-            graph = _Graph(self._network, given)
-            cause = graph.capture()
-            if cause is not None:
+            try:
+                graph = _Graph(self._network, given)
+            except Exception as error:  # whatever a kernel's library throws, the steps can be done without a graph
+                cause = error.__context__ or error  # ending a spoilt capture is an error too
+                if is_out_of_memory(error) or is_out_of_memory(cause):
+                    raise
                 self._failed = True
                 self.clear()
-                warn(f"the denoiser's steps could not be captured as a CUDA graph, so each is slower: {cause}")
+                words = f"{type(cause).__name__}: {next(iter(str(cause).splitlines()), 'no message')}"
+                warn(f"the denoiser's steps could not be captured as a CUDA graph, so each is slower ({words})")
                 return None
             self._graphs[key] = graph
             logger.info("captured a CUDA graph of the denoiser for %d slices", graph.batch)
@@ -75,38 +79,25 @@ class _Graph:
     """One evaluation at fixed addresses."""
 
     def __init__(self, network: nn.Module, given: tuple[Tensor, ...]) -> None:
-        self._network = network
-        self._given = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in given)
-        self._graph = torch.cuda.CUDAGraph()
-        self._out: Tensor | None = None
         self.batch = len(given[0])
-
-    def capture(self) -> str | None:
-        """None, or why it cannot be done; an error of the network itself and a lack of memory are raised."""
-        with torch.cuda.device(self._given[0].device):
+        self._given = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in given)
+        with torch.cuda.device(given[0].device):
+            self._graph = torch.cuda.CUDAGraph()
             main, side = torch.cuda.current_stream(), torch.cuda.Stream()
             side.wait_stream(main)
             with torch.cuda.stream(side):  # and back to the other stream, which a spoilt capture would forget
                 for _ in range(WARM_UP):
-                    self._network(*self._given)
+                    network(*self._given)
                 main.wait_stream(side)
-                try:
-                    # another thread may allocate meanwhile, which only this mode allows
-                    with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
-                        self._out = self._network(*self._given).sample
-                except Exception as error:  # whatever a kernel's library throws, the steps can be done without a graph
-                    cause = error.__context__ or error  # ending a spoilt capture is an error too
-                    if is_out_of_memory(error) or is_out_of_memory(cause):
-                        raise
-                    return f"{type(cause).__name__}: {next(iter(str(cause).splitlines()), 'no message')}"
-        return None
+                # another thread may allocate meanwhile, which only this mode allows
+                with torch.cuda.graph(self._graph, stream=side, capture_error_mode="thread_local"):
+                    self._out: Tensor = network(*self._given).sample
 
     def load(self, conditions: tuple[Tensor, ...]) -> None:
         for mine, theirs in zip(self._given[2:], conditions, strict=True):
             mine.copy_(theirs)
 
     def __call__(self, latents: Tensor, t: Tensor) -> Tensor:
-        assert self._out is not None
         self._given[0].copy_(latents)
         self._given[1].copy_(t)
         self._graph.replay()
