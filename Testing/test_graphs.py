@@ -1,4 +1,4 @@
-"""The CUDA graph of the denoiser, and a conversion on a GPU; without one, that the lack is said once and no obstacle."""
+"""The CUDA graph of the denoiser, and conversions on a GPU; without one, that no graph is no obstacle and is told."""
 
 from __future__ import annotations
 
@@ -14,9 +14,7 @@ from DiffMaCore.errors import ModelError
 from DiffMaCore.graphs import DenoiserGraphs
 from Testing.images import head_like_ct
 
-on_a_gpu = pytest.mark.skipif(
-    not torch.cuda.is_available(), reason="a CUDA graph needs an NVIDIA GPU, and none is here"
-)
+on_a_gpu = pytest.mark.skipif(not torch.cuda.is_available(), reason="it needs an NVIDIA GPU, and none is here")
 with_bfloat16 = pytest.mark.skipif(
     not (torch.cuda.is_available() and torch.cuda.is_bf16_supported(including_emulation=False)),
     reason="no NVIDIA GPU that computes in bfloat16 is here",
@@ -38,7 +36,7 @@ def voxels(pipe: DiffMaPipeline) -> np.ndarray:
     return np.stack([sitk.GetArrayFromImage(image) for image in (out.mr, out.uncertainty)])
 
 
-def test_a_graph_that_cannot_be_captured_is_told_once_with_the_cause_and_changes_no_result(
+def test_a_graph_that_cannot_be_captured_is_told_once_and_changes_no_result(
     pipe: DiffMaPipeline,
 ) -> None:
     conditions = pipe.conditions(slices(2))
