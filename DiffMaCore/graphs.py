@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 
 from DiffMaCore.errors import is_out_of_memory
+from DiffMaCore.streams import side_stream
 
 logger = logging.getLogger("DiffMaCore")
 
@@ -60,8 +61,8 @@ class DenoiserGraphs:
                 graph = _Graph(self._network, given)
             except Exception as error:  # whatever a kernel's library throws, the steps can be done without a graph
                 cause = error.__context__ or error  # ending a spoilt capture is an error too
-                if is_out_of_memory(error) or is_out_of_memory(cause):
-                    raise
+                if is_out_of_memory(cause):
+                    raise cause from None
                 self._failed = True
                 self.clear()
                 words = f"{type(cause).__name__}: {next(iter(str(cause).splitlines()), 'no message')}"
@@ -83,7 +84,7 @@ class _Graph:
         self._given = tuple(tensor.clone(memory_format=torch.contiguous_format) for tensor in given)
         with torch.cuda.device(given[0].device):
             self._graph = torch.cuda.CUDAGraph()
-            main, side = torch.cuda.current_stream(), torch.cuda.Stream()
+            main, side = torch.cuda.current_stream(), side_stream(given[0].device, "capture")
             side.wait_stream(main)
             with torch.cuda.stream(side):  # and back to the other stream, which a spoilt capture would forget
                 for _ in range(WARM_UP):

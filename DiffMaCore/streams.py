@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 from collections import deque
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
@@ -13,6 +14,12 @@ import torch
 from DiffMaCore.errors import is_out_of_memory
 
 QUEUED_STEPS = 2  # enough that the GPU never waits for the next one
+
+
+@functools.cache
+def side_stream(device: torch.device, use: str) -> torch.cuda.Stream:
+    """This process's stream for one use: the memory that torch keeps for a stream serves no other."""
+    return torch.cuda.Stream(device)
 
 
 class Pace:
@@ -53,7 +60,7 @@ class Beside:
     def __init__(self, device: torch.device, apart: bool) -> None:
         self._device = device
         self._thread = ThreadPoolExecutor(1, "decoding") if apart else None
-        self._stream = torch.cuda.Stream(device) if apart and device.type == "cuda" else None
+        self._stream = side_stream(device, "beside") if apart and device.type == "cuda" else None
         self._task: Future[None] | None = None
 
     def __enter__(self) -> Beside:

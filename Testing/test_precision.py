@@ -81,6 +81,15 @@ def test_what_decides_the_decays_stays_float32_and_the_bundles_own_weights_are_n
     assert all((tmp_path / "saved" / file).read_bytes() == (tiny_bundle / file).read_bytes() for file in weights)
 
 
+def test_the_vae_gives_the_same_with_its_channels_last_as_on_a_gpu(pipe: DiffMaPipeline) -> None:
+    slices = torch.randn(2, 32, 32, generator=torch.Generator().manual_seed(0)) * 300
+    latents = pipe.conditions(slices).ct_latent
+    expected = pipe.decode(latents)
+    pipe.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
+    assert torch.allclose(pipe.conditions(slices).ct_latent, latents, atol=1e-5)
+    assert torch.allclose(pipe.decode(latents), expected, atol=0.01)  # of 1000
+
+
 @pytest.mark.parametrize("backend", ["numba", "torch"])
 @pytest.mark.parametrize("backbone", [*BACKBONES, "unet"])
 def test_every_denoiser_takes_bfloat16_on_every_back_end_of_a_cpu(backbone: str, backend: str) -> None:
