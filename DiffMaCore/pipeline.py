@@ -161,10 +161,10 @@ class DiffMaPipeline(DiffusionPipeline):
         denoiser = DTYPES[self.precision].itemsize * self.denoiser.floats_per_slice
         if not self.overlap:
             return decoder + denoiser
-        # the next batch is encoded, and then denoised, while this one is decoded; the encoder holds five maps of the
-        # first width where the decoder holds three of the widest
+        # while a batch is decoded the next is encoded, and a captured graph keeps its memory all the time; the encoder
+        # holds five maps of the first width where the decoder holds three of the widest
         encoder = 8 * 5 // 3 * 4 * side * side * self.vae.config["block_out_channels"][0]
-        return decoder + max(encoder, denoiser)
+        return decoder + encoder + denoiser
 
     def batch_size(self, wanted: int | None = None) -> int:
         """Slices that fit the device's free memory at once, ``wanted`` if they do; OutOfMemory where none does."""
