@@ -110,7 +110,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         "--precision",
         choices=("auto", "float32", "bfloat16"),
         default="auto",
-        help="of the denoiser: bfloat16 halves its memory and hardly changes the result; auto (default) takes it on"
+        help="of the denoiser: bfloat16 has half as many bits and hardly changes the result; auto (default) takes it on"
         " NVIDIA GPUs that compute in it; float32 there means without TF32 as well",
     )
     parser.add_argument("--batch-size", type=int, metavar="N", help="slices at once (default: what fits the memory)")
