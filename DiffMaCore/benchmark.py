@@ -17,6 +17,7 @@ from DiffMaCore.devices import processor_name
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.presets import preset
 from DiffMaCore.models.systems import build_denoiser, count_parameters
+from DiffMaCore.precision import DTYPES
 from DiffMaCore.scan import available_backends, selective_scan
 from DiffMaCore.scan.arguments import check_arguments
 from DiffMaCore.scan.reference import reference_scan
@@ -30,9 +31,9 @@ Scan = Callable[..., Tensor]
 class Result:
     """One contestant in one discipline.
 
-    `median_s`, `min_s` and `max_s` are seconds. A ratio is the reference's time over the contestant's in the
-    same round; `ratio` is the median over the rounds. `relative_error` is the largest absolute difference
-    from float64 over the largest absolute value, the worst over the output and all gradients.
+    `median_s`, `min_s` and `max_s` are seconds. A ratio is the reference's (of the spiral, plain torch's) time over
+    the contestant's in the same round; `ratio` is the median over the rounds. `relative_error` is the largest
+    absolute difference from float64 over the largest absolute value, the worst over the output and all gradients.
     """
 
     discipline: str
@@ -62,16 +63,21 @@ def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
 
 
 def take_turns(
-    contestants: dict[str, Callable[[], Any]], rounds: int, device: str | torch.device = "cpu"
+    contestants: dict[str, Callable[[], Any]],
+    rounds: int,
+    device: str | torch.device = "cpu",
+    prepare: Callable[[str], Any] = lambda name: None,
 ) -> dict[str, list[float]]:
     """Seconds of each contestant in each round; every round runs all, each time another one first.
 
-    A round that is not counted goes before (compilation, caches, memory).
+    A round that is not counted goes before (compilation, caches, memory). Whatever ``prepare`` does before a turn takes
+    no time.
     """
     names = list(contestants)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds + 1):
         for name in names:
+            prepare(name)
             _finish(device)
             start = time.perf_counter()
             contestants[name]()
@@ -95,11 +101,13 @@ def benchmark_scan(
     device: str | torch.device = "cpu",
     rounds: int = 10,
     progress: Callable[[str], None] = lambda line: None,
+    dtype: str = "float32",
 ) -> dict[str, Any]:
     """Compare every scan back end that runs on the device with the reference that materialises (B, D, L, N).
 
-    Float32, with all options (skip, gate, bias, softplus), forward and forward with backward. The error is
-    measured on one sample against the reference in float64. Returns a dictionary for JSON: the machine, the
+    With all options (skip, gate, bias, softplus), forward and forward with backward; u, delta, B, C and z of the given
+    type, the rest float32. The error is measured on one sample against the reference in float64 on the same numbers.
+    Returns a dictionary for JSON: the machine, the
     shape, the back ends that do not run with the reason, and the results.
 
     Raises InputError for sizes below 1.
@@ -109,7 +117,7 @@ def benchmark_scan(
     reasons = available_backends(device)
     scans: dict[str, Scan] = {REFERENCE: _reference}
     scans |= {name: _named(name) for name, reason in reasons.items() if reason is None}
-    problem = _problem(batch, channels, tokens, states, device)
+    problem = _problem(batch, channels, tokens, states, device, DTYPES[dtype])
     weight = torch.randn_like(problem["u"])
     errors = _errors(scans, {name: _one_sample(tensor) for name, tensor in problem.items()}, weight[:1])
     results: list[Result] = []
@@ -117,7 +125,7 @@ def benchmark_scan(
         progress(f"{discipline}: {rounds} rounds of {', '.join(scans)}")
         turns = {name: _turn(run, scan, problem, weight) for name, scan in scans.items()}
         seconds = take_turns(turns, rounds, device)
-        results += [_result(discipline, name, seconds, errors[discipline][name]) for name in scans]
+        results += [result(discipline, name, seconds, errors[discipline][name]) for name in scans]
     return {
         "benchmark": "scan",
         "machine": machine(device),
@@ -126,7 +134,7 @@ def benchmark_scan(
             "channels": channels,
             "tokens": tokens,
             "states": states,
-            "dtype": "float32",
+            "dtype": dtype,
         },
         "rounds": rounds,
         "unavailable": {name: reason for name, reason in reasons.items() if reason is not None},
@@ -210,12 +218,12 @@ def _named(name: str) -> Scan:
     return lambda **problem: selective_scan(**problem, delta_softplus=True, backend=name)
 
 
-def _problem(batch: int, channels: int, tokens: int, states: int, device: Any) -> dict[str, Tensor]:
+def _problem(batch: int, channels: int, tokens: int, states: int, device: Any, dtype: torch.dtype) -> dict[str, Tensor]:
     """As in a Mamba: token-major memory, A = -1..-N, steps from 0.001 to 0.1."""
     generator = torch.Generator().manual_seed(0)
 
     def draw(*shape: int) -> Tensor:
-        return torch.randn(*shape, generator=generator).to(device)
+        return torch.randn(*shape, generator=generator).to(device, dtype)
 
     steps = torch.rand(channels, generator=generator) * 4.6 - 6.9
     problem = {
@@ -253,15 +261,21 @@ def _errors(scans: dict[str, Scan], problem: dict[str, Tensor], weight: Tensor) 
     for name, scan in scans.items():
         for discipline, run in (("forward", _forward), ("forward+backward", _forward_backward)):
             got = run(scan, problem, weight)
-            errors[discipline][name] = max(
-                float((value.double() - exact[key]).abs().max() / exact[key].abs().max()) for key, value in got.items()
-            )
+            errors[discipline][name] = worst_error(got, exact)
     return errors
 
 
-def _result(discipline: str, name: str, seconds: dict[str, list[float]], error: float) -> Result:
+def worst_error(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
+    """Largest difference over the largest value, of what is worst."""
+    return max(float((v.double() - exact[key]).abs().max() / exact[key].abs().max()) for key, v in found.items())
+
+
+def result(
+    discipline: str, name: str, seconds: dict[str, list[float]], error: float, reference: str = REFERENCE
+) -> Result:
+    """A contestant's seconds, and the reference's times over its own of the same rounds."""
     own = seconds[name]
-    ratios = [reference / mine for reference, mine in zip(seconds[REFERENCE], own, strict=True)]
+    ratios = [theirs / mine for theirs, mine in zip(seconds[reference], own, strict=True)]
     return Result(
         discipline=discipline,
         contestant=name,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import logging
 from collections.abc import Callable
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -16,17 +17,22 @@ from DiffMaCore.bundles import hub, manifest, writing
 from DiffMaCore.bundles.config import DECODERS, SMALL_DECODER, BundleConfig, read_config, small_decoder_command
 from DiffMaCore.devices import choose_batch, choose_device
 from DiffMaCore.errors import InputError, ModelError
+from DiffMaCore.graphs import DenoiserGraphs, Evaluation, Warn
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.models.unet import UNetDenoiser
+from DiffMaCore.precision import DTYPES, allow_tf32, choose_precision, in_precision
 from DiffMaCore.scan import choose_backend
 from DiffMaCore.schedulers import make_scheduler, model_output
+from DiffMaCore.streams import Pace
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
     from DiffMaCore.synthesis import DiffMaOutput
+
+logger = logging.getLogger("DiffMaCore")
 
 OnStep = Callable[[], None]
 
@@ -39,6 +45,11 @@ class DiffMaPipeline(DiffusionPipeline):
 
     ``out.mr``, ``out.uncertainty`` and ``out.soft_mask`` are SimpleITK images in the CT's geometry.
     Research only.
+
+    Attributes:
+        precision: "float32" or "bfloat16", in which the denoiser computes; see :meth:`set_device`.
+        overlap: whether a batch is decoded, and its slices are put into the volume, while the next one is denoised.
+        capture: whether the denoiser's evaluation is captured as a CUDA graph, where there is CUDA.
     """
 
     _optional_components = [SMALL_DECODER]  # noqa: RUF012  diffusers' own name and type
@@ -71,6 +82,9 @@ class DiffMaPipeline(DiffusionPipeline):
         self.register_modules(small_decoder=small_decoder)
         self.register_to_config(bundle=self.bundle.to_dict())
         self.checksum: str | None = None
+        self.precision, self.overlap, self.capture = "float32", False, True
+        self._network: Any = None
+        self._graphs: DenoiserGraphs | None = None
         for module in filter(None, (denoiser, embedder, vae, image_encoder, small_decoder)):
             module.eval().requires_grad_(False)
 
@@ -104,20 +118,33 @@ class DiffMaPipeline(DiffusionPipeline):
 
         return synthesise(self, image, steps=num_inference_steps, seed=seed, **options)
 
-    def set_device(self, name: str = "auto", scan_backend: str = "auto") -> str:
-        """Move all networks to a device and choose the selective-scan back end; returns the back end's name.
+    def set_device(self, name: str = "auto", scan_backend: str = "auto", precision: str = "auto") -> str:
+        """Move all networks to a device, choose how they compute, and return the selective-scan back end's name.
+
+        Precision "bfloat16" rounds the denoiser's weights and activations, in a copy of its own; "auto" does so on
+        CUDA devices that compute in it. Latents, scheduler and the other networks stay float32. On CUDA, this process's
+        float32 products and convolutions may then use TF32; with "float32" they may not.
 
         Raises:
-            BackendError: a named device or back end cannot run here.
+            BackendError: a named device, back end or precision cannot be used here.
         """
         device = choose_device(name)
-        chosen = choose_backend(scan_backend, device)
+        chosen, precision = choose_backend(scan_backend, device), choose_precision(precision, device)
+        on_cuda = device.type == "cuda"
+        self._network = self._graphs = None
+        self.release_memory()
         self.to(device)
+        # pixel after pixel suits tensor cores; on a CPU only the small decoder is faster so, by about a quarter
+        self.vae.to(memory_format=torch.channels_last if on_cuda else torch.contiguous_format)
         if self.small_decoder is not None:
-            # about a quarter faster on a CPU; the VAE's own decoder gains little
-            layout = torch.channels_last if device.type == "cpu" else torch.contiguous_format
-            self.small_decoder.to(memory_format=layout)
+            self.small_decoder.to(memory_format=torch.channels_last)
         self.denoiser.set_scan_backend(chosen)
+        self.precision, self.overlap = precision, on_cuda
+        if precision != "float32":
+            self._network = in_precision(self.denoiser, precision)
+        if on_cuda:
+            allow_tf32(precision != "float32")
+            self._graphs = DenoiserGraphs(self._network or self.denoiser)
         return chosen
 
     @property
@@ -150,19 +177,24 @@ class DiffMaPipeline(DiffusionPipeline):
     def bytes_per_slice(self, decoder: str = "full") -> int:
         """About what a batch needs for each of its slices, on the device."""
         levels = self.vae.config["block_out_channels"]
-        # feature maps as large as the slice, measured on a CPU: about 8 of the widest at once in the VAE's decoder
-        maps = 8 * max(levels[:2])
+        # maps as large as the slice, measured on a CPU: about 8 of the widest at once in the VAE's decoder, 7 in
+        # the small one, and 12 of the first level's in the VAE's encoder
+        encoding, decoding = 12 * levels[0], 8 * max(levels[:2])
         if decoder == "small" and self.small_decoder is not None:
-            # about 12 of the first level's in the VAE's encoder, which stays, and 7 in the small decoder
-            maps = max(12 * levels[0], 7 * self.small_decoder.config["decoder_block_out_channels"][-1])
-        return 4 * (maps * self.bundle.image_size**2 + self.denoiser.floats_per_slice)
+            decoding = 7 * self.small_decoder.config["decoder_block_out_channels"][-1]
+        # while a batch is decoded the next is encoded, and a captured graph keeps its memory all the time
+        maps = encoding + decoding if self.overlap else max(encoding, decoding)
+        numbers = DTYPES[self.precision].itemsize * self.denoiser.floats_per_slice
+        return 4 * maps * self.bundle.image_size**2 + numbers
 
     def batch_size(self, wanted: int | None = None, decoder: str = "full") -> int:
         """Slices that fit the device's free memory at once, ``wanted`` if they do; OutOfMemory where none does."""
         return choose_batch(self.device, self.bytes_per_slice(decoder), wanted)
 
     def release_memory(self) -> None:
-        """Give back what the device keeps for tensors that are gone."""
+        """Give back what the device keeps for tensors that are gone, and for captured graphs."""
+        if self._graphs is not None:
+            self._graphs.clear()
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
@@ -189,6 +221,7 @@ class DiffMaPipeline(DiffusionPipeline):
         scheduler: str | None = None,
         noise_seed: int = 0,
         on_step: OnStep | None = None,
+        warn: Warn = logger.warning,
     ) -> Tensor:
         """MR latents (B, 4, S', S') of B slices, every slice from the same noise.
 
@@ -197,27 +230,46 @@ class DiffMaPipeline(DiffusionPipeline):
             steps: sampling steps.
             scheduler: short name; None is the bundle's own.
             noise_seed: decides the initial noise and, with "ddpm", the noise of every step.
-            on_step: called after each step.
+            on_step: called after each step, on CUDA when the device has done it.
+            warn: told why the steps cannot be captured as a CUDA graph, if so, once.
 
         Raises:
             ModelError: the network gave numbers that are not finite.
         """
         solver = self._scheduler(scheduler, steps)
-        solver.set_timesteps(steps, device=self.device)
+        solver.set_timesteps(steps)  # on the CPU, as the solver's tables: no step waits for the device
+        times = solver.timesteps.to(self.device)
         batch = len(conditions.soft_mask)
         # one generator a slice, all alike: results do not depend on how slices are batched
         generators = [torch.Generator().manual_seed(noise_seed) for _ in range(batch)]
         noise = torch.stack([torch.randn(self.latent_shape, generator=g) for g in generators])
         latents = noise.to(self.device, self.denoiser.dtype) * solver.init_noise_sigma
-        for t in solver.timesteps:
-            prediction = self.denoiser(solver.scale_model_input(latents, t), t.expand(batch), *conditions).sample
+        evaluate = self._evaluation(latents, times[0].expand(batch), conditions, warn)
+        pace = Pace(self.device, on_step)
+        for t, t_there in zip(solver.timesteps, times, strict=True):
+            prediction = evaluate(solver.scale_model_input(latents, t), t_there.expand(batch))
             output = model_output(solver, prediction, self.latent_shape[0])
             latents = _step(solver, output, t, latents, generators)
-            if on_step:
-                on_step()
+            pace.step()
+        pace.finish()
         if not torch.isfinite(latents).all():
             raise ModelError("the model gave values that are not finite; verify the bundle with `diffma models verify`")
         return latents
+
+    def will_capture(self, batch: int) -> bool:
+        """Whether denoising so many slices begins with capturing a CUDA graph; let the device be idle then."""
+        return self.capture and self._graphs is not None and self._graphs.will_capture(batch)
+
+    def _evaluation(self, latents: Tensor, t: Tensor, conditions: cond.Conditions, warn: Warn) -> Evaluation:
+        """(latents, t) to the denoiser's prediction in the latents' type, in the chosen precision."""
+        network = self._network or self.denoiser
+        dtype = self.denoiser.dtype if self._network is None else DTYPES[self.precision]
+        given = tuple(part.to(dtype) for part in conditions)
+        if self._graphs is not None and self.capture:
+            captured = self._graphs.evaluation(latents.to(dtype), t, given, warn)
+            if captured is not None:
+                return captured
+        return lambda x, t: network(x.to(dtype), t, *given).sample.to(x.dtype)
 
     @torch.inference_mode()
     def decode(self, latents: Tensor, decoder: str = "full") -> Tensor:

@@ -3,20 +3,19 @@
 from __future__ import annotations
 
 import platform
+import threading
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import SimpleITK as sitk
 import torch
-from torch.nn import functional as F
 
 from DiffMaCore import __version__
+from DiffMaCore.batches import BatchRun, MadeSlices, Sampling
 from DiffMaCore.bundles.config import DECODERS, RESEARCH_ONLY
-from DiffMaCore.conditions import Conditions
 from DiffMaCore.devices import free_memory, gib
-from DiffMaCore.errors import InputError, OutOfMemory, is_out_of_memory
-from DiffMaCore.pipeline import noise_seed
+from DiffMaCore.errors import InputError, OutOfMemory
 from DiffMaCore.progress import Reporter
 from DiffMaCore.schedulers import DEFAULT_STEPS, check_sampling, scheduler_name
 from DiffMaCore.volumes.checks import anatomy_notes, with_voxels
@@ -126,37 +125,28 @@ def synthesise(
         shape=list(array.shape),
         axis=grid.array_axis,
     )
-    work, done = steps * samples, 0
-    reporter.stage("synthesising", total=len(batches) * work)
-    while batches:
-        indices = batches[0]
-        planes_in = torch.from_numpy(grid.slices(array, indices, source.outside))
-        made = _unless_too_many(
-            _Batch(pipe, steps, scheduler, seed, samples, decoder, reporter), planes_in, indices[-1]
-        )
-        if made is None:
-            pipe.release_memory()
-            batch = len(indices) // 2
-            batches = [part[i : i + batch] for part in batches for i in range(0, len(part), batch)]
-            reporter.warning(f"the memory was not enough for {len(indices)} slices at once; going on with {batch}")
-            reporter.stage("synthesising", total=done + len(batches) * work, done=done)
-            continue
-        done += work
-        del batches[0]
-        mean, deviation, tokens = made
+    telling = threading.Lock()  # slices may be finished in another thread
+
+    def read(indices: list[int]) -> torch.Tensor:
+        return torch.from_numpy(grid.slices(array, indices, source.outside))
+
+    def finish(indices: list[int], made: MadeSlices) -> None:
         outside = ~grid.planes(keep, indices)
-        planes = grid.restore(mean.numpy(), fill=low)
+        planes = grid.restore(made.mean, fill=low)
         planes[outside] = low
         grid.insert(mr, indices, planes)
         if spread is not None:
-            deviations = grid.restore(deviation.numpy(), fill=0.0)
+            deviations = grid.restore(made.deviation, fill=0.0)
             deviations[outside] = 0.0
             grid.insert(spread, indices, deviations)
-        grid.insert(weights, indices, grid.restore(tokens, fill=0.0))
+        grid.insert(weights, indices, grid.restore(made.soft_masks, fill=0.0))
         for index, picture in zip(indices, grid.upright(planes), strict=True):
             values = np.moveaxis(mr, grid.array_axis, 0)[index]
-            reporter.slice_done(index, grid.array_axis, values, picture)
+            with telling:
+                reporter.slice_done(index, grid.array_axis, values, picture)
 
+    sampling = Sampling(steps, scheduler, seed, samples, decoder)
+    batch = BatchRun(pipe, sampling, read, finish, reporter, telling).run(batches) or batch
     return DiffMaOutput(
         mr=with_voxels(mr, image),
         uncertainty=None if spread is None else with_voxels(spread, image),
@@ -202,6 +192,7 @@ def provenance(
         "batch_size": batch,
         "device": str(pipe.device),
         "scan_backend": pipe.scan_backend,
+        "precision": pipe.precision,
         "scan_order": pipe.denoiser.walk,
         "software": f"DiffMaCore {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }
@@ -214,50 +205,6 @@ def _check_images(image: sitk.Image, mask: sitk.Image | None) -> None:
         raise InputError(
             f"the mask has {mask.GetSize()} voxels, the image {image.GetSize()}; resample it onto the image"
         )
-
-
-@dataclass(frozen=True)
-class _Batch:
-    """How a batch of slices is sampled; called with its slices it gives their images."""
-
-    pipe: DiffMaPipeline
-    steps: int
-    scheduler: str | None
-    seed: int
-    samples: int
-    decoder: str
-    reporter: Reporter
-
-    def __call__(self, slices: torch.Tensor, last: int) -> tuple[torch.Tensor, torch.Tensor, np.ndarray]:
-        """Mean and standard deviation (B, S, S) over the samples, in output units, and the soft masks (B, S, S)."""
-        conditions = self.pipe.conditions(slices)
-        mean, squares = torch.zeros(()), torch.zeros(())
-        for k in range(self.samples):
-            latents = self.pipe.denoise(
-                conditions,
-                self.steps,
-                self.scheduler,
-                noise_seed(self.seed, k),
-                on_step=lambda: self.reporter.advance(last),
-            )
-            value = self.pipe.decode(latents, self.decoder)
-            delta = value - mean  # Welford's update
-            mean = mean + delta / (k + 1)
-            squares = squares + delta * (value - mean)
-        deviation = (squares / max(1, self.samples - 1)).sqrt()
-        return mean, deviation, _mask_slices(conditions, self.pipe.bundle.image_size)
-
-
-def _unless_too_many(
-    batch: _Batch, slices: torch.Tensor, last: int
-) -> tuple[torch.Tensor, torch.Tensor, np.ndarray] | None:
-    """What the batch gives; None where the memory was not enough for it, and it has more than one slice."""
-    try:
-        return batch(slices, last)
-    except (RuntimeError, MemoryError) as error:
-        if len(slices) == 1 or not is_out_of_memory(error):
-            raise
-    return None  # only now: the error held on to the tensors
 
 
 def _choose_batch(
@@ -276,10 +223,3 @@ def _choose_batch(
     need = gib(batch * pipe.bytes_per_slice(decoder))
     reporter.note(f"{batch} slices at once, about {need}{of} on {pipe.device}")
     return batch
-
-
-def _mask_slices(conditions: Conditions, size: int) -> np.ndarray:
-    """Soft masks (B, L, 1) as slices (B, size, size), each token a square."""
-    tokens = conditions.soft_mask.float().cpu()[..., 0]
-    side = round(tokens.shape[1] ** 0.5)
-    return F.interpolate(tokens.view(-1, 1, side, side), (size, size), mode="nearest")[:, 0].numpy()

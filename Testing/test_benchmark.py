@@ -9,7 +9,9 @@ from pathlib import Path
 import pytest
 
 from DiffMaCore.benchmark import benchmark_scan, benchmark_step, take_turns
+from DiffMaCore.benchmark_spiral import benchmark_spiral
 from DiffMaCore.cli import benchmark
+from DiffMaCore.cli.main import main
 from DiffMaCore.errors import InputError, OutputError
 
 
@@ -63,3 +65,42 @@ def test_a_step_is_compared_with_dits_at_about_equal_parameters() -> None:
     assert [row["contestant"] for row in figures["results"]] == ["dit", "diffma, numba", "diffma, torch"]
     assert all(row["ratio_min"] <= row["ratio"] <= row["ratio_max"] for row in figures["results"])
     assert figures["shape"]["tokens"] == 1
+
+
+def test_scans_of_bfloat16_are_judged_against_float64_on_the_same_numbers() -> None:
+    figures = benchmark_scan(1, 16, 4, 2, rounds=1, dtype="bfloat16")
+    assert figures["shape"]["dtype"] == "bfloat16"
+    assert all(1e-4 < row["relative_error"] < 0.02 for row in figures["results"])
+
+
+def test_the_scan_is_compared_with_its_gathers_too() -> None:
+    for dtype, worst in (("float32", 1e-5), ("bfloat16", 0.05)):
+        rows = benchmark_spiral(1, 16, 4, 2, rounds=1, dtype=dtype)
+        found = {(row["discipline"], row["contestant"]) for row in rows}
+        assert found == {(kind, name) for kind in ("spiral", "spiral+backward") for name in ("numba", "torch")}
+        assert all(row["relative_error"] < worst for row in rows)
+        assert all(row["ratio"] == 1 for row in rows if row["contestant"] == "torch")
+
+
+def test_tokens_that_make_no_spiral_are_told_and_the_plain_scan_is_measured_all_the_same(
+    capsys: pytest.CaptureFixture[str],
+) -> None:
+    assert _run("--rounds", "1", "--tokens", "5") == 0
+    assert "spiral was left out: 5 tokens of 16 channels" in capsys.readouterr().out
+
+
+def test_a_volume_is_converted_with_each_accelerating_thing_off_in_turn(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    file = tmp_path / "volume.json"
+    small = ("--size", "S/2", "--image-size", "32", "--slices", "2", "--batch-size", "1", "--steps", "1")
+    assert main(["benchmark", "volume", *small, "--rounds", "1", "--json", str(file)]) == 0
+    figures = json.loads(file.read_text())
+    rows = {row["contestant"]: row for row in figures["results"]}
+    assert list(rows) == ["everything on", "no overlap", "float32"]
+    assert figures["unavailable"] == {"no graph": "there are no CUDA graphs on cpu"}
+    assert rows["no overlap"]["difference"] == 0
+    assert 0 < rows["float32"]["difference"] < 0.1
+    assert [rows[name]["precision"] for name in rows] == ["bfloat16", "bfloat16", "float32"]
+    assert all(row["slices_per_s"] == 2 / row["median_s"] and row["batch"] == 1 for row in rows.values())
+    assert "no graph was left out" in capsys.readouterr().out

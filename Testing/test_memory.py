@@ -53,11 +53,14 @@ def _limit(pipe: DiffMaPipeline, at_once: int, where: str, monkeypatch: pytest.M
     return seen
 
 
+@pytest.mark.parametrize("overlap", [False, True])
 @pytest.mark.parametrize("where", ["conditions", "denoise", "decode"])
 def test_out_of_memory_halves_the_batch_says_so_and_changes_no_voxel(
-    pipe: DiffMaPipeline, where: str, monkeypatch: pytest.MonkeyPatch
+    pipe: DiffMaPipeline, where: str, overlap: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    """Where work overlaps, that of the decoder shows only when the next batch has been denoised."""
     ct = head_like_ct()
+    pipe.overlap = overlap
     options = {"num_inference_steps": 2, "samples": 2, "batch_size": 6, "start_slice": 1}
     expected = pipe(ct, **options)
     listener = Listener()

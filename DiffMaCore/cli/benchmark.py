@@ -12,16 +12,19 @@ from DiffMaCore.cli.benchmark_floor import add_floor_parser
 from DiffMaCore.cli.benchmark_options import add_benchmark_options, begin, heading, write_figures
 from DiffMaCore.cli.benchmark_released import add_released_parser
 from DiffMaCore.cli.benchmark_sampling import add_sampling_parser
+from DiffMaCore.cli.benchmark_volume import add_volume_parser
 from DiffMaCore.errors import InputError
 
 EXPLANATION = """\
 scan   every selective-scan back end against the plain reference that keeps a (B, D, L, N) tensor, forward and
-       forward with backward
+       forward with backward; and with what surrounds it in a block (gather, convolution, scatter, gate: "spiral")
+       against plain torch
 step   one denoising step of a DiffMa against DiT's blocks in the same frame with about as many parameters
 tokens time and memory of that step at growing numbers of tokens: growth, and where DiffMa overtakes DiT. By default
        slices of 224, 448, 896 and 1792 pixels, several minutes on a CPU; --tokens 196 784 is soon done
 cache  a training step on cached latents against the same step that runs VAE (Stable Diffusion's architecture), image
        encoder (ViT-B/16) and Vision Embedder on every slice again; all weights random
+volume a whole volume with everything that makes a GPU fast (CUDA graph, overlap, bfloat16) and with each of it off
 sampling
        schedulers and numbers of steps of a trained experiment against the ODE's solution and the truth
 released
@@ -47,6 +50,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     scan.add_argument("--channels", type=int, default=1024, help="channels D (default 1024)")
     scan.add_argument("--tokens", type=int, default=196, help="tokens L (default 196)")
     scan.add_argument("--states", type=int, default=16, help="states N of each channel (default 16)")
+    scan.add_argument(
+        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the sequences (default float32)"
+    )
     step = kinds.add_parser("step", help="a denoising step of DiffMa against DiT")
     step.add_argument("--batch", type=int, default=8, help="slices (default 8)")
     step.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
@@ -66,19 +72,18 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_released_parser(kinds)
     add_floor_parser(kinds)
     add_decode_parser(kinds)
+    add_volume_parser(kinds)
     for kind, rounds in ((scan, 10), (step, 10), (tokens, 3), (cache, 3)):
         add_benchmark_options(kind, rounds)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    from DiffMaCore.benchmark import benchmark_scan
 
     # a scan is measured in the memory torch gets by default, as its reference always was
     device = begin(args, keep_memory=args.what != "scan")
     if args.what == "scan":
-        shape = (args.batch, args.channels, args.tokens, args.states)
-        figures = benchmark_scan(*shape, device, args.rounds, _tell)
+        figures = _scan(args, device)
         print(_scan_table(figures))
     elif args.what == "tokens":
         figures = _tokens(args, device)
@@ -87,6 +92,19 @@ def run(args: argparse.Namespace) -> int:
         print(_step_table(figures))
     write_figures(args, figures)
     return 0
+
+
+def _scan(args: argparse.Namespace, device: Any) -> dict[str, Any]:
+    from DiffMaCore.benchmark import benchmark_scan
+    from DiffMaCore.benchmark_spiral import benchmark_spiral
+
+    asked = (args.batch, args.channels, args.tokens, args.states, device, args.rounds, _tell, args.dtype)
+    figures = benchmark_scan(*asked)
+    try:
+        figures["results"] += benchmark_spiral(*asked)
+    except InputError as reason:
+        figures["unavailable"]["spiral"] = str(reason)
+    return figures
 
 
 def _steps(args: argparse.Namespace, device: Any) -> dict[str, Any]:

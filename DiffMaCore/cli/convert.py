@@ -114,6 +114,13 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         metavar="B",
         help="selective scan: auto (default), triton, mamba-ssm, numba or torch; one that cannot run is an error",
     )
+    parser.add_argument(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="of the denoiser: bfloat16 has half as many bits and hardly changes the result; auto (default) takes it on"
+        " NVIDIA GPUs that compute in it; float32 there means without TF32 as well",
+    )
     parser.add_argument("--batch-size", type=int, metavar="N", help="slices at once (default: what fits the memory)")
 
 
@@ -183,8 +190,8 @@ def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipelin
     silence_other_bars()
     pipe = DiffMaPipeline.from_pretrained(args.model)
     pipe.decoder(args.decoder)
-    backend = pipe.set_device(args.device, args.scan_backend)
-    reporter.note(f"model: {_made_by(pipe)}; device {pipe.device}, selective scan by {backend}")
+    backend = pipe.set_device(args.device, args.scan_backend, args.precision)
+    reporter.note(f"model: {_made_by(pipe)}; device {pipe.device}, {pipe.precision}, selective scan by {backend}")
     reporter.window = pipe.bundle.output_range
     return pipe
 

@@ -28,6 +28,7 @@ PROVENANCE = (
     "batch_size",
     "device",
     "scan_backend",
+    "precision",
     "scan_order",
     "software",
 )

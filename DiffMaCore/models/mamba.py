@@ -83,14 +83,18 @@ class SpiralMamba(StackedSSM):
         x = dense_each(flat, self.in_proj[:, :inner]).view(shape)
         z = dense_each(flat, self.in_proj[:, inner:]).view(shape)
 
+        merged = self.scan_spirals(x, z, backend)
+        return dense_each(merged.view(BRANCHES, -1, inner), self.out_proj).view_as(tokens)
+
+    def scan_spirals(self, x: Tensor, z: Tensor, backend: str) -> Tensor:
+        """What stands between the projections, on a back end: x and z (2, B, L, E), raster order, to the same."""
+        _, batch, length, inner = x.shape
         if backend == "triton":
             from DiffMaCore.models.order_triton import spiral_scan
 
-            merged = spiral_scan(x, z, self, self.conv_weight, self.conv_bias, self.order, self.position)
-            return dense_each(merged.view(BRANCHES, -1, inner), self.out_proj).view_as(tokens)
+            return spiral_scan(x, z, self, self.conv_weight, self.conv_bias, self.order, self.position)
 
         # (B, 3, L, branch * inner): every direction its own sequence, the branches side by side as channels
         x = gather_conv_silu(x, self.order, self.conv_weight, self.conv_bias, backend)
         y = self.scan(x.view(-1, length, BRANCHES, inner)).reshape(batch, len(self.order), length, -1)
-        merged = merge_gate(y, z, self.position, backend)
-        return dense_each(merged.view(BRANCHES, -1, inner), self.out_proj).view_as(tokens)
+        return merge_gate(y, z, self.position, backend)

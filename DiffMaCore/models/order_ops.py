@@ -23,7 +23,8 @@ def gather_conv_silu(x: Tensor, order: Tensor, weight: Tensor, bias: Tensor, bac
     if _by_numba(backend, inner, x):
         from DiffMaCore.models.order_numba import GatherConvSilu
 
-        return GatherConvSilu.apply(x.float(), order, weight.float(), bias.float())
+        out = GatherConvSilu.apply(x.float(), order, weight.float(), bias.float())
+        return out.to(torch.promote_types(x.dtype, weight.dtype))  # the kernels know float32 only
     taps = weight.shape[2]
     gathered = x.permute(1, 2, 0, 3)[:, order.reshape(-1)].reshape(-1, length, branches * inner)
     if backend == "mamba-ssm":
@@ -53,7 +54,7 @@ def merge_gate(y: Tensor, z: Tensor, position: Tensor, backend: str) -> Tensor:
     if _by_numba(backend, inner, y):
         from DiffMaCore.models.order_numba import MergeGate
 
-        return MergeGate.apply(y.float(), z.float(), position)
+        return MergeGate.apply(y.float(), z.float(), position).to(torch.promote_types(y.dtype, z.dtype))
     total = torch.stack([y[:, k, position[k]] for k in range(len(position))]).sum(0)
     return total.unflatten(2, (branches, inner)).permute(2, 0, 1, 3) * F.silu(z)
 

@@ -13,6 +13,7 @@ from torch import Tensor
 
 from DiffMaCore.models.mamba import SpiralMamba
 from DiffMaCore.orders import SCAN_ORDERS
+from DiffMaCore.precision import in_precision
 
 
 def results(mamba: SpiralMamba, tokens: Tensor, backend: str, dtype: torch.dtype, half: bool = False) -> list[Tensor]:
@@ -38,6 +39,14 @@ def inferred(mamba: SpiralMamba, tokens: Tensor) -> Tensor:
     return mamba(tokens)
 
 
+@torch.no_grad()
+def rounded(mamba: SpiralMamba, tokens: Tensor, backend: str) -> Tensor:
+    """As in inference in bfloat16: weights and tokens are."""
+    mamba = in_precision(mamba, "bfloat16")
+    mamba.backend = backend
+    return mamba(tokens.bfloat16())
+
+
 def main() -> None:
     report = {}
     for name, grid in zip(SCAN_ORDERS, (3, 2), strict=True):  # 9 tokens and 6 channels fill no tile of 4
@@ -50,6 +59,9 @@ def main() -> None:
     half, plain = (results(mamba, tokens, backend, torch.float32, half=True) for backend in ("triton", "torch"))
     report["half"], report["half in torch"] = worst(half, exact), worst(plain, exact)
     report["half type"] = str(half[0].dtype)
+    half, plain = (rounded(mamba, tokens, backend) for backend in ("triton", "torch"))
+    report["bfloat16"], report["bfloat16 in torch"] = worst([half], exact[:1]), worst([plain], exact[:1])
+    report["bfloat16 type"] = str(half.dtype)
     report["inference"] = float((inferred(mamba, tokens) - ours[0]).abs().max())
     print(json.dumps(report))
 

@@ -40,3 +40,9 @@ def test_half_precision_is_as_near_as_in_plain_torch(report: dict[str, Any]) -> 
 
 def test_inference_gives_the_numbers_of_training(report: dict[str, Any]) -> None:
     assert report["inference"] == 0
+
+
+def test_inference_in_bfloat16_errs_no_more_than_its_rounding(report: dict[str, Any]) -> None:
+    assert report["bfloat16 type"] == "torch.bfloat16"
+    # Triton's interpreter cuts what it stores where a GPU rounds: three stores, each twice as wrong and to one side
+    assert 1e-4 < report["bfloat16"] < 6 * report["bfloat16 in torch"]

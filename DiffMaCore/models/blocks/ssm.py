@@ -23,6 +23,7 @@ class StackedSSM(nn.Module):
     """Base of a block's mixer: ``sets`` selective state space models, each with its own parameters.
 
     Linear layers that a subclass adds belong to its Mamba: the denoiser's own initialisation leaves them alone.
+    The parameters named in ``float32`` decide how fast states decay and are not rounded to half precision.
 
     Args:
         width: token width D, which decides the rank of the step sizes.
@@ -30,6 +31,8 @@ class StackedSSM(nn.Module):
         state_size: N.
         sets: number K of parameter sets.
     """
+
+    float32 = ("A_log", "D", "dt_bias")
 
     def __init__(self, width: int, inner: int, state_size: int, sets: int) -> None:
         super().__init__()

@@ -30,6 +30,7 @@ _FROM_RESULT = {
     "decoder": "decoder",
     "device": "device",
     "scanBackend": "scan_backend",
+    "precision": "precision",
     "scanOrder": "scan_order",
     "software": "software",
 }

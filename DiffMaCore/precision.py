@@ -1,0 +1,70 @@
+"""In what numbers the denoiser computes, and what stays float32 whatever is chosen.
+
+Measured in Training/BENCHMARKS.md. Latents, the scheduler's arithmetic, the VAE, the image encoder and the Vision
+Embedder are float32 always.
+"""
+
+from __future__ import annotations
+
+import copy
+from typing import TypeVar
+
+import torch
+from torch import nn
+
+from DiffMaCore.errors import BackendError
+from DiffMaCore.models.blocks.ssm import StackedSSM
+
+DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
+
+Network = TypeVar("Network", bound=nn.Module)
+
+
+def choose_precision(name: str, device: torch.device) -> str:
+    """ "float32" or "bfloat16"; "auto" is bfloat16 on a CUDA device that computes in it, else float32.
+
+    Raises:
+        BackendError: an unknown name, or the device does not compute in it.
+    """
+    reason = _why_not_bfloat16(device)
+    if name == "auto":
+        return "bfloat16" if device.type == "cuda" and reason is None else "float32"
+    if name not in DTYPES:
+        raise BackendError(f"no precision is called {name!r}; use auto, float32 or bfloat16")
+    if name == "bfloat16" and reason is not None:
+        raise BackendError(f"bfloat16 cannot be used on {device}: {reason}; use --precision float32")
+    return name
+
+
+def _why_not_bfloat16(device: torch.device) -> str | None:
+    if device.type == "cpu":
+        return None
+    if device.type != "cuda":
+        return "it was tried on CPUs and NVIDIA GPUs only"
+    with torch.cuda.device(device):
+        native = torch.cuda.is_bf16_supported(including_emulation=False)
+    return None if native else f"{torch.cuda.get_device_name(device)} does not compute in it"
+
+
+def in_precision(network: Network, precision: str) -> Network:
+    """The network itself where it is float32, else a copy for inference whose weights are rounded.
+
+    The state space models keep A, D and the steps' bias in float32: a decay exp(delta A) acts once a token, so that
+    an error of A grows with the sequence.
+    """
+    if precision == "float32":
+        return network
+    dtype = DTYPES[precision]
+    rounded = copy.deepcopy(network)
+    for module in rounded.modules():
+        kept = module.float32 if isinstance(module, StackedSSM) else ()
+        for name, tensor in (*module.named_parameters(recurse=False), *module.named_buffers(recurse=False)):
+            if tensor.is_floating_point() and name not in kept:
+                tensor.data = tensor.data.to(dtype)
+    return rounded
+
+
+def allow_tf32(allowed: bool) -> None:
+    """Whether CUDA may compute this process's float32 products and convolutions in TF32, with 10 bits of mantissa."""
+    torch.set_float32_matmul_precision("high" if allowed else "highest")
+    torch.backends.cudnn.allow_tf32 = allowed
