@@ -3,13 +3,16 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import Any
 
+from DiffMaCore.cli.benchmark_files import add_file_option, check_files, heading, set_threads, write_figures
+from DiffMaCore.cli.benchmark_input import add_input_parser
+from DiffMaCore.cli.benchmark_memory import add_memory_parser
+from DiffMaCore.cli.benchmark_processes import add_processes_parser
 from DiffMaCore.cli.benchmark_sampling import add_sampling_parser
-from DiffMaCore.errors import InputError, OutputError
+from DiffMaCore.errors import InputError
 
 EXPLANATION = """\
 scan   every selective-scan back end against the plain reference that keeps a (B, D, L, N) tensor, forward and
@@ -21,6 +24,10 @@ cache  a training step on cached latents against the same step that runs VAE (St
        encoder (ViT-B/16) and Vision Embedder on every slice again; all weights random
 sampling
        schedulers and numbers of steps of a trained experiment against the ODE's solution and the truth
+memory what the parts of a conversion take at most, against batch, size and tokens, beside what is reckoned with
+processes
+       several processes that share the volumes of one folder against one process
+input  slices a second that the prepared data delivers, and how long training steps must be not to wait for them
 
 Contestants take turns within one process, and a ratio compares times of the same round: quote ratios, since a
 busy machine changes the seconds."""
@@ -56,21 +63,22 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     cache.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
     cache.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
     add_sampling_parser(kinds)
+    add_memory_parser(kinds)
+    add_processes_parser(kinds)
+    add_input_parser(kinds)
     for kind in (scan, step, tokens, cache):
         kind.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 or mps")
         kind.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
         kind.add_argument(
             "--rounds", type=int, default=10, help="rounds in which all take turns (default 10; tokens and cache: 3)"
         )
-        kind.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
+        add_file_option(kind)
     for slow in (tokens, cache):
         slow.set_defaults(rounds=3)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    import torch
-
     from DiffMaCore.benchmark import benchmark_scan
     from DiffMaCore.devices import choose_device, keep_freed_memory
 
@@ -78,13 +86,8 @@ def run(args: argparse.Namespace) -> int:
         # as when it converts; a scan is measured in the memory torch gets by default, as its reference always was
         keep_freed_memory()
     device = choose_device(args.device)
-    if args.threads is not None and args.threads < 1:
-        raise InputError(f"{args.threads} threads cannot work; give at least 1 or leave --threads out")
-    for file in filter(None, (args.json, getattr(args, "plot", None))):
-        if not file.parent.is_dir():
-            raise OutputError(f"the folder of {file} does not exist; make it or choose another file")
-    if args.threads is not None:
-        torch.set_num_threads(args.threads)
+    check_files(args.json, getattr(args, "plot", None))
+    set_threads(args.threads)
     if args.what == "scan":
         shape = (args.batch, args.channels, args.tokens, args.states)
         figures = benchmark_scan(*shape, device, args.rounds, _tell)
@@ -94,11 +97,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         figures = _steps(args, device)
         print(_step_table(figures))
-    if args.json is not None:
-        try:
-            args.json.write_text(json.dumps(figures, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{args.json} cannot be written ({error.strerror}); choose another file") from error
+    write_figures(figures, args.json)
     return 0
 
 
@@ -138,11 +137,9 @@ def _tell(line: str) -> None:
 
 
 def _heading(figures: dict[str, Any]) -> list[str]:
-    machine, shape = figures["machine"], figures["shape"]
-    load = "" if machine["load_average"] is None else f", load {machine['load_average']:.1f}"
+    shape = figures["shape"]
     return [
-        f"{machine['processor']}, device {machine['device']}, {machine['threads']} threads{load}, "
-        f"torch {machine['torch']}, Python {machine['python']}",
+        *heading(figures),
         f"{figures['benchmark']}: {', '.join(f'{name} {value}' for name, value in shape.items())},"
         f" {figures['rounds']} rounds",
         "",
