@@ -6,7 +6,7 @@ import os
 import platform
 import statistics
 import time
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -190,6 +190,11 @@ def versus(contestant: str, own: list[float], other: list[float]) -> dict[str, A
         "ratio_min": min(ratios),
         "ratio_max": max(ratios),
     }
+
+
+def spread(values: Sequence[float]) -> dict[str, float]:
+    """Median, least and greatest."""
+    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def _turn(run: Callable[..., Any], scan: Scan, problem: dict[str, Tensor], weight: Tensor) -> Callable[[], Any]:

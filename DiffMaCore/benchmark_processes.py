@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import shutil
-import statistics
 import subprocess
 import sys
 import tempfile
@@ -20,7 +19,7 @@ from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.benchmark import machine
+from DiffMaCore.benchmark import machine, spread
 from DiffMaCore.errors import DiffMaError, InputError
 from DiffMaCore.phantom import head_phantom
 from DiffMaCore.progress import Reporter
@@ -253,4 +252,4 @@ def _over(part: float | None, whole: float | None) -> float | None:
 
 def _spread(values: Sequence[float | None]) -> dict[str, float] | None:
     told = [value for value in values if value is not None]
-    return {"median": statistics.median(told), "min": min(told), "max": max(told)} if told else None
+    return spread(told) if told else None

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from DiffMaCore.benchmark import machine, take_turns
+from DiffMaCore.benchmark import machine, spread, take_turns
 from DiffMaCore.errors import InputError
 from DiffMaCore.fresh_process import forget_peak, held, in_fresh_process
 from DiffMaCore.models.presets import VAE_FACTOR, preset
@@ -69,8 +69,8 @@ def benchmark_tokens(
             "tokens": count,
             "image_size": images[count],
             "batch": batches[count],
-            **{system: _spread(times[system][count]) | memory[system][count] for system in SYSTEMS},
-            "ratio": _spread(_ratios(times, count)),
+            **{system: spread(times[system][count]) | memory[system][count] for system in SYSTEMS},
+            "ratio": spread(_ratios(times, count)),
         }
         for count in tokens
     ]
@@ -126,12 +126,8 @@ def _exponents(times: dict[int, list[float]]) -> list[dict[str, Any]]:
         counts = [count for count in times if count >= start]
         if len(counts) > 1 and not any(fit["tokens"] == counts for fit in fits):
             rounds = zip(*(times[count] for count in counts), strict=True)
-            fits.append({"tokens": counts, **_spread([exponent(counts, one) for one in rounds])})
+            fits.append({"tokens": counts, **spread([exponent(counts, one) for one in rounds])})
     return fits
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
 def _ratios(times: dict[str, dict[int, list[float]]], count: int) -> list[float]:

@@ -7,9 +7,9 @@ import sys
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.cli.benchmark_files import add_file_option, check_files, heading, set_threads, write_figures
 from DiffMaCore.cli.benchmark_input import add_input_parser
 from DiffMaCore.cli.benchmark_memory import add_memory_parser
+from DiffMaCore.cli.benchmark_options import add_benchmark_options, begin, heading, write_figures
 from DiffMaCore.cli.benchmark_processes import add_processes_parser
 from DiffMaCore.cli.benchmark_sampling import add_sampling_parser
 from DiffMaCore.errors import InputError
@@ -66,28 +66,16 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_memory_parser(kinds)
     add_processes_parser(kinds)
     add_input_parser(kinds)
-    for kind in (scan, step, tokens, cache):
-        kind.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 or mps")
-        kind.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
-        kind.add_argument(
-            "--rounds", type=int, default=10, help="rounds in which all take turns (default 10; tokens and cache: 3)"
-        )
-        add_file_option(kind)
-    for slow in (tokens, cache):
-        slow.set_defaults(rounds=3)
+    for kind, rounds in ((scan, 10), (step, 10), (tokens, 3), (cache, 3)):
+        add_benchmark_options(kind, rounds)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     from DiffMaCore.benchmark import benchmark_scan
-    from DiffMaCore.devices import choose_device, keep_freed_memory
 
-    if args.what != "scan":
-        # as when it converts; a scan is measured in the memory torch gets by default, as its reference always was
-        keep_freed_memory()
-    device = choose_device(args.device)
-    check_files(args.json, getattr(args, "plot", None))
-    set_threads(args.threads)
+    # a scan is measured in the memory torch gets by default, as its reference always was
+    device = begin(args, keep_memory=args.what != "scan")
     if args.what == "scan":
         shape = (args.batch, args.channels, args.tokens, args.states)
         figures = benchmark_scan(*shape, device, args.rounds, _tell)
@@ -97,7 +85,7 @@ def run(args: argparse.Namespace) -> int:
     else:
         figures = _steps(args, device)
         print(_step_table(figures))
-    write_figures(figures, args.json)
+    write_figures(args, figures)
     return 0
 
 
@@ -136,18 +124,8 @@ def _tell(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _heading(figures: dict[str, Any]) -> list[str]:
-    shape = figures["shape"]
-    return [
-        *heading(figures),
-        f"{figures['benchmark']}: {', '.join(f'{name} {value}' for name, value in shape.items())},"
-        f" {figures['rounds']} rounds",
-        "",
-    ]
-
-
 def _scan_table(figures: dict[str, Any]) -> str:
-    lines = _heading(figures)
+    lines = heading(figures)
     lines.append(f"{'median':>41}{'min..max':>21}{'times as fast':>15}{'min..max':>16}{'rel. error':>12}")
     for row in figures["results"]:
         lines.append(f"{row['discipline']:<18}{row['contestant']:<12}{_times(row)}{row['relative_error']:>12.1e}")
@@ -156,7 +134,7 @@ def _scan_table(figures: dict[str, Any]) -> str:
 
 
 def _step_table(figures: dict[str, Any]) -> str:
-    lines = _heading(figures)
+    lines = heading(figures)
     millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
     lines += [f"parameters: {millions}", f"{'median':>41}{'min..max':>21}{'times as long':>15}{'min..max':>16}"]
     lines += [f"{row['contestant']:<30}{_times(row)}" for row in figures["results"]]
@@ -165,7 +143,7 @@ def _step_table(figures: dict[str, Any]) -> str:
 
 
 def _tokens_table(figures: dict[str, Any]) -> str:
-    lines = _heading(figures)
+    lines = heading(figures)
     millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
     lines += [
         f"parameters: {millions}; seconds per slice, memory of one slice beyond program and weights",

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from DiffMaCore.cli.benchmark_files import add_file_option, check_files, heading, set_threads, write_figures
+from DiffMaCore.cli.benchmark_options import add_benchmark_options, begin, heading, write_figures
 from DiffMaCore.cli.reporting import add_progress_option, answer
 from DiffMaCore.errors import InputError
 
@@ -40,20 +40,15 @@ def add_input_parser(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
     parser.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
     parser.add_argument("--slices", type=int, default=512, help="of the data set (default 512)")
-    parser.add_argument("--rounds", type=int, default=3, help="rounds in which all take turns (default 3)")
-    parser.add_argument("--device", default="cpu", help="where batches go: cpu (default: they stay), cuda, cuda:1")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
-    add_file_option(parser)
+    add_benchmark_options(parser, rounds=3)
     add_progress_option(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and tell; raises InputError for numbers that cannot be."""
-    check_files(args.json)
-    set_threads(args.threads)
+    device = begin(args)
 
-    from DiffMaCore.devices import choose_device
     from DiffMaCore.training.benchmark_input import STEPS_MS, WORKERS, benchmark_input
 
     try:
@@ -63,28 +58,25 @@ def run(args: argparse.Namespace) -> int:
             batch=args.batch,
             image_size=args.image_size,
             name=args.size,
-            device=choose_device(args.device),
+            device=device,
             rounds=args.rounds,
             slices=args.slices,
             reporter=args.reporter,
         )
     except ValueError as error:
         raise InputError(str(error)) from None
-    write_figures(figures, args.json)
+    write_figures(args, figures)
     answer(args, figures, table(figures))
     return 0
 
 
 def table(figures: dict[str, Any]) -> str:
     """For people: a row for each number of reading threads."""
-    shape = figures["shape"]
     steps = figures["results"][0]["busy"]
     goal = f"{figures['busy_share']:.0%} busy from"
     lines = [
         *heading(figures),
-        f"input: batches of {shape['batch']}, {shape['size']} at {shape['image_size']} px,"
-        f" {figures['bytes_per_slice'] / 1e6:.2f} MB a slice, {figures['rounds']} rounds",
-        "",
+        f"{figures['bytes_per_slice'] / 1e6:.2f} MB a slice",
         f"{'workers':<9}{'slices/s':>10}{'min..max':>16}{'handover':>12}"
         + "".join(f"{one['step_ms']:>10} ms" for one in steps)
         + f"{goal:>18}",

@@ -6,7 +6,7 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.cli.benchmark_files import add_file_option, check_files, heading, set_threads, write_figures
+from DiffMaCore.cli.benchmark_options import begin, heading, write_figures
 from DiffMaCore.cli.reporting import add_progress_option, answer, silence_other_bars
 from DiffMaCore.errors import InputError
 
@@ -36,7 +36,7 @@ def add_memory_parser(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("--batches", type=int, nargs="+", metavar="N", help="slices at once (default 1 4)")
     parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 or mps")
     parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
-    add_file_option(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw what was measured and what was reckoned")
     add_progress_option(parser)
     parser.set_defaults(run=run)
@@ -44,20 +44,17 @@ def add_memory_parser(kinds: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Measure and tell; raises InputError for sizes that cannot be."""
-    check_files(args.json, args.plot)
-    set_threads(args.threads)
+    device = begin(args, keep_memory=False)  # the processes that are measured keep it
 
-    from DiffMaCore.devices import choose_device
-    from DiffMaCore.training.benchmark_memory import BATCHES, IMAGE_SIZES, SIZES, benchmark_memory
+    from DiffMaCore.benchmark_memory import BATCHES, IMAGE_SIZES, SIZES, benchmark_memory
 
     silence_other_bars()
-    device = choose_device(args.device)
     sizes, image_sizes, batches = args.sizes or SIZES, args.image_sizes or IMAGE_SIZES, args.batches or BATCHES
     try:
         figures = benchmark_memory(sizes, image_sizes, batches, device, args.reporter)
     except ValueError as error:
         raise InputError(str(error)) from None
-    write_figures(figures, args.json)
+    write_figures(args, figures)
     if args.plot is not None:
         from DiffMaCore.training.report.memory import plot_memory
 

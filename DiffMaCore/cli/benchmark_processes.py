@@ -3,9 +3,10 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 from typing import Any
 
-from DiffMaCore.cli.benchmark_files import add_file_option, check_files, heading, write_figures
+from DiffMaCore.cli.benchmark_options import begin, heading, write_figures
 from DiffMaCore.cli.reporting import add_progress_option, answer
 
 DESCRIPTION = """\
@@ -39,14 +40,14 @@ def add_processes_parser(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="in which both take turns (default 3)")
     parser.add_argument("--model", default="demo", metavar="NAME|FOLDER", help="as for convert (default demo)")
     parser.add_argument("--steps", type=int, default=10, help="sampling steps (default 10)")
-    add_file_option(parser)
+    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
     add_progress_option(parser)
-    parser.set_defaults(run=run)
+    parser.set_defaults(run=run, device="cpu", threads=None)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and tell; raises InputError for numbers that cannot be."""
-    check_files(args.json)
+    begin(args, keep_memory=False)
 
     from DiffMaCore.benchmark_processes import benchmark_processes
     from DiffMaCore.schedulers import check_sampling
@@ -55,20 +56,18 @@ def run(args: argparse.Namespace) -> int:
     figures = benchmark_processes(
         args.processes, args.volumes, args.rounds, args.model, args.steps, reporter=args.reporter
     )
-    write_figures(figures, args.json)
+    write_figures(args, figures)
     answer(args, figures, table(figures))
     return 0
 
 
 def table(figures: dict[str, Any]) -> str:
     """For people."""
-    shape, count = figures["shape"], figures["shape"]["processes"]
+    count = figures["shape"]["processes"]
     loads = [one["load_average"] for one in figures["results"] if one["load_average"] is not None]
     lines = [
         *heading(figures),
-        f"processes: {count} against 1, {shape['volumes of each']} volumes each, {shape['model']}, {shape['steps']}"
-        f" steps, {figures['rounds']} rounds; {'bound to a core each' if figures['pinned'] else 'not bound to cores'}",
-        "",
+        f"{count} against 1, {'bound to a core each' if figures['pinned'] else 'not bound to cores'}",
         f"{'share of linear':<18}{'median':>8}{'min..max':>14}",
         *(f"{name:<18}{_spread(spread)}" for name, spread in figures["share"].items()),
         *(f"{f'core, {name}':<18}{_spread(spread)}" for name, spread in figures["core"].items()),

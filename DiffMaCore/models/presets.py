@@ -1,4 +1,4 @@
-"""The fifteen configurations of Table 1, as data: ``preset("L/2")``."""
+"""The fifteen configurations of Table 1, as data: ``preset("L/2")``; and the networks around the denoiser."""
 
 from __future__ import annotations
 
@@ -10,6 +10,18 @@ PATCH_SIZES = (7, 4, 2)
 WIDTH = 512
 IMAGE_SIZE = 224
 VAE_FACTOR = 8
+
+STABLE_DIFFUSION_VAE: dict[str, Any] = {
+    "block_out_channels": (128, 256, 512, 512),
+    "down_block_types": ("DownEncoderBlock2D",) * 4,
+    "up_block_types": ("UpDecoderBlock2D",) * 4,
+    "layers_per_block": 2,
+    "latent_channels": 4,
+}
+"""Arguments of diffusers' ``AutoencoderKL``."""
+
+VIT_B_16 = {"image_size": 224, "layers": 12, "width": 768, "head_width": 64, "patch_size": 16}
+"""BiomedCLIP's visual tower, as open_clip describes one."""
 
 PRESETS = tuple(f"{size}/{patch}" for size in DEPTHS for patch in PATCH_SIZES)
 

@@ -20,7 +20,7 @@ from DiffMaCore.conditions import encode, encoder_pixels, mr_to_pixels
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
-from DiffMaCore.models.presets import VAE_FACTOR, preset
+from DiffMaCore.models.presets import STABLE_DIFFUSION_VAE, VAE_FACTOR, VIT_B_16, preset
 from DiffMaCore.models.systems import count_parameters
 from DiffMaCore.training.cache import FORMAT, PairedCache, SliceDataset, source_pixels
 from DiffMaCore.training.draws import Draws
@@ -30,18 +30,6 @@ from DiffMaCore.training.experiment import CardConfig, DataConfig, DenoiserConfi
 from DiffMaCore.training.feeding import to_device
 from DiffMaCore.training.files import write_json
 from DiffMaCore.training.tasks.denoiser import KEYS, DenoiserTask
-
-VAE = {
-    "block_out_channels": (128, 256, 512, 512),
-    "down_block_types": ("DownEncoderBlock2D",) * 4,
-    "up_block_types": ("UpDecoderBlock2D",) * 4,
-    "layers_per_block": 2,
-    "latent_channels": 4,
-}
-"""Stable Diffusion's."""
-
-VISION = {"image_size": 224, "layers": 12, "width": 768, "head_width": 64, "patch_size": 16}
-"""A ViT-B/16 at 224 pixels, BiomedCLIP's visual tower."""
 
 Batch = dict[str, Tensor]
 
@@ -65,8 +53,8 @@ def benchmark_cache(
         raise InputError("a benchmark needs at least one slice and one round; leave them out for the defaults")
     size = preset(name, image_size)
     torch.manual_seed(0)
-    vae = AutoencoderKL(**VAE).eval().requires_grad_(False).to(device)  # type: ignore[arg-type]
-    encoder = ImageEncoder(size["width"], VISION).eval().requires_grad_(False).to(device)
+    vae = AutoencoderKL(**STABLE_DIFFUSION_VAE).eval().requires_grad_(False).to(device)
+    encoder = ImageEncoder(size["width"], VIT_B_16).eval().requires_grad_(False).to(device)
     embedder = VisionEmbedder(size["latent_size"], size["patch_size"], size["width"]).eval().requires_grad_(False)
     experiment = Experiment(
         name="benchmark",

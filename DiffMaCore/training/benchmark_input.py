@@ -16,7 +16,7 @@ from typing import Any
 
 import torch
 
-from DiffMaCore.benchmark import machine
+from DiffMaCore.benchmark import machine, spread
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.presets import preset
@@ -154,13 +154,13 @@ def _result(workers: int, turns: Sequence[dict[str, Any]], steps_ms: Sequence[in
     steps = {step: step / 1e3 for step in steps_ms}
     return {
         "workers": workers,
-        "rate": _spread([batch / turn["period"] for turn in turns]),
-        "handover_s": _spread([turn["handover"] for turn in turns]),
+        "rate": spread([batch / turn["period"] for turn in turns]),
+        "handover_s": spread([turn["handover"] for turn in turns]),
         "busy": [
             {
                 "step_ms": step,
                 "needed": batch / seconds,
-                "measured": _spread([turn["busy"][step] for turn in turns]),
+                "measured": spread([turn["busy"][step] for turn in turns]),
                 "reckoned": seconds / max(seconds + handover, period),
             }
             for step, seconds in steps.items()
@@ -172,7 +172,3 @@ def _result(workers: int, turns: Sequence[dict[str, Any]], steps_ms: Sequence[in
 def fastest_step(period: float, handover: float, share: float = BUSY) -> float:
     """Seconds of the shortest step for which ``step / max(step + handover, period)`` is ``share``."""
     return max(share * period, share / (1 - share) * handover)
-
-
-def _spread(values: Sequence[float]) -> dict[str, float]:
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import json
 import statistics
-from collections.abc import Iterable, Sequence
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 from typing import Any
@@ -15,7 +15,7 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from DiffMaCore import metrics
-from DiffMaCore.benchmark import machine, take_turns
+from DiffMaCore.benchmark import machine, spread, take_turns
 from DiffMaCore.conditions import Conditions
 from DiffMaCore.errors import InputError
 from DiffMaCore.pipeline import noise_seed
@@ -226,8 +226,3 @@ def _row(way: Way, entries: list[dict[str, Any]], pace: dict[str, list[float]]) 
     pairs = zip(own, pace["alone"], strict=True)
     row["faster"] = spread([RELEASED_STEPS * theirs / (way.steps * ours) for ours, theirs in pairs])
     return row
-
-
-def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and greatest."""
-    return {"median": statistics.median(values), "min": min(values), "max": max(values)}

@@ -9,9 +9,9 @@ from DiffMaCore.training import benchmark_cache as module
 
 
 def test_both_steps_run_and_their_ratio_is_of_the_same_rounds(monkeypatch, capsys):
-    tiny = {**module.VAE, "block_out_channels": (4,) * 4, "layers_per_block": 1, "norm_num_groups": 4}
-    monkeypatch.setattr(module, "VAE", tiny)
-    monkeypatch.setattr(module, "VISION", {**module.VISION, "image_size": 32, "layers": 1, "width": 64})
+    tiny = {**module.STABLE_DIFFUSION_VAE, "block_out_channels": (4,) * 4, "layers_per_block": 1, "norm_num_groups": 4}
+    monkeypatch.setattr(module, "STABLE_DIFFUSION_VAE", tiny)
+    monkeypatch.setattr(module, "VIT_B_16", {**module.VIT_B_16, "image_size": 32, "layers": 1, "width": 64})
     figures = module.benchmark_cache("S/7", batch=2, image_size=56, rounds=2)
     cached, encoding = figures["results"]
     assert (cached["contestant"], encoding["contestant"]) == ("cached", "encoding")

@@ -21,11 +21,10 @@ from DiffMaCore.fresh_process import forget_peak, held, in_fresh_process
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
-from DiffMaCore.models.presets import preset
+from DiffMaCore.models.presets import STABLE_DIFFUSION_VAE, VIT_B_16, preset
 from DiffMaCore.pipeline import DiffMaPipeline
 from DiffMaCore.progress import Reporter
 from DiffMaCore.schedulers import make_scheduler
-from DiffMaCore.training.benchmark_cache import VAE, VISION
 
 SIZES = ("S/2", "B/2", "L/2")
 IMAGE_SIZES = (224, 448)
@@ -67,13 +66,17 @@ def benchmark_memory(
             # VAE, image encoder and Vision Embedder are the same whatever the denoiser
             key = (part, name if part in ("denoising", "whole") else "", pixels, batch)
             if key not in known:
-                known[key] = in_fresh_process(_memory_of, part, name, pixels, batch, str(device), VAE, VISION)
+                known[key] = in_fresh_process(
+                    _memory_of, part, name, pixels, batch, str(device), STABLE_DIFFUSION_VAE, VIT_B_16
+                )
             parts[part] = known[key]
             reporter.advance()
         results.append(_point(name, pixels, batch, parts))
     return {
         "benchmark": "memory",
         "machine": machine(device),
+        "shape": {"precision": "fp32"},
+        "rounds": 1,
         "weights": "random, of the architectures of Stable Diffusion's VAE and of a ViT-B/16",
         "points": results,
     }

@@ -8,16 +8,21 @@ from pathlib import Path
 import pytest
 from PIL import Image
 
+from DiffMaCore import benchmark_memory as module
 from DiffMaCore.cli.main import main
-from DiffMaCore.training import benchmark_memory as module
 
-TINY = {**module.VAE, "block_out_channels": (32, 32, 8, 8), "layers_per_block": 1, "norm_num_groups": 8}
+TINY = {
+    **module.STABLE_DIFFUSION_VAE,
+    "block_out_channels": (32, 32, 8, 8),
+    "layers_per_block": 1,
+    "norm_num_groups": 8,
+}
 
 
 @pytest.fixture(autouse=True)
 def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(module, "VAE", TINY)
-    monkeypatch.setattr(module, "VISION", {**module.VISION, "image_size": 32, "layers": 1, "width": 64})
+    monkeypatch.setattr(module, "STABLE_DIFFUSION_VAE", TINY)
+    monkeypatch.setattr(module, "VIT_B_16", {**module.VIT_B_16, "image_size": 32, "layers": 1, "width": 64})
 
 
 def test_every_part_is_measured_in_a_fresh_process_and_told_beside_the_reckoning(
