@@ -27,5 +27,5 @@ def plot_memory(figures: dict[str, Any], path: Path) -> Path:
         axes.hlines(reckoned, [x - 0.45 for x in range(len(here))], [x + 0.45 for x in range(len(here))], color=INK)
         axes.plot([], [], color=INK, label="reckoned")
         axes.set_xticks(range(len(here)), [f"{point['size']}\nbatch {point['batch']}" for point in here])
-        axes.legend(fontsize=8, frameon=False, labelcolor=INK)
+        axes.legend(fontsize=8, frameon=False, labelcolor=INK, loc="upper left")
     return save(figure, path)
