@@ -7,20 +7,16 @@ that a busy machine slows all points alike. Memory is measured in a fresh proces
 from __future__ import annotations
 
 import math
-import multiprocessing
 import statistics
 from collections.abc import Callable, Sequence
-from concurrent.futures import ProcessPoolExecutor
-from contextlib import suppress
-from pathlib import Path
 from typing import Any
 
 import torch
 from torch import Tensor, nn
 
 from DiffMaCore.benchmark import machine, spread, take_turns
-from DiffMaCore.devices import peak_memory
 from DiffMaCore.errors import InputError
+from DiffMaCore.fresh_process import forget_peak, held, in_fresh_process
 from DiffMaCore.models.presets import VAE_FACTOR, preset
 from DiffMaCore.models.systems import build_denoiser, count_parameters
 from DiffMaCore.progress import Reporter
@@ -185,38 +181,19 @@ def _memory(
 ) -> dict[str, dict[int, dict[str, int | None]]]:
     reporter.stage("memory, a fresh process a point", len(SYSTEMS) * len(images))
     found: dict[str, dict[int, dict[str, int | None]]] = {system: {} for system in SYSTEMS}
-    methods = multiprocessing.get_all_start_methods()
-    fresh = multiprocessing.get_context("forkserver" if "forkserver" in methods else "spawn")
-    fresh.set_forkserver_preload([__name__])  # torch is imported once, and used by none of them before it begins
     for system in SYSTEMS:
         for count, image_size in images.items():
-            with ProcessPoolExecutor(1, mp_context=fresh) as process:
-                arguments = (system, name, image_size, device, torch.get_num_threads())
-                found[system][count] = process.submit(_memory_of_a_step, *arguments).result()
+            found[system][count] = in_fresh_process(_memory_of_a_step, system, name, image_size, device)
             reporter.advance()
     return found
 
 
-def _memory_of_a_step(system: str, name: str, image_size: int, device: str, threads: int) -> dict[str, int | None]:
-    """In a process of its own, since a process tells only the most that it has ever held."""
-    torch.set_num_threads(threads)
+def _memory_of_a_step(system: str, name: str, image_size: int, device: str) -> dict[str, int | None]:
+    """In a process of its own."""
     _step(_build(system, name, 2 * VAE_FACTOR * preset(name)["patch_size"]).to(device), 1, device)()  # compiles, loads
     step = _step(_build(system, name, image_size).to(device), 1, device)
-    _forget_peak(device)
-    before = _held(device)
+    forget_peak(device)
+    before = held(device)
     step()
-    after = _held(device)
+    after = held(device)
     return {"peak_bytes": after, "step_bytes": None if after is None or before is None else after - before}
-
-
-def _forget_peak(device: str) -> None:
-    """Let the most that was held begin anew, where the system can: building a model takes more for a moment."""
-    if torch.device(device).type == "cuda":
-        torch.cuda.reset_peak_memory_stats(device)
-    with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): VmHWM becomes what is held now
-
-
-def _held(device: str) -> int | None:
-    kind = torch.device(device)
-    return torch.cuda.max_memory_allocated(kind) if kind.type == "cuda" else peak_memory(kind)["peak_memory_bytes"]

@@ -9,7 +9,10 @@ from typing import Any
 
 from DiffMaCore.cli.benchmark_decode import add_decode_parser
 from DiffMaCore.cli.benchmark_floor import add_floor_parser
+from DiffMaCore.cli.benchmark_input import add_input_parser
+from DiffMaCore.cli.benchmark_memory import add_memory_parser
 from DiffMaCore.cli.benchmark_options import add_benchmark_options, begin, heading, write_figures
+from DiffMaCore.cli.benchmark_processes import add_processes_parser
 from DiffMaCore.cli.benchmark_released import add_released_parser
 from DiffMaCore.cli.benchmark_sampling import add_sampling_parser
 from DiffMaCore.cli.benchmark_volume import add_volume_parser
@@ -31,6 +34,10 @@ released
        a slice by our sampling against the procedure of the authors' released code: time, and error to the ODE
 floor  a denoising step against what the machine can do: the matmuls and exponentials in it, at measured rates
 decode a small decoder against Stable Diffusion's VAE, in both memory layouts; all weights random
+memory what the parts of a conversion take at most, against batch, size and tokens, beside what is reckoned with
+processes
+       several processes that share the volumes of one folder against one process
+input  slices a second that the prepared data delivers, and how long training steps must be not to wait for them
 
 Contestants take turns within one process, and a ratio compares times of the same round: quote ratios, since a
 busy machine changes the seconds."""
@@ -73,13 +80,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     add_floor_parser(kinds)
     add_decode_parser(kinds)
     add_volume_parser(kinds)
+    add_memory_parser(kinds)
+    add_processes_parser(kinds)
+    add_input_parser(kinds)
     for kind, rounds in ((scan, 10), (step, 10), (tokens, 3), (cache, 3)):
         add_benchmark_options(kind, rounds)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-
     # a scan is measured in the memory torch gets by default, as its reference always was
     device = begin(args, keep_memory=args.what != "scan")
     if args.what == "scan":

@@ -14,7 +14,6 @@ import torch
 from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import Tensor, nn
-from torch.utils.data import default_collate
 
 from DiffMaCore.benchmark import machine, take_turns, versus
 from DiffMaCore.conditions import encode, encoder_pixels, mr_to_pixels
@@ -28,6 +27,7 @@ from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.ema import Ema
 from DiffMaCore.training.embeddings import ensure_embeddings
 from DiffMaCore.training.experiment import CardConfig, DataConfig, DenoiserConfig, Experiment
+from DiffMaCore.training.feeding import to_device
 from DiffMaCore.training.files import write_json
 from DiffMaCore.training.tasks.denoiser import KEYS, DenoiserTask
 
@@ -65,7 +65,7 @@ def benchmark_cache(
     )
     kind = torch.device(device)
     with tempfile.TemporaryDirectory() as folder:
-        cache = _random_cache(Path(folder), experiment.data, size, slices=2 * batch)
+        cache = random_cache(Path(folder), experiment.data, size, slices=2 * batch)
         embeddings = ensure_embeddings(cache, embedder, device=str(kind))
         task = DenoiserTask(experiment, cache, embedder.to(kind), embeddings)
         step = _Step(task, kind, batch)
@@ -111,8 +111,7 @@ class _Step:
 
     def read(self, rows: Any) -> Batch:
         """A batch of rows on the device, always of the same ones."""
-        batch = default_collate([rows[row] for row in range(self.batch)])
-        return {key: value.to(self.device) for key, value in batch.items()}
+        return to_device(rows.batch(range(self.batch)), self.device)
 
     def __call__(self, batch: Batch) -> None:
         self.done += 1
@@ -137,22 +136,24 @@ def _encoded(
     return dict(zip(KEYS, (target, source, clip.float(), ct_embedding.float(), soft_mask.float()), strict=True))
 
 
-def _random_cache(folder: Path, data: DataConfig, size: dict[str, Any], slices: int) -> PairedCache:
-    """A cache of one case of random numbers."""
+def random_cache(folder: Path, data: DataConfig, size: dict[str, Any], slices: int, cases: int = 1) -> PairedCache:
+    """A cache of random numbers: so many cases of so many slices, all of which train."""
     pixels, side = (slices, data.image_size, data.image_size), size["latent_size"]
     latents = (slices, 4, side, side)
-    tensors = {
-        "source": torch.randint(-1000, 1000, pixels, dtype=torch.int16),
-        "target": torch.randint(-32767, 32767, pixels, dtype=torch.int16),
-        "body": torch.ones(pixels, dtype=torch.uint8),
-        "source_latent": torch.randn(latents).half(),
-        "target_latent": torch.randn(latents).half(),
-        "clip_embedding": torch.randn(slices, size["width"]).half(),
-        "slice_index": torch.arange(slices),
-    }
     (folder / "cases").mkdir()
-    save_file(tensors, folder / "cases" / "random.safetensors")
-    write_json(folder / "split.json", {"seed": 0, "train": ["random"], "validation": [], "test": []})
+    ids = [f"random_{number}" for number in range(cases)]
+    for id in ids:
+        tensors = {
+            "source": torch.randint(-1000, 1000, pixels, dtype=torch.int16),
+            "target": torch.randint(-32767, 32767, pixels, dtype=torch.int16),
+            "body": torch.ones(pixels, dtype=torch.uint8),
+            "source_latent": torch.randn(latents).half(),
+            "target_latent": torch.randn(latents).half(),
+            "clip_embedding": torch.randn(slices, size["width"]).half(),
+            "slice_index": torch.arange(slices),
+        }
+        save_file(tensors, folder / "cases" / f"{id}.safetensors")
+    write_json(folder / "split.json", {"seed": 0, "train": ids, "validation": [], "test": []})
     manifest = {
         "format": FORMAT,
         "data": asdict(data),
@@ -161,7 +162,7 @@ def _random_cache(folder: Path, data: DataConfig, size: dict[str, Any], slices: 
         "latent_channels": 4,
         "latent_size": data.image_size // VAE_FACTOR,
         "embed_dim": size["width"],
-        "cases": [{"id": "random", "centre": "", "slices": slices, "key": ""}],
+        "cases": [{"id": id, "centre": "", "slices": slices, "key": ""} for id in ids],
     }
     write_json(folder / "manifest.json", manifest)
     return PairedCache.open(folder)

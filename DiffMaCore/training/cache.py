@@ -262,19 +262,26 @@ class SliceDataset(Dataset):
         return f"case {case.id}, slice {int(case.slice_index()[index])}"
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        number, index = self.place(row)
+        item: dict[str, Any] = {key: self._value(key, *self.place(row)).float() for key in self.keys}
+        return {"row": row, **item}
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Rows stacked to (B, ...), copied once out of the files: what is stored as float16 stays so."""
+        places = [self.place(row) for row in rows]
+        batch = {key: torch.stack([self._value(key, *place) for place in places]) for key in self.keys}
+        return {"row": torch.tensor(rows), **batch}
+
+    def _value(self, key: str, number: int, index: int) -> Tensor:
+        """One key of one slice; what is stored is a view of its file."""
         case = self._cases[number]
-        item: dict[str, Any] = {"row": row}
-        for key in self.keys:
-            if key in _STORED:
-                item[key] = case.file.whole(key)[index].float()
-            elif key in _EMBEDDED:
-                item[key] = self._embedded[number].whole(key)[index].float()
-            elif key == "source25":
-                item[key] = _source25(case, index, self._data)
-            else:
-                item[key] = getattr(case, key)(slice(index, index + 1))[0].float()
-        return item
+        if key in _STORED:
+            return case.file.whole(key)[index]
+        if key in _EMBEDDED:
+            return self._embedded[number].whole(key)[index]
+        if key == "source25":
+            return _source25(case, index, self._data)
+        value: Tensor = getattr(case, key)(slice(index, index + 1))[0]
+        return value.float()
 
 
 def _source25(case: Case, index: int, data: DataConfig) -> Tensor:

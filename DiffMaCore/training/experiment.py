@@ -94,7 +94,7 @@ class TrainConfig:
     log_every: int = 10  # steps
     sample_every: int = 5_000
     checkpoint_every: int = 1_000
-    workers: int = 0  # processes that read the cache
+    workers: int | None = None  # threads that read the cache ahead; None: 2 beside a GPU, else 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "log_every", "sample_every", "checkpoint_every"):

@@ -30,9 +30,3 @@ class StopRequest:
         if self.asked and number == signal.SIGINT:
             raise KeyboardInterrupt
         self.asked = True
-
-
-def leave_stopping_to_parent(worker: int) -> None:
-    """For a process that reads data: a terminal's Ctrl-C reaches it too, and the step it reads for shall be done."""
-    signal.signal(signal.SIGINT, signal.SIG_IGN)
-    signal.signal(signal.SIGTERM, signal.SIG_DFL)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Protocol
@@ -15,11 +15,15 @@ from DiffMaCore.training.draws import Draws
 
 
 class Rows(Protocol):
-    """What a task trains on: ``cache.SliceDataset``, or anything like it. An item's tensors are stacked to a batch."""
+    """What a task trains on: ``cache.SliceDataset``, or anything like it."""
 
     def __len__(self) -> int: ...
 
     def __getitem__(self, row: int) -> Mapping[str, Any]: ...
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """The same of several rows, stacked (B, ...); float16 may stay what it is."""
+        ...
 
     def where(self, row: int) -> str:
         """What a row is called in an error: "case brain_03, slice 41"."""

@@ -15,7 +15,6 @@ import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, convert_to_fp32
 from torch import Tensor, nn
-from torch.utils.data import DataLoader
 
 from DiffMaCore.devices import choose_device
 from DiffMaCore.errors import InputError, OutputError, TrainingError
@@ -23,12 +22,13 @@ from DiffMaCore.progress import Reporter
 from DiffMaCore.training.draws import Draws, stream
 from DiffMaCore.training.ema import Ema
 from DiffMaCore.training.experiment import TrainConfig
+from DiffMaCore.training.feeding import feed, to_device
 from DiffMaCore.training.files import is_full
 from DiffMaCore.training.metrics_log import Board, MetricsLog, Window
 from DiffMaCore.training.resuming import deciding, newest, restore, state
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.spreading import Order, Parts, spread_batch
-from DiffMaCore.training.stopping import StopRequest, leave_stopping_to_parent
+from DiffMaCore.training.stopping import StopRequest
 from DiffMaCore.training.task import Task
 from DiffMaCore.training.trouble import tell_trouble
 
@@ -186,7 +186,7 @@ class _Training:
         return stop
 
     def _backward(self, batch: dict[str, Tensor], part: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        on_device = {name: value.to(self.device, non_blocking=True) for name, value in batch.items()}
+        on_device = to_device(batch, self.device)
         draws = Draws(
             self.seed,
             self.step,
@@ -231,15 +231,7 @@ class _Training:
 
     def _batches(self) -> Iterator[dict[str, Tensor]]:
         parts = Parts(self.order, self.spread, self.accelerator.process_index, self.step, self.config.steps)
-        return iter(
-            DataLoader(
-                self.task.dataset,  # type: ignore[arg-type]  # has what torch asks of a map-style data set
-                batch_sampler=parts,
-                num_workers=self.config.workers,
-                pin_memory=self.device.type == "cuda",
-                worker_init_fn=leave_stopping_to_parent,
-            )
-        )
+        return feed(self.task.dataset, parts, self.device, self.config.workers)
 
     def _open(self, parameters: int) -> None:
         facts = {"task": self.task.name, "seed": self.seed, "parameters": parameters, "settings": self.settings}

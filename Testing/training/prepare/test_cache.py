@@ -8,6 +8,7 @@ from dataclasses import replace
 import numpy as np
 import pytest
 import torch
+from torch.utils.data import default_collate
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.denoiser import DiffMa
@@ -16,6 +17,7 @@ from DiffMaCore.synthesis import synthesise
 from DiffMaCore.training.bundling import build_pipeline
 from DiffMaCore.training.cache import PairedCache, SliceDataset, neighbours, source_pixels, target_pixels
 from DiffMaCore.training.embeddings import ensure_embeddings
+from DiffMaCore.training.feeding import to_device
 from Testing.training.tiny_cache import make_tiny_cache, tiny_experiment, tiny_pair
 
 ALL = ("target_latent", "source_latent", "clip_embedding", "source", "source25", "target", "body")
@@ -58,6 +60,21 @@ def test_the_first_and_last_slice_stand_in_for_the_neighbour_they_lack(tiny):
         assert torch.equal(rows[row]["source25"], whole[row])
     first = whole[0].view(3, 3, 32, 32)  # slice, window
     assert torch.equal(first[0], first[1]) and torch.equal(first[2], whole[1].view(3, 3, 32, 32)[1])
+
+
+def test_a_batch_is_its_rows_to_the_last_bit(tiny, embedder):
+    _, cache = tiny
+    rows = SliceDataset(
+        cache, cache.ids("train"), (*ALL, "ct_embedding", "soft_mask"), ensure_embeddings(cache, embedder)
+    )
+    wanted = [17, 3, 3, 40]
+    batch = to_device(rows.batch(wanted), torch.device("cpu"))
+    one_by_one = default_collate([rows[row] for row in wanted])
+    assert batch.keys() == one_by_one.keys()
+    for key, value in one_by_one.items():
+        assert batch[key].dtype == value.dtype and torch.equal(batch[key], value), key
+    with pytest.raises(IndexError):
+        rows.batch([0, len(rows)])
 
 
 def test_a_dataset_goes_to_another_process_without_its_open_files(tiny):

@@ -9,11 +9,13 @@ import argparse
 import json
 import sys
 import time
+from collections.abc import Sequence
 from pathlib import Path
 
 import torch
 from PIL import Image
 from torch import Tensor, nn
+from torch.utils.data import default_collate
 
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.draws import Draws, stream
@@ -41,6 +43,9 @@ class Slices:
     def __getitem__(self, row: int) -> dict[str, Tensor | int]:
         time.sleep(self.slow)
         return {"target_latent": self.values[row], "row": row}
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        return default_collate([self[row] for row in rows])
 
     def where(self, row: int) -> str:
         return f"case head_{row // 10}, slice {row % 10}"
