@@ -114,7 +114,7 @@ def _memory_of(
     after = held(device)
     return {
         "bytes": None if after is None or before is None else after - before,
-        "reckoned": pipe.bytes_per_slice * batch,
+        "reckoned": pipe.bytes_per_slice() * batch,
         "tokens": pipe.denoiser.tokens,
     }
 
