@@ -112,7 +112,9 @@ class DiffMaPipeline(DiffusionPipeline):
         super().save_pretrained(str(folder), safe_serialization=True, **kwargs)
         self.checksum = writing.seal(folder, self.bundle).bundle_sha256
 
-    def __call__(self, image: sitk.Image, num_inference_steps: int = DEFAULT_STEPS, seed: int = 0, **options: Any) -> DiffMaOutput:
+    def __call__(
+        self, image: sitk.Image, num_inference_steps: int = DEFAULT_STEPS, seed: int = 0, **options: Any
+    ) -> DiffMaOutput:
         """Synthesise an MRI of a CT volume in HU; see :func:`DiffMaCore.synthesis.synthesise` for the options."""
         from DiffMaCore.synthesis import synthesise
 
