@@ -24,7 +24,7 @@ from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.models.unet import UNetDenoiser
 from DiffMaCore.precision import DTYPES, allow_tf32, choose_precision, in_precision
 from DiffMaCore.scan import choose_backend
-from DiffMaCore.schedulers import make_scheduler, model_output
+from DiffMaCore.schedulers import DEFAULT_STEPS, make_scheduler, model_output
 from DiffMaCore.streams import Pace
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ class DiffMaPipeline(DiffusionPipeline):
     """CT to synthetic MRI with one model bundle.
 
     >>> pipe = DiffMaPipeline.from_pretrained("demo")
-    >>> out = pipe(image, num_inference_steps=20, seed=0)  # a SimpleITK image in HU
+    >>> out = pipe(image, num_inference_steps=15, seed=0)  # a SimpleITK image in HU
 
     ``out.mr``, ``out.uncertainty`` and ``out.soft_mask`` are SimpleITK images in the CT's geometry.
     Research only.
@@ -112,7 +112,9 @@ class DiffMaPipeline(DiffusionPipeline):
         super().save_pretrained(str(folder), safe_serialization=True, **kwargs)
         self.checksum = writing.seal(folder, self.bundle).bundle_sha256
 
-    def __call__(self, image: sitk.Image, num_inference_steps: int = 20, seed: int = 0, **options: Any) -> DiffMaOutput:
+    def __call__(
+        self, image: sitk.Image, num_inference_steps: int = DEFAULT_STEPS, seed: int = 0, **options: Any
+    ) -> DiffMaOutput:
         """Synthesise an MRI of a CT volume in HU; see :func:`DiffMaCore.synthesis.synthesise` for the options."""
         from DiffMaCore.synthesis import synthesise
 
@@ -217,7 +219,7 @@ class DiffMaPipeline(DiffusionPipeline):
     def denoise(
         self,
         conditions: cond.Conditions,
-        steps: int = 20,
+        steps: int = DEFAULT_STEPS,
         scheduler: str | None = None,
         noise_seed: int = 0,
         on_step: OnStep | None = None,

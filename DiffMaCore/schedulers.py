@@ -19,7 +19,7 @@ NOISE_SCHEDULE: dict[str, Any] = {
     "beta_schedule": "linear",
 }
 DEFAULT_SCHEDULER = "dpm++"
-DEFAULT_STEPS = 20
+DEFAULT_STEPS = 15
 
 # class in diffusers, and what differs from its defaults
 _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
@@ -35,12 +35,12 @@ _KINDS: dict[str, tuple[str, dict[str, Any]]] = {
 SCHEDULERS = tuple(_KINDS)
 # for people who choose one: title, fewest steps that give a fair image, and what to know
 _ABOUT = {
-    "dpm++": ("DPM-Solver++ (2M)", 10, "The default; 15 to 25 steps suffice."),
+    "dpm++": ("DPM-Solver++ (2M)", 10, "The default; 10 to 20 steps suffice."),
     "unipc": ("UniPC", 10, "Another fast solver; as many steps as DPM-Solver++."),
     "ddim": ("DDIM", 20, "Slower to converge; give it 50 steps or more."),
     "ddpm": ("DDPM", 100, "The released sampler: adds noise at every step and wants about 250."),
 }
-KARRAS_FROM = 15  # with fewer, linspace is nearer to the ODE of an exact denoiser; see Training/BENCHMARKS.md
+LU_FROM = 8  # with fewer, linspace is nearer to the ODE of an exact denoiser; see Training/BENCHMARKS.md
 
 
 def check_sampling(
@@ -80,7 +80,8 @@ def make_scheduler(
     prediction_type: str = "epsilon",
     learned_variance: bool = True,
 ) -> SchedulerMixin:
-    """A diffusers scheduler: "ddpm", "ddim", "dpm++" (2M, Karras sigmas from 15 steps on) or "unipc".
+    """A diffusers scheduler: "ddpm", "ddim", "dpm++" (2M, from 8 steps on at even
+    distances of log-SNR) or "unipc".
 
     Args:
         name: one of the four.
@@ -98,7 +99,7 @@ def make_scheduler(
     _check_name(name)
     class_name, options = _KINDS[name]
     if name == "dpm++":
-        options = {**options, "use_karras_sigmas": steps >= KARRAS_FROM}
+        options = {**options, "use_lu_lambdas": steps >= LU_FROM}
     if name == "ddpm" and not learned_variance:
         options = {**options, "variance_type": "fixed_small"}
     return getattr(diffusers, class_name)(**NOISE_SCHEDULE, prediction_type=prediction_type, **options)

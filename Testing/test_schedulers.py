@@ -60,9 +60,12 @@ def test_ddpm_samples_a_denoiser_that_predicts_no_variance() -> None:
     assert torch.isfinite(scheduler.step(x, scheduler.timesteps[0], x).prev_sample).all()
 
 
-def test_the_default_uses_karras_sigmas_except_for_very_few_steps() -> None:
-    assert make_scheduler("dpm++", 20).config["use_karras_sigmas"]
-    assert not make_scheduler("dpm++", 10).config["use_karras_sigmas"]
+def test_the_default_steps_evenly_in_log_snr_except_for_very_few_steps() -> None:
+    solver = make_scheduler("dpm++", 15)
+    solver.set_timesteps(15)
+    distances = solver.alphas_cumprod[solver.timesteps].double().logit().diff()
+    assert torch.allclose(distances, distances.mean(), rtol=0.1), "timesteps are whole numbers, so not exactly even"
+    assert not make_scheduler("dpm++", 5).config["use_lu_lambdas"]
 
 
 def test_the_released_sampler_is_250_linspace_steps_with_learned_range() -> None:

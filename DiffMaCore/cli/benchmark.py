@@ -26,7 +26,8 @@ step   one denoising step of a DiffMa against DiT's blocks in the same frame wit
 tokens time and memory of that step at growing numbers of tokens: growth, and where DiffMa overtakes DiT. By default
        slices of 224, 448, 896 and 1792 pixels, several minutes on a CPU; --tokens 196 784 is soon done
 cache  a training step on cached latents against the same step that runs VAE (Stable Diffusion's architecture), image
-       encoder (ViT-B/16) and Vision Embedder on every slice again; all weights random
+       encoder (ViT-B/16) and Vision Embedder on every slice again, and against one as the released code takes it: it
+       encodes, and takes every Mamba's three scans one after the other; all weights random
 volume a whole volume with everything that makes a GPU fast (CUDA graph, overlap, bfloat16) and with each of it off
 sampling
        schedulers and numbers of steps of a trained experiment against the ODE's solution and the truth
@@ -165,6 +166,8 @@ def _step_table(figures: dict[str, Any]) -> str:
     millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
     lines += [f"parameters: {millions}", f"{'median':>41}{'min..max':>21}{'times as long':>15}{'min..max':>16}"]
     lines += [f"{row['contestant']:<30}{_times(row)}" for row in figures["results"]]
+    if "released" in figures:
+        lines.append(f"released: {figures['released']['precision']}, scan {figures['released']['scan']}")
     lines += [f"weights: {figures['weights']}"] if "weights" in figures else []
     return "\n".join(lines)
 

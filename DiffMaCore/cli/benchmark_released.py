@@ -16,7 +16,7 @@ released  250 ancestral steps (ddpm), one slice at a time; every Mamba runs its 
           with its own convolution, projections, gate and out_proj, in plain torch. The released code itself needs a
           GPU and mamba-ssm: its scan is mamba-ssm's where that runs, else the reference that keeps a (B, D, L, N)
           tensor
-ours      the pipeline's default: 20 steps of dpm++ by our blocks, a batch of slices
+ours      the pipeline's default: 15 steps of dpm++ by our blocks, a batch of slices
 
 Both compute the same function of the same weights. A few steps of each are timed in turns and multiplied: steps cost
 the same. The whole adds conditions (VAE encoder, image encoder, Vision Embedder) and the VAE's decoder. Weights are

@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from DiffMaCore.cli.reporting import add_progress_option, rank, silence_other_bars
 from DiffMaCore.errors import InputError
+from DiffMaCore.schedulers import DEFAULT_STEPS
 
 if TYPE_CHECKING:
     from DiffMaCore.cohort import Cohort
@@ -92,7 +93,9 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         help="an installed model (see `diffma models"
         " list`) or a bundle's folder; default: the bundled DEMO, trained on phantoms",
     )
-    parser.add_argument("--steps", type=int, default=20, help="sampling steps, 1 to 1000 (default 20)")
+    parser.add_argument(
+        "--steps", type=int, default=DEFAULT_STEPS, help=f"sampling steps, 1 to 1000 (default {DEFAULT_STEPS})"
+    )
     parser.add_argument(
         "--scheduler",
         default="dpm++",

@@ -1,5 +1,5 @@
 """What the cache saves: a training step on cached latents against the same step that runs VAE, image encoder and
-Vision Embedder each time, as the paper's released code does."""
+Vision Embedder each time, and against a step as the paper's released code takes it."""
 
 from __future__ import annotations
 
@@ -21,6 +21,7 @@ from DiffMaCore.errors import InputError
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.models.presets import STABLE_DIFFUSION_VAE, VAE_FACTOR, VIT_B_16, preset
+from DiffMaCore.models.released_way import released_scan, released_way
 from DiffMaCore.models.systems import count_parameters
 from DiffMaCore.training.cache import FORMAT, PairedCache, SliceDataset, source_pixels
 from DiffMaCore.training.draws import Draws
@@ -42,10 +43,13 @@ def benchmark_cache(
     rounds: int = 3,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Compare the two training steps: rows read from disk, loss, gradient, AdamW and EMA; one encodes in between.
+    """Compare training steps: rows read from disk, loss, gradient, AdamW and EMA.
 
-    Random weights of the true architectures and random slices. On a GPU all networks run under bf16, elsewhere in
-    float32. ``ratio`` is the contestant's time over the cached step's. Returns a dictionary for JSON.
+    "cached" is ours; "encoding" computes latents and embeddings from slices in between; "released" encodes too, and
+    takes every Mamba's three scans one after the other (:mod:`DiffMaCore.models.released_way`). Random weights of the
+    true architectures and random slices. On a GPU the first two run under bf16, the released step under fp16 with a
+    gradient scaler, as its authors' does; elsewhere all in float32. ``ratio`` is the contestant's time over the cached
+    step's. Returns a dictionary for JSON.
 
     Raises InputError for sizes below 1; ValueError for an unknown size or sizes that do not divide.
     """
@@ -68,16 +72,17 @@ def benchmark_cache(
         cache = random_cache(Path(folder), experiment.data, size, slices=2 * batch)
         embeddings = ensure_embeddings(cache, embedder, device=str(kind))
         task = DenoiserTask(experiment, cache, embedder.to(kind), embeddings)
-        step = _Step(task, kind, batch)
+        step, released = _Step(task, kind, batch), _Step(task, kind, batch, released=True)
         pixels = SliceDataset(cache, cache.ids("train"), ("source", "target"))
         turns = {
             "cached": lambda: step(step.read(task.dataset)),
-            "encoding": lambda: step(encoded(step.read(pixels))),
+            "encoding": lambda: step(encoded(step)),
+            "released": lambda: released(encoded(released)),
         }
 
-        def encoded(rows: Batch) -> Batch:
+        def encoded(step: _Step) -> Batch:
             with torch.no_grad(), step.precision():
-                return _encoded(rows, experiment.data, vae, encoder, embedder)
+                return _encoded(step.read(pixels), experiment.data, vae, encoder, embedder)
 
         progress(f"{name} at {image_size} px, batch {batch}: {rounds} rounds of {', '.join(turns)}")
         seconds = take_turns(turns, rounds, kind)
@@ -86,6 +91,7 @@ def benchmark_cache(
         "benchmark": "cache",
         "machine": machine(kind),
         "shape": {"size": name, "image_size": image_size, "batch": batch, "precision": step.words},
+        "released": {"precision": released.words, "scan": released_scan(kind)[0]},
         "weights": "random, of the architectures of Stable Diffusion's VAE and of a ViT-B/16",
         "parameters": {key: sum(p.numel() for p in network.parameters()) for key, network in networks.items()}
         | {"denoiser": count_parameters(task.model)},
@@ -95,19 +101,23 @@ def benchmark_cache(
 
 
 class _Step:
-    """One optimiser step, as the trainer takes it."""
+    """One optimiser step, as the trainer takes it, or as the released code does."""
 
-    def __init__(self, task: DenoiserTask, device: torch.device, batch: int) -> None:
+    def __init__(self, task: DenoiserTask, device: torch.device, batch: int, released: bool = False) -> None:
         self.task, self.device, self.batch = task, device, batch
-        self.model = task.model.to(device).train()
+        model: Any = task.model.to(device).train()
+        self.model = released_way(model) if released else model
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=1e-4, weight_decay=0.0)
         self.ema = Ema(self.model, 0.9999)
-        self.words = "bf16" if device.type == "cuda" else "fp32"
+        on_gpu = device.type == "cuda"
+        self.words = "fp32" if not on_gpu else "fp16" if released else "bf16"
+        self.scaler = torch.amp.GradScaler(device.type, enabled=self.words == "fp16")
         self.done = 0
 
     def precision(self) -> AbstractContextManager[Any]:
         """Under what the networks run."""
-        return torch.autocast(self.device.type, torch.bfloat16, enabled=self.words == "bf16")
+        dtype = torch.float16 if self.words == "fp16" else torch.bfloat16
+        return torch.autocast(self.device.type, dtype, enabled=self.words != "fp32")
 
     def read(self, rows: Any) -> Batch:
         """A batch of rows on the device, always of the same ones."""
@@ -118,9 +128,11 @@ class _Step:
         draws = Draws(0, self.done, 0, self.batch, self.batch, self.device)
         with self.precision():
             loss, _ = self.task.loss(self.model, batch, draws)
-        loss.backward()
+        self.scaler.scale(loss).backward()
+        self.scaler.unscale_(self.optimiser)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)
-        self.optimiser.step()
+        self.scaler.step(self.optimiser)
+        self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
         self.ema.update(self.model, self.done)
 

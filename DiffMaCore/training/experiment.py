@@ -140,7 +140,7 @@ class DenoiserConfig:
 class EvaluationConfig:
     """How systems are judged: sampling, and the bootstrap over patients."""
 
-    steps: int = 20
+    steps: int = 15
     scheduler: str = "dpm++"
     samples: int = 4
     seed: int = 0

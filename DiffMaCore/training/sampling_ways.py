@@ -12,7 +12,7 @@ from torch import Tensor
 
 from DiffMaCore.conditions import Conditions
 from DiffMaCore.pipeline import DiffMaPipeline
-from DiffMaCore.schedulers import KARRAS_FROM, TRAIN_TIMESTEPS, describe_schedulers, make_scheduler, model_output
+from DiffMaCore.schedulers import LU_FROM, TRAIN_TIMESTEPS, describe_schedulers, make_scheduler, model_output
 
 STEPS = (5, 10, 15, 20, 30, 50, 250)
 RELEASED_STEPS = 250
@@ -64,9 +64,10 @@ def ways(steps: Iterable[int] = STEPS, guesses: Sequence[str] = ("own", "neighbo
     names = [known["name"] for known in describe_schedulers()]
     found = [Way(name, "scheduler", name, count) for name in names for count in counts]
     for count in (count for count in counts if count <= SPACING_STEPS):
-        karras = count < KARRAS_FROM
-        name = "dpm++, Karras" if karras else "dpm++, linspace"
-        found.append(Way(name, "spacing", "dpm++", count, (("use_karras_sigmas", karras),)))
+        even = ("use_lu_lambdas", False)
+        found.append(Way("dpm++, Karras", "spacing", "dpm++", count, (even, ("use_karras_sigmas", True))))
+        if count >= LU_FROM:
+            found.append(Way("dpm++, linspace", "spacing", "dpm++", count, (even,)))
         found.append(Way("ddim, trailing", "spacing", "ddim", count, (("timestep_spacing", "trailing"),)))
     found.append(Way("dpm++, another noise", "noise", "dpm++", 20))
     found.append(Way("released: ddpm, batch 1", "released", "ddpm", RELEASED_STEPS))
@@ -94,7 +95,7 @@ def warm_start(
     """Latents (B, 4, s, s) from a guess that is noised at timestep ``start`` with the noise of the seed.
 
     ``guess`` None is the denoiser's own, the clean latent that it expects of pure noise, and takes one of the steps.
-    The rest are DPM-Solver++'s at even distances (its Karras sigmas always begin with pure noise).
+    The rest are DPM-Solver++'s at even distances in time (other spacings always begin with pure noise).
     """
     noise = initial_noise(pipe, len(conditions.soft_mask), seed)
     if guess is None:

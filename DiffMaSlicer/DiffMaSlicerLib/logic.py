@@ -27,7 +27,7 @@ from DiffMaSlicerLib.jobs.packages import CheckPackages, InstallPackages
 from DiffMaSlicerLib.jobs.phantom import PhantomJob
 from DiffMaSlicerLib.mrml import facts
 from DiffMaSlicerLib.mrml.volume_files import VolumeFiles
-from DiffMaSlicerLib.parameters import DiffMaParameterNode
+from DiffMaSlicerLib.parameters import DEFAULT_STEPS, DiffMaParameterNode
 from DiffMaSlicerLib.settings import Settings
 
 _LIBRARY = Path(__file__).resolve().parent
@@ -80,7 +80,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         mrNode: Any = None,
         *,
         model: str = "demo",
-        steps: int = 20,
+        steps: int = DEFAULT_STEPS,
         scheduler: str = "dpm++",
         seed: int = 0,
         samples: int = 1,
@@ -165,7 +165,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         format: str = "nii.gz",
         load: bool = False,
         model: str = "demo",
-        steps: int = 20,
+        steps: int = DEFAULT_STEPS,
         scheduler: str = "dpm++",
         seed: int = 0,
         samples: int = 1,
@@ -194,7 +194,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         self,
         model: str = "demo",
         device: str = "auto",
-        steps: int = 20,
+        steps: int = DEFAULT_STEPS,
         samples: int = 1,
         slices: int = 1,
         voxels: int = 0,

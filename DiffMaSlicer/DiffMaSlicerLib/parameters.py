@@ -5,6 +5,8 @@ from typing import Annotated
 from slicer import vtkMRMLMarkupsROINode, vtkMRMLScalarVolumeNode, vtkMRMLSegmentationNode
 from slicer.parameterNodeWrapper import Choice, Minimum, WithinRange, parameterNodeWrapper
 
+DEFAULT_STEPS = 15  # DiffMaCore's own
+
 
 @parameterNodeWrapper
 class DiffMaParameterNode:
@@ -33,7 +35,7 @@ class DiffMaParameterNode:
     model: str = "demo"
 
     # sampling
-    steps: Annotated[int, WithinRange(1, 1000)] = 20
+    steps: Annotated[int, WithinRange(1, 1000)] = DEFAULT_STEPS
     scheduler: Annotated[str, Choice(["dpm++", "unipc", "ddim", "ddpm"])] = "dpm++"
     seed: Annotated[int, WithinRange(0, 2147483647)] = 0
     samples: Annotated[int, WithinRange(1, 64)] = 1

@@ -31,6 +31,14 @@ def tiny(tiny_bundle):
     return str(tiny_bundle)
 
 
+def test_as_many_steps_are_asked_for_as_the_command_line_takes_by_default():
+    from DiffMaSlicerLib.jobs.conversion import SamplingOptions
+
+    from DiffMaCore.schedulers import DEFAULT_STEPS
+
+    assert SamplingOptions().steps == DEFAULT_STEPS
+
+
 def test_the_mr_has_the_cts_geometry_transform_and_study_and_says_how_it_was_made(logic, ct, tiny):  # noqa: F811
     import slicer
 

@@ -19,6 +19,7 @@ from DiffMaSlicerLib.mrml import nodes, provenance
 from DiffMaSlicerLib.mrml.geometry import slice_count, to_world
 from DiffMaSlicerLib.mrml.regions import slices_argument, write_mask
 from DiffMaSlicerLib.mrml.volume_files import VolumeFiles
+from DiffMaSlicerLib.parameters import DEFAULT_STEPS
 
 _DEFAULT_RANGE = (0.0, 1.0)
 
@@ -28,7 +29,7 @@ class SamplingOptions:
     """Which model samples how, and on what."""
 
     model: str = "demo"
-    steps: int = 20
+    steps: int = DEFAULT_STEPS
     scheduler: str = "dpm++"
     seed: int = 0
     samples: int = 1
