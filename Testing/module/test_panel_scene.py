@@ -94,7 +94,7 @@ def test_a_saved_scene_restores_every_control_exactly(panel, tmp_path, known):
     path = str(tmp_path / "scene.mrml")
     assert slicer.util.saveScene(path)
     panel.host.close_scene()
-    assert panel.parameters.steps == 20
+    assert panel.parameters.steps == 15
     if known:
         panel.know_machine()
     slicer.util.loadScene(path)
