@@ -185,7 +185,7 @@ def _follow(process: subprocess.Popen[str], worker: Worker, first: float) -> Non
         # what follows the model is the first volume, or waiting where others have taken all
         if event.get("event") == "stage" and event["stage"] != _LOADING and not worker.working:
             worker.working, worker.cpu_before_work = now, _cpu_so_far(process.pid)
-        if event.get("event") == "result":
+        if event.get("event") == "result" and not event.get("kept"):  # one that comes late finds all made
             worker.last = now
             worker.volumes += 1
     if hasattr(os, "wait4"):
@@ -232,7 +232,7 @@ def _side(workers: Sequence[Worker]) -> dict[str, Any]:
     """Seconds a volume of each process, and CPU seconds a volume."""
     volumes = sum(worker.volumes for worker in workers)
     finish = max(worker.last for worker in workers)
-    working = sum(finish - worker.working for worker in workers)
+    working = sum(max(0.0, finish - worker.working) for worker in workers)  # one may come when all is done
     before, cpu = [worker.cpu_before_work for worker in workers], [worker.cpu for worker in workers]
     all_cpu = None if None in cpu else sum(filter(None, cpu))
     working_cpu = None if all_cpu is None or None in before else all_cpu - sum(filter(None, before))
