@@ -157,10 +157,7 @@ def benchmark_step(
     """
     config = preset(name, image_size)
     models = {key: build_denoiser(key, **config, learn_sigma=True).eval().to(device) for key in ("dit", "diffma")}
-    side, width = config["latent_size"], config["width"]
-    tokens = models["diffma"].tokens
-    shapes = ((batch, 4, side, side), (batch,), (batch, width), (batch, tokens, width), (batch, tokens, 1))
-    inputs = [torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device) for shape in shapes]
+    tokens, inputs = models["diffma"].tokens, random_step(models["diffma"], batch)
 
     def step(model: Any, backend: str) -> Callable[[], None]:
         def run() -> None:
@@ -184,6 +181,14 @@ def benchmark_step(
         "rounds": rounds,
         "results": [versus(key, seconds[key], seconds["dit"]) for key in turns],
     }
+
+
+def random_step(model: Any, batch: int) -> list[Tensor]:
+    """What a denoiser takes for one evaluation of so many slices, in its own type and on its device."""
+    side, width, tokens = model.config["latent_size"], model.config["width"], model.tokens
+    shapes = ((batch, 4, side, side), (batch,), (batch, width), (batch, tokens, width), (batch, tokens, 1))
+    generator = torch.Generator().manual_seed(0)
+    return [torch.rand(shape, generator=generator).to(model.positions) for shape in shapes]
 
 
 def versus(contestant: str, own: list[float], other: list[float]) -> dict[str, Any]:

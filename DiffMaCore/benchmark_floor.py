@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from DiffMaCore.benchmark import machine, spread, take_turns
+from DiffMaCore.benchmark import machine, random_step, spread, take_turns
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.counting import count_model, matmuls
 from DiffMaCore.models.denoiser import DiffMa
@@ -131,10 +131,7 @@ def _paces(works: dict[str, Work], rounds: int, device: str | torch.device) -> d
 
 def _steps(model: DiffMa, batch: int, count: int) -> Work:
     """A few denoising steps of random numbers."""
-    side, width = model.config["latent_size"], model.config["width"]
-    shapes = ((batch, 4, side, side), (batch,), (batch, width), (batch, model.tokens, width), (batch, model.tokens, 1))
-    generator = torch.Generator().manual_seed(0)
-    inputs = [torch.rand(shape, generator=generator).to(model.positions) for shape in shapes]
+    inputs = random_step(model, batch)
 
     def work() -> int:
         for _ in range(count):

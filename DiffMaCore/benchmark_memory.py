@@ -10,21 +10,17 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 
 from DiffMaCore.benchmark import machine
-from DiffMaCore.bundles.config import BundleConfig, ModelCard
+from DiffMaCore.benchmark_networks import random_pipeline
 from DiffMaCore.conditions import Conditions
 from DiffMaCore.devices import keep_freed_memory
 from DiffMaCore.errors import InputError
 from DiffMaCore.fresh_process import forget_peak, held, in_fresh_process
 from DiffMaCore.models.denoiser import DiffMa
-from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.models.presets import STABLE_DIFFUSION_VAE, VIT_B_16, preset
 from DiffMaCore.pipeline import DiffMaPipeline
 from DiffMaCore.progress import Reporter
-from DiffMaCore.schedulers import make_scheduler
 
 SIZES = ("S/2", "B/2", "L/2")
 IMAGE_SIZES = (224, 448)
@@ -103,7 +99,7 @@ def _memory_of(
     part: str, name: str, pixels: int, batch: int, device: str, vae: dict[str, Any], vision: dict[str, Any]
 ) -> dict[str, Any]:
     """Bytes of one part, and the reckoning; in a process of its own."""
-    pipe = _pipeline(name, pixels, vae, vision).to(device)
+    pipe = random_pipeline(name, pixels, vae, vision).to(device)
     _warm_up(pipe)
     work = _work(pipe, part, batch)
     # only now, as in a conversion: what building has freed is not there to be used again
@@ -141,27 +137,3 @@ def _warm_up(pipe: DiffMaPipeline) -> None:
     with torch.inference_mode():
         tiny(*(torch.rand(shape, device=pipe.device) for shape in shapes))
         pipe.vae.decode(pipe.vae.encode(torch.rand(1, 3, 16, 16, device=pipe.device)).latent_dist.mode())
-
-
-def _pipeline(name: str, pixels: int, vae: dict[str, Any], vision: dict[str, Any]) -> DiffMaPipeline:
-    """Random networks of a size of Table 1, as the paper joins them."""
-    size = preset(name, pixels)
-    torch.manual_seed(0)
-    return DiffMaPipeline(
-        denoiser=DiffMa(**size, learn_sigma=True),
-        embedder=VisionEmbedder(size["latent_size"], size["patch_size"], size["width"]),
-        vae=AutoencoderKL(**vae),
-        image_encoder=ImageEncoder(size["width"], vision),
-        scheduler=make_scheduler(),
-        bundle=BundleConfig(
-            name="random",
-            title="random networks",
-            anatomy="none",
-            image_size=pixels,
-            pixel_spacing=1.0,
-            hu_windows=((-1000.0, 1000.0),),
-            mr_normalisation={"method": "percentile", "low": 0.5, "high": 99.5, "mask": "body"},
-            output_units="arbitrary",
-            card=ModelCard("none", "MIT", "random weights", "diffma benchmark memory", "0"),
-        ).to_dict(),
-    )

@@ -7,22 +7,19 @@ from typing import Any
 
 import SimpleITK as sitk
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor
 
 from DiffMaCore.benchmark import machine, spread, take_turns
-from DiffMaCore.bundles.config import BundleConfig, ModelCard
+from DiffMaCore.benchmark_networks import random_pipeline
 from DiffMaCore.conditions import Conditions
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.denoiser import DiffMa
-from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.models.image_encoder import ImageEncoder
-from DiffMaCore.models.presets import STABLE_DIFFUSION_VAE, VIT_B_16, preset
+from DiffMaCore.models.presets import STABLE_DIFFUSION_VAE, VIT_B_16
 from DiffMaCore.models.released_way import released_scan, released_way
 from DiffMaCore.phantom import head_phantom
 from DiffMaCore.pipeline import DiffMaPipeline
 from DiffMaCore.progress import Reporter
-from DiffMaCore.schedulers import DEFAULT_SCHEDULER, DEFAULT_STEPS, TRAIN_TIMESTEPS, make_scheduler
+from DiffMaCore.schedulers import DEFAULT_SCHEDULER, DEFAULT_STEPS, TRAIN_TIMESTEPS
 from DiffMaCore.volumes.grid import SliceGrid
 from DiffMaCore.volumes.source import ready_source
 
@@ -71,7 +68,7 @@ def benchmark_released(
         raise InputError(
             f"the denoiser of {model} is {trained.denoiser.title}; give a bundle whose denoiser is a DiffMa"
         )
-    ours = _random_pipeline(name, image_size)
+    ours = random_pipeline(name, image_size, STABLE_DIFFUSION_VAE, VIT_B_16)
     backend = ours.set_device(str(device))
     times = _times(ours, batch, rounds, reporter)
     trained.set_device(str(device))
@@ -104,30 +101,6 @@ def benchmark_released(
 def _ratio(seconds: dict[str, list[float]]) -> dict[str, float]:
     """How many times as long the released procedure takes, round by round."""
     return spread([theirs / own for own, theirs in zip(seconds["ours"], seconds["released"], strict=True)])
-
-
-def _random_pipeline(name: str, image_size: int) -> DiffMaPipeline:
-    size = preset(name, image_size)
-    torch.manual_seed(0)
-    config = BundleConfig(
-        name="benchmark",
-        title="random weights",
-        anatomy="none",
-        image_size=image_size,
-        pixel_spacing=1.0,
-        hu_windows=((-1000.0, 1000.0),),
-        mr_normalisation={"method": "percentile", "low": 0.5, "high": 99.5, "mask": "body"},
-        output_units="arbitrary",
-        card=ModelCard("none", "MIT", "random weights", "benchmarks", "0"),
-    )
-    return DiffMaPipeline(
-        denoiser=DiffMa(**size),
-        embedder=VisionEmbedder(size["latent_size"], size["patch_size"], size["width"]),
-        vae=AutoencoderKL(**STABLE_DIFFUSION_VAE),
-        image_encoder=ImageEncoder(size["width"], VIT_B_16),
-        scheduler=make_scheduler(),
-        bundle=config.to_dict(),
-    )
 
 
 def _released_pipeline(pipe: DiffMaPipeline) -> DiffMaPipeline:

@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from DiffMaCore.benchmark import machine, spread, take_turns
+from DiffMaCore.benchmark import machine, random_step, spread, take_turns
 from DiffMaCore.errors import InputError
 from DiffMaCore.fresh_process import forget_peak, held, in_fresh_process
 from DiffMaCore.models.presets import VAE_FACTOR, preset
@@ -157,9 +157,7 @@ def _turns(
 
 
 def _step(model: Any, batch: int, device: str | torch.device) -> Callable[[], None]:
-    side, width = model.config["latent_size"], model.config["width"]
-    shapes = ((batch, 4, side, side), (batch,), (batch, width), (batch, model.tokens, width), (batch, model.tokens, 1))
-    inputs = [torch.rand(shape, generator=torch.Generator().manual_seed(0)).to(device) for shape in shapes]
+    inputs = random_step(model, batch)
 
     def run() -> None:
         with torch.inference_mode():

@@ -9,22 +9,19 @@ from typing import Any
 import numpy as np
 import SimpleITK as sitk
 import torch
-from diffusers import AutoencoderKL
 from torch import nn
 
 from DiffMaCore.benchmark import machine, take_turns, versus
-from DiffMaCore.bundles.config import BundleConfig, ModelCard
+from DiffMaCore.benchmark_networks import random_pipeline
 from DiffMaCore.devices import peak_memory
 from DiffMaCore.errors import BackendError, InputError
 from DiffMaCore.models.denoiser import DiffMa
-from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.models.image_encoder import ImageEncoder
-from DiffMaCore.models.presets import STABLE_DIFFUSION_VAE, VIT_B_16, preset
+from DiffMaCore.models.presets import STABLE_DIFFUSION_VAE, VIT_B_16
 from DiffMaCore.models.systems import count_parameters
 from DiffMaCore.pipeline import DiffMaPipeline
 from DiffMaCore.precision import choose_precision
 from DiffMaCore.progress import Reporter
-from DiffMaCore.schedulers import check_sampling, make_scheduler
+from DiffMaCore.schedulers import check_sampling
 
 EVERYTHING = "everything on"
 FIELD_MM = 224.0
@@ -150,31 +147,20 @@ def _ways(device: torch.device) -> tuple[dict[str, Way], dict[str, str]]:
 
 
 def _pipeline(name: str, image_size: int) -> DiffMaPipeline:
-    size = preset(name, image_size)
-    torch.manual_seed(0)
-    denoiser = DiffMa(**size)
-    for block in denoiser.blocks:  # they begin as identities, whose differences would be zero
-        nn.init.normal_(block.adaLN_modulation[1].weight, std=0.02)  # type: ignore[index, union-attr, arg-type]
-    nn.init.normal_(denoiser.final.linear.weight, std=0.02)
-    config = BundleConfig(
-        name="benchmark",
-        title="random weights",
+    pipe = random_pipeline(
+        name,
+        image_size,
+        STABLE_DIFFUSION_VAE,
+        VIT_B_16,
         anatomy="brain",
-        image_size=image_size,
         pixel_spacing=FIELD_MM / image_size,
         hu_windows=((-1000, 1000), (-150, 250), (-20, 80)),
-        mr_normalisation={"method": "percentile", "low": 0.5, "high": 99.5, "mask": "body"},
-        output_units="arbitrary",
-        card=ModelCard("none", "MIT", "random weights", "benchmark", "0"),
     )
-    return DiffMaPipeline(
-        denoiser=denoiser,
-        embedder=VisionEmbedder(size["latent_size"], size["patch_size"], size["width"]),
-        vae=AutoencoderKL(**STABLE_DIFFUSION_VAE),
-        image_encoder=ImageEncoder(size["width"], VIT_B_16),
-        scheduler=make_scheduler(),
-        bundle=config.to_dict(),
-    )
+    assert isinstance(pipe.denoiser, DiffMa)
+    for block in pipe.denoiser.blocks:  # they begin as identities, whose differences would be zero
+        nn.init.normal_(block.adaLN_modulation[1].weight, std=0.02)  # type: ignore[index, union-attr, arg-type]
+    nn.init.normal_(pipe.denoiser.final.linear.weight, std=0.02)
+    return pipe
 
 
 def _volume(slices: int, side: int) -> sitk.Image:

@@ -21,7 +21,7 @@ from DiffMaCore.scan.numba_forward import STATES
 from DiffMaCore.scan.numba_lanes import LOG2E
 from DiffMaCore.scan.threads import run_tasks
 
-WINDOW_BYTES = 64 << 20
+WINDOW_BYTES = 64 << 20  # of what the kernels hand on at a time: smaller parts would make smaller, slower products
 FLOAT32 = np.float32(0)
 
 
