@@ -11,7 +11,7 @@ from DiffMaCore.cli.benchmark_decode import add_decode_parser
 from DiffMaCore.cli.benchmark_floor import add_floor_parser
 from DiffMaCore.cli.benchmark_input import add_input_parser
 from DiffMaCore.cli.benchmark_memory import add_memory_parser
-from DiffMaCore.cli.benchmark_options import add_benchmark_options, begin, heading, write_figures
+from DiffMaCore.cli.benchmark_options import add_benchmark_options, add_size_options, begin, heading, write_figures
 from DiffMaCore.cli.benchmark_processes import add_processes_parser
 from DiffMaCore.cli.benchmark_released import add_released_parser
 from DiffMaCore.cli.benchmark_sampling import add_sampling_parser
@@ -63,8 +63,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     step = kinds.add_parser("step", help="a denoising step of DiffMa against DiT")
     step.add_argument("--batch", type=int, default=8, help="slices (default 8)")
-    step.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
-    step.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
+    add_size_options(step)
     tokens = kinds.add_parser("tokens", help="DiffMa against DiT at growing numbers of tokens")
     tokens.add_argument(
         "--tokens", type=int, nargs="+", metavar="N", help="square numbers (default 196 784 3136 12544)"
@@ -74,8 +73,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     tokens.add_argument("--plot", type=Path, metavar="PNG", help="also draw time and memory against tokens")
     cache = kinds.add_parser("cache", help="a training step on cached latents against one that encodes each time")
     cache.add_argument("--batch", type=int, default=4, help="slices (default 4)")
-    cache.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
-    cache.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
+    add_size_options(cache)
     add_sampling_parser(kinds)
     add_released_parser(kinds)
     add_floor_parser(kinds)

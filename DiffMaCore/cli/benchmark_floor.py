@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from DiffMaCore.cli.benchmark_options import add_benchmark_options, begin, heading, write_figures
+from DiffMaCore.cli.benchmark_options import add_benchmark_options, add_size_options, begin, heading, write_figures
 from DiffMaCore.errors import InputError
 
 DESCRIPTION = """\
@@ -37,8 +37,7 @@ def add_floor_parser(kinds: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--size", default="L/2", help="configuration of Table 1 (default L/2)")
-    parser.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
+    add_size_options(parser, "L/2")
     parser.add_argument("--batch", type=int, help="slices (default 8, on a GPU 64)")
     add_benchmark_options(parser, rounds=5)
     parser.set_defaults(run=run)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from DiffMaCore.cli.benchmark_options import add_benchmark_options, begin, heading, write_figures
+from DiffMaCore.cli.benchmark_options import add_benchmark_options, add_size_options, begin, heading, write_figures
 from DiffMaCore.cli.reporting import add_progress_option, answer
 from DiffMaCore.errors import InputError
 
@@ -37,8 +37,7 @@ def add_input_parser(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("--workers", type=int, nargs="+", metavar="N", help="reading threads (default 0 1 2)")
     parser.add_argument("--steps-ms", type=int, nargs="+", metavar="MS", help="steps (default 20 50 100 200)")
     parser.add_argument("--batch", type=int, default=64, help="slices of a step (default 64)")
-    parser.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
-    parser.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
+    add_size_options(parser)
     parser.add_argument("--slices", type=int, default=512, help="of the data set (default 512)")
     add_benchmark_options(parser, rounds=3)
     add_progress_option(parser)

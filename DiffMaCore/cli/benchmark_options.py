@@ -21,6 +21,12 @@ def add_benchmark_options(kind: argparse.ArgumentParser, rounds: int = 10) -> No
     kind.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
 
 
+def add_size_options(kind: argparse.ArgumentParser, size: str = "B/2") -> None:
+    """``--size`` and ``--image-size`` of what is measured."""
+    kind.add_argument("--size", default=size, help=f"configuration of Table 1 (default {size})")
+    kind.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
+
+
 def begin(args: argparse.Namespace, keep_memory: bool = True) -> torch.device:
     """The device, with threads and memory as they were asked for.
 

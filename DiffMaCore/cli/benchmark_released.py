@@ -5,7 +5,7 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from DiffMaCore.cli.benchmark_options import add_benchmark_options, begin, heading, write_figures
+from DiffMaCore.cli.benchmark_options import add_benchmark_options, add_size_options, begin, heading, write_figures
 from DiffMaCore.cli.reporting import silence_other_bars
 from DiffMaCore.errors import InputError
 
@@ -39,8 +39,7 @@ def add_released_parser(kinds: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    parser.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
-    parser.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
+    add_size_options(parser)
     parser.add_argument("--batch", type=int, default=8, help="slices of ours at once (default 8)")
     parser.add_argument(
         "--model", default="demo", help="trained bundle whose errors are measured: name or folder (default demo)"

@@ -6,7 +6,7 @@ import argparse
 import sys
 from typing import Any
 
-from DiffMaCore.cli.benchmark_options import add_benchmark_options, begin, heading, write_figures
+from DiffMaCore.cli.benchmark_options import add_benchmark_options, add_size_options, begin, heading, write_figures
 from DiffMaCore.cli.reporting import silence_other_bars
 from DiffMaCore.errors import InputError
 
@@ -33,8 +33,7 @@ def add_volume_parser(kinds: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--slices", type=int, default=150, metavar="N", help="of the volume (default 150)")
     parser.add_argument("--steps", type=int, default=20, help="sampling steps (default 20)")
-    parser.add_argument("--size", default="L/2", help="configuration of Table 1 (default L/2)")
-    parser.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
+    add_size_options(parser, "L/2")
     parser.add_argument("--batch-size", type=int, metavar="N", help="slices at once (default: what fits the memory)")
     add_benchmark_options(parser, rounds=3)
     parser.set_defaults(run=run)
