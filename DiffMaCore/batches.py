@@ -24,19 +24,35 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Sampling:
-    """How slices are sampled; see :func:`DiffMaCore.synthesis.synthesise`."""
+    """How slices are made; see :func:`DiffMaCore.synthesis.synthesise`."""
 
+    mode: str
     steps: int
     scheduler: str | None
     seed: int
     samples: int
     decoder: str
 
+    @property
+    def draws(self) -> int:
+        """Noises that a slice is made from: in mean mode only where a deviation is asked for."""
+        return 0 if self.mode == "mean" and self.samples == 1 else self.samples
+
+    @property
+    def images(self) -> int:
+        """That are decoded for a slice."""
+        return self.draws + (self.mode == "mean")
+
+    @property
+    def evaluations(self) -> int:
+        """Of the denoiser for a slice."""
+        return self.draws * self.steps + (self.mode == "mean")
+
 
 class MadeSlices(NamedTuple):
-    """Mean and standard deviation over the samples, in output units, and soft masks, each (B, S, S)."""
+    """The image, the standard deviation over the samples, in output units, and soft masks, each (B, S, S)."""
 
-    mean: np.ndarray
+    image: np.ndarray
     deviation: np.ndarray
     soft_masks: np.ndarray
 
@@ -69,7 +85,7 @@ class BatchRun:
 
     def run(self, batches: list[list[int]]) -> int | None:
         """Make all slices; the size of batches it came down to where the memory was not enough, else None."""
-        work = self._sampling.steps * self._sampling.samples
+        work = self._sampling.evaluations
         size = None
         self._reporter.stage("synthesising", total=len(batches) * work)
         with Beside(self._pipe.device, self._pipe.overlap) as beside:
@@ -103,9 +119,12 @@ class BatchRun:
         if pipe.will_capture(len(indices)):
             beside.wait()
         conditions = pipe.conditions(slices)
-        moments = _Moments()
-        for k in range(sampling.samples):
-            last = k == sampling.samples - 1
+        made = _Made(indices, conditions, pending=sampling.images)
+        if sampling.mode == "mean":
+            latents = pipe.mean(conditions, warn=self._reporter.warning)
+            self._advance(indices[-1])
+            beside.start(partial(self._decode, latents, made, expected=True))
+        for k in range(sampling.draws):
             latents = pipe.denoise(
                 conditions,
                 sampling.steps,
@@ -114,23 +133,39 @@ class BatchRun:
                 on_step=partial(self._advance, indices[-1]),
                 warn=self._reporter.warning,
             )
-            beside.start(partial(self._decode, latents, moments, (indices, conditions) if last else None))
+            beside.start(partial(self._decode, latents, made))
 
     def _advance(self, index: int) -> None:
         with self._telling:
             self._reporter.advance(index)
 
-    def _decode(self, latents: torch.Tensor, moments: _Moments, complete: tuple[list[int], Conditions] | None) -> None:
-        """One more sample of a batch; ``complete`` tells which batch it was that has them all now."""
-        moments.add(self._pipe.decode(latents, self._sampling.decoder))
-        if complete is None:
+    def _decode(self, latents: torch.Tensor, made: _Made, expected: bool = False) -> None:
+        """One more image of a batch: the expected one, or one more sample."""
+        pipe = self._pipe
+        image = pipe.decode(latents, self._sampling.decoder, made.conditions.ct_pixels)
+        if expected:
+            made.expected = image
+        else:
+            made.samples.add(image)
+        made.pending -= 1
+        if made.pending:
             return
-        indices, conditions = complete
-        masks = _mask_slices(conditions, self._pipe.bundle.image_size)
+        shown = made.samples.mean if made.expected is None else made.expected
+        deviation = made.samples.deviation * pipe.bundle.uncertainty_scale
+        masks = _mask_slices(made.conditions, pipe.bundle.image_size)
         self._finishing = True  # from here on the batch's size does not matter
-        self._finish(indices, MadeSlices(moments.mean.numpy(), moments.deviation.numpy(), masks))
+        self._finish(made.indices, MadeSlices(shown.numpy(), deviation.numpy(), masks))
         self._finishing = False
         self._finished += 1
+
+
+class _Made:
+    """What has been made of a batch so far; ``pending`` images are still to come."""
+
+    def __init__(self, indices: list[int], conditions: Conditions, pending: int) -> None:
+        self.indices, self.conditions, self.pending = indices, conditions, pending
+        self.expected: torch.Tensor | None = None
+        self.samples = _Moments()
 
 
 class _Moments:

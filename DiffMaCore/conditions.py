@@ -13,19 +13,21 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.models.image_encoder import ImageEncoder
 
 Window = tuple[float, float]
 
 
 class Conditions(NamedTuple):
-    """``clip_embedding`` (B, D), ``ct_embedding`` (B, L, D), ``soft_mask`` (B, L, 1) and ``ct_latent``
-    (B, 4, S', S') of B slices."""
+    """``clip_embedding`` (B, D), ``ct_embedding`` (B, L, D), ``soft_mask`` (B, L, 1), ``ct_latent`` (B, 4, S', S') and
+    ``ct_pixels`` (B, C, S, S; see :func:`neighbour_pixels`) of B slices."""
 
     clip_embedding: Tensor
     ct_embedding: Tensor
     soft_mask: Tensor
     ct_latent: Tensor
+    ct_pixels: Tensor
 
     def repeat(self, times: int) -> Conditions:
         """The same conditions for ``times`` noises each, slice by slice."""
@@ -55,6 +57,16 @@ def source_pixels(source: Tensor, windows: Sequence[Window] | None) -> Tensor:
     return mr_to_pixels(source) if windows is None else hu_to_pixels(source, windows)
 
 
+def neighbour_pixels(source: Tensor, windows: Sequence[Window] | None) -> Tensor:
+    """Slices with their neighbours (B, 3, S, S: one below, own, one above) to pixels (B, C, S, S) in [-1, 1].
+
+    C is 9 where there are three HU ``windows``, those of each slice together; with one window, or of an MRI, 3.
+    """
+    pixels = source_pixels(source.flatten(0, 1), windows)
+    channels = 3 if windows is not None and len(windows) == 3 else 1
+    return pixels[:, :channels].unflatten(0, source.shape[:2]).flatten(1, 2)
+
+
 def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
     """Latents (B, 4, S', S') of pixels (B, 3, S, S): the posterior's mode, so that two runs agree."""
     return vae.encode(pixels).latent_dist.mode() * vae.config["scaling_factor"]
@@ -66,6 +78,11 @@ def decode(vae: AutoencoderKL | AutoencoderTiny, latents: Tensor) -> Tensor:
     A small decoder takes the latents as they are: its ``scaling_factor`` is 1.
     """
     return vae.decode(latents / vae.config["scaling_factor"]).sample.mean(dim=1).clamp(-1, 1)
+
+
+def decode_guided(decoder: GuidedDecoder, latents: Tensor, ct_pixels: Tensor) -> Tensor:
+    """The same by a decoder that sees the CT's pixels (B, P, S, S)."""
+    return decoder(latents, ct_pixels).clamp(-1, 1)
 
 
 def encoder_pixels(
@@ -84,15 +101,17 @@ def encoder_pixels(
 
 
 def compute_conditions(
-    pixels: Tensor,
+    source: Tensor,
+    windows: Sequence[Window] | None,
     vae: AutoencoderKL,
     image_encoder: ImageEncoder,
     embedder: VisionEmbedder,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
 ) -> Conditions:
-    """All conditions of CT pixels (B, 3, S, S) in [-1, 1]."""
+    """All conditions of source slices with their neighbours (B, 3, S, S), a CT in HU or an MRI in [-1, 1]."""
+    pixels = source_pixels(source[:, 1], windows)
     ct_latent = encode(vae, pixels)
     soft_mask, ct_embedding = embedder(ct_latent)
     clip_embedding = image_encoder(encoder_pixels(pixels, image_encoder.image_size, mean, std))
-    return Conditions(clip_embedding, ct_embedding, soft_mask, ct_latent)
+    return Conditions(clip_embedding, ct_embedding, soft_mask, ct_latent, neighbour_pixels(source, windows))

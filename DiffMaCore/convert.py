@@ -12,6 +12,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffMaCore import __version__
+from DiffMaCore.batches import Sampling
 from DiffMaCore.devices import peak_memory
 from DiffMaCore.errors import OutputError
 from DiffMaCore.progress import Reporter
@@ -35,6 +36,7 @@ RESAMPLED = {"notice": "source volume resampled once to the regular grid that it
 class ConvertOptions:
     """What decides the result of a conversion beside the model; see ``diffma convert --help``."""
 
+    mode: str | None = None
     steps: int = DEFAULT_STEPS
     scheduler: str | None = None
     seed: int = 0
@@ -45,7 +47,7 @@ class ConvertOptions:
     soft_mask: Path | None = None
     batch_size: int | None = None
     start_slice: int | None = None
-    decoder: str = "full"
+    decoder: str | None = None
 
 
 @dataclass(frozen=True)
@@ -128,6 +130,7 @@ def make(pipe: DiffMaPipeline, request: Request, options: ConvertOptions, report
     result = synthesise(
         pipe,
         image,
+        mode=options.mode,
         steps=options.steps,
         seed=options.seed,
         scheduler=options.scheduler,
@@ -168,7 +171,9 @@ def tell_result(
 
 def _settings(pipe: DiffMaPipeline, options: ConvertOptions) -> dict[str, Any]:
     """The part of the provenance that decides the result: not the machine, and not the batch."""
-    made = provenance(pipe, options.steps, options.scheduler, options.seed, options.samples, 0, options.decoder)
+    mode, decoder = pipe.mode(options.mode), pipe.decoder(options.decoder)
+    sampling = Sampling(mode, options.steps, options.scheduler, options.seed, options.samples, decoder)
+    made = provenance(pipe, sampling, batch=0)
     machine = ("batch_size", "device", "scan_backend", "software")
     return {key: value for key, value in made.items() if key not in machine}
 

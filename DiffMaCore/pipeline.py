@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import inspect
 import logging
 from collections.abc import Callable
 from pathlib import Path
@@ -14,22 +15,24 @@ from torch import Tensor
 
 from DiffMaCore import conditions as cond
 from DiffMaCore.bundles import hub, manifest, writing
-from DiffMaCore.bundles.config import DECODERS, SMALL_DECODER, BundleConfig, read_config, small_decoder_command
+from DiffMaCore.bundles.config import DECODERS, MODES, OPTIONAL, BundleConfig, read_config, small_decoder_command
 from DiffMaCore.devices import choose_batch, choose_device
 from DiffMaCore.errors import InputError, ModelError
 from DiffMaCore.graphs import DenoiserGraphs, Evaluation, Warn
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.models.unet import UNetDenoiser
 from DiffMaCore.precision import DTYPES, allow_tf32, choose_precision, in_precision
 from DiffMaCore.scan import choose_backend
-from DiffMaCore.schedulers import DEFAULT_STEPS, make_scheduler, model_output
+from DiffMaCore.schedulers import DEFAULT_STEPS, make_scheduler, model_output, scheduler_name, step_options
 from DiffMaCore.streams import Pace
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
 
+    from DiffMaCore.progress import Reporter
     from DiffMaCore.synthesis import DiffMaOutput
 
 logger = logging.getLogger("DiffMaCore")
@@ -41,7 +44,7 @@ class DiffMaPipeline(DiffusionPipeline):
     """CT to synthetic MRI with one model bundle.
 
     >>> pipe = DiffMaPipeline.from_pretrained("demo")
-    >>> out = pipe(image, num_inference_steps=15, seed=0)  # a SimpleITK image in HU
+    >>> out = pipe(image)  # a SimpleITK image in HU; mode="sample", num_inference_steps=15, seed=0 draws a sample
 
     ``out.mr``, ``out.uncertainty`` and ``out.soft_mask`` are SimpleITK images in the CT's geometry.
     Research only.
@@ -52,7 +55,7 @@ class DiffMaPipeline(DiffusionPipeline):
         capture: whether the denoiser's evaluation is captured as a CUDA graph, where there is CUDA.
     """
 
-    _optional_components = [SMALL_DECODER]  # noqa: RUF012  diffusers' own name and type
+    _optional_components = list(OPTIONAL)  # noqa: RUF012  diffusers' own name and type
 
     denoiser: DiffMa | UNetDenoiser
     embedder: VisionEmbedder
@@ -60,6 +63,7 @@ class DiffMaPipeline(DiffusionPipeline):
     image_encoder: ImageEncoder
     scheduler: SchedulerMixin
     small_decoder: AutoencoderTiny | None
+    guided_decoder: GuidedDecoder | None
 
     def __init__(
         self,
@@ -70,6 +74,7 @@ class DiffMaPipeline(DiffusionPipeline):
         scheduler: SchedulerMixin,
         bundle: dict[str, Any] | None = None,
         small_decoder: AutoencoderTiny | None = None,
+        guided_decoder: GuidedDecoder | None = None,
     ) -> None:
         # `bundle` has a default because diffusers takes every argument without one for a network
         super().__init__()
@@ -79,13 +84,13 @@ class DiffMaPipeline(DiffusionPipeline):
         self.register_modules(
             denoiser=denoiser, embedder=embedder, vae=vae, image_encoder=image_encoder, scheduler=scheduler
         )
-        self.register_modules(small_decoder=small_decoder)
+        self.register_modules(small_decoder=small_decoder, guided_decoder=guided_decoder)
         self.register_to_config(bundle=self.bundle.to_dict())
         self.checksum: str | None = None
         self.precision, self.overlap, self.capture = "float32", False, True
         self._network: Any = None
         self._graphs: DenoiserGraphs | None = None
-        for module in filter(None, (denoiser, embedder, vae, image_encoder, small_decoder)):
+        for module in filter(None, (denoiser, embedder, vae, image_encoder, small_decoder, guided_decoder)):
             module.eval().requires_grad_(False)
 
     @classmethod
@@ -113,12 +118,38 @@ class DiffMaPipeline(DiffusionPipeline):
         self.checksum = writing.seal(folder, self.bundle).bundle_sha256
 
     def __call__(
-        self, image: sitk.Image, num_inference_steps: int = DEFAULT_STEPS, seed: int = 0, **options: Any
+        self,
+        image: sitk.Image,
+        mode: str | None = None,
+        num_inference_steps: int = DEFAULT_STEPS,
+        seed: int = 0,
+        scheduler: str | None = None,
+        samples: int = 1,
+        mask: sitk.Image | None = None,
+        slices: tuple[int, int] | None = None,
+        batch_size: int | None = None,
+        start_slice: int | None = None,
+        decoder: str | None = None,
+        reporter: Reporter | None = None,
     ) -> DiffMaOutput:
-        """Synthesise an MRI of a CT volume in HU; see :func:`DiffMaCore.synthesis.synthesise` for the options."""
+        """Synthesise an MRI of a CT volume in HU; see :func:`DiffMaCore.synthesis.synthesise` for the arguments."""
         from DiffMaCore.synthesis import synthesise
 
-        return synthesise(self, image, steps=num_inference_steps, seed=seed, **options)
+        return synthesise(
+            self,
+            image,
+            mode=mode,
+            steps=num_inference_steps,
+            seed=seed,
+            scheduler=scheduler,
+            samples=samples,
+            mask=mask,
+            slices=slices,
+            batch_size=batch_size,
+            start_slice=start_slice,
+            decoder=decoder,
+            reporter=reporter,
+        )
 
     def set_device(self, name: str = "auto", scan_backend: str = "auto", precision: str = "auto") -> str:
         """Move all networks to a device, choose how they compute, and return the selective-scan back end's name.
@@ -138,8 +169,8 @@ class DiffMaPipeline(DiffusionPipeline):
         self.to(device)
         # pixel after pixel suits tensor cores; on a CPU only the small decoder is faster so, by about a quarter
         self.vae.to(memory_format=torch.channels_last if on_cuda else torch.contiguous_format)
-        if self.small_decoder is not None:
-            self.small_decoder.to(memory_format=torch.channels_last)
+        for decoder in filter(None, (self.small_decoder, self.guided_decoder)):
+            decoder.to(memory_format=torch.channels_last)
         self.denoiser.set_scan_backend(chosen)
         self.precision, self.overlap = precision, on_cuda
         if precision != "float32":
@@ -162,34 +193,54 @@ class DiffMaPipeline(DiffusionPipeline):
         config = self.denoiser.config
         return config["in_channels"], config["latent_size"], config["latent_size"]
 
-    def decoder(self, name: str) -> AutoencoderKL | AutoencoderTiny:
-        """What decodes latents: the VAE ("full") or the small decoder ("small"); InputError where there is none."""
+    def mode(self, name: str | None = None) -> str:
+        """ "mean" or "sample"; None is the bundle's default. Raises InputError where it was not trained for it."""
+        if name is None:
+            return self.bundle.modes[0]
+        if name not in MODES:
+            raise InputError(f"no mode is called {name!r}; use {' or '.join(MODES)}")
+        if name not in self.bundle.modes:
+            raise InputError(
+                f"the model {self.bundle.name} was not trained for the mode {name}; use --mode {self.bundle.modes[0]}"
+            )
+        return name
+
+    def decoder(self, name: str | None = None) -> str:
+        """Name of what decodes latents: "guided", "full" (the VAE) or "small"; None is the best there is.
+
+        Raises InputError where there is no such decoder.
+        """
+        if name is None:
+            return "full" if self.guided_decoder is None else "guided"
         if name not in DECODERS:
             raise InputError(f"no decoder is called {name!r}; use {' or '.join(DECODERS)}")
-        if name == "full":
-            return self.vae
-        if self.small_decoder is None:
+        if name == "guided" and self.guided_decoder is None:
+            raise InputError(f"the model {self.bundle.name} has no guided decoder; use the full one")
+        if name == "small" and self.small_decoder is None:
             command = small_decoder_command(self.name_or_path or self.bundle.name)
             raise InputError(
                 f"the model {self.bundle.name} has no small decoder; use the full one, or add one that was made for its"
                 f" VAE's latents with `{command}`"
             )
-        return self.small_decoder
+        return name
 
-    def bytes_per_slice(self, decoder: str = "full") -> int:
+    def bytes_per_slice(self, decoder: str | None = None) -> int:
         """About what a batch needs for each of its slices, on the device."""
+        decoder = self.decoder(decoder)
         levels = self.vae.config["block_out_channels"]
         # maps as large as the slice, measured on a CPU: about 8 of the widest at once in the VAE's decoder, 7 in
         # the small one, and 12 of the first level's in the VAE's encoder
         encoding, decoding = 12 * levels[0], 8 * max(levels[:2])
         if decoder == "small" and self.small_decoder is not None:
             decoding = 7 * self.small_decoder.config["decoder_block_out_channels"][-1]
+        if decoder == "guided" and self.guided_decoder is not None:
+            decoding = 8 * self.guided_decoder.config["channels"][0]
         # while a batch is decoded the next is encoded, and a captured graph keeps its memory all the time
         maps = encoding + decoding if self.overlap else max(encoding, decoding)
         numbers = DTYPES[self.precision].itemsize * self.denoiser.floats_per_slice
         return 4 * maps * self.bundle.image_size**2 + numbers
 
-    def batch_size(self, wanted: int | None = None, decoder: str = "full") -> int:
+    def batch_size(self, wanted: int | None = None, decoder: str | None = None) -> int:
         """Slices that fit the device's free memory at once, ``wanted`` if they do; OutOfMemory where none does."""
         return choose_batch(self.device, self.bytes_per_slice(decoder), wanted)
 
@@ -202,18 +253,40 @@ class DiffMaPipeline(DiffusionPipeline):
 
     @torch.inference_mode()
     def conditions(self, source: Tensor) -> cond.Conditions:
-        """Conditions of source slices (B, S, S) on the model's grid: a CT in HU, an MRI in [-1, 1]."""
+        """Conditions of source slices on the model's grid: a CT in HU, an MRI in [-1, 1].
+
+        Args:
+            source: with their neighbours (B, 3, S, S: one below, own, one above; ``SliceGrid.neighbours``), or alone
+                (B, S, S), which then stand for their neighbours as well.
+        """
         bundle = self.bundle
-        windows = bundle.hu_windows if bundle.takes_ct else None
-        pixels = cond.source_pixels(source.to(self.device, torch.float32), windows).to(self.vae.dtype)
+        if source.dim() == 3:
+            source = source[:, None].expand(-1, 3, -1, -1)
         return cond.compute_conditions(
-            pixels,
+            source.to(self.device, self.vae.dtype),
+            bundle.hu_windows if bundle.takes_ct else None,
             self.vae,
             self.image_encoder,
             self.embedder,
             bundle.image_encoder_mean,
             bundle.image_encoder_std,
         )
+
+    @torch.inference_mode()
+    def mean(self, conditions: cond.Conditions, warn: Warn = logger.warning) -> Tensor:
+        """Latents (B, C, S', S') of the conditional mean: one evaluation at the last timestep, of no noise at all.
+
+        There, with v prediction, v = -x_0 / sqrt(1 - alpha_T) up to the signal's share that is left, so that the
+        network's own regression is read off. Raises InputError where the bundle has no mean mode, ModelError for
+        numbers that are not finite.
+        """
+        self.mode("mean")
+        batch = len(conditions.soft_mask)
+        latents = torch.zeros(batch, *self.latent_shape, device=self.device, dtype=self.denoiser.dtype)
+        alphas = self.scheduler.alphas_cumprod
+        t = torch.full((batch,), len(alphas) - 1, device=self.device)
+        v = self._evaluation(latents, t, conditions, warn)(latents, t)[:, : self.latent_shape[0]]
+        return _finite(-((1 - alphas[-1]) ** 0.5).item() * v)
 
     @torch.inference_mode()
     def denoise(
@@ -254,9 +327,7 @@ class DiffMaPipeline(DiffusionPipeline):
             latents = _step(solver, output, t, latents, generators)
             pace.step()
         pace.finish()
-        if not torch.isfinite(latents).all():
-            raise ModelError("the model gave values that are not finite; verify the bundle with `diffma models verify`")
-        return latents
+        return _finite(latents)
 
     def will_capture(self, batch: int) -> bool:
         """Whether denoising so many slices begins with capturing a CUDA graph; let the device be idle then."""
@@ -274,20 +345,38 @@ class DiffMaPipeline(DiffusionPipeline):
         return lambda x, t: network(x.to(dtype), t, *given).sample.to(x.dtype)
 
     @torch.inference_mode()
-    def decode(self, latents: Tensor, decoder: str = "full") -> Tensor:
-        """MR slices (B, S, S) in the bundle's output units, float32 on the CPU, by the "full" or the "small" decoder.
+    def decode(self, latents: Tensor, decoder: str | None = None, ct_pixels: Tensor | None = None) -> Tensor:
+        """MR slices (B, S, S) in the bundle's output units, float32 on the CPU.
+
+        Args:
+            latents: of the slices.
+            decoder: as :meth:`decoder` takes it.
+            ct_pixels: of their conditions; the guided decoder needs them.
 
         Raises InputError where the bundle has no such decoder.
         """
         low, high = self.bundle.output_range
-        pixels = cond.decode(self.decoder(decoder), latents).float().cpu()
-        return (pixels + 1) / 2 * (high - low) + low
+        name = self.decoder(decoder)
+        if name == "guided" and self.guided_decoder is not None:
+            if ct_pixels is None:
+                raise InputError("the guided decoder needs the CT's pixels; pass conditions.ct_pixels")
+            pixels = cond.decode_guided(self.guided_decoder, latents, ct_pixels)
+        else:
+            pixels = cond.decode(self.small_decoder if name == "small" else self.vae, latents)
+        return (pixels.float().cpu() + 1) / 2 * (high - low) + low
 
     def _scheduler(self, name: str | None, steps: int) -> Any:
-        if name is not None:
+        own = scheduler_name(self.scheduler)
+        if name is not None and name != own:
             learned = self.denoiser.config["learn_sigma"]
             return make_scheduler(name, steps, self.scheduler.config.prediction_type, learned)
-        return type(self.scheduler).from_config(self.scheduler.config)
+        return type(self.scheduler).from_config(self.scheduler.config, **step_options(own, steps))
+
+
+def _finite(latents: Tensor) -> Tensor:
+    if not torch.isfinite(latents).all():
+        raise ModelError("the model gave values that are not finite; verify the bundle with `diffma models verify`")
+    return latents
 
 
 def noise_seed(seed: int, sample: int) -> int:
@@ -296,6 +385,5 @@ def noise_seed(seed: int, sample: int) -> int:
 
 
 def _step(solver: Any, output: Tensor, t: Tensor, latents: Tensor, generators: list[torch.Generator]) -> Tensor:
-    if type(solver).__name__ in ("DDPMScheduler", "DDIMScheduler"):
-        return solver.step(output, t, latents, generator=generators).prev_sample
-    return solver.step(output, t, latents).prev_sample
+    draws = {"generator": generators} if "generator" in inspect.signature(solver.step).parameters else {}
+    return solver.step(output, t, latents, **draws).prev_sample

@@ -98,11 +98,15 @@ def make_scheduler(
 
     _check_name(name)
     class_name, options = _KINDS[name]
-    if name == "dpm++":
-        options = {**options, "use_lu_lambdas": steps >= LU_FROM}
+    options = {**options, **step_options(name, steps)}
     if name == "ddpm" and not learned_variance:
         options = {**options, "variance_type": "fixed_small"}
     return getattr(diffusers, class_name)(**NOISE_SCHEDULE, prediction_type=prediction_type, **options)
+
+
+def step_options(name: str, steps: int) -> dict[str, Any]:
+    """What a scheduler's configuration depends on the number of steps in."""
+    return {"use_lu_lambdas": steps >= LU_FROM} if name == "dpm++" else {}
 
 
 def scheduler_name(scheduler: SchedulerMixin) -> str:

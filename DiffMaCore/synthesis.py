@@ -31,8 +31,9 @@ class DiffMaOutput:
     """What a run gives; every image has the source's size, spacing, origin and direction.
 
     Attributes:
-        mr: synthetic MRI (of a bundle for MRIs, perhaps a CT), the mean over the samples, in the bundle's units.
-        uncertainty: standard deviation over the samples, same units; None for one sample.
+        mr: synthetic MRI (of a bundle for MRIs, perhaps a CT), in the bundle's units: the expected image, or in sample
+            mode the mean over the samples.
+        uncertainty: standard deviation over the samples, calibrated, same units; None for one sample.
         soft_mask: the Vision Embedder's weight of every token, 0 to 1 (the paper's Figure 1).
         metadata: how the result was made.
         notes: what the user should know about this volume.
@@ -51,6 +52,7 @@ def synthesise(
     pipe: DiffMaPipeline,
     image: sitk.Image,
     *,
+    mode: str | None = None,
     steps: int = DEFAULT_STEPS,
     seed: int = 0,
     scheduler: str | None = None,
@@ -59,27 +61,31 @@ def synthesise(
     slices: tuple[int, int] | None = None,
     batch_size: int | None = None,
     start_slice: int | None = None,
-    decoder: str = "full",
+    decoder: str | None = None,
     reporter: Reporter | None = None,
 ) -> DiffMaOutput:
     """Convert one volume of the kind the bundle takes.
 
-    Every slice starts from the same seeded noise, so neighbours agree and a run can be repeated exactly.
+    In sample mode every slice starts from the same seeded noise, so neighbours agree and a run can be repeated exactly;
+    mean mode draws no noise.
 
     Args:
         pipe: the loaded bundle.
         image: 3D CT in HU (for a bundle with ``source_normalisation`` an MRI), any orientation.
-        steps: sampling steps, 1 to 1000.
+        mode: "mean", the expected image in one evaluation, or "sample"; None is the bundle's default.
+        steps: sampling steps, 1 to 1000, of samples.
         seed: of the noise.
         scheduler: short name; None is the bundle's own.
-        samples: number of noises; with more than one the mean and the standard deviation are given.
+        samples: number of noises; with more than one their standard deviation is given beside the mean, which in mean
+            mode is still the expected image.
         mask: label image on the same grid; voxels outside it become background.
         slices: first and one past the last index along the image axis closest to superior-inferior.
         batch_size: slices at once; None takes what fits the memory. Where it is too many all the same, half as
             many are taken, and half of these; the batch changes no result.
         start_slice: the slice to begin with, the others follow outwards; None is the middle one. The order
             changes no voxel.
-        decoder: "full" is the VAE's; "small", where the bundle has one, is faster and approximate.
+        decoder: "full" is the VAE's; "small" is faster and approximate, "guided" sees the CT as well, where the bundle
+            has them; None is the best it has.
         reporter: told about progress and every finished slice.
 
     Raises:
@@ -90,7 +96,7 @@ def synthesise(
     """
     check_sampling(steps=steps, seed=seed, samples=samples, batch_size=batch_size, scheduler=scheduler)
     _check_images(image, mask)
-    pipe.decoder(decoder)
+    decoder, mode = pipe.decoder(decoder), pipe.mode(mode)
     reporter = reporter or Reporter()
     bundle = pipe.bundle
     low = float(bundle.output_range[0])
@@ -128,11 +134,14 @@ def synthesise(
     telling = threading.Lock()  # slices may be finished in another thread
 
     def read(indices: list[int]) -> torch.Tensor:
-        return torch.from_numpy(grid.slices(array, indices, source.outside))
+        distance = bundle.neighbour_distance
+        if distance is None:
+            return torch.from_numpy(grid.slices(array, indices, source.outside))
+        return torch.from_numpy(grid.neighbours(array, indices, distance, source.outside))
 
     def finish(indices: list[int], made: MadeSlices) -> None:
         outside = ~grid.planes(keep, indices)
-        planes = grid.restore(made.mean, fill=low)
+        planes = grid.restore(made.image, fill=low)
         planes[outside] = low
         grid.insert(mr, indices, planes)
         if spread is not None:
@@ -145,13 +154,13 @@ def synthesise(
             with telling:
                 reporter.slice_done(index, grid.array_axis, values, picture)
 
-    sampling = Sampling(steps, scheduler, seed, samples, decoder)
+    sampling = Sampling(mode, steps, scheduler, seed, samples, decoder)
     batch = BatchRun(pipe, sampling, read, finish, reporter, telling).run(batches) or batch
     return DiffMaOutput(
         mr=with_voxels(mr, image),
         uncertainty=None if spread is None else with_voxels(spread, image),
         soft_mask=with_voxels(weights, image),
-        metadata=provenance(pipe, steps, scheduler, seed, samples, batch, decoder),
+        metadata=provenance(pipe, sampling, batch),
         notes=tuple(notes),
         slices=tuple(order),
     )
@@ -165,16 +174,13 @@ def _outwards(batches: list[list[int]], start: int | None) -> list[list[int]]:
     return sorted(batches, key=lambda indices: max(indices[0] - start, start - indices[-1], 0))
 
 
-def provenance(
-    pipe: DiffMaPipeline,
-    steps: int,
-    scheduler: str | None,
-    seed: int,
-    samples: int,
-    batch: int,
-    decoder: str = "full",
-) -> dict[str, Any]:
+def provenance(pipe: DiffMaPipeline, sampling: Sampling, batch: int) -> dict[str, Any]:
     """How a result was made, as it stands beside it: model, checksum, sampling, software, and the notice."""
+    drawn = {
+        "steps": sampling.steps,
+        "scheduler": sampling.scheduler or scheduler_name(pipe.scheduler),
+        "seed": sampling.seed,
+    }
     return {
         "notice": f"SYNTHETIC IMAGE. {RESEARCH_ONLY}",
         "model": pipe.bundle.name,
@@ -184,11 +190,10 @@ def provenance(
         "source_modality": pipe.bundle.source_modality,
         "target_modality": pipe.bundle.target_modality,
         "output_units": pipe.bundle.output_units,
-        "steps": steps,
-        "scheduler": scheduler or scheduler_name(pipe.scheduler),
-        "seed": seed,
-        "samples": samples,
-        "decoder": DECODERS[decoder],
+        "mode": sampling.mode,
+        **(drawn if sampling.draws else {"steps": 1}),
+        "samples": sampling.samples,
+        "decoder": DECODERS[sampling.decoder],
         "batch_size": batch,
         "device": str(pipe.device),
         "scan_backend": pipe.scan_backend,

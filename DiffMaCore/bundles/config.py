@@ -15,11 +15,17 @@ from DiffMaCore.errors import ModelError
 RESEARCH_ONLY = "Research only: the images are synthetic and must not be used for diagnosis or treatment planning."
 
 COMPONENTS = ("denoiser", "embedder", "vae", "image_encoder", "scheduler")
-SMALL_DECODER = "small_decoder"
-"""The component that a bundle may do without."""
+SMALL_DECODER, GUIDED_DECODER = "small_decoder", "guided_decoder"
+OPTIONAL = (SMALL_DECODER, GUIDED_DECODER)
+"""The components that a bundle may do without."""
 
-DECODERS = {"full": "full", "small": "small (approximate)"}
-"""What turns latents into images: the VAE's own decoder or the small one, and what a result says of it."""
+DECODERS = {"full": "full", "small": "small (approximate)", "guided": "guided by the CT"}
+"""What turns latents into images: the VAE's own decoder, the small one, or the one that sees the CT as well; and what
+a result says of it."""
+
+MODES = {"mean": "the expected image (one step)", "sample": "sampled"}
+"""How a network may be asked, and what a result says of it: for the conditional mean, in one evaluation without noise,
+or for a sample of the distribution (the paper's way)."""
 
 INDEX_FILE = "model_index.json"
 
@@ -56,6 +62,10 @@ class BundleConfig:
     where the encoder is fed the [-1, 1] image itself, as the released code does. ``source_normalisation``
     is None for a CT, whose HU go through ``hu_windows``; a bundle whose source is an MRI says there how it is
     mapped to [-1, 1] ({"method": "percentile", "low", "high", "mask": "body"}), and its windows are not used.
+    ``modes`` are those (:data:`MODES`) that the network was trained for, the default first. ``neighbour_distance`` is
+    how far in mm the neighbouring slices lie that its pixels are taken from; None: no neighbours. Deviations over
+    samples are multiplied by ``uncertainty_scale``, so that 90 % intervals cover 90 % of held-out errors.
+    Bundles of one ``family`` differ in their target contrast alone.
     ``missing`` names the components that are still to be added (an imported checkpoint without its VAE, say).
 
     Raises ModelError when a value cannot be meant.
@@ -77,6 +87,10 @@ class BundleConfig:
     image_encoder_mean: tuple[float, float, float] | None = None
     image_encoder_std: tuple[float, float, float] | None = None
     demo: bool = False
+    modes: tuple[str, ...] = ("sample",)
+    neighbour_distance: float | None = None
+    uncertainty_scale: float = 1.0
+    family: str = ""
     missing: tuple[str, ...] = field(default=())
 
     def __post_init__(self) -> None:
@@ -117,6 +131,14 @@ class BundleConfig:
             _check_source_normalisation(self.source_normalisation)
             object.__setattr__(self, "source_normalisation", dict(self.source_normalisation))
         _require(isinstance(self.demo, bool), "demo", self.demo, "true or false")
+        object.__setattr__(self, "modes", _tuples(self.modes))
+        known = isinstance(self.modes, tuple) and bool(self.modes) and set(self.modes) <= set(MODES)
+        _require(known and len(set(self.modes)) == len(self.modes), "modes", self.modes, f"some of {', '.join(MODES)}")
+        distance, scale = self.neighbour_distance, self.uncertainty_scale
+        good = distance is None or (_number(distance) and 0 < distance <= 100)
+        _require(good, "neighbour_distance", distance, "nothing or up to 100 mm")
+        _require(_number(scale) and 0 < scale <= 100, "uncertainty_scale", scale, "a factor up to 100")
+        _require(isinstance(self.family, str), "family", self.family, "a name or nothing")
         object.__setattr__(self, "missing", _tuples(self.missing))
         known = isinstance(self.missing, tuple) and set(self.missing) <= set(COMPONENTS)
         _require(known, "missing", self.missing, f"names out of {', '.join(COMPONENTS)}")
@@ -181,10 +203,10 @@ def read_index(folder: Path) -> dict[str, Any]:
         if not isinstance(value, list):
             continue
         library = str(value[0]) if value and value[0] is not None else "diffusers"
-        if key not in (*COMPONENTS, SMALL_DECODER) or library.split(".")[0] not in ("diffusers", "DiffMaCore"):
+        if key not in (*COMPONENTS, *OPTIONAL) or library.split(".")[0] not in ("diffusers", "DiffMaCore"):
             raise ModelError(
                 f"{folder} is refused: its {INDEX_FILE} asks for {key} from {library}, and a bundle may hold"
-                f" only {', '.join((*COMPONENTS, SMALL_DECODER))} made of diffusers' and DiffMaCore's classes."
+                f" only {', '.join((*COMPONENTS, *OPTIONAL))} made of diffusers' and DiffMaCore's classes."
             )
     return index
 

@@ -8,22 +8,22 @@ from pathlib import Path
 from typing import Any
 
 from DiffMaCore.bundles.card import write_card
-from DiffMaCore.bundles.config import COMPONENTS, INDEX_FILE, SMALL_DECODER, BundleConfig
+from DiffMaCore.bundles.config import COMPONENTS, INDEX_FILE, OPTIONAL, BundleConfig
 from DiffMaCore.bundles.manifest import Manifest, write_manifest, write_text
 
 
 def write_bundle(folder: Path, config: BundleConfig, components: Mapping[str, Any]) -> Manifest:
     """Write a bundle in diffusers' layout into ``folder`` (made if need be) and return its manifest.
 
-    ``components`` maps denoiser, embedder, vae, image_encoder and scheduler, and small_decoder where there is one,
-    to objects with ``save_pretrained``; those that are absent, but for the last, must be named in
+    ``components`` maps denoiser, embedder, vae, image_encoder and scheduler, and small_decoder and guided_decoder where
+    there are any, to objects with ``save_pretrained``; those that are absent, but for the last two, must be named in
     ``config.missing``. Weights become safetensors.
     """
     import diffusers
 
     index: dict[str, Any] = {"_class_name": "DiffMaPipeline", "_diffusers_version": diffusers.__version__}
     index["bundle"] = config.to_dict()
-    for name in (*COMPONENTS, *([SMALL_DECODER] if SMALL_DECODER in components else [])):
+    for name in (*COMPONENTS, *(name for name in OPTIONAL if name in components)):
         index[name] = [None, None] if name in config.missing else class_entry(components[name])
         if name not in config.missing:
             save_component(folder / name, components[name])

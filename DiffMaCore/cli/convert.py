@@ -24,12 +24,13 @@ INPUT   .nii .nii.gz .nrrd .nhdr .mha .mhd, a DICOM file, or a folder with a DIC
 OUTPUT  .nii.gz .nii .nrrd .mha, or a folder (a name without extension) for a DICOM series;
         with several inputs, the folder for all results
 
-Every slice starts from the same seeded noise: neighbours agree, and a run can be repeated exactly.
+The image is the expected one (--mode mean), or in sample mode a sample: every slice then starts from the same seeded
+noise, so neighbours agree. Either can be repeated exactly.
 Every result is a synthetic image for research only, not for diagnosis or treatment planning.
 
 examples:
   diffma convert head.nii.gz mri.nii.gz
-  diffma convert DICOM_FOLDER mri.nrrd --series 3 --steps 30
+  diffma convert DICOM_FOLDER mri.nrrd --series 3 --mode sample --steps 30
   diffma convert head.nii.gz mri.nii.gz --samples 8          also writes mri_uncertainty.nii.gz
   diffma convert head.nii.gz mri.nii.gz --decoder small      faster, approximate, for models that have one
   diffma convert a.nii.gz b.nrrd cohort/ RESULTS --format nii.gz
@@ -59,8 +60,8 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         type=int,
         default=1,
         metavar="K",
-        help="noises to average (default 1); more than"
-        " one also writes the standard deviation, and takes K times as long",
+        help="noises to draw (default 1); more than one also writes their standard deviation, the model's uncertainty,"
+        " and takes K times as long; --mode sample then gives their mean",
     )
     parser.add_argument("--series", metavar="S", help="which DICOM series: its number or the end of its UID")
     parser.add_argument("--mask", type=Path, metavar="FILE", help="label volume: only voxels inside it are converted")
@@ -94,21 +95,25 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         " list`) or a bundle's folder; default: the bundled DEMO, trained on phantoms",
     )
     parser.add_argument(
+        "--mode",
+        choices=("mean", "sample"),
+        help="mean: the expected image, in one step, without noise or seed; sample: a sample of what the MRI might be,"
+        " by --steps, --scheduler and --seed. Default: what the model was made for (the demo: mean)",
+    )
+    parser.add_argument(
         "--steps", type=int, default=DEFAULT_STEPS, help=f"sampling steps, 1 to 1000 (default {DEFAULT_STEPS})"
     )
     parser.add_argument(
         "--scheduler",
-        default="dpm++",
         metavar="NAME",
-        help="dpm++ (default), unipc, ddim or ddpm (ddpm wants about 250 steps)",
+        help="dpm++, unipc, ddim or ddpm, which wants about 250 steps; default: the model's own (dpm++)",
     )
     parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
     parser.add_argument(
         "--decoder",
-        choices=("full", "small"),
-        default="full",
-        help="what turns latents into images: the model's VAE (full, the default), or small, faster and approximate,"
-        " where the model has one (see `diffma models show`); the result says which",
+        choices=("full", "small", "guided"),
+        help="what turns latents into images: guided sees the CT as well (default, where the model has it), full is the"
+        " model's VAE, small is faster and approximate (see `diffma models show`); the result says which",
     )
     parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:1 or mps")
     parser.add_argument(
@@ -140,6 +145,7 @@ def run(args: argparse.Namespace) -> int:
     from DiffMaCore.convert import ConvertOptions, convert
 
     options = ConvertOptions(
+        mode=args.mode,
         steps=args.steps,
         scheduler=args.scheduler,
         seed=args.seed,
@@ -193,6 +199,7 @@ def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipelin
     silence_other_bars()
     pipe = DiffMaPipeline.from_pretrained(args.model)
     pipe.decoder(args.decoder)
+    pipe.mode(args.mode)
     backend = pipe.set_device(args.device, args.scan_backend, args.precision)
     reporter.note(f"model: {_made_by(pipe)}; device {pipe.device}, {pipe.precision}, selective scan by {backend}")
     reporter.window = pipe.bundle.output_range

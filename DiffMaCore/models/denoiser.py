@@ -6,7 +6,7 @@ The blocks are DiffMa's, or those of another system of the paper's Table 2, whic
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import Literal
+from typing import Literal, get_args
 
 import torch
 from diffusers import ModelMixin
@@ -17,11 +17,19 @@ from torch import Tensor, nn
 from DiffMaCore.models.blocks.making import BACKBONES, Backbone, BlockSettings, make_block
 from DiffMaCore.models.blocks.ssm import StackedSSM
 from DiffMaCore.models.dense import Dense
-from DiffMaCore.models.layers import FinalLayer, PatchEmbedding, TimestepEmbedding, sincos_positions, unpatchify
+from DiffMaCore.models.layers import (
+    FinalLayer,
+    PatchEmbedding,
+    PixelEmbedding,
+    TimestepEmbedding,
+    sincos_positions,
+    unpatchify,
+)
 from DiffMaCore.models.presets import size_name
 from DiffMaCore.orders import SCAN_ORDERS, ScanOrder
 
-CtConditioning = Literal["pooled", "tokens"]
+CtConditioning = Literal["pooled", "tokens", "pixels"]
+CT_CONDITIONINGS: tuple[str, ...] = get_args(CtConditioning)
 
 
 @dataclass
@@ -45,7 +53,11 @@ class DiffMa(ModelMixin, ConfigMixin):
         scan_order: "spiral" (the paper's) or "released" (the authors' index lists, for their weights).
         learn_sigma: also predict the variance range (Nichol and Dhariwal 2021), doubling the output.
         ct_conditioning: "pooled" gives the CT as the paper and its code do, as a mean vector and the soft
-            mask; "tokens" also adds a projection of each CT token to the noisy token at its place.
+            mask; "tokens" also adds a projection of each CT token to the noisy token at its place; "pixels" adds a
+            projection of the CT's own pixels of the token's patch, which no mask touches.
+        pixel_channels: of these pixels, neighbouring slices times HU windows.
+        pixel_factor: CT pixels along one side of a latent's pixel.
+        contrasts: target contrasts that one network learns, told apart by an embedding beside the timestep's; 1: none.
         backbone: the blocks in this frame: "diffma", or those of another system of Table 2, without long skips.
 
     Raises:
@@ -70,12 +82,15 @@ class DiffMa(ModelMixin, ConfigMixin):
         ct_conditioning: CtConditioning = "pooled",
         backbone: Backbone = "diffma",
         inner: int | None = None,
+        pixel_channels: int = 9,
+        pixel_factor: int = 4,
+        contrasts: int = 1,
     ) -> None:
         super().__init__()
         if scan_order not in SCAN_ORDERS:
             raise ValueError(f"scan_order is {scan_order!r}; it can be one of {', '.join(SCAN_ORDERS)}")
-        if ct_conditioning not in ("pooled", "tokens"):
-            raise ValueError(f"ct_conditioning is {ct_conditioning!r}; it can be pooled or tokens")
+        if ct_conditioning not in CT_CONDITIONINGS:
+            raise ValueError(f"ct_conditioning is {ct_conditioning!r}; it can be one of {', '.join(CT_CONDITIONINGS)}")
         if backbone not in BACKBONES:
             raise ValueError(f"backbone is {backbone!r}; it can be one of {', '.join(BACKBONES)}")
         if inner is not None and backbone == "diffma":
@@ -87,6 +102,10 @@ class DiffMa(ModelMixin, ConfigMixin):
         self.register_buffer("positions", sincos_positions(width, self.grid), persistent=False)
         self.timestep = TimestepEmbedding(width)
         self.ct_tokens = Dense(width, width) if ct_conditioning == "tokens" else None
+        self.ct_pixels = None
+        if ct_conditioning == "pixels":
+            self.ct_pixels = PixelEmbedding(pixel_factor * patch_size, pixel_channels, width)
+        self.contrast = nn.Embedding(contrasts, width) if contrasts > 1 else None
         settings = BlockSettings(width, self.grid, state_size, conv_size, expand, inner, scan_order)
         self.blocks = nn.ModuleList(make_block(backbone, settings, i) for i in range(depth))
         self.long_skips = backbone == "diffma"
@@ -102,6 +121,8 @@ class DiffMa(ModelMixin, ConfigMixin):
             if isinstance(module, nn.Linear) and module not in theirs:
                 nn.init.xavier_uniform_(module.weight)
                 nn.init.zeros_(module.bias)
+        if self.contrast is not None:
+            nn.init.normal_(self.contrast.weight, std=0.02)
         nn.init.xavier_uniform_(self.patches.proj.weight.flatten(1))
         nn.init.zeros_(self.patches.proj.bias)  # type: ignore[arg-type]
         for layer in self.timestep.mlp:
@@ -143,6 +164,20 @@ class DiffMa(ModelMixin, ConfigMixin):
         inner = self.config["inner"] or self.config["expand"] * self.config["width"]
         return self.tokens * inner * (12 * 3 + 2 * self.config["depth"])
 
+    def for_contrast(self, index: int) -> DiffMa:
+        """A network of one contrast out of one of several: its embedding goes into the timestep's last bias.
+
+        Raises ValueError where this network has no such contrast.
+        """
+        if self.contrast is None or not 0 <= index < len(self.contrast.weight):
+            raise ValueError(f"there is no contrast {index} in a network of {self.config['contrasts']}")
+        weights = dict(self.state_dict())
+        row = weights.pop("contrast.weight")[index]
+        weights["timestep.mlp.2.bias"] = weights["timestep.mlp.2.bias"] + row
+        one = DiffMa.from_config({**self.config, "contrasts": 1})
+        one.load_state_dict(weights)
+        return one.train(self.training)
+
     def set_scan_backend(self, name: str) -> None:
         """Run every block's selective scan on the named back end ("auto" chooses)."""
         self.scan_backend = name
@@ -158,6 +193,8 @@ class DiffMa(ModelMixin, ConfigMixin):
         ct_embedding: Tensor,
         soft_mask: Tensor,
         ct_latent: Tensor | None = None,
+        ct_pixels: Tensor | None = None,
+        contrast: Tensor | None = None,
     ) -> DenoiserOutput:
         """One evaluation.
 
@@ -168,11 +205,21 @@ class DiffMa(ModelMixin, ConfigMixin):
             ct_embedding: Vision Embedder's CT embedding (B, L, D).
             soft_mask: Vision Embedder's soft mask (B, L, 1).
             ct_latent: the CT's latent, which the U-Net takes in place of tokens; not used here.
+            ct_pixels: the CT's own pixels (B, C, S', S') in [-1, 1]; for "pixels" alone.
+            contrast: which target contrast (B,); for a network that learns several.
         """
         h = self.patches(x) + self.positions
         if self.ct_tokens is not None:
             h = h + self.ct_tokens(ct_embedding)
+        if self.ct_pixels is not None:
+            if ct_pixels is None:
+                raise ValueError("this model is conditioned on the CT's pixels; pass ct_pixels")
+            h = h + self.ct_pixels(ct_pixels)
         time = self.timestep(t)
+        if self.contrast is not None:
+            if contrast is None:
+                raise ValueError("this model has learned several contrasts; pass contrast")
+            time = time + self.contrast(contrast)
         condition = torch.cat([time + clip_embedding, time + ct_embedding.mean(dim=1)], dim=1)
 
         outputs: list[Tensor] = []

@@ -30,6 +30,19 @@ class PatchEmbedding(nn.Module):
         return self.proj(latent).flatten(2).transpose(1, 2)
 
 
+class PixelEmbedding(nn.Module):
+    """CT pixels (B, C, S, S), one linear layer from those of each patch to its token: (B, L, D), raster order."""
+
+    def __init__(self, patch: int, channels: int, width: int) -> None:
+        super().__init__()
+        self.patch = patch
+        self.proj = Dense(channels * patch * patch, width)
+
+    def forward(self, pixels: Tensor) -> Tensor:
+        rows = pixels.unflatten(3, (-1, self.patch)).unflatten(2, (-1, self.patch))
+        return self.proj(rows.permute(0, 2, 4, 1, 3, 5).flatten(3).flatten(1, 2))
+
+
 def sincos_positions(width: int, grid: int) -> Tensor:
     """Fixed 2D sine-cosine positions (1, grid*grid, D): half of the width codes columns, half rows."""
     if width % 4:

@@ -13,6 +13,7 @@ import torch
 from diffusers import ModelMixin, UNet2DModel
 from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
+from torch.nn import functional as F
 
 from DiffMaCore.models.denoiser import DenoiserOutput
 
@@ -31,6 +32,8 @@ class UNetDenoiser(ModelMixin, ConfigMixin):
         layers: residual blocks a level, 2 as published.
         in_channels: channels of the latents.
         learn_sigma: also predict the variance range, doubling the output.
+        pixel_channels, pixel_factor: of the CT's own pixels, concatenated at the latent's size; 0 channels: none.
+        contrasts: target contrasts that one network learns, as :class:`DiffMa`'s.
     """
 
     uses_scan = False
@@ -46,6 +49,9 @@ class UNetDenoiser(ModelMixin, ConfigMixin):
         layers: int = 2,
         in_channels: int = 4,
         learn_sigma: bool = True,
+        pixel_channels: int = 0,
+        pixel_factor: int = 4,
+        contrasts: int = 1,
     ) -> None:
         super().__init__()
         if channels < 4 or channels % 4:
@@ -57,7 +63,7 @@ class UNetDenoiser(ModelMixin, ConfigMixin):
         self.condition = nn.Linear(2 * width, time_width)
         self.unet = UNet2DModel(
             sample_size=latent_size,
-            in_channels=2 * in_channels,
+            in_channels=2 * in_channels + pixel_channels * pixel_factor**2,
             out_channels=in_channels * (2 if learn_sigma else 1),
             block_out_channels=tuple(channels * multiple for multiple in MULTIPLES[:levels]),
             down_block_types=("AttnDownBlock2D",) * levels,
@@ -70,6 +76,7 @@ class UNetDenoiser(ModelMixin, ConfigMixin):
             time_embedding_dim=time_width,
             class_embed_type="identity",
         )
+        self.contrast = nn.Embedding(contrasts, time_width) if contrasts > 1 else None
         nn.init.zeros_(self.unet.conv_out.weight)
         nn.init.zeros_(self.unet.conv_out.bias)
 
@@ -95,9 +102,31 @@ class UNetDenoiser(ModelMixin, ConfigMixin):
         ct_embedding: Tensor,
         soft_mask: Tensor,
         ct_latent: Tensor | None = None,
+        ct_pixels: Tensor | None = None,
+        contrast: Tensor | None = None,
     ) -> DenoiserOutput:
         """One evaluation; arguments as :meth:`DiffMa.forward`'s, of which ``soft_mask`` is not used."""
         if ct_latent is None:
             raise ValueError("this denoiser is conditioned on the CT's latent; pass ct_latent")
         condition = self.condition(torch.cat([clip_embedding, ct_embedding.mean(dim=1)], dim=1))
-        return DenoiserOutput(sample=self.unet(torch.cat([x, ct_latent], dim=1), t, class_labels=condition).sample)
+        given = [x, ct_latent]
+        if self.config["pixel_channels"]:
+            if ct_pixels is None:
+                raise ValueError("this denoiser is conditioned on the CT's pixels; pass ct_pixels")
+            given.append(F.pixel_unshuffle(ct_pixels, self.config["pixel_factor"]))
+        if self.contrast is not None:
+            if contrast is None:
+                raise ValueError("this denoiser has learned several contrasts; pass contrast")
+            condition = condition + self.contrast(contrast)
+        return DenoiserOutput(sample=self.unet(torch.cat(given, dim=1), t, class_labels=condition).sample)
+
+    def for_contrast(self, index: int) -> UNetDenoiser:
+        """A network of one contrast out of one of several, as :meth:`DiffMa.for_contrast`."""
+        if self.contrast is None or not 0 <= index < len(self.contrast.weight):
+            raise ValueError(f"there is no contrast {index} in a network of {self.config['contrasts']}")
+        weights = dict(self.state_dict())
+        row = weights.pop("contrast.weight")[index]
+        weights["condition.bias"] = weights["condition.bias"] + row
+        one = UNetDenoiser.from_config({**self.config, "contrasts": 1})
+        one.load_state_dict(weights)
+        return one.train(self.training)

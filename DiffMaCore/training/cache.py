@@ -38,7 +38,7 @@ FORMAT = 1
 _REMEDY = "run `diffma prepare` with the experiment's configuration"
 _STORED = ("target_latent", "source_latent", "clip_embedding")
 _EMBEDDED = ("ct_embedding", "soft_mask")
-_COMPUTED = ("source25", "source", "target", "body")
+_COMPUTED = ("ct_pixels", "source", "target", "body")
 
 
 def value_scale(modality: str) -> float:
@@ -124,7 +124,7 @@ def source_pixels(source: Tensor, data: DataConfig) -> Tensor:
 
 
 def neighbour_channels(data: DataConfig) -> int:
-    """Channels of ``source25``: three slices of one window each, or of three."""
+    """Channels of ``ct_pixels``: three slices of one window each, or of three."""
     return 3 * _windows(data)
 
 
@@ -226,7 +226,7 @@ class SliceDataset(Dataset):
         cache: prepared data.
         ids: cases, one after the other.
         keys: what a row holds, out of target_latent, source_latent (4, s, s), clip_embedding (D), ct_embedding
-            (L, D), soft_mask (L, 1), source (S, S) HU or [-1, 1], source25 (C, S, S) (:func:`neighbours`), target
+            (L, D), soft_mask (L, 1), source (S, S) HU or [-1, 1], ct_pixels (C, S, S) (:func:`neighbours`), target
             (S, S) in [-1, 1], body (S, S) 0 or 1.
         embeddings: the folder that ``ensure_embeddings`` returned; needed for ct_embedding and soft_mask.
     """
@@ -278,12 +278,12 @@ class SliceDataset(Dataset):
             return case.file.whole(key)[index]
         if key in _EMBEDDED:
             return self._embedded[number].whole(key)[index]
-        if key == "source25":
-            return _source25(case, index, self._data)
+        if key == "ct_pixels":
+            return _ct_pixels(case, index, self._data)
         value: Tensor = getattr(case, key)(slice(index, index + 1))[0]
         return value.float()
 
 
-def _source25(case: Case, index: int, data: DataConfig) -> Tensor:
+def _ct_pixels(case: Case, index: int, data: DataConfig) -> Tensor:
     first, last = max(0, index - 1), min(len(case), index + 2)
     return neighbours(case.source(slice(first, last)), data)[index - first]

@@ -63,7 +63,7 @@ def make_problem(folders: Folders, cache: PairedCache, count: int, device: str) 
     pipe = predictor.pipe
     split = next(name for name in ("test", "validation", "train") if cache.split[name])
     ids = cache.split[split]
-    dataset = SliceDataset(cache, ids, ("source", "target", "body", "target_latent", "source25"))
+    dataset = SliceDataset(cache, ids, ("source", "target", "body", "target_latent", "ct_pixels"))
     rows = _spread_rows(ids, cache, count)
     items = [dataset[row] for row in rows]
     stacked = {key: torch.stack([item[key] for item in items]) for key in dataset.keys}
@@ -78,19 +78,19 @@ def make_problem(folders: Folders, cache: PairedCache, count: int, device: str) 
         truth=np.where(body, (stacked["target"].numpy() + 1) / 2, 0),
         body=body,
         target=stacked["target_latent"].to(pipe.device),
-        regression=_regression(folders, cache, pipe, stacked["source25"], device),
+        regression=_regression(folders, cache, pipe, stacked["ct_pixels"], device),
     )
 
 
 @torch.inference_mode()
 def _regression(
-    folders: Folders, cache: PairedCache, pipe: DiffMaPipeline, source25: Tensor, device: str
+    folders: Folders, cache: PairedCache, pipe: DiffMaPipeline, ct_pixels: Tensor, device: str
 ) -> tuple[Tensor, str] | None:
     if not is_trained(folders, "regression"):
         return None
     predictor = load_predictor(folders, "regression", cache, device)
     assert isinstance(predictor, RegressionPredictor)
-    pixels = predictor.model(source25.to(pipe.device)).clamp(-1, 1)
+    pixels = predictor.model(ct_pixels.to(pipe.device)).clamp(-1, 1)
     return encode(pipe.vae, mr_to_pixels(pixels)), predictor.identity
 
 

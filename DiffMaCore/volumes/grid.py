@@ -132,6 +132,31 @@ class SliceGrid:
             slices[k] = rows @ plane @ columns.T + np.float32(outside)
         return slices
 
+    def neighbours(self, array: np.ndarray, indices: Sequence[int], distance: float, outside: float) -> np.ndarray:
+        """Planes with their neighbours, float32 (n, 3, image_size, image_size): ``distance`` mm below, own, above.
+
+        Below is inferior. Between two planes the neighbour is interpolated; beyond the first and the last these are
+        repeated.
+        """
+        places = np.array(indices, float)[:, None] + np.array([-1.0, 0.0, 1.0]) * self.slab_sign * self.steps(distance)
+        places = np.clip(places, 0, self.n_slices - 1)
+        low = np.floor(places).astype(int)
+        high = np.minimum(low + 1, self.n_slices - 1)
+        needed, where = np.unique(np.stack([low, high]), return_inverse=True)
+        planes = self.slices(array, needed.tolist(), outside)
+        below, above = planes[where.reshape(2, -1)].reshape(2, len(indices), 3, self.image_size, self.image_size)
+        share = (places - low).astype(np.float32)[..., None, None]
+        return below + share * (above - below)
+
+    def steps(self, distance: float) -> float:
+        """A distance in mm across the slices, in planes."""
+        return distance / self.image.GetSpacing()[self.slab_axis]
+
+    @property
+    def slab_sign(self) -> int:
+        """1 where the slices follow each other towards the vertex, else -1."""
+        return 1 if self.image.GetDirection()[6 + self.slab_axis] >= 0 else -1
+
     def restore(self, slices: np.ndarray, fill: float) -> np.ndarray:
         """Model slices (n, image_size, image_size) on the CT's own planes: float32 (n, rows, columns).
 

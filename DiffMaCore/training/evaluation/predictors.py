@@ -178,10 +178,10 @@ class RegressionPredictor:
     def predict(self, case: Case, sampling: Sampling, reporter: Reporter) -> Prediction:
         """Through the very rows that training reads; the sampling does not matter."""
         began = time.monotonic()
-        rows = SliceDataset(self._cache, (case.id,), ("source25",))
+        rows = SliceDataset(self._cache, (case.id,), ("ct_pixels",))
         parts = []
         for batch in DataLoader(rows, self._batch_size()):
-            pixels = self.model(batch["source25"].to(self._device)).float().cpu()
+            pixels = self.model(batch["ct_pixels"].to(self._device)).float().cpu()
             parts.append(((pixels.clamp(-1, 1) + 1) / 2).numpy())
             reporter.advance()
         return Prediction(np.concatenate(parts), seconds=time.monotonic() - began)

@@ -21,7 +21,7 @@ from DiffMaCore.training.tasks.denoiser import size_of
 from DiffMaCore.training.tasks.summary import write_summary
 from DiffMaCore.training.triplets import FixedSlices, triplet_picture
 
-KEYS = ("source25", "target")
+KEYS = ("ct_pixels", "target")
 _HELD_OUT = 16  # slices of the held-out loss
 
 
@@ -44,13 +44,13 @@ class RegressionTask:
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean absolute error in [-1, 1]."""
-        return F.l1_loss(model(batch["source25"]), batch["target"]), {}
+        return F.l1_loss(model(batch["ct_pixels"]), batch["target"]), {}
 
     @torch.no_grad()
     def sample(self, model: nn.Module) -> Sample:
         """Triplets of the fixed slices, and the loss on held-out ones."""
         device = next(model.parameters()).device
-        shown = self.fixed.batch(self.cache, ("source25",))["source25"]
+        shown = self.fixed.batch(self.cache, ("ct_pixels",))["ct_pixels"]
         generated = model(shown.to(device)).clamp(-1, 1).cpu().numpy()
         caption = f"{TITLES['regression']}, {self.experiment.title}"
         picture = triplet_picture(self.fixed, generated, self.cache.data, caption)

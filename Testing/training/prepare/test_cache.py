@@ -20,7 +20,7 @@ from DiffMaCore.training.embeddings import ensure_embeddings
 from DiffMaCore.training.feeding import to_device
 from Testing.training.tiny_cache import make_tiny_cache, tiny_experiment, tiny_pair
 
-ALL = ("target_latent", "source_latent", "clip_embedding", "source", "source25", "target", "body")
+ALL = ("target_latent", "source_latent", "clip_embedding", "source", "ct_pixels", "target", "body")
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +46,7 @@ def test_a_row_of_the_dataset_is_the_slice_of_its_case(tiny):
     assert rows.where(row) == f"case head_1, slice {int(case.slice_index()[6])}"
     assert torch.equal(item["source"], case.source()[6]) and torch.equal(item["target"], case.target()[6])
     assert torch.equal(item["body"].bool(), case.body()[6])
-    assert torch.equal(item["source25"], neighbours(case.source(), cache.data)[6])
+    assert torch.equal(item["ct_pixels"], neighbours(case.source(), cache.data)[6])
     assert torch.equal(item["target_latent"], case.file.whole("target_latent")[6].float())
     assert all(value.dtype == torch.float32 for key, value in item.items() if key != "row")
     assert item["source_latent"].shape == cache.latent_shape and item["clip_embedding"].shape == (cache.embed_dim,)
@@ -54,10 +54,10 @@ def test_a_row_of_the_dataset_is_the_slice_of_its_case(tiny):
 
 def test_the_first_and_last_slice_stand_in_for_the_neighbour_they_lack(tiny):
     _, cache = tiny
-    rows = SliceDataset(cache, ["head_0"], ("source25",))
+    rows = SliceDataset(cache, ["head_0"], ("ct_pixels",))
     whole = neighbours(cache.case("head_0").source(), cache.data)
     for row in (0, len(rows) - 1):
-        assert torch.equal(rows[row]["source25"], whole[row])
+        assert torch.equal(rows[row]["ct_pixels"], whole[row])
     first = whole[0].view(3, 3, 32, 32)  # slice, window
     assert torch.equal(first[0], first[1]) and torch.equal(first[2], whole[1].view(3, 3, 32, 32)[1])
 

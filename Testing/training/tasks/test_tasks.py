@@ -167,7 +167,7 @@ def test_the_regression_learns_to_copy_the_slice(trained):
     task = make_task("denoiser", with_denoiser(experiment, backbone="regression"), folders)
     assert isinstance(task.model, RegressionUNet)
     batch = batch_of(task, range(8))
-    batch["target"] = batch["source25"][:, 3]  # own slice, first window
+    batch["target"] = batch["ct_pixels"][:, 3]  # own slice, first window
     optimiser = torch.optim.AdamW(task.model.parameters(), lr=2e-3)
     losses = []
     for _ in range(60):
