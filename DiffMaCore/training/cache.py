@@ -6,8 +6,9 @@ A folder written by :mod:`DiffMaCore.training.prepare`:
     split.json               whose slices train, validate and test
     report.md                the same for people
     parts/                   the VAE and the image encoder that made the latents and embeddings
-    cases/<id>.safetensors   one patient: source and target int16, body uint8 (N, S, S); source_latent and
-                             target_latent float16 (N, 4, s, s); clip_embedding float16 (N, D); slice_index int64 (N)
+    cases/<id>.safetensors   one patient: source and target int16, body uint8 (N, S, S); slice_index int64 (N); and,
+                             where VAE and image encoder are there already, source_latent and target_latent float16
+                             (N, 4, s, s) and clip_embedding float16 (N, D)
     embeddings/<embedder>/   what one Vision Embedder made of the latents: ct_embedding float16 (N, L, D),
                              soft_mask float16 (N, L, 1)
 """
@@ -16,13 +17,15 @@ from __future__ import annotations
 
 import bisect
 import json
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
 
+import numpy as np
 import torch
 from diffusers import AutoencoderKL
+from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
@@ -34,11 +37,11 @@ from DiffMaCore.training.configuring import build
 from DiffMaCore.training.experiment import CT, DataConfig
 from DiffMaCore.training.split import PARTS, read_split
 
-FORMAT = 1
+FORMAT = 2
 _REMEDY = "run `diffma prepare` with the experiment's configuration"
 _STORED = ("target_latent", "source_latent", "clip_embedding")
 _EMBEDDED = ("ct_embedding", "soft_mask")
-_COMPUTED = ("ct_pixels", "source", "target", "body")
+_COMPUTED = ("ct_pixels", "source", "target", "body", "contrast")
 
 
 def value_scale(modality: str) -> float:
@@ -83,11 +86,19 @@ class TensorFile:
 
 
 class Case:
-    """One patient's slices, inferior to superior or as the volume's own axis runs."""
+    """One patient's slices, inferior to superior or as the volume's own axis runs.
 
-    def __init__(self, id: str, centre: str, slices: int, file: TensorFile, data: DataConfig) -> None:
-        self.id, self.centre, self.file = id, centre, file
-        self._slices, self._data = slices, data
+    Attributes:
+        id, centre: whose they are.
+        contrast: which of ``DataConfig.targets`` the target is.
+        spacing: mm from one plane to the next, negative where they follow each other downwards.
+        file: what holds them.
+    """
+
+    def __init__(self, entry: Mapping[str, Any], file: TensorFile, data: DataConfig) -> None:
+        self.id, self.centre, self.file = entry["id"], entry["centre"], file
+        self.contrast, self.spacing = entry["contrast"], entry["spacing"]
+        self._slices, self._data = entry["slices"], data
 
     def __len__(self) -> int:
         return self._slices
@@ -123,23 +134,37 @@ def source_pixels(source: Tensor, data: DataConfig) -> Tensor:
     return conditions.source_pixels(source, data.hu_windows if data.source == CT else None)
 
 
-def neighbour_channels(data: DataConfig) -> int:
+def pixel_channels(data: DataConfig) -> int:
     """Channels of ``ct_pixels``: three slices of one window each, or of three."""
-    return 3 * _windows(data)
+    return 9 if data.source == CT and len(data.hu_windows) == 3 else 3
 
 
-def _windows(data: DataConfig) -> int:
-    return 3 if data.source == CT and len(data.hu_windows) == 3 else 1
+def ct_pixels(source: Tensor, data: DataConfig) -> Tensor:
+    """Source slices with their neighbours (N, 3, S, S) to pixels (N, C, S, S) in [-1, 1], as inference makes them."""
+    return conditions.neighbour_pixels(source, data.hu_windows if data.source == CT else None)
 
 
-def neighbours(source: Tensor, data: DataConfig) -> Tensor:
-    """Slices (N, S, S) that follow each other, to (N, C, S, S) in [-1, 1]: previous, own and next slice.
+def with_neighbours(
+    source: Tensor, row: int, index: NDArray[np.int64], spacing: float, distance: float | None
+) -> Tensor:
+    """One slice (3, S, S) between its neighbours ``distance`` mm below and above, interpolated between stored slices.
 
-    With three HU windows each slice has three channels. The first and last slice take their own for what is missing.
+    Args:
+        source: all stored slices (N, S, S), float32 or int16.
+        row: of the slice.
+        index: planes (N,) of the stored slices, rising.
+        spacing: as :class:`Case` has it.
+        distance: mm; None takes the plane beside. Beyond the first and last stored slice these are repeated.
     """
-    pixels = source_pixels(source, data)[:, : _windows(data)]
-    before, after = torch.cat([pixels[:1], pixels[:-1]]), torch.cat([pixels[1:], pixels[-1:]])
-    return torch.cat([before, pixels, after], dim=1)
+    step = np.sign(spacing) * (1.0 if distance is None else distance / abs(spacing))
+    slices = []
+    for side in (-1, 0, 1):
+        place = np.clip(index[row] + side * step, index[0], index[-1])
+        after = int(np.searchsorted(index, place))
+        before = after if index[after] == place else after - 1
+        share = 0.0 if before == after else float((place - index[before]) / (index[after] - index[before]))
+        slices.append(torch.lerp(source[before].float(), source[after].float(), share))
+    return torch.stack(slices)
 
 
 class PairedCache:
@@ -149,10 +174,7 @@ class PairedCache:
         self.folder, self.manifest, self.split = folder, manifest, split
         self.data: DataConfig = build(DataConfig, manifest["data"], "manifest.json: data")
         self.fingerprint: str = manifest["fingerprint"]
-        self.embed_dim: int = manifest["embed_dim"]
-        side = manifest["latent_size"]
-        self.latent_shape: tuple[int, int, int] = (manifest["latent_channels"], side, side)
-        encoder = manifest["parts"]["image_encoder"]
+        encoder = manifest["parts"].get("image_encoder", {})
         self.image_encoder_mean: tuple[float, ...] | None = encoder.get("mean") and tuple(encoder["mean"])
         self.image_encoder_std: tuple[float, ...] | None = encoder.get("std") and tuple(encoder["std"])
         self._entries = {entry["id"]: entry for entry in manifest["cases"]}
@@ -189,6 +211,30 @@ class PairedCache:
             )
         return cache
 
+    @property
+    def is_encoded(self) -> bool:
+        """Whether VAE and image encoder have been run."""
+        return bool(self.manifest["parts"])
+
+    @property
+    def embed_dim(self) -> int:
+        """Width of the image encoder's embeddings; InputError where it has not been run."""
+        return self._size("embed_dim")
+
+    @property
+    def latent_shape(self) -> tuple[int, int, int]:
+        """(channels, side, side) of a latent; InputError where the VAE has not been run."""
+        side = self._size("latent_size")
+        return self._size("latent_channels"), side, side
+
+    def _size(self, key: str) -> int:
+        if not self.is_encoded:
+            raise InputError(
+                f"the data in {self.folder} holds slices only; run `diffma train autoencoder` and `diffma train"
+                " image-encoder`, then `diffma prepare` again, which adds the latents"
+            )
+        return self.manifest[key]
+
     def case_file(self, id: str) -> Path:
         """The file of a case."""
         return self.folder / "cases" / f"{id}.safetensors"
@@ -206,8 +252,7 @@ class PairedCache:
         if id not in self._entries:
             raise InputError(f"there is no case {id!r} in {self.folder}; its manifest.json lists all")
         if id not in self._cases:
-            entry = self._entries[id]
-            self._cases[id] = Case(id, entry["centre"], entry["slices"], TensorFile(self.case_file(id)), self.data)
+            self._cases[id] = Case(self._entries[id], TensorFile(self.case_file(id)), self.data)
         return self._cases[id]
 
     def load_vae(self) -> AutoencoderKL:
@@ -226,8 +271,8 @@ class SliceDataset(Dataset):
         cache: prepared data.
         ids: cases, one after the other.
         keys: what a row holds, out of target_latent, source_latent (4, s, s), clip_embedding (D), ct_embedding
-            (L, D), soft_mask (L, 1), source (S, S) HU or [-1, 1], ct_pixels (C, S, S) (:func:`neighbours`), target
-            (S, S) in [-1, 1], body (S, S) 0 or 1.
+            (L, D), soft_mask (L, 1), source (S, S) HU or [-1, 1], ct_pixels (C, S, S) (:func:`ct_pixels`), target
+            (S, S) in [-1, 1], body (S, S) 0 or 1, contrast ().
         embeddings: the folder that ``ensure_embeddings`` returned; needed for ct_embedding and soft_mask.
     """
 
@@ -262,8 +307,8 @@ class SliceDataset(Dataset):
         return f"case {case.id}, slice {int(case.slice_index()[index])}"
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        item: dict[str, Any] = {key: self._value(key, *self.place(row)).float() for key in self.keys}
-        return {"row": row, **item}
+        item = {key: self._value(key, *self.place(row)) for key in self.keys}
+        return {"row": row, **{key: value.float() if value.is_floating_point() else value for key, value in item.items()}}
 
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """Rows stacked to (B, ...), copied once out of the files: what is stored as float16 stays so."""
@@ -278,12 +323,16 @@ class SliceDataset(Dataset):
             return case.file.whole(key)[index]
         if key in _EMBEDDED:
             return self._embedded[number].whole(key)[index]
+        if key == "contrast":
+            return torch.tensor(case.contrast)
         if key == "ct_pixels":
-            return _ct_pixels(case, index, self._data)
+            return _pixels(case, index, self._data)
         value: Tensor = getattr(case, key)(slice(index, index + 1))[0]
         return value.float()
 
 
-def _ct_pixels(case: Case, index: int, data: DataConfig) -> Tensor:
-    first, last = max(0, index - 1), min(len(case), index + 2)
-    return neighbours(case.source(slice(first, last)), data)[index - first]
+def _pixels(case: Case, index: int, data: DataConfig) -> Tensor:
+    planes = case.slice_index().numpy()
+    whole = case.file.whole("source")
+    three = with_neighbours(whole, index, planes, case.spacing, data.neighbour_distance)
+    return ct_pixels(three[None] * value_scale(data.source), data)[0]

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from torch import Tensor
 
 from DiffMaCore.conditions import encode, encoder_pixels, mr_to_pixels
@@ -12,7 +13,7 @@ from DiffMaCore.errors import ModelError
 from DiffMaCore.training.cache import source_pixels, target_pixels, value_scale
 from DiffMaCore.training.experiment import DataConfig
 from DiffMaCore.training.parts import Parts
-from DiffMaCore.training.slicing import CaseSlices
+from DiffMaCore.training.sources import CaseSlices
 
 
 class Encoder:
@@ -29,34 +30,46 @@ class Encoder:
 
     @torch.inference_mode()
     def tensors(self, slices: CaseSlices) -> dict[str, Tensor]:
-        """Everything that the cache holds of a case.
+        """Latents of source and target, and the image encoder's embeddings of the source, of a case.
 
         Raises ModelError where a network gives numbers that are not finite.
         """
-        source, target = torch.from_numpy(slices.source), torch.from_numpy(slices.target)
-        parts = [self._encode(*rows) for rows in zip(source.split(self.batch), target.split(self.batch), strict=True)]
-        source_latent, target_latent, clip = (torch.cat(part) for part in zip(*parts, strict=True))
-        return {
-            "source": _stored(source, self.data.source),
-            "target": _stored(target, self.data.target),
-            "body": torch.from_numpy(slices.body.astype(np.uint8)),
-            "source_latent": source_latent,
-            "target_latent": target_latent,
-            "clip_embedding": clip,
-            "slice_index": torch.from_numpy(slices.index),
-        }
+        return {**self.source(torch.from_numpy(slices.source)), **self.target(torch.from_numpy(slices.target))}
 
-    def _encode(self, source: Tensor, target: Tensor) -> tuple[Tensor, Tensor, Tensor]:
-        pixels = source_pixels(source.to(self.device), self.data)
-        wanted = mr_to_pixels(target_pixels(target.to(self.device), self.data))
-        latents = encode(self.vae, torch.cat([pixels, wanted]))
-        clip = self.image_encoder(encoder_pixels(pixels, self.image_encoder.image_size, self.mean, self.std))
-        if not (torch.isfinite(latents).all() and torch.isfinite(clip).all()):
-            raise ModelError("the VAE or the image encoder gave values that are not finite; fetch its weights again")
-        source_latent, target_latent = latents.half().cpu().chunk(2)
-        return source_latent, target_latent, clip.half().cpu()
+    @torch.inference_mode()
+    def source(self, source: Tensor) -> dict[str, Tensor]:
+        """``source_latent`` and ``clip_embedding`` of source slices (N, S, S), HU or [-1, 1]."""
+        latents, clips = [], []
+        for part in source.split(self.batch):
+            pixels = source_pixels(part.to(self.device), self.data)
+            latents.append(_half(encode(self.vae, pixels)))
+            scaled = encoder_pixels(pixels, self.image_encoder.image_size, self.mean, self.std)
+            clips.append(_half(self.image_encoder(scaled)))
+        return {"source_latent": torch.cat(latents), "clip_embedding": torch.cat(clips)}
+
+    @torch.inference_mode()
+    def target(self, target: Tensor) -> dict[str, Tensor]:
+        """``target_latent`` of target slices (N, S, S)."""
+        wanted = (mr_to_pixels(target_pixels(part.to(self.device), self.data)) for part in target.split(self.batch))
+        return {"target_latent": torch.cat([_half(encode(self.vae, pixels)) for pixels in wanted])}
 
 
-def _stored(values: Tensor, modality: str) -> Tensor:
+def _half(values: Tensor) -> Tensor:
+    if not torch.isfinite(values).all():
+        raise ModelError("the VAE or the image encoder gave values that are not finite; fetch its weights again")
+    return values.half().cpu()
+
+
+def stored_slices(slices: CaseSlices, data: DataConfig) -> dict[str, Tensor]:
+    """The slices of a case as its file holds them."""
+    return {
+        "source": stored(slices.source, data.source),
+        "target": stored(slices.target, data.target),
+        "body": torch.from_numpy(slices.body.astype(np.uint8)),
+        "slice_index": torch.from_numpy(slices.index),
+    }
+
+
+def stored(values: NDArray[np.float32], modality: str) -> Tensor:
     """Float values as int16 in steps of :func:`value_scale`."""
-    return (values / value_scale(modality)).round().clamp(-32768, 32767).to(torch.int16)
+    return (torch.from_numpy(values) / value_scale(modality)).round().clamp(-32768, 32767).to(torch.int16)

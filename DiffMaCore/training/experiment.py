@@ -2,9 +2,13 @@
 
 An experiment lives in one folder, ``runs/<name>`` unless ``--out`` says otherwise:
 
-    data/                 what `diffma prepare` wrote: cache, split, parts, report
+    data/                 what `diffma prepare` wrote: cache, split, parts, report; volumes rendered ahead
+    autoencoder/          the image autoencoder, where the experiment trains its own
+    image_encoder/        the image encoder, likewise
     embedder/             the pre-trained Vision Embedder and its pictures
-    systems/<backbone>/   one trained system: run.json, metrics, samples, checkpoints, bundle/
+    systems/<backbone>/   one trained system: run.json, metrics, samples, checkpoints, bundle/ (a folder a contrast)
+    guided_decoder/       the decoder that sees the CT as well
+    small_decoder/        the small decoder
     evaluation/           tables of `diffma evaluate`
     report/               the report of `diffma reproduce`
 """
@@ -41,6 +45,30 @@ class SplitConfig:
 
 
 @dataclass(frozen=True)
+class HeadsConfig:
+    """Heads of real anatomy that are rendered (:mod:`DiffMaCore.phantom`) in place of a data set: those in ``folder``
+    train, every time in a fresh rendering; the package's own validate, in renderings that stay the same.
+
+    Attributes:
+        folder: of label maps, relative to the working directory.
+        draws: fixed renderings of a head: of those that validate, with every contrast; of those that train, one.
+        slice_spacing: mm.
+        slice_shows: how often a slice is trained on before its volume is replaced, over all contrasts.
+        pool: newest volumes that a batch is drawn from.
+    """
+
+    folder: str
+    draws: int = 2
+    slice_spacing: float = 3.0
+    slice_shows: float = 4.0
+    pool: int = 40
+
+    def __post_init__(self) -> None:
+        if self.draws < 1 or self.pool < 1 or self.slice_spacing <= 0 or self.slice_shows <= 0:
+            raise ValueError("draws, slice_spacing, slice_shows and pool must be above 0")
+
+
+@dataclass(frozen=True)
 class DataConfig:
     """What a slice is: modalities, grid and intensities. ``source`` and ``target`` name modalities ("ct", "mr",
     "t1", "t2"); "ct" is in HU, every other modality is normalised by percentiles inside the body."""
@@ -58,21 +86,36 @@ class DataConfig:
     output_range: tuple[float, float] = (0.0, 1000.0)  # of a synthetic MR
     least_body: float = 0.02  # share of a slice that must be body
     slice_step: int = 1  # every n-th slice
-    phantoms: int = 0  # procedural heads, instead of a data set
+    contrasts: tuple[str, ...] = ()  # targets that one network learns, in place of ``target``
+    neighbour_distance: float | None = None  # mm to the neighbouring slices that pixels are taken from; None: 1 slice
+    heads: HeadsConfig | None = None  # rendered heads, instead of a data set
     split: SplitConfig = field(default_factory=SplitConfig)
 
     def __post_init__(self) -> None:
         if self.source == self.target:
             raise ValueError(f"source and target are both {self.source!r}; name two modalities")
+        if CT in self.contrasts or len(set(self.contrasts)) < len(self.contrasts):
+            raise ValueError(f"contrasts are {list(self.contrasts)}; name different MR contrasts")
         if self.image_size < 16 or self.pixel_spacing <= 0 or self.slice_step < 1:
             raise ValueError("image_size must be 16 or more, pixel_spacing above 0 and slice_step 1 or more")
         if self.image_size % 4:
             raise ValueError(f"image_size is {self.image_size}; it must be a multiple of the VAE's factor, 8 or 4")
 
 
+    @property
+    def targets(self) -> tuple[str, ...]:
+        """The contrasts, or the one target."""
+        return self.contrasts or (self.target,)
+
+
+TRAINED = "trained"
+"""In place of a folder: the network that this experiment trains itself."""
+
+
 @dataclass(frozen=True)
 class PartsConfig:
-    """The networks that are not trained here: a folder, a hub id, or ``bundle:NAME`` for an installed bundle's."""
+    """The networks around the denoiser: a folder, a hub id, ``bundle:NAME`` for an installed bundle's, or ``trained``
+    for the one that `diffma train autoencoder` or `image-encoder` made in this experiment."""
 
     vae: str = "stabilityai/sd-vae-ft-ema"
     image_encoder: str = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
@@ -87,6 +130,7 @@ class TrainConfig:
     micro_batch: int | None = None  # of one process at once; None: batch_size / processes
     learning_rate: float = 1e-4
     warmup: int = 0  # steps
+    cooldown: float = 0.0  # share of the steps, the last ones, over which the learning rate goes down to 0
     weight_decay: float = 0.0
     ema: float = 0.9999
     clip: float = 1.0  # largest norm of the gradient
@@ -100,8 +144,64 @@ class TrainConfig:
         for name in ("steps", "batch_size", "log_every", "sample_every", "checkpoint_every"):
             if getattr(self, name) < 1:
                 raise ValueError(f"{name} is {getattr(self, name)}; it must be 1 or more")
+        if not 0 <= self.cooldown <= 1:
+            raise ValueError(f"cooldown is {self.cooldown}; it is a share of the steps, from 0 to 1")
         if not 0 <= self.ema < 1:
             raise ValueError(f"ema is {self.ema}; it must be from 0 to below 1")
+
+
+@dataclass(frozen=True)
+class AutoencoderConfig:
+    """An image autoencoder for the targets (diffusers' ``AutoencoderKL`` without attention), where ``parts.vae`` is
+    ``trained``; its factor is 2 to the number of levels less one."""
+
+    channels: tuple[int, ...] = (32, 64, 96)
+    layers: int = 1
+    latent_channels: int = 8
+    norm_groups: int = 8
+    kl_weight: float = 1e-4
+    gradient_weight: float = 0.5  # of the differences between neighbouring pixels
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=20_000, batch_size=8, learning_rate=1e-3))
+
+
+@dataclass(frozen=True)
+class ImageEncoderConfig:
+    """A vision transformer trained as CLIP is, source slice against target slice, where ``parts.image_encoder`` is
+    ``trained``. ``patch``, ``layers``, ``heads`` and ``mlp`` describe it to open_clip; its width is the denoiser's."""
+
+    width: int = 128
+    layers: int = 3
+    head_width: int = 32
+    patch_size: int = 16
+    mlp_ratio: float = 4.0
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1_000, batch_size=48, learning_rate=5e-4))
+
+
+@dataclass(frozen=True)
+class GuidedDecoderConfig:
+    """The decoder that sees the CT (:class:`~DiffMaCore.models.guided_decoder.GuidedDecoder`), trained on what the
+    denoiser gives. ``mean_share`` of a batch are mean latents, the rest true ones with up to ``noise`` on them."""
+
+    channels: tuple[int, ...] = (16, 32, 64)
+    blocks: int = 3
+    mean_share: float = 0.75
+    noise: float = 0.3
+    gradient_weight: float = 0.5
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5_000, batch_size=8, learning_rate=1e-3))
+
+
+@dataclass(frozen=True)
+class SmallDecoderConfig:
+    """A small decoder (diffusers' ``AutoencoderTiny``) that gives what the VAE's gives. ``channels`` are the same at
+    every level, ``blocks`` those of each level from the latent's size on; latents get up to ``noise``. The loss is L1
+    to the full decoder's output and its differences, and ``target_weight`` times L1 to the target itself."""
+
+    channels: int = 32
+    blocks: tuple[int, ...] = (3, 2, 1)
+    noise: float = 0.15
+    gradient_weight: float = 0.5
+    target_weight: float = 0.2
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=2_000, batch_size=4, learning_rate=1.5e-3))
 
 
 @dataclass(frozen=True)
@@ -129,11 +229,19 @@ class DenoiserConfig:
     depth: int = 8
     patch_size: int = 2
     state_size: int = 16
-    ct_conditioning: Literal["pooled", "tokens"] = "pooled"
+    expand: int = 2
+    ct_conditioning: Literal["pooled", "tokens", "pixels"] = "pooled"
+    mean_share: float = 0.0  # of a batch that learns the conditional mean; 0: sample mode alone
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
     learn_sigma: bool = False
     vlb_weight: float = 1e-3
     train: TrainConfig = field(default_factory=TrainConfig)
+
+    def __post_init__(self) -> None:
+        if not 0 <= self.mean_share < 1:
+            raise ValueError(f"mean_share is {self.mean_share}; it is a share of the batch, from 0 to below 1")
+        if self.mean_share and (self.prediction_type != "v_prediction" or self.learn_sigma):
+            raise ValueError("the conditional mean is read off v: set prediction_type to v_prediction, no learn_sigma")
 
 
 @dataclass(frozen=True)
@@ -167,8 +275,12 @@ class Experiment:
     seed: int = 0
     demo: bool = False  # the result is called DEMO wherever it is used
     parts: PartsConfig = field(default_factory=PartsConfig)
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
+    image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
+    guided_decoder: GuidedDecoderConfig = field(default_factory=GuidedDecoderConfig)
+    small_decoder: SmallDecoderConfig = field(default_factory=SmallDecoderConfig)
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
     systems: tuple[Backbone, ...] = (
         "unet",
@@ -192,6 +304,11 @@ class Folders:
     def data(self) -> Path:
         """The cache."""
         return self.root / "data"
+
+    def part(self, name: str) -> Path:
+        """The run of a network around the denoiser: "autoencoder", "image_encoder", "embedder", "guided_decoder" or
+        "small_decoder"; the network is in ``model/`` below."""
+        return self.root / name
 
     @property
     def embedder(self) -> Path:

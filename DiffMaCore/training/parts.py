@@ -18,7 +18,7 @@ from DiffMaCore.bundles.config import BundleConfig, read_config
 from DiffMaCore.errors import DiffMaError, InputError
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.experiment import Experiment
+from DiffMaCore.training.experiment import TRAINED, Experiment, Folders
 from DiffMaCore.training.files import replacing_folder, write_json
 
 _BUNDLE = "bundle:"
@@ -49,20 +49,32 @@ class Parts:
         """Pixels a latent's pixel stands for, along one side."""
         return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
 
+    def sizes(self, image_size: int) -> dict[str, int]:
+        """What latents and embeddings are like."""
+        channels, width = self.vae.config["latent_channels"], self.image_encoder.config["embed_dim"]
+        return {"latent_channels": channels, "latent_size": image_size // self.factor, "embed_dim": width}
+
     def to_dict(self) -> dict[str, Any]:
         """The records as JSON holds them."""
         return json.loads(json.dumps({name: asdict(record) for name, record in self.records.items()}))
 
 
-def load_parts(experiment: Experiment, folder: Path, reporter: Reporter) -> Parts:
-    """The networks that ``experiment.parts`` names, copied to ``folder`` (the cache's ``parts``).
+def load_parts(experiment: Experiment, folders: Folders, reporter: Reporter) -> Parts | None:
+    """The networks that ``experiment.parts`` names, copied to the cache's ``parts``; None where one of them is still to
+    be trained in this experiment.
 
     A copy of what is asked for is taken in place of the hub. Raises InputError naming the key of one that is unknown,
     cannot be fetched, or does not fit the experiment's sizes.
     """
+    folder = folders.data / "parts"
+    wanted = {VAE.name: experiment.parts.vae, IMAGE_ENCODER.name: experiment.parts.image_encoder}
+    own = {VAE.name: folders.part("autoencoder") / "model", IMAGE_ENCODER.name: folders.part("image_encoder") / "model"}
+    if any(wanted[name] == TRAINED and not (own[name] / "config.json").is_file() for name in wanted):
+        return None
     before, records = _known(folder), dict[str, PartRecord]()
     loaded: dict[str, Any] = {}
-    for part, asked in ((VAE, experiment.parts.vae), (IMAGE_ENCODER, experiment.parts.image_encoder)):
+    for part in (VAE, IMAGE_ENCODER):
+        asked = str(own[part.name]) if wanted[part.name] == TRAINED else wanted[part.name]
         copy = folder / part.name
         known = before.get(part.name)
         if known is not None and known.asked == asked and _HUB_ID.fullmatch(asked) and _whole(copy, known):

@@ -21,17 +21,18 @@ from DiffMaCore.devices import choose_device
 from DiffMaCore.errors import InputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import FORMAT, PairedCache, TensorFile, value_scale
-from DiffMaCore.training.encoding import Encoder
+from DiffMaCore.training.encoding import Encoder, stored_slices
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
 from DiffMaCore.training.files import replacing, require_room, write_json
 from DiffMaCore.training.parts import Parts, load_parts
 from DiffMaCore.training.prepare_report import LeftOut, write_report
 from DiffMaCore.training.run_folder import versions
-from DiffMaCore.training.slicing import CaseSlices, read_case
-from DiffMaCore.training.sources import RawCase, find_cases
+from DiffMaCore.training.slicing import read_case
+from DiffMaCore.training.sources import CaseSlices, RawCase, find_cases
+from DiffMaCore.training.sources.heads import heads_split
 from DiffMaCore.training.split import PARTS, Split, check_split, make_split, read_split, write_split
 
-_NOT_SLICES = ("phantoms", "split")  # keys of DataConfig that no slice depends on
+_NOT_SLICES = ("split",)  # keys of DataConfig that no slice depends on
 
 
 def prepare(
@@ -49,7 +50,7 @@ def prepare(
     Args:
         experiment: its data, parts and sizes.
         folders: where to.
-        datasets: what ``find_cases`` takes; none for phantoms.
+        datasets: what ``find_cases`` takes; none for rendered heads.
         reporter: told about stages, cases and what is left out.
         device: where VAE and image encoder run.
         split_file: a ``split.json`` to use in place of a seeded one.
@@ -64,6 +65,8 @@ def prepare(
     reporter.stage("finding cases")
     cases = find_cases(datasets, experiment.data, experiment.seed)
     given = read_split(split_file) if split_file is not None else None
+    if given is None and experiment.data.heads is not None:
+        given = heads_split(cases)
     if given is not None:
         check_split(given, cases)
     return prepare_cases(experiment, folders, cases, given, reporter, device=device, workers=workers)
@@ -85,7 +88,9 @@ def prepare_cases(
     if given is not None:
         cases = _of_split(cases, given, reporter)
     split = given or make_split(cases, experiment.data.split, experiment.seed)
-    parts = load_parts(experiment, folders.data / "parts", reporter)
+    parts = load_parts(experiment, folders, reporter)
+    if parts is None:
+        reporter.note("slices only: train the autoencoder and the image encoder, and prepare again for the latents")
     reporter.stage("reading checksums", total=len(cases))
     contents = {}
     for case in cases:
@@ -99,12 +104,15 @@ def prepare_cases(
         (folders.data / "manifest.json").unlink(missing_ok=True)  # until it is whole again
         if workers is None:
             workers = 0 if chosen.type == "cpu" else min(4, max(1, multiprocessing.cpu_count() - 1))
-        encoder = Encoder(parts, experiment.data, chosen)
+        encoder = None if parts is None else Encoder(parts, experiment.data, chosen)
         slices = 0
         reporter.stage("preparing cases", total=len(cases), done=len(cases) - len(to_do))
         for case, sliced in _sliced(to_do, experiment.data, workers):
             if isinstance(sliced, CaseSlices):
-                writer.write(case, encoder.tensors(sliced), sliced.notes, len(to_do))
+                tensors = stored_slices(sliced, experiment.data)
+                if encoder is not None:
+                    tensors |= encoder.tensors(sliced)
+                writer.write(case, tensors, sliced, len(to_do))
                 slices += len(sliced.index)
             else:
                 left_out.append(LeftOut(case.id, case.centre, "; ".join(sliced)))
@@ -156,12 +164,13 @@ def _sliced(
 class CaseWriter:
     """Writes the files of cases and knows which of them are up to date."""
 
-    def __init__(self, experiment: Experiment, folder: Path, parts: Parts, contents: Mapping[str, str]) -> None:
+    def __init__(self, experiment: Experiment, folder: Path, parts: Parts | None, contents: Mapping[str, str]) -> None:
         self.folder, self.contents, self.parts = folder, contents, parts
         data = {key: value for key, value in asdict(experiment.data).items() if key not in _NOT_SLICES}
-        hashes = {name: [record.sha256, record.mean, record.std] for name, record in parts.records.items()}
+        records = {} if parts is None else parts.records
+        hashes = {name: [record.sha256, record.mean, record.std] for name, record in records.items()}
         self.settings: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "data": data, "parts": hashes}))
-        side = experiment.data.image_size // parts.factor
+        side = 0 if parts is None else experiment.data.image_size // parts.factor
         self._tokens = (side // experiment.denoiser.patch_size) ** 2
         self._width = experiment.denoiser.width
         self._checked = False
@@ -200,7 +209,7 @@ class CaseWriter:
             reporter.note(f"{len(cases) - len(wanted)} of {len(cases)} cases are there already")
         return wanted
 
-    def write(self, case: RawCase, tensors: dict[str, Tensor], notes: Sequence[str], cases: int) -> None:
+    def write(self, case: RawCase, tensors: dict[str, Tensor], sliced: CaseSlices, cases: int) -> None:
         """One case, whole or not at all. The first one tells how much room all need, with CT embeddings."""
         slices = len(tensors["source"])
         if not self._checked:
@@ -212,7 +221,8 @@ class CaseWriter:
             "key": self.key(case.id),
             "settings": json.dumps(self.settings),
             "slices": str(slices),
-            "notes": json.dumps(list(notes)),
+            "spacing": repr(float(sliced.spacing)),
+            "notes": json.dumps(sliced.notes),
         }
         with replacing(self.path(case.id)) as part:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, texts)
@@ -257,18 +267,16 @@ def _finish(
         header = writer.header(case.id) or {}
         notes += [f"{case.id}: {note}" for note in json.loads(header["notes"])]
         entry = {"id": case.id, "centre": case.centre, "slices": int(header["slices"])}
+        entry |= {"contrast": case.contrast, "spacing": float(header["spacing"])}
         entries.append({**entry, "content": writer.contents[case.id], "key": header["key"]})
-    vae, encoder = writer.parts.vae.config, writer.parts.image_encoder.config
     data = json.loads(json.dumps(asdict(experiment.data)))
     identity = {"data": data, "keys": {entry["id"]: entry["key"] for entry in entries}, "split": split}
     manifest = {
         "format": FORMAT,
         "data": data,
-        "parts": writer.parts.to_dict(),
+        "parts": {} if writer.parts is None else writer.parts.to_dict(),
         "fingerprint": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
-        "latent_channels": vae["latent_channels"],
-        "latent_size": experiment.data.image_size // writer.parts.factor,
-        "embed_dim": encoder["embed_dim"],
+        **({} if writer.parts is None else writer.parts.sizes(experiment.data.image_size)),
         "source_scale": value_scale(experiment.data.source),
         "target_scale": value_scale(experiment.data.target),
         "cases": entries,

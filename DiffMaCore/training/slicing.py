@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass
 
 import numpy as np
 import SimpleITK as sitk
@@ -12,7 +11,7 @@ from numpy.typing import NDArray
 from DiffMaCore.errors import InputError
 from DiffMaCore.training.checks import check_case
 from DiffMaCore.training.experiment import CT, DataConfig
-from DiffMaCore.training.sources.case import RawCase, RawPair
+from DiffMaCore.training.sources.case import CaseSlices, RawCase, RawPair
 from DiffMaCore.volumes.checks import check_ct
 from DiffMaCore.volumes.grid import AIR_HU, SliceGrid
 from DiffMaCore.volumes.intensity import normalise
@@ -21,28 +20,12 @@ from DiffMaCore.volumes.source import percentile_normalisation, ready_source
 _FLAT = 1e-3  # a slice whose target spans less inside the body shows nothing
 
 
-@dataclass(frozen=True)
-class CaseSlices:
-    """Slices of one patient.
-
-    Attributes:
-        source, target: float32 (N, S, S), HU of a CT, [-1, 1] of every other modality.
-        body: bool (N, S, S), the data set's mask or else the source's body.
-        index: int64 (N), the planes of the volume.
-        notes: what was repaired or left out.
-    """
-
-    source: NDArray[np.float32]
-    target: NDArray[np.float32]
-    body: NDArray[np.bool_]
-    index: NDArray[np.int64]
-    notes: list[str]
-
-
 def read_case(case: RawCase, data: DataConfig) -> CaseSlices | list[str]:
     """The slices of a case, or why it is left out; imports no torch, so that a process that reads starts at once."""
     try:
         pair = case.load()
+        if isinstance(pair, CaseSlices):
+            return pair
         return check_case(pair, data) or slice_pair(pair, data)
     except InputError as problem:
         return [str(problem)]
@@ -77,6 +60,7 @@ def slice_pair(pair: RawPair, data: DataConfig) -> CaseSlices:
         target=images[~empty],
         body=shown[wanted[~empty]] if mask is None else _on_grid(grid, mask, keep),
         index=np.array(keep, np.int64),
+        spacing=grid.slab_sign * source.image.GetSpacing()[grid.slab_axis],
         notes=notes,
     )
 

@@ -90,10 +90,21 @@ class Order:
         return self._epoch[1]
 
 
+class InOrder:
+    """Rows one after the other, for data that is drawn as it is made."""
+
+    def __init__(self, batch_size: int) -> None:
+        self.batch_size = batch_size
+
+    def batch(self, step: int) -> list[int]:
+        """The rows of a step's whole batch."""
+        return list(range(step * self.batch_size, (step + 1) * self.batch_size))
+
+
 class Parts:
     """Batch sampler of one process: its micro batches of every step from ``first_step`` to ``steps``."""
 
-    def __init__(self, order: Order, spread: Spread, process: int, first_step: int, steps: int) -> None:
+    def __init__(self, order: Order | InOrder, spread: Spread, process: int, first_step: int, steps: int) -> None:
         self.order, self.spread, self.process = order, spread, process
         self.first_step, self.steps = first_step, steps
 

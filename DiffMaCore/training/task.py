@@ -15,7 +15,10 @@ from DiffMaCore.training.draws import Draws
 
 
 class Rows(Protocol):
-    """What a task trains on: ``cache.SliceDataset``, or anything like it."""
+    """What a task trains on: ``cache.SliceDataset``, or anything like it.
+
+    One with a true ``in_order`` is read row after row, and never again from the start (``fresh.FreshSlices``).
+    """
 
     def __len__(self) -> int: ...
 

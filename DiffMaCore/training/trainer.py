@@ -27,7 +27,7 @@ from DiffMaCore.training.files import is_full
 from DiffMaCore.training.metrics_log import Board, MetricsLog, Window
 from DiffMaCore.training.resuming import deciding, newest, restore, state
 from DiffMaCore.training.run_folder import RunFolder
-from DiffMaCore.training.spreading import Order, Parts, spread_batch
+from DiffMaCore.training.spreading import InOrder, Order, Parts, spread_batch
 from DiffMaCore.training.stopping import StopRequest
 from DiffMaCore.training.task import Task
 from DiffMaCore.training.trouble import tell_trouble
@@ -95,7 +95,8 @@ class _Training:
                 f" set batch_size to {len(task.dataset)} or less"
             )
         self.settings = {"seed": seed, "task": task.name, **task.settings, "train": deciding(config)}
-        self.order = Order(len(task.dataset), config.batch_size, seed)
+        in_order = getattr(task.dataset, "in_order", False)
+        self.order = InOrder(config.batch_size) if in_order else Order(len(task.dataset), config.batch_size, seed)
         self.parameters = {name: p for name, p in task.model.named_parameters() if p.requires_grad}
         self.device = accelerator.device
         self.failure: dict[str, Any] = {}
@@ -156,7 +157,7 @@ class _Training:
     def _step(self, batches: Iterator[dict[str, Tensor]], request: StopRequest) -> bool:
         """One optimiser step; whether the run shall stop after it."""
         began = time.monotonic()
-        rate = self.config.learning_rate * min(1.0, (self.step + 1) / max(self.config.warmup, 1))
+        rate = self.config.learning_rate * _share_of_rate(self.step, self.config)
         for group in self.optimiser.param_groups:
             group["lr"] = rate
         # for models that draw for themselves, such as dropout
@@ -267,6 +268,12 @@ class _Training:
             self.task.finish(self.ema.model.cpu(), self.folder.path)
             self.folder.tell("finished", self.step, ended=True)
         self.accelerator.wait_for_everyone()
+
+
+def _share_of_rate(step: int, config: TrainConfig) -> float:
+    """Of the learning rate, in the step after ``step``: up over the warm-up, down to 0 over the cool-down."""
+    left = (config.steps - step) / max(config.cooldown * config.steps, 1)
+    return min(1.0, (step + 1) / max(config.warmup, 1), left)
 
 
 class _Precision(nn.Module):

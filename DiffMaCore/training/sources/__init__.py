@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from DiffMaCore.training.sources.case import RawCase, RawPair
+from DiffMaCore.training.sources.case import CaseSlices, RawCase, RawPair
 from DiffMaCore.training.sources.finding import find_cases
 
-__all__ = ["RawCase", "RawPair", "find_cases"]
+__all__ = ["CaseSlices", "RawCase", "RawPair", "find_cases"]

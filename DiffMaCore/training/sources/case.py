@@ -6,7 +6,9 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 
+import numpy as np
 import SimpleITK as sitk
+from numpy.typing import NDArray
 
 from DiffMaCore.training.experiment import DataConfig
 from DiffMaCore.volumes.reading import read_volume
@@ -27,22 +29,44 @@ class RawPair:
 
 
 @dataclass(frozen=True)
+class CaseSlices:
+    """Slices of one patient.
+
+    Attributes:
+        source, target: float32 (N, S, S), HU of a CT, [-1, 1] of every other modality.
+        body: bool (N, S, S), the data set's mask or else the source's body.
+        index: int64 (N), the planes of the volume.
+        spacing: mm from one plane to the next, negative where they follow each other downwards.
+        notes: what was repaired or left out.
+    """
+
+    source: NDArray[np.float32]
+    target: NDArray[np.float32]
+    body: NDArray[np.bool_]
+    index: NDArray[np.int64]
+    spacing: float
+    notes: list[str]
+
+
+@dataclass(frozen=True)
 class RawCase:
     """One patient (or one pair of volumes of a patient) that has not been read yet.
 
     Attributes:
         id: unique in the data set.
         centre: where it was scanned, "" where unknown; a split keeps the shares of every centre.
-        load: reads the volumes; InputError where a file is damaged.
-        files: what ``load`` reads, for the content hash; empty for phantoms, which ``id`` and grid decide.
+        load: reads the volumes, or renders slices; InputError where a file is damaged.
+        files: what ``load`` reads, for the content hash.
         patient: who it is, where two cases may be of one patient; None: ``id`` itself.
+        contrast: which of ``DataConfig.targets`` its target is.
     """
 
     id: str
     centre: str
-    load: Callable[[], RawPair]
+    load: Callable[[], RawPair | CaseSlices]
     files: tuple[Path, ...] = ()
     patient: str | None = None
+    contrast: int = 0
 
 
 def read_pair(source: Path, target: Path, mask: Path | None, data: DataConfig) -> RawPair:

@@ -12,8 +12,8 @@ from DiffMaCore.training.experiment import DataConfig
 from DiffMaCore.training.sources.authors import cases_of_authors, is_authors_folder
 from DiffMaCore.training.sources.case import RawCase
 from DiffMaCore.training.sources.csv_table import cases_of_csv
+from DiffMaCore.training.sources.heads import heads_cases
 from DiffMaCore.training.sources.npz_slices import cases_of_npz
-from DiffMaCore.training.sources.phantoms import phantom_cases
 from DiffMaCore.training.sources.synthrad import cases_of_folders, find_case_folders
 
 KINDS = (
@@ -25,17 +25,19 @@ _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]")  # ids name files
 
 
 def find_cases(paths: Sequence[Path], data: DataConfig, seed: int) -> list[RawCase]:
-    """All cases behind ``paths``, sorted by id; phantoms where ``data.phantoms`` asks for them.
+    """All cases behind ``paths``, sorted by id; rendered heads where ``data.heads`` asks for them.
 
     Nothing but names and tables is read here.
 
     Raises:
         InputError: a path that is no data set, a case that lacks a modality, or one id for two cases.
     """
-    if data.phantoms and paths:
-        raise InputError(f"the configuration asks for phantoms and {paths[0]} is given; set data: phantoms to 0")
-    if data.phantoms:
-        return phantom_cases(data, seed)
+    if data.heads is not None and paths:
+        raise InputError(f"the configuration asks for rendered heads and {paths[0]} is given; take data.heads out")
+    if data.heads is not None:
+        return heads_cases(data, seed)
+    if data.contrasts:
+        raise InputError("data.contrasts is for rendered heads; name the one contrast of these cases as data.target")
     if not paths:
         raise InputError(f"no data set is given; name {KINDS}")
     cases: dict[str, RawCase] = {}

@@ -1,0 +1,194 @@
+"""Fresh training slices all the time: a process renders heads ahead, and batches are drawn from the newest of them.
+
+Volume k of an experiment is a function of its seed and k alone, and so is what row r of the training is: the volumes
+of a window that moves on with r, then a volume, a contrast and a slice of it by a generator of (seed, r). A training
+that was stopped sees what it would have seen.
+"""
+
+from __future__ import annotations
+
+import multiprocessing
+import os
+import time
+import traceback
+from collections.abc import Sequence
+from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+import torch
+from torch import Tensor
+
+from DiffMaCore.errors import TrainingError
+from DiffMaCore.training.cache import TensorFile, ct_pixels, value_scale, with_neighbours
+from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
+
+AHEAD = 3  # volumes rendered before they are needed
+_FIRST = 8  # volumes that training begins with
+KEPT = 4  # volumes kept behind the window, which another process may still read
+
+
+@dataclass(frozen=True)
+class FreshSpec:
+    """What is rendered: all that a volume depends on beside its number.
+
+    Attributes:
+        data: its heads, grid and contrasts.
+        seed: the experiment's.
+        folder: for the volumes.
+        parts: folder of VAE and image encoder; None: slices only.
+    """
+
+    data: DataConfig
+    seed: int
+    folder: Path
+    parts: Path | None
+
+
+def fresh_spec(experiment: Experiment, folders: Folders, fingerprint: str, encoded: bool) -> FreshSpec:
+    """What an experiment renders; ``fingerprint`` is its cache's, under which volumes are kept."""
+    folder = folders.data / "fresh" / f"{fingerprint[:12]}{'' if encoded else '-slices'}"
+    return FreshSpec(experiment.data, experiment.seed, folder, folders.data / "parts" if encoded else None)
+
+
+class FreshSlices:
+    """Rows of a training (see ``training.task.Rows``): row r is the r-th slice that is ever trained on.
+
+    Args:
+        spec: what is rendered.
+        keys: what a row holds, as of ``SliceDataset`` without ct_embedding and soft_mask.
+        contrasts: numbers of those that are drawn; None: all.
+    """
+
+    in_order = True
+
+    def __init__(self, spec: FreshSpec, keys: Sequence[str], contrasts: Sequence[int] | None = None) -> None:
+        assert spec.data.heads is not None
+        self.spec, self.keys, self._heads = spec, tuple(keys), spec.data.heads
+        self._contrasts = tuple(contrasts) if contrasts is not None else tuple(range(len(spec.data.targets)))
+        self._files: dict[int, TensorFile] = {}
+        self._renderer: _Renderer | None = None
+
+    def __len__(self) -> int:
+        return 1 << 62  # there is always one more
+
+    def where(self, row: int) -> str:
+        """What a row is called in an error."""
+        volume, contrast, place = self._place(row)
+        return f"rendered volume {volume}, {self.spec.data.targets[contrast]}, slice {place}"
+
+    def __getitem__(self, row: int) -> dict[str, Any]:
+        batch = self.batch([row])
+        return {key: value[0].float() if value.is_floating_point() else value[0] for key, value in batch.items()}
+
+    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+        """Rows stacked to (B, ...); waits for volumes that are not rendered yet."""
+        self._ask_for(max(self._newest(row) for row in rows))
+        places = [self._place(row) for row in rows]
+        batch = {key: torch.stack([self._value(key, *place) for place in places]) for key in self.keys}
+        return {"row": torch.tensor(rows), **batch}
+
+    def close(self) -> None:
+        """End the process that renders."""
+        if self._renderer is not None:
+            self._renderer.stop()
+            self._renderer = None
+
+    def _newest(self, row: int) -> int:
+        """Number of the newest volume that a row may be of."""
+        shown = self._heads.slice_shows * self._slices_of_a_volume() * len(self._contrasts)
+        return _FIRST - 1 + int(row / shown)
+
+    def _slices_of_a_volume(self) -> float:
+        return 180.0 / self._heads.slice_spacing  # mm of a head that a scan shows, about
+
+    def _place(self, row: int) -> tuple[int, int, int]:
+        rng = np.random.default_rng([self.spec.seed, 0xF5E5, row])
+        newest = self._newest(row)
+        volume = newest - int(rng.integers(min(self._heads.pool, newest + 1)))
+        contrast = self._contrasts[int(rng.integers(len(self._contrasts)))]
+        return volume, contrast, int(rng.integers(len(self._file(volume).whole("slice_index"))))
+
+    def _value(self, key: str, volume: int, contrast: int, place: int) -> Tensor:
+        file, data = self._file(volume), self.spec.data
+        if key == "contrast":
+            return torch.tensor(contrast)
+        if key == "ct_pixels":
+            index = file.whole("slice_index").numpy()
+            spacing = self._heads.slice_spacing
+            three = with_neighbours(file.whole("source"), place, index, spacing, data.neighbour_distance)
+            return ct_pixels(three[None], data)[0]
+        if key == "target":
+            return file.whole(f"target_{data.targets[contrast]}")[place].float() * value_scale("mr")
+        if key == "target_latent":
+            return file.whole(f"target_latent_{data.targets[contrast]}")[place]
+        return file.whole(key)[place].float() if key in ("source", "body") else file.whole(key)[place]
+
+    def _file(self, volume: int) -> TensorFile:
+        if volume not in self._files:
+            path = volume_file(self.spec.folder, volume)
+            while not path.is_file():
+                if self._renderer is not None:
+                    self._renderer.check()
+                time.sleep(0.1)
+            self._files[volume] = TensorFile(path)
+            for old in [number for number in self._files if number < volume - self._heads.pool - AHEAD - KEPT]:
+                del self._files[old]
+        return self._files[volume]
+
+    def _ask_for(self, volume: int) -> None:
+        if int(os.environ.get("RANK", "0")):
+            return  # process 0 renders for all
+        if self._renderer is None:
+            self._renderer = _Renderer(self.spec)
+        self._renderer.ask_for(volume)
+
+
+def volume_file(folder: Path, volume: int) -> Path:
+    """The file of a rendered volume."""
+    return folder / f"{volume:06d}.safetensors"
+
+
+class _Renderer:
+    """The process that renders ahead."""
+
+    def __init__(self, spec: FreshSpec) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.folder = spec.folder
+        self._wanted = context.Value("q", -1)
+        self._process: SpawnProcess = context.Process(target=_run, args=(spec, self._wanted), daemon=True)
+        self._process.start()
+
+    def ask_for(self, volume: int) -> None:
+        self._wanted.value = max(self._wanted.value, volume)
+
+    def check(self) -> None:
+        """Raise TrainingError where the process has ended."""
+        if not self._process.is_alive():
+            problem = self.folder / "problem.txt"
+            reason = problem.read_text(encoding="utf-8").strip() if problem.is_file() else "without a word"
+            raise TrainingError(f"the process that renders heads ended ({reason.splitlines()[-1]}); see {problem}")
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+def _run(spec: FreshSpec, wanted: Any) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    torch.set_num_threads(1)
+    spec.folder.mkdir(parents=True, exist_ok=True)
+    try:
+        from DiffMaCore.training.rendering import VolumeMaker
+
+        maker = VolumeMaker(spec)
+        while parent.is_alive():
+            if not maker.make_next(wanted.value + AHEAD):
+                time.sleep(0.1)
+    except Exception:
+        (spec.folder / "problem.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        raise SystemExit(1) from None
+
