@@ -1,11 +1,13 @@
-"""Procedural head phantoms: paired CT (HU) and T1-weighted MR volumes, free of any patient's data.
+"""Heads rendered from label maps of real anatomy: paired CT (HU) and T1, T2, FLAIR with exact correspondence.
 
-``head_phantom(seed)`` paints a random head (skull, brain, face, neck) with signed distances and smooth
-noise, then scans it. Nothing is copied from an atlas or a patient; the anatomy is schematic.
+``load_head`` reads and cleans a label map, ``render`` deforms it, fills it with tissue and scans it. Two heads come
+with the package (``bundled_heads``).
 """
 
 from __future__ import annotations
 
-from DiffMaCore.phantom.head import Phantom, head_phantom
+from DiffMaCore.phantom.demo import head_phantom
+from DiffMaCore.phantom.heads import Head, bundled_heads, heads_in, load_head
+from DiffMaCore.phantom.render import Phantom, RenderOptions, render
 
-__all__ = ["Phantom", "head_phantom"]
+__all__ = ["Head", "Phantom", "RenderOptions", "bundled_heads", "head_phantom", "heads_in", "load_head", "render"]
