@@ -12,6 +12,8 @@ from DiffMaCore.errors import InputError
 EXPLANATION = """\
 The data of the experiment is prepared before (diffma prepare), and the embedder is trained before a denoiser:
 
+  diffma train autoencoder --config demo.yaml                where the experiment makes its own networks; then
+  diffma train image-encoder --config demo.yaml              diffma prepare again
   diffma train embedder --config brain.yaml
   diffma train denoiser --config brain.yaml                  the backbone that the configuration names
   diffma train denoiser --config brain.yaml --backbone vim   another system of Table 2
@@ -28,28 +30,30 @@ On several GPUs or nodes, with the same batch_size over all of them (Training/sl
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "train",
-        help="train the embedder or a denoiser of an experiment",
+        help="train a denoiser of an experiment, or a network around it",
         description="Train a part of an experiment on its prepared data; research only.",
         epilog=EXPLANATION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     kinds = parser.add_subparsers(title="what to train", metavar="WHAT", dest="what", required=True)
     texts = {
+        "autoencoder": "the image autoencoder, where parts.vae is `trained`",
+        "image-encoder": "the image encoder, as CLIP is trained, where parts.image_encoder is `trained`",
         "embedder": "the Vision Embedder, by contrast of slices (InfoNCE)",
         "denoiser": "a system: diffusion in the latents, or the 2.5D regression",
+        "guided-decoder": "the decoder that sees the CT as well, for a denoiser with a mean mode",
+        "small-decoder": "a small decoder that gives what the VAE's gives, in less time",
     }
-    embedder, denoiser = (
-        kinds.add_parser(
+    for name, text in texts.items():
+        kind = kinds.add_parser(
             name,
             help=text,
             description=f"Train {text}.",
             epilog=EXPLANATION,
             formatter_class=argparse.RawDescriptionHelpFormatter,
         )
-        for name, text in texts.items()
-    )
-    denoiser.add_argument("--backbone", metavar="NAME", help="another system than the configuration's, such as vim")
-    for kind in (embedder, denoiser):
+        if name == "denoiser":
+            kind.add_argument("--backbone", metavar="NAME", help="another system than the configuration's, such as vim")
         add_experiment_options(kind)
         kind.add_argument("--steps", type=int, metavar="N", help="train for N steps, whatever the configuration says")
         add_progress_option(kind)
@@ -83,7 +87,8 @@ def _changed(experiment: Any, args: argparse.Namespace) -> Any:
     from DiffMaCore.training.configuring import build
     from DiffMaCore.training.experiment import DenoiserConfig
 
-    part = getattr(experiment, args.what)
+    name = args.what.replace("-", "_")
+    part = getattr(experiment, name)
     if getattr(args, "backbone", None):
         backbone = build(DenoiserConfig, {"backbone": args.backbone}, "--backbone").backbone
         part = replace(part, backbone=backbone)
@@ -91,4 +96,4 @@ def _changed(experiment: Any, args: argparse.Namespace) -> Any:
         if args.steps < 1:
             raise InputError(f"{args.steps} steps cannot work; give at least 1 or leave --steps out")
         part = replace(part, train=replace(part.train, steps=args.steps))
-    return replace(experiment, **{args.what: part})
+    return replace(experiment, **{name: part})

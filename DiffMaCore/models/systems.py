@@ -49,17 +49,22 @@ def build_denoiser(
     width: int,
     depth: int,
     state_size: int = 16,
+    expand: int = 2,
     in_channels: int = 4,
     ct_conditioning: str = "pooled",
     learn_sigma: bool = False,
     scan_order: str = "spiral",
+    pixel_channels: int = 9,
+    pixel_factor: int = 4,
+    contrasts: int = 1,
 ) -> DiffMa | UNetDenoiser:
     """A new denoiser of one system, matched to DiffMa of these sizes.
 
     Args:
         backbone: any name of ``TITLES`` but "regression".
-        latent_size, patch_size, width, depth, state_size, in_channels: DiffMa's.
-        ct_conditioning, scan_order, learn_sigma: as :class:`DiffMa` takes them.
+        latent_size, patch_size, width, depth, state_size, expand, in_channels: DiffMa's.
+        ct_conditioning, scan_order, learn_sigma, pixel_channels, pixel_factor, contrasts: as :class:`DiffMa` has
+            them.
 
     Raises:
         ValueError: an unknown backbone, or sizes that do not fit each other.
@@ -72,16 +77,23 @@ def build_denoiser(
         width=width,
         depth=depth,
         state_size=state_size,
+        expand=expand,
         in_channels=in_channels,
         ct_conditioning=ct_conditioning,
         learn_sigma=learn_sigma,
         scan_order=scan_order,
+        pixel_channels=pixel_channels,
+        pixel_factor=pixel_factor,
+        contrasts=contrasts,
     )
     if backbone == "diffma":
         return DiffMa(**config)
     target = _count(lambda: DiffMa(**config))
     if backbone == "unet":
-        return _matched_unet(target, latent_size, width, in_channels, learn_sigma)
+        given = {"in_channels": in_channels, "learn_sigma": learn_sigma, "contrasts": contrasts}
+        if ct_conditioning == "pixels":
+            given |= {"pixel_channels": pixel_channels, "pixel_factor": pixel_factor}
+        return _matched_unet(target, latent_size, width, given)
     layers = max(1, round(depth * (DIT_LAYERS if backbone == "dit" else MAMBA_LAYERS)))
     config |= {"backbone": backbone, "depth": layers}
     return DiffMa(**config, inner=_inner_width(target, config))
@@ -111,12 +123,12 @@ def _inner_width(target: int, config: dict[str, Any]) -> int | None:
     return next((width for width in widths if abs(size(width) / target - 1) <= TOLERANCE), widths[-1])
 
 
-def _matched_unet(target: int, latent_size: int, width: int, in_channels: int, learn_sigma: bool) -> UNetDenoiser:
+def _matched_unet(target: int, latent_size: int, width: int, given: dict[str, Any]) -> UNetDenoiser:
     """Channels as near as they come, the rest by the width of the timestep's embedding; the smallest models have
     one residual block a level where two would be too many."""
 
     def make(channels: int, layers: int, time_width: int | None = None) -> UNetDenoiser:
-        return UNetDenoiser(latent_size, width, channels, time_width, layers, in_channels, learn_sigma)
+        return UNetDenoiser(latent_size, width, channels, time_width, layers, **given)
 
     def size(channels: int, layers: int, time_width: int | None = None) -> int:
         return _count(lambda: make(channels, layers, time_width))

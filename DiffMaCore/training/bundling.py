@@ -2,16 +2,27 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+from typing import Any
+
+from diffusers import AutoencoderTiny
 from torch import nn
 
 from DiffMaCore import __version__
-from DiffMaCore.bundles.config import BundleConfig, ModelCard
+from DiffMaCore.bundles.config import GUIDED_DECODER, SMALL_DECODER, BundleConfig, ModelCard
+from DiffMaCore.errors import InputError
+from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.models.systems import TITLES
+from DiffMaCore.models.unet import UNetDenoiser
 from DiffMaCore.pipeline import DiffMaPipeline
 from DiffMaCore.schedulers import make_scheduler
 from DiffMaCore.training.cache import CT, PairedCache
-from DiffMaCore.training.experiment import Experiment
+from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
+from DiffMaCore.training.files import replacing_folder
+from DiffMaCore.training.run_folder import RunFolder
+from DiffMaCore.training.sources.heads import MR_RANGE
 from DiffMaCore.training.triplets import modality
 from DiffMaCore.volumes.source import percentile_normalisation
 
@@ -23,35 +34,45 @@ def system_title(backbone: str) -> str:
     return TITLES[backbone].removesuffix(" (ours)")
 
 
-def bundle_config(experiment: Experiment, cache: PairedCache, backbone: str, steps: int) -> BundleConfig:
+def bundle_config(
+    experiment: Experiment, cache: PairedCache, backbone: str, steps: int, contrast: int = 0
+) -> BundleConfig:
     """What the bundle says about itself; the preprocessing is that of the prepared data.
 
     Args:
-        experiment: title, card and output.
+        experiment: title, card and output; "{contrast}" in the title is replaced.
         cache: the prepared data.
         backbone: the system.
         steps: that it was trained for.
+        contrast: number of the target.
     """
     data, card = cache.data, experiment.card
+    target = modality(data.targets[contrast])
+    title = f"{experiment.title.replace('{contrast}', target)}, {system_title(backbone)}"
+    family = bundle_name(experiment, backbone, 0) if len(data.targets) > 1 else ""
+    distance = data.neighbour_distance if experiment.denoiser.ct_conditioning == "pixels" else None
     percentiles = percentile_normalisation(*data.mr_percentiles)
-    low, high = data.target_window
     makes_ct = data.target == CT
     return BundleConfig(
-        name=f"{experiment.name}-{backbone}",
-        title=f"{experiment.title}, {system_title(backbone)}",
+        name=bundle_name(experiment, backbone, contrast),
+        title=title,
         anatomy=data.anatomy,
         image_size=data.image_size,
         pixel_spacing=data.pixel_spacing,
         hu_windows=data.hu_windows,
         source_modality=modality(data.source),
-        target_modality=modality(data.target),
+        target_modality=target,
         source_normalisation=None if data.source == CT else percentiles,
-        mr_normalisation={"method": "window", "low": low, "high": high} if makes_ct else percentiles,
+        mr_normalisation=_target_normalisation(data),
         output_range=data.target_window if makes_ct else data.output_range,
-        output_units="HU" if makes_ct else f"arbitrary {modality(data.target)} intensity",
+        output_units="HU" if makes_ct else f"arbitrary {target} intensity",
         image_encoder_mean=cache.image_encoder_mean,  # type: ignore[arg-type]  # three numbers, as BundleConfig checks
         image_encoder_std=cache.image_encoder_std,  # type: ignore[arg-type]
         demo=experiment.demo,
+        modes=("mean", "sample") if experiment.denoiser.mean_share else ("sample",),
+        neighbour_distance=distance,
+        uncertainty_scale=experiment.uncertainty_scale,
+        family=family,
         card=ModelCard(
             training_data=card.training_data,
             licence=card.licence,
@@ -65,6 +86,67 @@ def bundle_config(experiment: Experiment, cache: PairedCache, backbone: str, ste
     )
 
 
+def bundle_name(experiment: Experiment, backbone: str, contrast: int) -> str:
+    """Name of a bundle: the experiment's and its system's, or of several contrasts all but the first."""
+    targets = experiment.data.targets
+    if len(targets) == 1:
+        return f"{experiment.name}-{backbone}"
+    base = experiment.name if backbone == "diffma" else f"{experiment.name}-{backbone}"
+    return base if contrast == 0 else f"{base}-{targets[contrast]}"
+
+
+def _target_normalisation(data: DataConfig) -> dict[str, Any]:
+    if data.target == CT:
+        return {"method": "window", "low": data.target_window[0], "high": data.target_window[1]}
+    if data.heads is not None:
+        return {"method": "window", "low": MR_RANGE[0], "high": MR_RANGE[1]}
+    return percentile_normalisation(*data.mr_percentiles)
+
+
+def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache, steps: int | None = None) -> list[Path]:
+    """The bundles of a trained system, one a contrast: ``bundle/`` in its folder, and ``bundle-<contrast>/`` of the
+    others. A decoder that was trained for it comes along.
+
+    Raises InputError where the system is not trained.
+    """
+    backbone = experiment.denoiser.backbone
+    folder = folders.system(backbone)
+    if not (folder / "model" / "config.json").is_file():
+        raise InputError(f"there is no trained system in {folder}; run `diffma train denoiser` first")
+    trained = (UNetDenoiser if backbone == "unet" else DiffMa).from_pretrained(folder / "model", local_files_only=True)
+    embedder = VisionEmbedder.from_pretrained(folders.embedder / "model", local_files_only=True)
+    extra = _decoders(folders) if backbone == "diffma" else {}
+    steps = steps if steps is not None else int(RunFolder(folder).account().get("step", 0))
+    written = []
+    for contrast, word in enumerate(cache.data.targets):
+        denoiser = trained.for_contrast(contrast) if len(cache.data.targets) > 1 else trained
+        pipe = build_pipeline(experiment, cache, embedder, denoiser, backbone, steps, contrast, **extra)
+        target = folder / ("bundle" if contrast == 0 else f"bundle-{word}")
+        with replacing_folder(target) as part:
+            save_bundle(pipe, part, experiment.bundle_precision)
+        written.append(target)
+    return written
+
+
+def save_bundle(pipe: DiffMaPipeline, folder: Path, precision: str) -> None:
+    """Write a bundle whose weights are stored in "float32" or, to half the size, in "float16"."""
+    modules = [module for module in pipe.components.values() if isinstance(module, nn.Module)]
+    if precision == "float16":
+        modules = [module.half() for module in modules]
+    pipe.save_pretrained(folder)
+    for module in modules:
+        module.float()
+
+
+def _decoders(folders: Folders) -> dict[str, Any]:
+    found: dict[str, Any] = {}
+    for name, cls in ((GUIDED_DECODER, GuidedDecoder), (SMALL_DECODER, AutoencoderTiny)):
+        folder = folders.part(name) / "model"
+        if (folder / "config.json").is_file():
+            found[name] = cls.from_pretrained(folder, local_files_only=True)
+    return found
+
+
 def build_pipeline(
     experiment: Experiment,
     cache: PairedCache,
@@ -72,6 +154,8 @@ def build_pipeline(
     denoiser: nn.Module,
     backbone: str,
     steps: int = 0,
+    contrast: int = 0,
+    **decoders: Any,
 ) -> DiffMaPipeline:
     """Everything that inference needs, on the CPU: the trained networks and the cache's parts."""
     return DiffMaPipeline(
@@ -80,5 +164,6 @@ def build_pipeline(
         vae=cache.load_vae(),
         image_encoder=cache.load_image_encoder(),
         scheduler=make_scheduler(prediction_type=experiment.denoiser.prediction_type),
-        bundle=bundle_config(experiment, cache, backbone, steps).to_dict(),
+        bundle=bundle_config(experiment, cache, backbone, steps, contrast).to_dict(),
+        **decoders,
     )

@@ -16,6 +16,7 @@ A folder written by :mod:`DiffMaCore.training.prepare`:
 from __future__ import annotations
 
 import bisect
+import hashlib
 import json
 from collections.abc import Mapping, Sequence
 from itertools import accumulate
@@ -212,6 +213,13 @@ class PairedCache:
         return cache
 
     @property
+    def data_fingerprint(self) -> str:
+        """Hash of configuration, cases and split, whatever VAE and image encoder there are."""
+        contents = {entry["id"]: entry["content"] for entry in self.manifest["cases"]}
+        identity = [self.manifest["data"], contents, {name: list(ids) for name, ids in self.split.items()}]
+        return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
+
+    @property
     def is_encoded(self) -> bool:
         """Whether VAE and image encoder have been run."""
         return bool(self.manifest["parts"])
@@ -308,7 +316,10 @@ class SliceDataset(Dataset):
 
     def __getitem__(self, row: int) -> dict[str, Any]:
         item = {key: self._value(key, *self.place(row)) for key in self.keys}
-        return {"row": row, **{key: value.float() if value.is_floating_point() else value for key, value in item.items()}}
+        return {
+            "row": row,
+            **{key: value.float() if value.is_floating_point() else value for key, value in item.items()},
+        }
 
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """Rows stacked to (B, ...), copied once out of the files: what is stored as float16 stays so."""

@@ -101,7 +101,6 @@ class DataConfig:
         if self.image_size % 4:
             raise ValueError(f"image_size is {self.image_size}; it must be a multiple of the VAE's factor, 8 or 4")
 
-
     @property
     def targets(self) -> tuple[str, ...]:
         """The contrasts, or the one target."""
@@ -274,6 +273,10 @@ class Experiment:
     card: CardConfig
     seed: int = 0
     demo: bool = False  # the result is called DEMO wherever it is used
+    bundle_precision: Literal["float32", "float16"] = (
+        "float32"  # of the weights in the bundle; half of it half its size
+    )
+    uncertainty_scale: float = 1.0  # of the deviation over samples, measured on validation cases
     parts: PartsConfig = field(default_factory=PartsConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)

@@ -191,4 +191,3 @@ def _run(spec: FreshSpec, wanted: Any) -> None:
     except Exception:
         (spec.folder / "problem.txt").write_text(traceback.format_exc(), encoding="utf-8")
         raise SystemExit(1) from None
-

@@ -5,7 +5,6 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
-from typing import Literal
 
 from accelerate import Accelerator
 from accelerate.utils import broadcast_object_list
@@ -16,10 +15,8 @@ from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.spreading import spread_batch
 from DiffMaCore.training.task import Task
-from DiffMaCore.training.tasks import make_task
+from DiffMaCore.training.tasks import Part, config_of, folder_of, make_task
 from DiffMaCore.training.trainer import make_accelerator, train
-
-Part = Literal["embedder", "denoiser"]
 
 
 def train_part(
@@ -30,7 +27,7 @@ def train_part(
     device: str = "auto",
     command: Sequence[str] = (),
 ) -> Path:
-    """Train the embedder, or the system that ``experiment.denoiser.backbone`` names; returns the run's folder.
+    """Train one of ``tasks.PARTS``; returns the run's folder.
 
     Goes on where it stopped, and trains nothing that is trained already. Every process of a launch calls it.
 
@@ -42,13 +39,17 @@ def train_part(
         InputError: no cache, no embedder yet, sizes or a batch that cannot be, or a run begun otherwise.
         OutputError, TrainingError, KeyboardInterrupt: as :func:`~DiffMaCore.training.trainer.train`.
     """
-    config = experiment.embedder.train if what == "embedder" else experiment.denoiser.train
-    path = folders.embedder if what == "embedder" else folders.system(experiment.denoiser.backbone)
+    config, path = config_of(experiment, what).train, folder_of(experiment, folders, what)
     accelerator = make_accelerator(device)
-    spread_batch(config, accelerator.num_processes, whole_batch=what == "embedder")
+    spread_batch(config, accelerator.num_processes, whole_batch=what in ("embedder", "image-encoder"))
     talker = reporter if accelerator.is_main_process else Reporter()
     task = _first(accelerator, lambda: make_task(what, experiment, folders, talker, accelerator.device))
-    train(task, config, RunFolder(path, asdict(experiment), command), experiment.seed, talker, accelerator)
+    try:
+        train(task, config, RunFolder(path, asdict(experiment), command), experiment.seed, talker, accelerator)
+    finally:
+        close = getattr(task.dataset, "close", None)
+        if close is not None:
+            close()
     return path
 
 

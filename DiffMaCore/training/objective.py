@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-from typing import Literal
+from collections.abc import Callable, Sequence
+from typing import Any, Literal
 
 import torch
 from torch import Tensor
@@ -48,6 +49,21 @@ def implied(
     if prediction_type == "epsilon":
         return output, (xt - sigma * output) / signal
     return signal * output + sigma * xt, signal * xt - sigma * output
+
+
+def mean_of(
+    model: Callable[..., Any],
+    conditions: Sequence[Tensor],
+    contrast: Tensor | None,
+    alphas: Tensor,
+    latent_shape: tuple[int, int, int],
+) -> Tensor:
+    """Conditional mean (B, C, S, S) that a network of v gives: its answer to no noise at the last timestep."""
+    first = conditions[0]
+    nothing = first.new_zeros(len(first), *latent_shape)
+    t = torch.full((len(first),), len(alphas) - 1, device=first.device)
+    v = model(nothing, t, *conditions, contrast=contrast).sample.float()
+    return -((1 - alphas[-1]) ** 0.5).to(v.device) * v
 
 
 def loss_weight(alphas: Tensor, t: Tensor, max_weight: float) -> Tensor:

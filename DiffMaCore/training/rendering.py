@@ -13,6 +13,7 @@ from torch import Tensor
 
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.phantom import Head, load_head
+from DiffMaCore.training.configuring import build
 from DiffMaCore.training.encoding import Encoder, stored
 from DiffMaCore.training.files import replacing
 from DiffMaCore.training.fresh import AHEAD, KEPT, FreshSpec, volume_file
@@ -74,10 +75,7 @@ class VolumeMaker:
 
 
 def _parts(folder: Path) -> Parts:
-    records = {
-        name: PartRecord(**{key: value if key in ("asked", "sha256") or value is None else tuple(value)
-                            for key, value in record.items()})
-        for name, record in json.loads((folder / "parts.json").read_text(encoding="utf-8")).items()
-    }
+    found = json.loads((folder / "parts.json").read_text(encoding="utf-8"))
+    records = {name: build(PartRecord, record, f"parts.json: {name}") for name, record in found.items()}
     vae = AutoencoderKL.from_pretrained(folder / "vae", local_files_only=True).eval()
     return Parts(vae, ImageEncoder.from_pretrained(folder / "image_encoder", local_files_only=True).eval(), records)

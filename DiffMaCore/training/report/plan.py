@@ -71,7 +71,7 @@ def make_plan(experiment: Experiment, folders: Folders, wish: Wish) -> list[Step
     cache = _prepared(experiment, folders)
     embedder = _embedder_hash(experiment, folders, cache)
     if "prepare" in wanted:
-        if cache is None and not wish.datasets and not experiment.data.phantoms:
+        if cache is None and not wish.datasets and experiment.data.heads is None:
             raise InputError(
                 f"no data is prepared in {folders.data} and none is named; name the data set: diffma reproduce DATASET"
                 " --config FILE.yaml"

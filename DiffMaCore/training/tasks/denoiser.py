@@ -8,28 +8,50 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from DiffMaCore.conditions import Conditions, decode
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.systems import TITLES, build_denoiser, count_parameters
 from DiffMaCore.pipeline import DiffMaPipeline, noise_seed
-from DiffMaCore.training.bundling import build_pipeline, system_title
-from DiffMaCore.training.cache import PairedCache, SliceDataset
+from DiffMaCore.training.bundling import build_pipeline, system_title, write_bundles
+from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
 from DiffMaCore.training.draws import Draws
-from DiffMaCore.training.experiment import DenoiserConfig, Experiment
+from DiffMaCore.training.embeddings import embedder_hash
+from DiffMaCore.training.experiment import DenoiserConfig, Experiment, Folders
 from DiffMaCore.training.files import replacing_folder
-from DiffMaCore.training.objective import add_noise, diffusion_loss, schedule, spread_timesteps
+from DiffMaCore.training.objective import add_noise, diffusion_loss, mean_of, schedule, spread_timesteps, target
 from DiffMaCore.training.task import Rows, Sample
+from DiffMaCore.training.tasks.rows import training_rows
 from DiffMaCore.training.tasks.summary import trained_steps, write_summary
 from DiffMaCore.training.triplets import FixedSlices, triplet_picture
 
-KEYS = ("target_latent", "source_latent", "clip_embedding", "ct_embedding", "soft_mask")
-_HELD_OUT = 16  # slices of the held-out loss
+_KEYS = ("target_latent", "source_latent", "clip_embedding", "ct_pixels")
+_EMBEDDED = ("ct_embedding", "soft_mask")
+_HELD_OUT = 24  # slices of the held-out loss
 
 
-def size_of(config: DenoiserConfig, latent_shape: tuple[int, int, int]) -> dict[str, Any]:
+def keys_of(experiment: Experiment, embedded: bool) -> tuple[str, ...]:
+    """What a denoiser's rows hold; ``embedded``: the Vision Embedder's answers are in the cache."""
+    contrast = ("contrast",) if len(experiment.data.targets) > 1 else ()
+    return (*_KEYS, *(_EMBEDDED if embedded else ()), *contrast)
+
+
+def conditions_of(batch: dict[str, Tensor], embedder: VisionEmbedder) -> tuple[Conditions, Tensor | None]:
+    """Conditions of a batch, and its contrasts where there are several; what is not cached is computed."""
+    if "soft_mask" in batch:
+        soft_mask, ct_embedding = batch["soft_mask"], batch["ct_embedding"]
+    else:
+        with torch.no_grad():
+            soft_mask, ct_embedding = embedder(batch["source_latent"])
+    given = batch["clip_embedding"], ct_embedding, soft_mask, batch["source_latent"], batch["ct_pixels"]
+    return Conditions(*given), batch.get("contrast")
+
+
+def size_of(config: DenoiserConfig, cache: PairedCache) -> dict[str, Any]:
     """What :func:`build_denoiser` is given beside the backbone."""
+    latent_shape = cache.latent_shape
     return {
         "latent_size": latent_shape[1],
         "in_channels": latent_shape[0],
@@ -37,8 +59,12 @@ def size_of(config: DenoiserConfig, latent_shape: tuple[int, int, int]) -> dict[
         "width": config.width,
         "depth": config.depth,
         "state_size": config.state_size,
+        "expand": config.expand,
         "ct_conditioning": config.ct_conditioning,
         "learn_sigma": config.learn_sigma,
+        "pixel_channels": pixel_channels(cache.data),
+        "pixel_factor": cache.data.image_size // latent_shape[1],
+        "contrasts": len(cache.data.targets),
     }
 
 
@@ -49,35 +75,58 @@ class DenoiserTask:
         experiment: its ``denoiser`` says what is trained.
         cache: the prepared data.
         embedder: pre-trained.
-        embeddings: what it made of the cache.
+        embeddings: what it made of the cache; None: it is asked in every step, as fresh slices need.
     """
 
     whole_batch = False
 
-    def __init__(self, experiment: Experiment, cache: PairedCache, embedder: VisionEmbedder, embeddings: Path) -> None:
-        self.experiment, self.config, self.cache = experiment, experiment.denoiser, cache
+    def __init__(
+        self,
+        experiment: Experiment,
+        folders: Folders,
+        cache: PairedCache,
+        embedder: VisionEmbedder,
+        embeddings: Path | None,
+    ) -> None:
+        self.experiment, self.config, self.cache, self.folders = experiment, experiment.denoiser, cache, folders
         self.embedder, self.embeddings = embedder, embeddings
         self.name = f"denoiser {self.config.backbone}"
-        self.model: nn.Module = build_denoiser(self.config.backbone, **size_of(self.config, cache.latent_shape))
-        self.dataset: Rows = SliceDataset(cache, cache.ids("train"), KEYS, embeddings)
+        self.model: nn.Module = build_denoiser(self.config.backbone, **size_of(self.config, cache))
+        self.keys = keys_of(experiment, embedded=embeddings is not None)
+        self.dataset: Rows = training_rows(experiment, folders, cache, self.keys, embeddings)
         own = {key: value for key, value in asdict(self.config).items() if key != "train"}
-        self.settings: Mapping[str, Any] = {**own, "data": cache.fingerprint, "embedder": embeddings.name}
+        self.settings: Mapping[str, Any] = {**own, "data": cache.fingerprint, "embedder": embedder_hash(embedder)[:12]}
         self._alphas = schedule()
         self._fixed: FixedSlices | None = None
         self._pipeline: DiffMaPipeline | None = None
+        self._vae: AutoencoderKL | None = None
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        """Epsilon's squared error (paper, Eq. 9) or v's, and the bound where the variance is learned."""
+        """Epsilon's squared error (paper, Eq. 9) or v's, and the bound where the variance is learned.
+
+        A share of the batch may learn the conditional mean instead: the latent itself, by L1, out of no noise at the
+        last timestep.
+        """
         x0 = batch["target_latent"]
-        self._alphas = self._alphas.to(x0.device)
+        alphas = self._alphas = self._alphas.to(x0.device)
         noise = draws.normal("noise", *x0.shape[1:])
+        place = torch.arange(draws.first, draws.first + draws.count, device=x0.device)
+        of_mean = round(self.config.mean_share * draws.total)
         # one draw in every stratum of the timesteps, over the whole batch and so over all processes
-        place = torch.arange(draws.first, draws.first + draws.count, device=x0.device) + draws.uniform("timestep")
-        t = spread_timesteps(place / draws.total)
-        xt = add_noise(x0, noise, t, self._alphas)
-        prediction = model(xt, t, *_conditions(batch)).sample
-        weight = self.config.vlb_weight
-        return diffusion_loss(prediction, x0, noise, t, self._alphas, self.config.prediction_type, weight)
+        t = spread_timesteps((place - of_mean + draws.uniform("timestep")).clamp(min=0) / (draws.total - of_mean))
+        xt = add_noise(x0, noise, t, alphas)
+        expected = place < of_mean
+        t, xt = torch.where(expected, len(alphas) - 1, t), torch.where(expected.view(-1, 1, 1, 1), 0.0, xt)
+        conditions, contrast = conditions_of(batch, self.embedder)
+        prediction = model(xt, t, *conditions, contrast=contrast).sample
+        if not of_mean:
+            weight = self.config.vlb_weight
+            return diffusion_loss(prediction, x0, noise, t, alphas, self.config.prediction_type, weight)
+        mean = -((1 - alphas[-1]) ** 0.5) * prediction
+        wanted = target(x0, noise, t, alphas, "v_prediction")
+        l1, mse = (mean - x0).abs().mean(dim=(1, 2, 3)), ((prediction - wanted) ** 2).mean(dim=(1, 2, 3))
+        figures = {"mean_l1": _average(l1, expected), "mse": _average(mse, ~expected)}
+        return torch.where(expected, l1, mse).mean(), figures
 
     @torch.no_grad()
     def sample(self, model: nn.Module) -> Sample:
@@ -85,14 +134,15 @@ class DenoiserTask:
         generated = self._generate(model).numpy()
         caption = f"{TITLES[self.config.backbone]}, {self.experiment.title}"
         picture = triplet_picture(self.fixed, generated, self.cache.data, caption)
-        return Sample(picture, self.fixed.arrays(generated), {"held_out_loss": self._held_out_loss(model)})
+        return Sample(picture, self.fixed.arrays(generated), self._held_out(model))
 
     def finish(self, model: nn.Module, folder: Path) -> None:
-        """Write ``bundle/`` and ``summary.json``."""
+        """Write ``model/``, the bundles and ``summary.json``."""
         steps = trained_steps(folder)
-        pipe = build_pipeline(self.experiment, self.cache, self.embedder, model, self.config.backbone, steps)
-        with replacing_folder(folder / "bundle") as part:
-            pipe.save_pretrained(part)
+        trained: Any = model
+        with replacing_folder(folder / "model") as part:
+            trained.save_pretrained(part)
+        write_bundles(self.experiment, self.folders, self.cache, steps)
         write_summary(
             folder,
             system=self.config.backbone,
@@ -109,32 +159,45 @@ class DenoiserTask:
 
     def _generate(self, model: Any) -> Tensor:
         """The fixed slices (n, S, S) in [-1, 1], made as `convert` makes slices, on the CPU."""
+        device = next(model.parameters()).device
+        batch = {
+            key: value.to(device) for key, value in self.fixed.batch(self.cache, self.keys, self.embeddings).items()
+        }
+        conditions, contrast = conditions_of(batch, self.embedder.to(device))
+        if self.config.mean_share:
+            latents = mean_of(model, conditions, contrast, self._alphas, self.cache.latent_shape)
+            return decode(self.vae.to(device), latents).float().cpu()
         if self._pipeline is None:
             self._pipeline = build_pipeline(self.experiment, self.cache, self.embedder, model, self.config.backbone)
-        pipe, device = self._pipeline, next(model.parameters()).device
+        pipe = self._pipeline
         pipe.denoiser = model
         pipe.to(device)
-        batch = {key: value.to(device) for key, value in self.fixed.batch(self.cache, KEYS, self.embeddings).items()}
         sampling = self.experiment.evaluation
-        seed = noise_seed(sampling.seed, 0)
-        latents = pipe.denoise(_conditions(batch), sampling.steps, sampling.scheduler, seed)
+        latents = pipe.denoise(conditions, sampling.steps, sampling.scheduler, noise_seed(sampling.seed, 0))
         pixels = decode(pipe.vae, latents).float().cpu()
         for network in (pipe.embedder, pipe.vae, pipe.image_encoder):
             network.cpu()  # the memory is the training's
         return pixels
 
-    def _held_out_loss(self, model: nn.Module) -> float:
+    @property
+    def vae(self) -> AutoencoderKL:
+        """What decodes the fixed slices."""
+        self._vae = self._vae or self.cache.load_vae()
+        return self._vae
+
+    def _held_out(self, model: nn.Module) -> dict[str, float]:
         ids = self.cache.split["validation"] or self.cache.ids("train")
-        dataset = SliceDataset(self.cache, ids, KEYS, self.embeddings)
+        dataset = SliceDataset(self.cache, ids, self.keys, self.embeddings)
         count = min(_HELD_OUT, len(dataset))
         device = next(model.parameters()).device
         items = [dataset[row] for row in torch.linspace(0, len(dataset) - 1, count).long().tolist()]
-        batch = {key: torch.stack([item[key] for item in items]).to(device) for key in KEYS}
+        batch = {key: torch.stack([item[key] for item in items]).to(device) for key in self.keys}
         # a step that training never reaches: these draws are its own
         draws = Draws(self.experiment.seed, -1, 0, count, count, device)
-        return float(self.loss(model, batch, draws)[0])
+        loss, figures = self.loss(model, batch, draws)
+        found = {"held_out_loss": float(loss)}
+        return found | ({"held_out_mean_l1": float(figures["mean_l1"])} if "mean_l1" in figures else {})
 
 
-def _conditions(batch: dict[str, Tensor]) -> Conditions:
-    """The conditions of a batch of the cache."""
-    return Conditions(batch["clip_embedding"], batch["ct_embedding"], batch["soft_mask"], batch["source_latent"])
+def _average(values: Tensor, chosen: Tensor) -> Tensor:
+    return ((values * chosen).sum() / chosen.sum().clamp(min=1)).detach()

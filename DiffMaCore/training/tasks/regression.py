@@ -12,12 +12,13 @@ from torch.nn import functional as F
 
 from DiffMaCore.models.systems import TITLES, build_denoiser, build_regression, count_parameters
 from DiffMaCore.training.bundling import system_title
-from DiffMaCore.training.cache import PairedCache, SliceDataset, neighbour_channels
+from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
 from DiffMaCore.training.draws import Draws
-from DiffMaCore.training.experiment import Experiment
+from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.files import replacing_folder
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.denoiser import size_of
+from DiffMaCore.training.tasks.rows import training_rows
 from DiffMaCore.training.tasks.summary import write_summary
 from DiffMaCore.training.triplets import FixedSlices, triplet_picture
 
@@ -31,14 +32,14 @@ class RegressionTask:
     name = "regression"
     whole_batch = False
 
-    def __init__(self, experiment: Experiment, cache: PairedCache) -> None:
+    def __init__(self, experiment: Experiment, folders: Folders, cache: PairedCache) -> None:
         self.experiment, self.cache = experiment, cache
         with torch.device("meta"):
-            diffma = build_denoiser("diffma", **size_of(experiment.denoiser, cache.latent_shape))
+            diffma = build_denoiser("diffma", **size_of(experiment.denoiser, cache))
         parameters = count_parameters(diffma)
-        size = {"in_channels": neighbour_channels(cache.data), "image_size": cache.data.image_size}
+        size = {"in_channels": pixel_channels(cache.data), "image_size": cache.data.image_size}
         self.model: nn.Module = build_regression(**size, parameters=parameters)
-        self.dataset: Rows = SliceDataset(cache, cache.ids("train"), KEYS)
+        self.dataset: Rows = training_rows(experiment, folders, cache, KEYS, contrasts=(0,))
         self.settings: Mapping[str, Any] = {**size, "parameters": parameters, "data": cache.fingerprint}
         self._fixed: FixedSlices | None = None
 
@@ -76,7 +77,8 @@ class RegressionTask:
         return self._fixed
 
     def _held_out_loss(self, model: nn.Module, device: torch.device) -> float:
-        dataset = SliceDataset(self.cache, self.cache.split["validation"] or self.cache.ids("train"), KEYS)
+        ids = self.cache.split["validation"] or self.cache.ids("train")
+        dataset = SliceDataset(self.cache, [id for id in ids if self.cache.case(id).contrast == 0], KEYS)
         rows = torch.linspace(0, len(dataset) - 1, min(_HELD_OUT, len(dataset))).long().tolist()
         items = [dataset[row] for row in rows]
         source, target = (torch.stack([item[key] for item in items]).to(device) for key in KEYS)

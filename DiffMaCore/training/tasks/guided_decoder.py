@@ -1,0 +1,111 @@
+"""Training of the guided decoder: what the denoiser expects of a slice, and the CT's pixels, to the true target."""
+
+from __future__ import annotations
+
+from collections.abc import Mapping
+from dataclasses import asdict
+from pathlib import Path
+from typing import Any
+
+import torch
+from torch import Tensor, nn
+
+from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.models.guided_decoder import GuidedDecoder
+from DiffMaCore.training.bundling import write_bundles
+from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
+from DiffMaCore.training.draws import Draws
+from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.files import replacing_folder
+from DiffMaCore.training.objective import mean_of, schedule
+from DiffMaCore.training.task import Rows, Sample
+from DiffMaCore.training.tasks.denoiser import conditions_of, keys_of
+from DiffMaCore.training.tasks.image_loss import image_loss, psnr
+from DiffMaCore.training.tasks.rows import training_rows
+from DiffMaCore.training.tasks.summary import write_summary
+from DiffMaCore.training.triplets import FixedSlices, triplet_picture
+
+
+class GuidedDecoderTask:
+    """The decoder of a trained denoiser with a mean mode, which stays as it is."""
+
+    name = "guided-decoder"
+    whole_batch = False
+
+    def __init__(
+        self, experiment: Experiment, folders: Folders, cache: PairedCache, denoiser: DiffMa, embedder: VisionEmbedder
+    ) -> None:
+        self.experiment, self.config, self.cache, self.folders = experiment, experiment.guided_decoder, cache, folders
+        self.denoiser, self.embedder = denoiser, embedder
+        self.model: nn.Module = GuidedDecoder(
+            latent_channels=cache.latent_shape[0],
+            pixel_channels=pixel_channels(cache.data),
+            channels=tuple(self.config.channels),
+            blocks=self.config.blocks,
+        ).to(memory_format=torch.channels_last)
+        self.keys = (*keys_of(experiment, embedded=False), "target")
+        self.dataset: Rows = training_rows(experiment, folders, cache, self.keys)
+        own = {key: value for key, value in asdict(self.config).items() if key != "train"}
+        self.settings: Mapping[str, Any] = {**own, "data": cache.fingerprint}
+        self._alphas = schedule()
+        self._fixed: FixedSlices | None = None
+
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+        """L1 of pixels and of their differences, for mean latents and for true ones with noise on them."""
+        latents = self._given(batch, draws)
+        error = image_loss(model(latents, batch["ct_pixels"]), batch["target"], self.config.gradient_weight)
+        return error, {}
+
+    @torch.no_grad()
+    def sample(self, model: nn.Module) -> Sample:
+        """The fixed slices by their mean latents, and how near they come."""
+        device = next(model.parameters()).device
+        batch = {key: value.to(device) for key, value in self.fixed.batch(self.cache, self.keys).items()}
+        made = model(self._mean(batch), batch["ct_pixels"]).clamp(-1, 1)
+        generated = made.float().cpu().numpy()
+        picture = triplet_picture(self.fixed, generated, self.cache.data, f"Guided decoder, {self.experiment.title}")
+        return Sample(
+            picture, self.fixed.arrays(generated), {"psnr": psnr(made, batch["target"]), **self._held_out(model)}
+        )
+
+    def finish(self, model: nn.Module, folder: Path) -> None:
+        """Write ``model/`` and ``summary.json``, and the system's bundles anew, with this decoder."""
+        decoder: Any = model
+        with replacing_folder(folder / "model") as part:
+            decoder.save_pretrained(part)
+        parameters = sum(p.numel() for p in decoder.parameters())
+        write_summary(folder, system="guided_decoder", title="Guided decoder", parameters=parameters)
+        write_bundles(self.experiment, self.folders, self.cache)
+
+    @property
+    def fixed(self) -> FixedSlices:
+        """The slices that are shown."""
+        self._fixed = self._fixed or FixedSlices.choose(self.cache)
+        return self._fixed
+
+    @torch.no_grad()
+    def _given(self, batch: dict[str, Tensor], draws: Draws) -> Tensor:
+        """A share of mean latents, the rest true ones with noise."""
+        true = batch["target_latent"]
+        noised = true + self.config.noise * draws.uniform("level", 1, 1, 1) * draws.normal("noise", *true.shape[1:])
+        place = torch.arange(draws.first, draws.first + draws.count, device=true.device)
+        chosen = place < self.config.mean_share * draws.total
+        noised[chosen] = self._mean({key: value[chosen] for key, value in batch.items()})
+        return noised
+
+    @torch.no_grad()
+    def _mean(self, batch: dict[str, Tensor]) -> Tensor:
+        device = batch["source_latent"].device
+        self.denoiser.to(device)
+        conditions, contrast = conditions_of(batch, self.embedder.to(device))
+        return mean_of(self.denoiser, conditions, contrast, self._alphas, self.cache.latent_shape)
+
+    def _held_out(self, model: nn.Module) -> dict[str, float]:
+        dataset = SliceDataset(self.cache, self.cache.split["validation"] or self.cache.ids("train"), self.keys)
+        rows = torch.linspace(0, len(dataset) - 1, min(24, len(dataset))).long().tolist()
+        device = next(model.parameters()).device
+        items = [dataset[row] for row in rows]
+        batch = {key: torch.stack([item[key] for item in items]).to(device) for key in self.keys}
+        made = model(self._mean(batch), batch["ct_pixels"])
+        return {"held_out_loss": float(image_loss(made, batch["target"], self.config.gradient_weight))}
