@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.phantom import ct_physics, kernel
+from DiffMaCore.phantom import ct_physics, kernel, pathology
 from DiffMaCore.phantom import tissues as t
 from DiffMaCore.phantom.heads import Head
 from DiffMaCore.phantom.signal import CONTRASTS, signal_table
@@ -124,6 +124,7 @@ def render(
         mirror=options.mirror,
     )
     tiles = kernel.noise_tiles(rng)
+    objects = pathology.draw(rng, head, options.lesions, options.artefacts)
     hu, texture, grain = _ct_values(rng, options.anatomy)
     fine = np.empty((shape[0] * per_voxel[0], *shape[1:]), np.float32)
     mr = np.zeros((len(contrasts), *shape), np.float32)
@@ -131,9 +132,10 @@ def render(
     kernel.sample(
         head.labels,
         head.maps,
-        _parameters(rng, head, options.anatomy),
+        _parameters(rng, head, options.anatomy, objects.leukoaraiosis),
         *tiles,
         head.eyes,
+        objects.array(),
         warp.matrix,
         warp.offset,
         warp.field,
@@ -146,7 +148,10 @@ def render(
         grain,
         (fine, mr, labels, inside),
     )
+    cut = labels == t.UNSCANNED.label
+    labels[cut] = t.OUTSIDE.label
     ct = _scan(rng, fine, per_voxel[0], (step[0], step[1], step[2]), options.artefacts)
+    ct[cut] = ct_physics.LOWEST if rng.random() < 0.5 else ct_physics.AIR
     np.clip(mr, 0, 1000, out=mr)
     body = inside >= 0.5
     brain = np.isin(labels, t.BRAIN) & body
@@ -178,20 +183,28 @@ def _ct_values(rng: np.random.Generator, vary: bool) -> tuple[NDArray[np.float32
     return hu, texture, grain
 
 
-def _parameters(rng: np.random.Generator, head: Head, vary: bool) -> NDArray[np.float32]:
+def _parameters(
+    rng: np.random.Generator, head: Head, vary: bool, leukoaraiosis: float
+) -> NDArray[np.float32]:
     """Thicknesses and shares that the kernel splits the labels by."""
     p = np.zeros(kernel.PARAMETERS, np.float32)
     draw = rng.uniform if vary else lambda low, high: (low + high) / 2
     p[kernel.SKIN_MM] = draw(1.5, 2.1)
     p[kernel.SCALP_FAT] = draw(1.6, 4.5)
     p[kernel.FACE_FAT] = draw(2.5, 9.0)
-    p[kernel.SHEETS] = draw(0.04, 0.13)
+    p[kernel.SHEETS] = draw(0.03, 0.11)
     p[kernel.FAT_SHARE] = draw(-0.5, 0.5)
-    p[kernel.GROW] = draw(-0.5, 1.2)
+    p[kernel.GROW] = draw(-0.4, 2.2)
+    p[kernel.LEUKO] = leukoaraiosis
+    p[kernel.MUCOSA_MM] = rng.uniform(0.5, 6) if rng.random() < 0.3 and vary else 0.0
     p[kernel.VENTRICLES] = draw(0, 1) ** 2 * 4 if rng.random() < 0.35 and vary else 0.0
     p[kernel.DURA_MM] = draw(0.7, 1.3)
     p[kernel.FALX_MM] = draw(0.8, 1.5)
     p[kernel.TENT_MM] = draw(0.8, 1.5)
     p[kernel.CELLS] = draw(-0.5, 0.5)
-    p[kernel.BASE] = head.base
+    p[kernel.BASE], p[kernel.MIDDLE] = head.base, head.centre[2]
+    stem = head.centre[1]
+    p[kernel.STEM_Y] = stem
+    teeth = np.nan_to_num(head.landmarks[3], nan=-1000.0)
+    p[kernel.TEETH_Z], p[kernel.TEETH_Y] = teeth[0], teeth[1]
     return p

@@ -77,6 +77,8 @@ OEDEMA = Tissue(41, 21, 1.8, 0.66, 900, 190, 0.85, 0.8, 0.02)
 METAL = Tissue(42, 4500, 800, 0.0, 800, 5, 0.0)
 CARTILAGE = Tissue(43, 85, 15.0, 0.55, 900, 40, 0.8, 8.0, 0.04)
 FLUID = Tissue(44, 14, 4.0, 0.30, 2600, 700, 1.0)  # mucus, subdural hygroma, fluid under a bone flap
+SUBARACHNOID_BLOOD = Tissue(45, 48, 6.0, 0.40, 1800, 300, 1.0)
+UNSCANNED = Tissue(46, -1000, 0, 0.0, 1000, 1, 0.0)  # beyond the lower end of the label map
 
 TISSUES = {name: value for name, value in list(globals().items()) if isinstance(value, Tissue)}
 COUNT = 1 + max(tissue.label for tissue in TISSUES.values())
@@ -97,6 +99,6 @@ BRAIN = tuple(
     for tissue in (
         *(WHITE, CORTEX, VENTRICLE, CEREBELLAR_WHITE, CEREBELLAR_GREY, THALAMUS, DEEP_GREY, PUTAMEN, PALLIDUM),
         *(BRAIN_STEM, VENTRAL_DC, WHITE_LESION, PERIVASCULAR, CHOROID, CHIASM, CALCIUM, OLD_INFARCT, NEW_INFARCT),
-        *(BLOOD, TUMOUR, OEDEMA),
+        *(BLOOD, TUMOUR, OEDEMA, SUBARACHNOID_BLOOD),
     )
 )
