@@ -1,4 +1,4 @@
-"""What a CT scanner does to the head: slices, tilt, blur, beam hardening, streaks, noise, headrest, cut field."""
+"""What a CT scanner does to the head: slices and their thickness, tilt, blur, noise of a reconstruction kernel."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
+from DiffMaCore.phantom.ct_artefacts import harden
+
 Array = NDArray[np.float32]
-AIR, LOWEST, HIGHEST = -1000.0, -1024.0, 3071.0
+LOWEST, HIGHEST = -1024.0, 3071.0
 
 
 @dataclass(frozen=True)
@@ -93,24 +95,6 @@ def scanner_noise(rng: np.random.Generator, shape: tuple[int, int, int], pixel: 
     return noise / max(float(noise.std()), 1e-6)
 
 
-def harden(ct: Array, spacing: tuple[float, float, float], scan: Scan, rng: np.random.Generator) -> None:
-    """Cupping inside bone and streaky dark bands between dense bone (in place). ``spacing`` (z, y, x) mm."""
-    if not (scan.cupping or scan.bands):
-        return
-    coarse = ct[:, ::2, ::2]
-    bone = np.clip((coarse - 300) / 900, 0, 1.5)
-    near = ndimage.gaussian_filter(bone, (4 / spacing[0], 4 / spacing[1] / 2 * 1.6, 4 / spacing[2] / 2 * 1.6))
-    wide = ndimage.gaussian_filter(bone, (1.5 / spacing[0], 3 / spacing[1], 14 / spacing[2] / 2))
-    stripes = ndimage.gaussian_filter(
-        rng.standard_normal(coarse.shape, dtype=np.float32), (3 / spacing[0], 3.0 / spacing[1] / 2, 14 / spacing[2])
-    )
-    stripes /= max(float(stripes.std()), 1e-6)
-    change = scan.cupping * 6 * near - scan.bands * 2.5 * wide * (1 + stripes)
-    change = np.repeat(np.repeat(change, 2, 1), 2, 2)[:, : ct.shape[1], : ct.shape[2]]
-    soft = (ct > -200) & (ct < 250)
-    ct += np.where(soft, ndimage.uniform_filter(change, (1, 3, 3)), 0).astype(np.float32)
-
-
 def acquire(
     fine: Array, per_slice: int, spacing: tuple[float, float, float], scan: Scan, rng: np.random.Generator
 ) -> Array:
@@ -139,7 +123,8 @@ def acquire(
         if grain is not None:
             level = scan.noise * np.clip((out[:, row] + 1000) / 1000, 0.3, 1.5)
             out[:, row] += level * (read @ grain[: read.shape[1], row])
-    harden(out, spacing, scan, rng)
+    if scan.cupping or scan.bands:
+        harden(out, spacing, scan.cupping, scan.bands, rng)
     return out + np.float32(scan.offset)
 
 
@@ -147,31 +132,3 @@ def clipped(ct: Array) -> Array:
     """Within the range that scanners store."""
     return np.clip(ct, LOWEST, HIGHEST).astype(np.float32)
 
-
-def add_headrest(fine: Array, spacing: tuple[float, float, float], rng: np.random.Generator) -> None:
-    """A shell with or without foam, or a flat table, behind and around the head (in place, where there is air)."""
-    nz, ny, nx = fine.shape
-    y = (np.arange(ny, dtype=np.float32)[:, None] - ny / 2) * spacing[1]
-    x = (np.arange(nx, dtype=np.float32)[None, :] - nx / 2) * spacing[2]
-    kind = rng.random()
-    if kind < 0.7:  # a cup
-        half, drop, power = rng.uniform(80, 105), rng.uniform(92, 120), rng.uniform(2.2, 4.5)
-        level = (np.abs(x / half) ** power + np.abs(np.clip(y, -20, None) / drop) ** power) ** (1 / power)
-        ring = (level - 1.0) * half
-        shape = np.clip(1.0 - np.abs(ring) / rng.uniform(0.8, 2.2), 0, 1) * (y > rng.uniform(-25.0, 60.0))
-        foam = np.clip(-ring / 2, 0, 1) * (y > rng.uniform(0, 50))
-    else:  # a table, flat or hollowed
-        top = rng.uniform(95, 112)
-        bow = (x**2) / rng.uniform(250, 3000)
-        depth = y - (top - bow)
-        shape = np.clip(1.0 - np.abs(depth) / rng.uniform(0.8, 2.5), 0, 1)
-        foam = np.clip(depth / 2, 0, 1) * (rng.random() < 0.5)
-    wall, filling = rng.uniform(-200, 700), rng.uniform(-985, -860)
-    foam = foam * (rng.random() < 0.6)
-    low, high = sorted(rng.uniform(-0.3, 1.3, 2))
-    ends = slice(int(nz * max(low, 0)), int(nz * min(max(high, 0.6), 1.0)))
-    part = fine[ends]
-    empty = part < -950
-    over = AIR + foam * (filling - AIR)
-    over = over + shape * (wall - over)
-    part[...] = np.where(empty, np.maximum(part, over[None]), part)

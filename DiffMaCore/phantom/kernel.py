@@ -5,6 +5,7 @@ from __future__ import annotations
 import numpy as np
 from numba import njit
 from numpy.typing import NDArray
+from scipy import ndimage
 
 from DiffMaCore.phantom import pathology as q
 from DiffMaCore.phantom import splitting as m
@@ -14,6 +15,7 @@ from DiffMaCore.phantom import tissues as t
 (SKIN_MM, SCALP_FAT, FACE_FAT, SHEETS, FAT_SHARE, GROW, VENTRICLES, LEUKO, DURA_MM, FALX_MM, TENT_MM) = range(11)
 (CELLS, MUCOSA_MM, BASE, MIDDLE, TEETH_Z, TEETH_Y, STEM_Y, PARAMETERS) = range(11, 19)
 TILE = 64  # side of the periodic noise tiles, a power of two
+BLOCK = 8  # voxels, side of the blocks that are skipped where they are empty
 _MASK = TILE - 1
 
 OUTSIDE, AIR, SOFT, WHITE, CORTEX = (x.label for x in (t.OUTSIDE, t.AIR, t.SOFT, t.WHITE, t.CORTEX))
@@ -30,7 +32,7 @@ _B = m.SCALES["bone"]
 _S = m.SIGNED
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, fastmath=True, inline="always")
 def _tile(tile, z, y, x):
     """Periodic noise at a node position, trilinear."""
     fz, fy, fx = np.floor(z), np.floor(y), np.floor(x)
@@ -46,7 +48,7 @@ def _tile(tile, z, y, x):
     return a + wz * (c - a)
 
 
-@njit(nogil=True, cache=True, inline="always")
+@njit(nogil=True, cache=True, fastmath=True, inline="always")
 def _map(maps, k, z0, y0, x0, wz, wy, wx):
     """One of the head's maps, trilinear."""
     value = np.float32(0.0)
@@ -59,11 +61,9 @@ def _map(maps, k, z0, y0, x0, wz, wy, wx):
     return value
 
 
-@njit(nogil=True, cache=True)
-def _vote(labels, z0, y0, x0, wz, wy, wx):
+@njit(nogil=True, cache=True, fastmath=True)
+def _vote(labels, names, shares, z0, y0, x0, wz, wy, wx):
     """The label with the largest trilinear weight among the eight around: borders without steps."""
-    names = np.empty(8, np.uint8)
-    shares = np.empty(8, np.float32)
     n = 0
     for k in range(8):
         dz, dy, dx = k >> 2, (k >> 1) & 1, k & 1
@@ -84,7 +84,7 @@ def _vote(labels, z0, y0, x0, wz, wy, wx):
     return names[best]
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath=True)
 def _soft(maps, p, a, b, z, y, x, z0, y0, x0, wz, wy, wx):
     """Skin, fat or muscle; the same left and right but for the deformation."""
     depth = (_map(maps, DEPTH, z0, y0, x0, wz, wy, wx) - _D[1]) / _D[0]
@@ -110,7 +110,7 @@ def _soft(maps, p, a, b, z, y, x, z0, y0, x0, wz, wy, wx):
     return MUSCLE
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath=True)
 def _csf(maps, p, z0, y0, x0, wz, wy, wx):
     """CSF, or dura, falx, tentorium, or the cortex that grows into it."""
     above = (_map(maps, TENTORIUM, z0, y0, x0, wz, wy, wx) - _S[1]) / _S[0]
@@ -127,7 +127,7 @@ def _csf(maps, p, z0, y0, x0, wz, wy, wx):
     return CSF
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath=True)
 def _bone(maps, p, a, label, z, y, x, z0, y0, x0, wz, wy, wx):
     """Bone, mastoid cells or teeth."""
     if maps[z0, y0, x0, MASTOID] > 0:
@@ -141,7 +141,7 @@ def _bone(maps, p, a, label, z, y, x, z0, y0, x0, wz, wy, wx):
     return label
 
 
-@njit(nogil=True, cache=True)
+@njit(nogil=True, cache=True, fastmath=True)
 def _eye(eyes, label, z, y, x):
     """Vitreous, lens or sclera."""
     for k in range(eyes.shape[0]):
@@ -156,10 +156,12 @@ def _eye(eyes, label, z, y, x):
     return label
 
 
-@njit(nogil=True, cache=True)
-def _objects(objects, maps, a, label, z, y, x, z0, y0, x0, wz, wy, wx):
+@njit(nogil=True, cache=True, fastmath=True)
+def _objects(objects, active, maps, a, label, z, y, x, z0, y0, x0, wz, wy, wx):
     """What a lesion, a calcification or metal makes of a tissue."""
-    for k in range(objects.shape[0]):
+    for k in active:
+        if k < 0:
+            break
         o = objects[k]
         dz = (z - o[0]) / o[3]
         dy = (y - o[1]) / o[4]
@@ -186,8 +188,8 @@ def _objects(objects, maps, a, label, z, y, x, z0, y0, x0, wz, wy, wx):
     return label
 
 
-@njit(nogil=True, cache=True)
-def _tissue(labels, maps, p, a, b, eyes, objects, z, y, x):
+@njit(nogil=True, cache=True, fastmath=True)
+def _tissue(labels, maps, p, a, b, eyes, objects, active, names, shares, z, y, x):
     """The tissue at a position of the head (voxels of 1 mm)."""
     if z < 0:
         return UNSCANNED
@@ -206,7 +208,7 @@ def _tissue(labels, maps, p, a, b, eyes, objects, z, y, x):
         and upper[y0 + 1, x0] == label
         and upper[y0 + 1, x0 + 1] == label
     ):
-        label = _vote(labels, z0, y0, x0, wz, wy, wx)
+        label = _vote(labels, names, shares, z0, y0, x0, wz, wy, wx)
     if label == OUTSIDE:
         return OUTSIDE
     if label == AIR:
@@ -237,11 +239,46 @@ def _tissue(labels, maps, p, a, b, eyes, objects, z, y, x):
                 label = VENTRICLE
             elif label == WHITE and far - p[VENTRICLES] < p[LEUKO] * (0.6 + 0.7 * _tile(a, z / 5, y / 5, x / 5)):
                 label = WHITE_LESION
-    return _objects(objects, maps, a, label, z, y, x, z0, y0, x0, wz, wy, wx)
+    if active[0] < 0:
+        return label
+    return _objects(objects, active, maps, a, label, z, y, x, z0, y0, x0, wz, wy, wx)
 
 
-@njit(nogil=True, cache=True)
-def sample(labels, maps, p, a, b, eyes, objects, matrix, offset, field, node_mm, spacing, samples, hu, texture, signal, grain, out):
+@njit(nogil=True, cache=True, fastmath=True, inline="always")
+def _empty(near, z, y, x):
+    """Whether nothing of the head is near."""
+    bz, by, bx = int(z) // BLOCK, int(y) // BLOCK, int(x) // BLOCK
+    if z < 0 or y < 0 or x < 0 or bz >= near.shape[0] or by >= near.shape[1] or bx >= near.shape[2]:
+        return True
+    return not near[bz, by, bx]
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def _activate(objects, active, z, y, x, reach):
+    """Note which objects may reach a voxel: their indices, then -1."""
+    n = 0
+    for k in range(objects.shape[0]):
+        o = objects[k]
+        if (
+            abs(z - o[0]) < 1.62 * o[3] + reach
+            and abs(y - o[1]) < 1.62 * o[4] + reach
+            and abs(x - o[2]) < 1.62 * o[5] + reach
+        ):
+            active[n] = k
+            n += 1
+    active[n] = -1
+
+
+def occupied(labels: NDArray[np.uint8]) -> NDArray[np.bool_]:
+    """Blocks of BLOCK voxels a side that hold a part of the head or have a neighbour that does."""
+    padded = np.pad(labels > 0, [(0, -n % BLOCK) for n in labels.shape])
+    nz, ny, nx = (n // BLOCK for n in padded.shape)
+    filled = padded.reshape(nz, BLOCK, ny, BLOCK, nx, BLOCK).any((1, 3, 5))
+    return ndimage.binary_dilation(filled, np.ones((3, 3, 3)))
+
+
+@njit(nogil=True, cache=True, fastmath=True)
+def sample(labels, maps, near, p, a, b, eyes, objects, matrix, offset, field, node_mm, spacing, samples, hu, texture, signal, grain, out):
     """Render a grid.
 
     ``spacing`` (z, y, x) mm, ``samples`` a voxel and axis; ``hu``, ``texture`` (tissues,) HU; ``signal`` (contrasts,
@@ -252,10 +289,13 @@ def sample(labels, maps, p, a, b, eyes, objects, matrix, offset, field, node_mm,
     nz, ny, nx = most.shape
     kz, ky, kx = samples
     contrasts = signal.shape[0]
+    reach = 2.0 * max(spacing[0], spacing[1], spacing[2]) + 2.0
     per_slab, per_voxel = 1.0 / (ky * kx), 1.0 / (kz * ky * kx)
     counts = np.zeros(hu.shape[0], np.int32)
     sums = np.zeros(contrasts, np.float32)
     moved = np.empty(3)
+    names, shares = np.empty(8, np.uint8), np.empty(8, np.float32)
+    active = np.full(objects.shape[0] + 1, -1, np.int64)
     middle = np.array([(n - 1) / 2 for n in field.shape[1:]])
     for iz in range(nz):
         for iy in range(ny):
@@ -263,6 +303,7 @@ def sample(labels, maps, p, a, b, eyes, objects, matrix, offset, field, node_mm,
                 counts[:] = 0
                 sums[:] = 0
                 full = 0
+                empty = False
                 py, px = (iy - (ny - 1) / 2) * spacing[1], (ix - (nx - 1) / 2) * spacing[2]
                 for sz in range(kz):
                     pz = (iz - (nz - 1) / 2 + (sz + 0.5) / kz - 0.5) * spacing[0]
@@ -278,6 +319,14 @@ def sample(labels, maps, p, a, b, eyes, objects, matrix, offset, field, node_mm,
                             f[bz + 1, by + 1, bx] * (1 - wx) + f[bz + 1, by + 1, bx + 1] * wx
                         ) * wy
                         moved[k] = offset[k] + low * (1 - wz) + high * wz
+                    if sz == 0:
+                        z = moved[0] + matrix[0, 0] * pz + matrix[0, 1] * py + matrix[0, 2] * px
+                        y = moved[1] + matrix[1, 0] * pz + matrix[1, 1] * py + matrix[1, 2] * px
+                        x = moved[2] + matrix[2, 0] * pz + matrix[2, 1] * py + matrix[2, 2] * px
+                        if z >= 0 and _empty(near, z, y, x):
+                            empty = True
+                            break
+                        _activate(objects, active, z, y, x, reach)
                     ct = np.float32(0.0)
                     for sy in range(ky):
                         qy = py + ((sy + 0.5) / ky - 0.5) * spacing[1]
@@ -286,7 +335,9 @@ def sample(labels, maps, p, a, b, eyes, objects, matrix, offset, field, node_mm,
                             z = moved[0] + matrix[0, 0] * pz + matrix[0, 1] * qy + matrix[0, 2] * qx
                             y = moved[1] + matrix[1, 0] * pz + matrix[1, 1] * qy + matrix[1, 2] * qx
                             x = moved[2] + matrix[2, 0] * pz + matrix[2, 1] * qy + matrix[2, 2] * qx
-                            tissue = _tissue(labels, maps, p, a, b, eyes, objects, z, y, x)
+                            tissue = _tissue(
+                                labels, maps, p, a, b, eyes, objects, active, names, shares, z, y, x
+                            )
                             counts[tissue] += 1
                             ct += hu[tissue]
                             if tissue == OUTSIDE or tissue == UNSCANNED:
@@ -301,6 +352,14 @@ def sample(labels, maps, p, a, b, eyes, objects, matrix, offset, field, node_mm,
                                 for c in range(contrasts):
                                     sums[c] += signal[c, tissue]
                     fine[iz * kz + sz, iy, ix] = ct * per_slab
+                if empty:
+                    for sz in range(kz):
+                        fine[iz * kz + sz, iy, ix] = hu[OUTSIDE]
+                    most[iz, iy, ix] = OUTSIDE
+                    inside[iz, iy, ix] = 0
+                    for c in range(contrasts):
+                        mr[c, iz, iy, ix] = 0
+                    continue
                 best = 0
                 for k in range(1, counts.shape[0]):
                     if counts[k] > counts[best]:

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.phantom import ct_physics, kernel, pathology
+from DiffMaCore.phantom import ct_artefacts, ct_physics, kernel, pathology
 from DiffMaCore.phantom import tissues as t
 from DiffMaCore.phantom.heads import Head
 from DiffMaCore.phantom.signal import CONTRASTS, signal_table
@@ -132,6 +132,7 @@ def render(
     kernel.sample(
         head.labels,
         head.maps,
+        kernel.occupied(head.labels),
         _parameters(rng, head, options.anatomy, objects.leukoaraiosis),
         *tiles,
         head.eyes,
@@ -148,25 +149,39 @@ def render(
         grain,
         (fine, mr, labels, inside),
     )
+    body = (inside >= 0.5) & (labels != t.UNSCANNED.label)
     cut = labels == t.UNSCANNED.label
-    labels[cut] = t.OUTSIDE.label
-    ct = _scan(rng, fine, per_voxel[0], (step[0], step[1], step[2]), options.artefacts)
-    ct[cut] = ct_physics.LOWEST if rng.random() < 0.5 else ct_physics.AIR
+    ct = _scan(rng, fine, body, int(per_voxel[0]), (step[0], step[1], step[2]), options.artefacts)
+    if options.artefacts:
+        cut |= ct_artefacts.outside_scan(shape, (step[0], step[1], step[2]), rng)
+    ct[cut] = rng.choice([ct_physics.LOWEST, ct_artefacts.AIR])
     np.clip(mr, 0, 1000, out=mr)
-    body = inside >= 0.5
+    mr[:, cut] = 0
+    labels[cut], body[cut] = t.OUTSIDE.label, False
     brain = np.isin(labels, t.BRAIN) & body
-    return Phantom(ct, dict(zip(contrasts, mr, strict=True)), labels, body, brain, tuple(spacing))
+    return Phantom(ct, dict(zip(contrasts, mr, strict=True)), labels, body, brain, spacing)
 
 
 def _scan(
-    rng: np.random.Generator, fine: NDArray[np.float32], per_slice: int, step: tuple[float, float, float], real: bool
+    rng: np.random.Generator,
+    fine: NDArray[np.float32],
+    body: NDArray[np.bool_],
+    per_slice: int,
+    step: tuple[float, float, float],
+    real: bool,
 ) -> NDArray[np.float32]:
-    scan = ct_physics.draw_scan(rng, step[0])
+    """The CT of the rendered CT numbers, perfect or with what scanners do."""
     if not real:
-        scan = replace(ct_physics.Scan(), thickness=step[0], distance=step[0])
-    elif rng.random() < 0.75:
-        ct_physics.add_headrest(fine, step, rng)
-    return ct_physics.clipped(ct_physics.acquire(fine, per_slice, step, scan, rng))
+        scan = ct_physics.Scan(thickness=step[0], distance=step[0])
+        return ct_physics.clipped(ct_physics.acquire(fine, per_slice, step, scan, rng))
+    scan = ct_physics.draw_scan(rng, step[0])
+    if rng.random() < 0.75:
+        ct_artefacts.add_headrest(fine, step, rng)
+    ct = ct_physics.acquire(fine, per_slice, step, scan, rng)
+    ct_artefacts.streak(ct, body, step, rng)
+    if rng.random() < 0.06:
+        ct_artefacts.move(ct, step, rng)
+    return ct_physics.clipped(ct)
 
 
 def _ct_values(rng: np.random.Generator, vary: bool) -> tuple[NDArray[np.float32], ...]:
