@@ -13,7 +13,7 @@ from DiffMaCore.phantom import tissues as t
 
 # positions in the array of parameters
 (SKIN_MM, SCALP_FAT, FACE_FAT, SHEETS, FAT_SHARE, GROW, VENTRICLES, LEUKO, DURA_MM, FALX_MM, TENT_MM) = range(11)
-(CELLS, MUCOSA_MM, BASE, MIDDLE, TEETH_Z, TEETH_Y, STEM_Y, PARAMETERS) = range(11, 19)
+(CELLS, MUCOSA_MM, BASE, MIDDLE, TEETH_Z, TEETH_Y, STEM_Y, FIBRES, PARAMETERS) = range(11, 20)
 TILE = 64  # side of the periodic noise tiles, a power of two
 BLOCK = 8  # voxels, side of the blocks that are skipped where they are empty
 _MASK = TILE - 1
@@ -23,7 +23,7 @@ VENTRICLE, CSF, CB_GREY, DEEP = (x.label for x in (t.VENTRICLE, t.CSF, t.CEREBEL
 EYE, BONE, DIPLOE, SKIN, FAT = (x.label for x in (t.EYE, t.BONE, t.DIPLOE, t.SKIN, t.FAT))
 MUSCLE, DURA, LENS, SCLERA = (x.label for x in (t.MUSCLE, t.DURA, t.LENS, t.SCLERA))
 TOOTH, MUCOSA, CB_WHITE, UNSCANNED = (x.label for x in (t.TOOTH, t.MUCOSA, t.CEREBELLAR_WHITE, t.UNSCANNED))
-WHITE_LESION = t.WHITE_LESION.label
+WHITE_LESION, FIBROUS_FAT, FATTY_MUSCLE = (x.label for x in (t.WHITE_LESION, t.FIBROUS_FAT, t.FATTY_MUSCLE))
 DEPTH, TO_BONE, TO_BRAIN, TO_GREY, TO_WHITE, TO_VENTRICLE = range(6)
 FALX, TENTORIUM, MEMBRANE, ORBIT, MASTOID = m.FALX, m.TENTORIUM, m.MEMBRANE, m.ORBIT, m.MASTOID
 _REPLACES = q.replaceable()
@@ -98,16 +98,19 @@ def _soft(maps, p, a, b, z, y, x, z0, y0, x0, wz, wy, wx):
     low = min(max((p[BASE] + 15 - z) / 40, 0.0), 1.0)  # 0 on the calvaria, 1 at face and neck
     fat = (p[SCALP_FAT] + low * (p[FACE_FAT] - p[SCALP_FAT])) * (1 + 0.25 * _tile(b, z / 20, y / 20, x / 20))
     under = depth - p[SKIN_MM]
+    fibres = _tile(a, z / 5 + 7, y / 2.6, x / 2.6)
     if under < fat and bone > 0.9 - 0.5 * low:
-        return FAT
+        return FIBROUS_FAT if fibres + 0.6 * slow > p[FIBRES] - 0.9 * low else FAT
     if bone < 0.8:
         return MUSCLE  # periosteum, galea, origin of a muscle
     sheet = p[SHEETS] * (0.5 + 0.5 * low + 0.7 * _tile(b, z / 9, y / 9 + 30, x / 9))
-    if abs(_tile(a, z / 16, y / 6 + 9, x / 6)) < sheet or abs(_tile(b, z / 22, y / 8, x / 8 + 5)) < sheet:
-        return FAT
-    if low > 0 and _tile(b, z / 13 + 20, y / 7, x / 7) + 0.5 * low + p[FAT_SHARE] > 1.9:
-        return FAT
-    return MUSCLE
+    between = min(abs(_tile(a, z / 16, y / 6 + 9, x / 6)), abs(_tile(b, z / 22, y / 8, x / 8 + 5)))
+    if between < 1.7 * sheet:
+        return FAT if between < 0.8 * sheet else FIBROUS_FAT
+    fatty = low * (_tile(b, z / 13 + 20, y / 7, x / 7) + 0.4 * fibres + 0.5 + p[FAT_SHARE])
+    if fatty > 1.4:
+        return FAT if fatty > 2.0 else FIBROUS_FAT
+    return FATTY_MUSCLE if fatty > 1.0 else MUSCLE
 
 
 @njit(nogil=True, cache=True, fastmath=True)

@@ -32,7 +32,7 @@ def replaceable() -> NDArray[np.bool_]:
         (VENTRICLES, (t.VENTRICLE, t.CHOROID)),
         (CISTERNS, (t.CSF, t.CHOROID)),
         (BONE_ONLY, (t.BONE, t.DIPLOE, t.TOOTH)),
-        (FLESH, (t.MUSCLE, t.FAT)),
+        (FLESH, (t.MUSCLE, t.FAT, t.FIBROUS_FAT, t.FATTY_MUSCLE)),
         (ALL_BRAIN, (*parenchyma, *found, t.CSF, t.VENTRICLE)),
         (MEMBRANE, (t.DURA,)),
     ):

@@ -204,9 +204,10 @@ def _parameters(
     """Thicknesses and shares that the kernel splits the labels by."""
     p = np.zeros(kernel.PARAMETERS, np.float32)
     draw = rng.uniform if vary else lambda low, high: (low + high) / 2
-    p[kernel.SKIN_MM] = draw(1.5, 2.1)
-    p[kernel.SCALP_FAT] = draw(1.6, 4.5)
-    p[kernel.FACE_FAT] = draw(2.5, 9.0)
+    p[kernel.SKIN_MM] = draw(1.3, 2.8)
+    p[kernel.SCALP_FAT] = draw(0.6, 4.2)
+    p[kernel.FACE_FAT] = 1.5 + 6.5 * draw(0.0, 1.0) ** 1.5
+    p[kernel.FIBRES] = draw(0.3, 2.0)
     p[kernel.SHEETS] = draw(0.03, 0.11)
     p[kernel.FAT_SHARE] = draw(-0.5, 0.5)
     p[kernel.GROW] = draw(-0.4, 2.2)
