@@ -19,7 +19,7 @@ class Scan:
     """How the CT was taken: mm, degrees and HU.
 
     ``thickness`` and ``distance`` of the slices, ``tilt`` of the gantry, ``blur`` (sd, in-plane), ``noise`` (sd in
-    water), ``cutoff`` of the kernel in cycles per mm, ``cupping`` and ``bands`` of beam hardening, ``offset``.
+    water), ``cutoff`` of the kernel in cycles per mm, ``cupping`` and ``bands`` of beam hardening, ``offset``, ``sharpness`` of an edge-enhancing kernel.
     """
 
     thickness: float = 1.0
@@ -31,6 +31,7 @@ class Scan:
     cupping: float = 0.0
     bands: float = 0.0
     offset: float = 0.0
+    sharpness: float = 0.0
 
 
 def draw_scan(rng: np.random.Generator, spacing_z: float) -> Scan:
@@ -55,31 +56,32 @@ def draw_scan(rng: np.random.Generator, spacing_z: float) -> Scan:
         cutoff=float(rng.uniform(0.18, 0.40)),
         cupping=float(rng.uniform(0.0, 6.0)),
         bands=float(rng.uniform(0.0, 8.0)),
-        offset=float(rng.normal(0, 1.5)),
+        offset=float(rng.uniform(-10, 16) if rng.random() < 0.12 else rng.normal(0, 1.7)),
+        sharpness=float(rng.uniform(0.2, 1.0)) if rng.random() < 0.3 else 0.0,
     )
 
 
-def slabs(count: int, spacing: float, scan: Scan, start: float) -> tuple[Array, Array]:
-    """Matrices of slice profiles (slices, count) and of linear interpolation back (count, slices).
-
-    Positions are fine slices ``spacing`` mm apart, the first native slice is ``start`` mm above the first of them.
-    """
-    positions = np.arange(count) * spacing
+def slice_profiles(count: int, step: float, scan: Scan, start: float) -> Array:
+    """Weights (slices, count) of native slices over fine ones ``step`` mm apart, the first native at ``start`` mm."""
+    positions = np.arange(count) * step
     centres = np.arange(start, positions[-1] + scan.distance, scan.distance)
-    half = (max(scan.thickness, spacing) + spacing) / 2
-    profile = np.clip(half - np.abs(centres[:, None] - positions[None]), 0, spacing)
-    nearest = np.argmin(np.abs(centres[:, None] - positions[None]), 1)
-    empty = profile.sum(1) < 1e-6
-    profile[empty, nearest[empty]] = 1.0
-    profile /= profile.sum(1, keepdims=True)
-    where = np.clip((positions - start) / scan.distance, 0, len(centres) - 1)
-    low = np.minimum(where.astype(int), max(len(centres) - 2, 0))
-    back = np.zeros((count, len(centres)), np.float32)
-    share = where - low
-    back[np.arange(count), low] += 1 - share
-    if len(centres) > 1:
-        back[np.arange(count), low + 1] += share
-    return profile.astype(np.float32), back
+    away = np.abs(centres[:, None] - positions[None])
+    weight = np.clip((max(scan.thickness, step) + step) / 2 - away, 0, step)
+    beyond = weight.sum(1) < 1e-6
+    weight[beyond, np.argmin(away[beyond], 1)] = 1.0
+    return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+
+
+def reading(positions: NDArray[np.float64], slices: int, scan: Scan, start: float) -> Array:
+    """Weights (positions, slices) of linear interpolation between native slices, positions in mm."""
+    where = np.clip((positions - start) / scan.distance, 0, slices - 1)
+    low = np.minimum(where.astype(int), max(slices - 2, 0))
+    weight = np.zeros((len(positions), slices), np.float32)
+    rows = np.arange(len(positions))
+    weight[rows, low] = 1 - (where - low)
+    if slices > 1:
+        weight[rows, low + 1] = where - low
+    return weight
 
 
 def scanner_noise(rng: np.random.Generator, shape: tuple[int, int, int], pixel: float, cutoff: float) -> Array:
@@ -103,22 +105,23 @@ def acquire(
     step = spacing[0] / per_slice
     ct = ndimage.gaussian_filter1d(fine, scan.blur / spacing[1], 1)
     ct = ndimage.gaussian_filter1d(ct, scan.blur / spacing[2], 2)
+    if scan.sharpness:
+        ct += scan.sharpness * (ct - ndimage.gaussian_filter(ct, (0, 1.0 / spacing[1], 1.0 / spacing[2])))
     slope = float(np.tan(np.deg2rad(scan.tilt)))
-    start = rng.uniform(0, scan.distance) if scan.noise else (per_slice - 1) / 2 * step % scan.distance
-    average = np.kron(np.eye(nz, dtype=np.float32), np.full((1, per_slice), 1 / per_slice, np.float32))
+    start = rng.uniform(0, scan.distance) if scan.noise else (per_slice - 1) / 2 * step
+    slices = int(np.ceil(fine.shape[0] * step / scan.distance)) + 2
+    grain = scanner_noise(rng, (slices, *fine.shape[1:]), spacing[1], scan.cutoff) if scan.noise else None
+    # thin series are averaged over the output's slices, thick ones are read where the output's slices are
+    per_read = max(round(spacing[0] / scan.distance), 1)
+    within = ((np.arange(per_read) + 0.5) / per_read - 0.5) * spacing[0]
+    positions = (np.arange(nz)[:, None] * spacing[0] + (per_slice - 1) / 2 * step + within).ravel()
     out = np.empty((nz, *fine.shape[1:]), np.float32)
-    longest = max(len(slabs(fine.shape[0], step, scan, s)[0]) for s in (0.0, scan.distance * 0.999))
-    grain = scanner_noise(rng, (longest, *fine.shape[1:]), spacing[1], scan.cutoff) if scan.noise else None
-    thin = scan.distance < spacing[0] / 1.5
-    made: dict[float, tuple[Array, Array]] = {}
     for row in range(fine.shape[1]):
-        first = round(float((start + row * spacing[1] * slope) % scan.distance), 4)
-        if first not in made:
-            profile, back = slabs(fine.shape[0], step, scan, first)
-            # thin series are averaged over the output's slices, thick ones read where the output's slices are
-            read = average @ back if thin else back[per_slice // 2 :: per_slice][:nz]
-            made = {first: (read @ profile, read)}
-        both, read = made[first]
+        first = float((start + row * spacing[1] * slope) % scan.distance)
+        if row == 0 or slope:
+            profile = slice_profiles(fine.shape[0], step, scan, first)
+            read = reading(positions, len(profile), scan, first).reshape(nz, per_read, -1).mean(1)
+            both = read @ profile
         out[:, row] = both @ ct[:, row]
         if grain is not None:
             level = scan.noise * np.clip((out[:, row] + 1000) / 1000, 0.3, 1.5)
