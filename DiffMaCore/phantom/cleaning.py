@@ -61,8 +61,8 @@ def _bottom(head: Mask) -> int:
     return 0
 
 
-def clean(source: NDArray[np.integer]) -> tuple[Labels, NDArray[np.float32], int]:
-    """Cleaned labels, padded with air at the sides and the top; share of pits in the bone around (0..1); slices cut.
+def clean(source: NDArray[np.integer]) -> tuple[Labels, int]:
+    """Cleaned labels, padded with air at the sides and the top, and how many ragged slices were cut off below.
 
     ``source`` (z, y, x), 1 mm, axes to the vertex, the back and the left. The cut at the neck stays at slice 0.
     """
@@ -76,20 +76,24 @@ def clean(source: NDArray[np.integer]) -> tuple[Labels, NDArray[np.float32], int
     labels[~head] = t.OUTSIDE.label
 
     empty = head & (labels == 0)
-    bone = (labels == t.BONE.label) | (labels == t.DIPLOE.label)
     components, count = ndimage.label(empty)
     sizes = np.bincount(components.ravel(), minlength=count + 1)
     small = sizes < CAVITY
     small[0] = False
     pits = small[components]
-    speckle = ndimage.gaussian_filter((pits & ndimage.binary_dilation(bone, iterations=2)).astype(np.float32), 3.0)
     near_surface = head & ~ndimage.binary_erosion(head, iterations=3, border_value=1)
-    nearest_fill(labels, pits | (near_surface & empty), labels > 0)
+    pits |= near_surface & empty
+    eyes = np.argwhere(labels == t.EYE.label)
+    if len(eyes):  # behind the nose and mouth and below the ears there is no air near the skin
+        level, front = (int(value) for value in eyes.mean(0)[:2])
+        shallow = head & ~ndimage.binary_erosion(head, iterations=10, border_value=1)
+        pits[: level - 20, front + 30 :] |= (empty & shallow)[: level - 20, front + 30 :]
+    nearest_fill(labels, pits, labels > 0)
     labels[head & (labels == 0)] = t.AIR.label
 
     _mend_bone(labels)
     _mend_skin(labels, head)
-    return labels, speckle, bottom
+    return labels, bottom
 
 
 def _mend_bone(labels: Labels) -> None:

@@ -1,4 +1,4 @@
-"""What a CT scanner does to the head: slices, tilt, blur, beam hardening, streaks, noise, headrest, cut field."""
+"""What a CT scanner does to the head: slices and their thickness, tilt, blur, noise of a reconstruction kernel."""
 
 from __future__ import annotations
 
@@ -8,8 +8,10 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import fft, ndimage
 
+from DiffMaCore.phantom.ct_artefacts import harden
+
 Array = NDArray[np.float32]
-AIR, LOWEST, HIGHEST = -1000.0, -1024.0, 3071.0
+LOWEST, HIGHEST = -1024.0, 3071.0
 
 
 @dataclass(frozen=True)
@@ -17,7 +19,7 @@ class Scan:
     """How the CT was taken: mm, degrees and HU.
 
     ``thickness`` and ``distance`` of the slices, ``tilt`` of the gantry, ``blur`` (sd, in-plane), ``noise`` (sd in
-    water), ``cutoff`` of the kernel in cycles per mm, ``cupping`` and ``bands`` of beam hardening, ``offset``.
+    water), ``cutoff`` of the kernel in cycles per mm, ``cupping`` and ``bands`` of beam hardening, ``offset``, ``sharpness`` of an edge-enhancing kernel.
     """
 
     thickness: float = 1.0
@@ -29,6 +31,7 @@ class Scan:
     cupping: float = 0.0
     bands: float = 0.0
     offset: float = 0.0
+    sharpness: float = 0.0
 
 
 def draw_scan(rng: np.random.Generator, spacing_z: float) -> Scan:
@@ -53,31 +56,32 @@ def draw_scan(rng: np.random.Generator, spacing_z: float) -> Scan:
         cutoff=float(rng.uniform(0.18, 0.40)),
         cupping=float(rng.uniform(0.0, 6.0)),
         bands=float(rng.uniform(0.0, 8.0)),
-        offset=float(rng.normal(0, 1.5)),
+        offset=float(rng.uniform(-10, 16) if rng.random() < 0.12 else rng.normal(0, 1.7)),
+        sharpness=float(rng.uniform(0.2, 1.0)) if rng.random() < 0.3 else 0.0,
     )
 
 
-def slabs(count: int, spacing: float, scan: Scan, start: float) -> tuple[Array, Array]:
-    """Matrices of slice profiles (slices, count) and of linear interpolation back (count, slices).
-
-    Positions are fine slices ``spacing`` mm apart, the first native slice is ``start`` mm above the first of them.
-    """
-    positions = np.arange(count) * spacing
+def slice_profiles(count: int, step: float, scan: Scan, start: float) -> Array:
+    """Weights (slices, count) of native slices over fine ones ``step`` mm apart, the first native at ``start`` mm."""
+    positions = np.arange(count) * step
     centres = np.arange(start, positions[-1] + scan.distance, scan.distance)
-    half = (max(scan.thickness, spacing) + spacing) / 2
-    profile = np.clip(half - np.abs(centres[:, None] - positions[None]), 0, spacing)
-    nearest = np.argmin(np.abs(centres[:, None] - positions[None]), 1)
-    empty = profile.sum(1) < 1e-6
-    profile[empty, nearest[empty]] = 1.0
-    profile /= profile.sum(1, keepdims=True)
-    where = np.clip((positions - start) / scan.distance, 0, len(centres) - 1)
-    low = np.minimum(where.astype(int), max(len(centres) - 2, 0))
-    back = np.zeros((count, len(centres)), np.float32)
-    share = where - low
-    back[np.arange(count), low] += 1 - share
-    if len(centres) > 1:
-        back[np.arange(count), low + 1] += share
-    return profile.astype(np.float32), back
+    away = np.abs(centres[:, None] - positions[None])
+    weight = np.clip((max(scan.thickness, step) + step) / 2 - away, 0, step)
+    beyond = weight.sum(1) < 1e-6
+    weight[beyond, np.argmin(away[beyond], 1)] = 1.0
+    return (weight / weight.sum(1, keepdims=True)).astype(np.float32)
+
+
+def reading(positions: NDArray[np.float64], slices: int, scan: Scan, start: float) -> Array:
+    """Weights (positions, slices) of linear interpolation between native slices, positions in mm."""
+    where = np.clip((positions - start) / scan.distance, 0, slices - 1)
+    low = np.minimum(where.astype(int), max(slices - 2, 0))
+    weight = np.zeros((len(positions), slices), np.float32)
+    rows = np.arange(len(positions))
+    weight[rows, low] = 1 - (where - low)
+    if slices > 1:
+        weight[rows, low + 1] = where - low
+    return weight
 
 
 def scanner_noise(rng: np.random.Generator, shape: tuple[int, int, int], pixel: float, cutoff: float) -> Array:
@@ -93,24 +97,6 @@ def scanner_noise(rng: np.random.Generator, shape: tuple[int, int, int], pixel: 
     return noise / max(float(noise.std()), 1e-6)
 
 
-def harden(ct: Array, spacing: tuple[float, float, float], scan: Scan, rng: np.random.Generator) -> None:
-    """Cupping inside bone and streaky dark bands between dense bone (in place). ``spacing`` (z, y, x) mm."""
-    if not (scan.cupping or scan.bands):
-        return
-    coarse = ct[:, ::2, ::2]
-    bone = np.clip((coarse - 300) / 900, 0, 1.5)
-    near = ndimage.gaussian_filter(bone, (4 / spacing[0], 4 / spacing[1] / 2 * 1.6, 4 / spacing[2] / 2 * 1.6))
-    wide = ndimage.gaussian_filter(bone, (1.5 / spacing[0], 3 / spacing[1], 14 / spacing[2] / 2))
-    stripes = ndimage.gaussian_filter(
-        rng.standard_normal(coarse.shape, dtype=np.float32), (3 / spacing[0], 3.0 / spacing[1] / 2, 14 / spacing[2])
-    )
-    stripes /= max(float(stripes.std()), 1e-6)
-    change = scan.cupping * 6 * near - scan.bands * 2.5 * wide * (1 + stripes)
-    change = np.repeat(np.repeat(change, 2, 1), 2, 2)[:, : ct.shape[1], : ct.shape[2]]
-    soft = (ct > -200) & (ct < 250)
-    ct += np.where(soft, ndimage.uniform_filter(change, (1, 3, 3)), 0).astype(np.float32)
-
-
 def acquire(
     fine: Array, per_slice: int, spacing: tuple[float, float, float], scan: Scan, rng: np.random.Generator
 ) -> Array:
@@ -119,27 +105,29 @@ def acquire(
     step = spacing[0] / per_slice
     ct = ndimage.gaussian_filter1d(fine, scan.blur / spacing[1], 1)
     ct = ndimage.gaussian_filter1d(ct, scan.blur / spacing[2], 2)
+    if scan.sharpness:
+        ct += scan.sharpness * (ct - ndimage.gaussian_filter(ct, (0, 1.0 / spacing[1], 1.0 / spacing[2])))
     slope = float(np.tan(np.deg2rad(scan.tilt)))
-    start = rng.uniform(0, scan.distance) if scan.noise else (per_slice - 1) / 2 * step % scan.distance
-    average = np.kron(np.eye(nz, dtype=np.float32), np.full((1, per_slice), 1 / per_slice, np.float32))
+    start = rng.uniform(0, scan.distance) if scan.noise else (per_slice - 1) / 2 * step
+    slices = int(np.ceil(fine.shape[0] * step / scan.distance)) + 2
+    grain = scanner_noise(rng, (slices, *fine.shape[1:]), spacing[1], scan.cutoff) if scan.noise else None
+    # thin series are averaged over the output's slices, thick ones are read where the output's slices are
+    per_read = max(round(spacing[0] / scan.distance), 1)
+    within = ((np.arange(per_read) + 0.5) / per_read - 0.5) * spacing[0]
+    positions = (np.arange(nz)[:, None] * spacing[0] + (per_slice - 1) / 2 * step + within).ravel()
     out = np.empty((nz, *fine.shape[1:]), np.float32)
-    longest = max(len(slabs(fine.shape[0], step, scan, s)[0]) for s in (0.0, scan.distance * 0.999))
-    grain = scanner_noise(rng, (longest, *fine.shape[1:]), spacing[1], scan.cutoff) if scan.noise else None
-    thin = scan.distance < spacing[0] / 1.5
-    made: dict[float, tuple[Array, Array]] = {}
     for row in range(fine.shape[1]):
-        first = round(float((start + row * spacing[1] * slope) % scan.distance), 4)
-        if first not in made:
-            profile, back = slabs(fine.shape[0], step, scan, first)
-            # thin series are averaged over the output's slices, thick ones read where the output's slices are
-            read = average @ back if thin else back[per_slice // 2 :: per_slice][:nz]
-            made = {first: (read @ profile, read)}
-        both, read = made[first]
+        first = float((start + row * spacing[1] * slope) % scan.distance)
+        if row == 0 or slope:
+            profile = slice_profiles(fine.shape[0], step, scan, first)
+            read = reading(positions, len(profile), scan, first).reshape(nz, per_read, -1).mean(1)
+            both = read @ profile
         out[:, row] = both @ ct[:, row]
         if grain is not None:
             level = scan.noise * np.clip((out[:, row] + 1000) / 1000, 0.3, 1.5)
             out[:, row] += level * (read @ grain[: read.shape[1], row])
-    harden(out, spacing, scan, rng)
+    if scan.cupping or scan.bands:
+        harden(out, spacing, scan.cupping, scan.bands, rng)
     return out + np.float32(scan.offset)
 
 
@@ -147,31 +135,3 @@ def clipped(ct: Array) -> Array:
     """Within the range that scanners store."""
     return np.clip(ct, LOWEST, HIGHEST).astype(np.float32)
 
-
-def add_headrest(fine: Array, spacing: tuple[float, float, float], rng: np.random.Generator) -> None:
-    """A shell with or without foam, or a flat table, behind and around the head (in place, where there is air)."""
-    nz, ny, nx = fine.shape
-    y = (np.arange(ny, dtype=np.float32)[:, None] - ny / 2) * spacing[1]
-    x = (np.arange(nx, dtype=np.float32)[None, :] - nx / 2) * spacing[2]
-    kind = rng.random()
-    if kind < 0.7:  # a cup
-        half, drop, power = rng.uniform(80, 105), rng.uniform(92, 120), rng.uniform(2.2, 4.5)
-        level = (np.abs(x / half) ** power + np.abs(np.clip(y, -20, None) / drop) ** power) ** (1 / power)
-        ring = (level - 1.0) * half
-        shape = np.clip(1.0 - np.abs(ring) / rng.uniform(0.8, 2.2), 0, 1) * (y > rng.uniform(-25.0, 60.0))
-        foam = np.clip(-ring / 2, 0, 1) * (y > rng.uniform(0, 50))
-    else:  # a table, flat or hollowed
-        top = rng.uniform(95, 112)
-        bow = (x**2) / rng.uniform(250, 3000)
-        depth = y - (top - bow)
-        shape = np.clip(1.0 - np.abs(depth) / rng.uniform(0.8, 2.5), 0, 1)
-        foam = np.clip(depth / 2, 0, 1) * (rng.random() < 0.5)
-    wall, filling = rng.uniform(-200, 700), rng.uniform(-985, -860)
-    foam = foam * (rng.random() < 0.6)
-    low, high = sorted(rng.uniform(-0.3, 1.3, 2))
-    ends = slice(int(nz * max(low, 0)), int(nz * min(max(high, 0.6), 1.0)))
-    part = fine[ends]
-    empty = part < -950
-    over = AIR + foam * (filling - AIR)
-    over = over + shape * (wall - over)
-    part[...] = np.where(empty, np.maximum(part, over[None]), part)

@@ -12,9 +12,9 @@ from numpy.typing import NDArray
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.phantom.cleaning import clean, padded
-from DiffMaCore.phantom.splitting import MAPS, SIDES, Eye, distance_maps, find_eyes
+from DiffMaCore.phantom.splitting import MAPS, SIDES, Eye, distance_maps, find_eyes, landmarks
 
-VERSION = 1  # of what a cached head holds
+VERSION = 2  # of what a cached head holds
 
 
 @dataclass(frozen=True)
@@ -22,14 +22,15 @@ class Head:
     """A head at 1 mm: arrays (z, y, x), z to the vertex, y to the back, x to the patient's left.
 
     ``labels`` uint8 (``phantom.tissues``), ``maps`` uint8 (z, y, x, len(MAPS)), see ``splitting``;
-    ``eyes`` (eyes, 4) centre and radius in voxels; ``length`` of the head from front to back in mm;
-    ``base``: height of the skull base (slice of the eyes' centre).
+    ``eyes`` (eyes, 4) centre and radius, ``landmarks`` (``splitting.LANDMARKS``, 3), NaN where unknown, and
+    ``centre``, all in voxels; ``length`` of the head from front to back in mm; ``base``: slice of the eyes' centre.
     """
 
     name: str
     labels: NDArray[np.uint8]
     maps: NDArray[np.uint8]
     eyes: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
     centre: NDArray[np.float32]
     length: float
     base: float
@@ -88,14 +89,16 @@ def _make(path: Path) -> Head:
     if not np.allclose(image.GetSpacing(), 1.0, atol=0.02):
         raise InputError(f"{path} has voxels of {image.GetSpacing()} mm; a head's label map has 1 mm")
     source = sitk.GetArrayFromImage(image)
-    labels, speckle, bottom = clean(source)
+    labels, bottom = clean(source)
+    source = padded(source)[bottom:]
     eyes = find_eyes(labels)
-    sides = {name: padded(np.isin(source, values))[bottom:] for name, values in SIDES.items()}
-    maps = distance_maps(labels, sides, speckle, eyes)
-    return assemble(path.name.removesuffix(".nii.gz"), labels, maps, eyes)
+    maps = distance_maps(labels, {name: np.isin(source, values) for name, values in SIDES.items()}, eyes)
+    return assemble(path.name.removesuffix(".nii.gz"), labels, maps, eyes, landmarks(source, eyes))
 
 
-def assemble(name: str, labels: NDArray[np.uint8], maps: NDArray[np.uint8], eyes: list[Eye]) -> Head:
+def assemble(
+    name: str, labels: NDArray[np.uint8], maps: NDArray[np.uint8], eyes: list[Eye], points: NDArray[np.float32]
+) -> Head:
     """A head of its parts, with what is measured on them."""
     from DiffMaCore.phantom import tissues as t
 
@@ -107,4 +110,4 @@ def assemble(name: str, labels: NDArray[np.uint8], maps: NDArray[np.uint8], eyes
     table = np.array([[*eye.centre, eye.radius] for eye in eyes], np.float32).reshape(-1, 4)
     head = np.argwhere((labels > 0).any((1, 2)))
     centre = np.array([(head.min() + head.max()) / 2, (upper[0] + upper[-1]) / 2, middle[2]], np.float32)
-    return Head(name, labels, maps, table, centre, float(upper[-1] - upper[0] + 1), base)
+    return Head(name, labels, maps, table, points, centre, float(upper[-1] - upper[0] + 1), base)

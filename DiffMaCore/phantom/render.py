@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 import numpy as np
 from numpy.typing import NDArray
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.phantom import ct_physics, kernel
+from DiffMaCore.phantom import ct_artefacts, ct_physics, kernel, pathology
 from DiffMaCore.phantom import tissues as t
 from DiffMaCore.phantom.heads import Head
 from DiffMaCore.phantom.signal import CONTRASTS, signal_table
@@ -124,6 +124,7 @@ def render(
         mirror=options.mirror,
     )
     tiles = kernel.noise_tiles(rng)
+    objects = pathology.draw(rng, head, options.lesions, options.artefacts)
     hu, texture, grain = _ct_values(rng, options.anatomy)
     fine = np.empty((shape[0] * per_voxel[0], *shape[1:]), np.float32)
     mr = np.zeros((len(contrasts), *shape), np.float32)
@@ -131,9 +132,11 @@ def render(
     kernel.sample(
         head.labels,
         head.maps,
-        _parameters(rng, head, options.anatomy),
+        kernel.occupied(head.labels),
+        _parameters(rng, head, options.anatomy, objects.leukoaraiosis),
         *tiles,
         head.eyes,
+        objects.array(),
         warp.matrix,
         warp.offset,
         warp.field,
@@ -146,22 +149,39 @@ def render(
         grain,
         (fine, mr, labels, inside),
     )
-    ct = _scan(rng, fine, per_voxel[0], (step[0], step[1], step[2]), options.artefacts)
+    body = (inside >= 0.5) & (labels != t.UNSCANNED.label)
+    cut = labels == t.UNSCANNED.label
+    ct = _scan(rng, fine, body, int(per_voxel[0]), (step[0], step[1], step[2]), options.artefacts)
+    if options.artefacts:
+        cut |= ct_artefacts.outside_scan(shape, (step[0], step[1], step[2]), rng)
+    ct[cut] = rng.choice([ct_physics.LOWEST, ct_artefacts.AIR])
     np.clip(mr, 0, 1000, out=mr)
-    body = inside >= 0.5
+    mr[:, cut] = 0
+    labels[cut], body[cut] = t.OUTSIDE.label, False
     brain = np.isin(labels, t.BRAIN) & body
-    return Phantom(ct, dict(zip(contrasts, mr, strict=True)), labels, body, brain, tuple(spacing))
+    return Phantom(ct, dict(zip(contrasts, mr, strict=True)), labels, body, brain, spacing)
 
 
 def _scan(
-    rng: np.random.Generator, fine: NDArray[np.float32], per_slice: int, step: tuple[float, float, float], real: bool
+    rng: np.random.Generator,
+    fine: NDArray[np.float32],
+    body: NDArray[np.bool_],
+    per_slice: int,
+    step: tuple[float, float, float],
+    real: bool,
 ) -> NDArray[np.float32]:
-    scan = ct_physics.draw_scan(rng, step[0])
+    """The CT of the rendered CT numbers, perfect or with what scanners do."""
     if not real:
-        scan = replace(ct_physics.Scan(), thickness=step[0], distance=step[0])
-    elif rng.random() < 0.75:
-        ct_physics.add_headrest(fine, step, rng)
-    return ct_physics.clipped(ct_physics.acquire(fine, per_slice, step, scan, rng))
+        scan = ct_physics.Scan(thickness=step[0], distance=step[0])
+        return ct_physics.clipped(ct_physics.acquire(fine, per_slice, step, scan, rng))
+    scan = ct_physics.draw_scan(rng, step[0])
+    if rng.random() < 0.75:
+        ct_artefacts.add_headrest(fine, step, rng)
+    ct = ct_physics.acquire(fine, per_slice, step, scan, rng)
+    ct_artefacts.streak(ct, body, step, rng)
+    if rng.random() < 0.06:
+        ct_artefacts.move(ct, step, rng)
+    return ct_physics.clipped(ct)
 
 
 def _ct_values(rng: np.random.Generator, vary: bool) -> tuple[NDArray[np.float32], ...]:
@@ -178,20 +198,29 @@ def _ct_values(rng: np.random.Generator, vary: bool) -> tuple[NDArray[np.float32
     return hu, texture, grain
 
 
-def _parameters(rng: np.random.Generator, head: Head, vary: bool) -> NDArray[np.float32]:
+def _parameters(
+    rng: np.random.Generator, head: Head, vary: bool, leukoaraiosis: float
+) -> NDArray[np.float32]:
     """Thicknesses and shares that the kernel splits the labels by."""
     p = np.zeros(kernel.PARAMETERS, np.float32)
     draw = rng.uniform if vary else lambda low, high: (low + high) / 2
-    p[kernel.SKIN_MM] = draw(1.5, 2.1)
-    p[kernel.SCALP_FAT] = draw(1.6, 4.5)
-    p[kernel.FACE_FAT] = draw(2.5, 9.0)
-    p[kernel.SHEETS] = draw(0.04, 0.13)
+    p[kernel.SKIN_MM] = draw(1.3, 2.8)
+    p[kernel.SCALP_FAT] = draw(0.6, 4.2)
+    p[kernel.FACE_FAT] = 1.5 + 6.5 * draw(0.0, 1.0) ** 1.5
+    p[kernel.FIBRES] = draw(0.3, 2.0)
+    p[kernel.SHEETS] = draw(0.03, 0.11)
     p[kernel.FAT_SHARE] = draw(-0.5, 0.5)
-    p[kernel.GROW] = draw(-0.5, 1.2)
+    p[kernel.GROW] = draw(-0.4, 2.2)
+    p[kernel.LEUKO] = leukoaraiosis
+    p[kernel.MUCOSA_MM] = rng.uniform(0.5, 6) if rng.random() < 0.3 and vary else 0.0
     p[kernel.VENTRICLES] = draw(0, 1) ** 2 * 4 if rng.random() < 0.35 and vary else 0.0
     p[kernel.DURA_MM] = draw(0.7, 1.3)
     p[kernel.FALX_MM] = draw(0.8, 1.5)
     p[kernel.TENT_MM] = draw(0.8, 1.5)
     p[kernel.CELLS] = draw(-0.5, 0.5)
-    p[kernel.BASE] = head.base
+    p[kernel.BASE], p[kernel.MIDDLE] = head.base, head.centre[2]
+    stem = head.centre[1]
+    p[kernel.STEM_Y] = stem
+    teeth = np.nan_to_num(head.landmarks[3], nan=-1000.0)
+    p[kernel.TEETH_Z], p[kernel.TEETH_Y] = teeth[0], teeth[1]
     return p

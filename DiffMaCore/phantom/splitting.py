@@ -16,11 +16,15 @@ from DiffMaCore.phantom import tissues as t
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 # name: (steps per mm, value at distance 0)
-MAPS = ("depth", "bone", "brain", "ventricle", "falx", "tentorium", "membrane", "orbit", "mastoid")
-DEPTH, TO_BONE, TO_BRAIN, TO_VENTRICLE, FALX, TENTORIUM, MEMBRANE, ORBIT, MASTOID = range(len(MAPS))
-SCALES = {"depth": (4.0, 8.0), "bone": (8.0, 32.0), "brain": (16.0, 128.0), "ventricle": (16.0, 128.0)}
-SIGNED = (16.0, 128.0)  # falx and tentorium: difference of two distances
+MAPS = ("depth", "bone", "brain", "grey", "white", "ventricle", "falx", "tentorium", "membrane", "orbit", "mastoid")
+DEPTH, TO_BONE, TO_BRAIN, TO_GREY, TO_WHITE, TO_VENTRICLE, FALX, TENTORIUM, MEMBRANE, ORBIT, MASTOID = range(len(MAPS))
+SCALES = {"depth": (4.0, 8.0), "bone": (8.0, 32.0)}
+SIGNED = (16.0, 128.0)  # all others; falx and tentorium are differences of two distances
 SIDES = {"left": (2, 3), "right": (41, 42), "cerebellum": (7, 8, 46, 47)}  # source labels
+
+
+# choroid plexus in the atria of the lateral ventricles, pineal gland, middle of the incisors
+LANDMARKS = ("choroid_left", "choroid_right", "pineal", "teeth")
 
 
 @dataclass(frozen=True)
@@ -60,11 +64,11 @@ def find_eyes(labels: Labels) -> list[Eye]:
 
 
 def distance_maps(
-    labels: Labels, sides: dict[str, Mask], speckle: NDArray[np.float32], eyes: list[Eye]
+    labels: Labels, sides: dict[str, Mask], eyes: list[Eye]
 ) -> NDArray[np.uint8]:
     """All MAPS of cleaned labels, (z, y, x, maps) uint8.
 
-    ``sides``: masks "left", "right" (cerebrum) and "cerebellum"; ``speckle``: share of pits in bone around.
+    ``sides``: masks "left", "right" (cerebrum) and "cerebellum".
     """
     maps = np.zeros((*labels.shape, len(MAPS)), np.uint8)
     outside = np.pad(labels == t.OUTSIDE.label, ((0, 0), (1, 1), (1, 1)), constant_values=True)
@@ -72,9 +76,13 @@ def distance_maps(
     bone = (labels == t.BONE.label) | (labels == t.DIPLOE.label)
     to_bone = signed_distance(bone)
     maps[..., TO_BONE] = coded(to_bone, SCALES["bone"])
-    brain = np.isin(labels, t.BRAIN)
-    maps[..., TO_BRAIN] = coded(signed_distance(brain), SCALES["brain"])
-    maps[..., TO_VENTRICLE] = coded(signed_distance(labels == t.VENTRICLE.label), SCALES["ventricle"])
+    for index, mask in (
+        (TO_BRAIN, np.isin(labels, t.BRAIN)),
+        (TO_GREY, np.isin(labels, [t.CORTEX.label, t.CEREBELLAR_GREY.label])),
+        (TO_WHITE, np.isin(labels, [t.WHITE.label, t.WHITE_LESION.label, t.CEREBELLAR_WHITE.label])),
+        (TO_VENTRICLE, labels == t.VENTRICLE.label),
+    ):
+        maps[..., index] = coded(signed_distance(mask), SIGNED)
 
     left, right, below = (signed_distance(sides[name]) for name in ("left", "right", "cerebellum"))
     above = np.minimum(left, right)
@@ -87,17 +95,58 @@ def distance_maps(
     tentorium = (np.maximum(above, below) < 7) & (below < 5)
     maps[..., MEMBRANE] = np.where(falx, 255, np.where(tentorium, 128, 0))
 
+    maps[..., ORBIT] = _orbits(labels, eyes, maps[..., DEPTH])
+    maps[..., MASTOID] = _mastoids(labels, to_bone, below, eyes)
+    return maps
+
+
+def _orbits(labels: Labels, eyes: list[Eye], depth: NDArray[np.uint8]) -> NDArray[np.uint8]:
+    """Where soft tissue is orbital fat: around the eyeballs, their muscles and nerves, inside the bony walls."""
+    orbit = np.zeros(labels.shape, np.float32)
+    z, y, x = np.ogrid[: labels.shape[0], : labels.shape[1], : labels.shape[2]]
     soft = labels == t.SOFT.label
     seeds = np.isin(labels, [t.EYE.label, t.RECTUS.label, t.OPTIC_NERVE.label])
-    orbit = np.zeros(labels.shape, np.float32)
-    if eyes:
-        around = ndimage.binary_dilation(seeds, iterations=9, mask=soft | seeds) & soft
-        front = np.mean([eye.centre[1] for eye in eyes])
-        y = np.arange(labels.shape[1])[None, :, None]
-        orbit = (around & ((maps[..., DEPTH] > 8 + 4 * 5) | (y > front))).astype(np.float32)
-        orbit = ndimage.gaussian_filter(orbit, 0.8)
-    maps[..., ORBIT] = np.clip(255 * orbit, 0, 255).astype(np.uint8)
-    x = np.abs(np.arange(labels.shape[2]) - labels.shape[2] / 2)[None, None, :]
-    mastoid = np.clip(speckle * 6, 0, 1) * (x > 22) * (below < 32) * (z < level + 5)
-    maps[..., MASTOID] = np.clip(255 * mastoid * (to_bone < 0), 0, 255).astype(np.uint8)
-    return maps
+    for eye in eyes:
+        cz, cy, cx = eye.centre
+        reach = eye.radius + 5
+        side = np.sign(cx - labels.shape[2] / 2)
+        cone = (np.abs(z - cz) < reach) & (side * (x - cx) < eye.radius + 3 - 0.15 * np.clip(y - cy, 0, None))
+        cone = cone & (side * (x - cx) > -28) & (y > cy - eye.radius) & (y < cy + 48)
+        near = ndimage.binary_dilation(seeds & cone, iterations=9, mask=(soft | seeds) & cone) & soft
+        orbit[near & ((depth > 8 + 4 * 4) | (y > cy))] = 1
+    return np.clip(255 * ndimage.gaussian_filter(orbit, 0.8), 0, 255).astype(np.uint8)
+
+
+def _mastoids(
+    labels: Labels, to_bone: NDArray[np.float32], cerebellum: NDArray[np.float32], eyes: list[Eye]
+) -> NDArray[np.uint8]:
+    """Where bone is honeycombed with air: the thick bone beside the cerebellum, below the eyes and not medial."""
+    z, _, x = np.ogrid[: labels.shape[0], : labels.shape[1], : labels.shape[2]]
+    stem = np.argwhere(labels == t.BRAIN_STEM.label)
+    if not len(stem):
+        return np.zeros(labels.shape, np.uint8)
+    level = np.mean([eye.centre[0] for eye in eyes]) if eyes else stem[:, 0].mean() + 5
+    back, middle = stem[:, 1].mean(), stem[:, 2].mean()
+    thick = ndimage.gaussian_filter((to_bone < -2.5).astype(np.float32), 2.0)
+    y = np.arange(labels.shape[1])[None, :, None]
+    zone = (np.abs(x - middle) > 26) & (z < level + 2) & (z > level - 45) & (y > back - 18) & (y < back + 30)
+    share = np.clip(thick * 4, 0, 1) * zone * (cerebellum < 38)
+    return np.clip(255 * ndimage.gaussian_filter(share, 1.0), 0, 255).astype(np.uint8)
+
+
+def landmarks(source: NDArray[np.integer], eyes: list[Eye]) -> NDArray[np.float32]:
+    """LANDMARKS of padded source labels, (landmarks, 3) voxels; NaN where they cannot be told."""
+    points = np.full((len(LANDMARKS), 3), np.nan, np.float32)
+    for index, label in enumerate((4, 43)):
+        ventricle = np.argwhere(source == label)
+        if len(ventricle) > 2000:
+            atrium = ventricle[ventricle[:, 1] > np.percentile(ventricle[:, 1], 82)]
+            points[index] = atrium[atrium[:, 0] < np.percentile(atrium[:, 0], 60)].mean(0)
+    third, stem = np.argwhere(source == 14), np.argwhere(source == 16)
+    if len(third):
+        end = third[third[:, 1] > np.percentile(third[:, 1], 92)]
+        points[2] = end.mean(0) + (0, 7, 0)
+    if eyes and len(stem):
+        level, front = np.mean([eye.centre[0] for eye in eyes]), np.mean([eye.centre[1] for eye in eyes])
+        points[3] = (level - 64, front + 6, stem[:, 2].mean())
+    return points

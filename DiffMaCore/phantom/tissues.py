@@ -60,8 +60,8 @@ VEIN = Tissue(24, 55, 4.0, 0.30, 1350, 55, 0.8, 1.5)
 BONE = Tissue(25, 1250, 140, 0.13, 800, 12, 0.3, 160.0, 0.10)
 DIPLOE = Tissue(26, 480, 110, 0.59, 549, 49, 0.8, 110.0, 0.14)
 OPTIC_NERVE = Tissue(27, 32, 2.0, 0.90, 815, 77, 0.8)
-SKIN = Tissue(28, 25, 8.0, 0.71, 700, 45, 0.85, 4.0, 0.03)
-FAT = Tissue(29, -100, 6.0, 1.28, 350, 70, 1.0, 7.0, 0.025)
+SKIN = Tissue(28, 38, 12.0, 0.71, 700, 45, 0.85, 4.0, 0.03)
+FAT = Tissue(29, -100, 7.0, 1.28, 350, 70, 1.0, 7.0, 0.025)
 MUSCLE = Tissue(30, 54, 3.5, 0.52, 900, 47, 1.0, 4.0, 0.04)
 DURA = Tissue(31, 52, 5.0, 0.40, 900, 45, 0.6)
 LENS = Tissue(32, 75, 8.0, 0.40, 1000, 35, 0.7)
@@ -77,6 +77,10 @@ OEDEMA = Tissue(41, 21, 1.8, 0.66, 900, 190, 0.85, 0.8, 0.02)
 METAL = Tissue(42, 4500, 800, 0.0, 800, 5, 0.0)
 CARTILAGE = Tissue(43, 85, 15.0, 0.55, 900, 40, 0.8, 8.0, 0.04)
 FLUID = Tissue(44, 14, 4.0, 0.30, 2600, 700, 1.0)  # mucus, subdural hygroma, fluid under a bone flap
+SUBARACHNOID_BLOOD = Tissue(45, 48, 6.0, 0.40, 1800, 300, 1.0)
+UNSCANNED = Tissue(46, -1000, 0, 0.0, 1000, 1, 0.0)  # beyond the lower end of the label map
+FIBROUS_FAT = Tissue(47, -50, 12.0, 1.02, 480, 60, 0.95, 18.0, 0.06)  # fat with septa, small vessels, thin muscle
+FATTY_MUSCLE = Tissue(48, 18, 10.0, 0.72, 700, 52, 1.0, 14.0, 0.06)
 
 TISSUES = {name: value for name, value in list(globals().items()) if isinstance(value, Tissue)}
 COUNT = 1 + max(tissue.label for tissue in TISSUES.values())
@@ -97,6 +101,6 @@ BRAIN = tuple(
     for tissue in (
         *(WHITE, CORTEX, VENTRICLE, CEREBELLAR_WHITE, CEREBELLAR_GREY, THALAMUS, DEEP_GREY, PUTAMEN, PALLIDUM),
         *(BRAIN_STEM, VENTRAL_DC, WHITE_LESION, PERIVASCULAR, CHOROID, CHIASM, CALCIUM, OLD_INFARCT, NEW_INFARCT),
-        *(BLOOD, TUMOUR, OEDEMA),
+        *(BLOOD, TUMOUR, OEDEMA, SUBARACHNOID_BLOOD),
     )
 )
