@@ -27,7 +27,7 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
         return F.linear(x, weight, bias)
     if torch.is_grad_enabled():
         return _Dense.apply(x, weight, bias)
-    return _onednn(x, weight, bias)
+    return product(x, weight, bias)
 
 
 def dense_each(x: Tensor, weight: Tensor) -> Tensor:
@@ -49,22 +49,37 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
     )
 
 
-def _onednn(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight.contiguous(), bias, "none", [], "")
+def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
+    """As :func:`dense`, by oneDNN and without gradients; the weight may be a transposed view."""
+    return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], "")
+
+
+def weight_gradient(dout: Tensor, x: Tensor) -> Tensor:
+    """The gradient (N, K) of a weight: dout (..., N), transposed, times x (..., K), without gradients.
+
+    As that of a convolution by 1 x 1 pixels, for which oneDNN need not turn the tensors around in memory.
+    """
+    rows, pixels = dout.shape[-1], x.shape[-1]
+    images = [
+        tensor.contiguous().view(len(tensor), -1, 1, tensor.shape[-1]).permute(0, 3, 1, 2) for tensor in (dout, x)
+    ]
+    like = x.new_empty(rows, pixels, 1, 1)
+    sizes = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
+    of_weight = torch.ops.aten.convolution_backward(*images, like, None, *sizes, [False, True, False])[1]
+    return of_weight.view(rows, pixels)
 
 
 class _Dense(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
         ctx.save_for_backward(x, weight)
-        return _onednn(x, weight, bias)
+        return product(x, weight, bias)
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         x, weight = ctx.saved_tensors
         need_x, need_weight, need_bias = ctx.needs_input_grad
-        rows = dout.flatten(0, -2)
-        dx = _onednn(dout, weight.t()) if need_x else None
-        dweight = _onednn(rows.t(), x.flatten(0, -2).t()) if need_weight else None
-        return dx, dweight, rows.sum(0) if need_bias else None
+        dx = product(dout, weight.t()) if need_x else None
+        dweight = weight_gradient(dout, x) if need_weight else None
+        return dx, dweight, dout.flatten(0, -2).sum(0) if need_bias else None

@@ -63,7 +63,14 @@ class SpiralMamba(StackedSSM):
 
     def is_fused(self, tokens: Tensor) -> bool:
         """Whether these tokens (..., D) go through the fused kernels: without gradients, by Numba."""
-        if torch.is_grad_enabled() or self.backend_for(tokens) != "numba":
+        return not torch.is_grad_enabled() and self._fits(tokens)
+
+    def is_trained_fused(self, tokens: Tensor) -> bool:
+        """Whether the tokens of its block go through the fused kernels of training."""
+        return torch.is_grad_enabled() and self._fits(tokens)
+
+    def _fits(self, tokens: Tensor) -> bool:
+        if self.backend_for(tokens) != "numba":
             return False
         from DiffMaCore.models.order_fused import fits
 

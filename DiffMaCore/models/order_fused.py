@@ -11,7 +11,7 @@ from typing import NamedTuple, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor, nn
+from torch import Tensor
 from torch.nn import functional as F
 
 from DiffMaCore.models import order_fused_kernels as kernels
@@ -25,18 +25,32 @@ WINDOW_BYTES = 64 << 20  # of what the kernels hand on at a time: smaller parts 
 FLOAT32 = np.float32(0)
 
 
-class Weights(Protocol):
+class ScanParameters(Protocol):
+    """The scans' parameters of both branches, as SpiralMamba keeps them."""
+
+    @property
+    def conv_weight(self) -> Tensor: ...
+    @property
+    def conv_bias(self) -> Tensor: ...
+    @property
+    def x_proj(self) -> Tensor: ...
+    @property
+    def dt_weight(self) -> Tensor: ...
+    @property
+    def dt_bias(self) -> Tensor: ...
+    @property
+    def A_log(self) -> Tensor: ...
+    @property
+    def D(self) -> Tensor: ...
+
+
+class Weights(ScanParameters, Protocol):
     """Parameters of both branches, as SpiralMamba keeps them."""
 
-    in_proj: nn.Parameter
-    conv_weight: nn.Parameter
-    conv_bias: nn.Parameter
-    x_proj: nn.Parameter
-    dt_weight: nn.Parameter
-    dt_bias: nn.Parameter
-    A_log: nn.Parameter
-    D: nn.Parameter
-    out_proj: nn.Parameter
+    @property
+    def in_proj(self) -> Tensor: ...
+    @property
+    def out_proj(self) -> Tensor: ...
 
 
 def fits(tokens: Tensor, inner: int, states: int) -> bool:
@@ -55,7 +69,7 @@ def fused_mamba(
     fewest = -(-2 * torch.get_num_threads() // (branches * orders))
     samples = max(window_bytes // (4 * branches * (1 + orders) * length * inner), fewest)
     window = max(1, window_bytes // (4 * inner * min(samples, batch)))
-    scan = _Scan.of(weights, order)
+    scan = ScanWeights.of(weights, order)
     made: tuple[list[Tensor], list[Tensor]] = ([], [])
     for part in tokens.split(samples, dim=1):
         scanned = scan([dense(part[b], weights.in_proj[b, :inner]) for b in range(branches)])
@@ -73,8 +87,8 @@ def _joined(pieces: list[Tensor], dim: int) -> Tensor:
     return pieces[0] if len(pieces) == 1 else torch.cat(pieces, dim)
 
 
-class _Scan(NamedTuple):
-    """The parameters of both branches as the kernel wants them, and the orders."""
+class ScanWeights(NamedTuple):
+    """The parameters of both branches as the kernels want them, and the orders."""
 
     taps: Tensor
     tap_bias: Tensor
@@ -86,7 +100,7 @@ class _Scan(NamedTuple):
     order: np.ndarray
 
     @classmethod
-    def of(cls, weights: Weights, order: Tensor) -> _Scan:
+    def of(cls, weights: ScanParameters, order: Tensor) -> ScanWeights:
         columns = weights.x_proj.shape[1]
         padded = F.pad(weights.x_proj, (0, 0, 0, -columns % kernels.PAIR))
         return cls(
@@ -100,24 +114,42 @@ class _Scan(NamedTuple):
             order.numpy(),
         )
 
+    @property
+    def tensors(self) -> tuple[Tensor, ...]:
+        """All but the orders."""
+        return self[:-1]
+
+    @property
+    def states(self) -> int:
+        return self.A.shape[2]
+
+    @property
+    def width(self) -> int:
+        """Columns, zeros included."""
+        return self.columns.shape[1] * kernels.PAIR
+
+    @property
+    def sizes(self) -> tuple[int, int, int, int]:
+        """Taps, rank, states and columns."""
+        return self.taps.shape[1], self.rise.shape[2], self.states, self.width
+
     def __call__(self, x: list[Tensor]) -> Tensor:
         """Both branches' x (S, L, E), raster order, to the scans of the orders (2, S, K or 1, L, E), raster order.
 
         They are still to be summed where they are K.
         """
         samples, length, inner = x[0].shape
-        orders, rank, states = len(self.order), self.rise.shape[2], self.A.shape[2]
-        columns = self.columns.shape[1] * kernels.PAIR
+        orders = len(self.order)
         # Orders that one task takes are summed in its core's caches; but every thread needs a task.
         together = orders if len(x) * samples >= torch.get_num_threads() else 1
         out = x[0].new_empty(len(x), samples, orders // together, length, inner)
-        given = addresses_of(*x, *self[:-1], out)
-        sizes = (orders, together, samples, length, inner, self.taps.shape[1], rank, states, columns)
+        given = (*addresses_of(*x, *self.tensors, out), *3 * (kernels.NOTHING,))
+        sizes = (orders, together, samples, length, inner, inner, *self.sizes)
         order = self.order.reshape(-1)
 
         def work(first: int, last: int) -> None:
-            scratch = out.new_empty(kernels.scratch_size(inner, states, columns))
-            kernels.scan(first, last, FLOAT32, (*given, kernels.NOTHING, *addresses_of(scratch)), order, sizes)
+            scratch = out.new_empty(kernels.scratch_size(inner, self.states, self.width))
+            kernels.scan(first, last, FLOAT32, (*given, *addresses_of(scratch)), order, sizes)
 
         run_tasks(out.shape[0] * out.shape[1] * out.shape[2], work)
         return out

@@ -20,6 +20,7 @@ from DiffMaCore.scan.compiling import compiled, source_digest
 from DiffMaCore.scan.numba_forward import STATES, advance, clear
 from DiffMaCore.scan.numba_lanes import (
     fma,
+    given,
     load,
     number,
     pointers,
@@ -52,16 +53,17 @@ def scratch_size(inner: int, states: int, columns: int) -> int:
 def scan_task(task, data, order, sizes):
     """The sum of some orders' scans of one sample of one branch, in raster order.
 
-    x0, x1 (S, L, E) are what the branches scan; taps (2, T, E) and tap_bias (2, E) convolve it; weights
-    (2, C / PAIR, E, PAIR) give the columns: steps before ``rise`` (2, E / PAIR, R, PAIR) and ``bias`` (2, E), B and C;
-    A (2, E / lanes, N, lanes), in units of log2(e); skip (2, E); out (2, S, K / together, L, E).
+    x0, x1 (S, L, E), rows ``stride`` apart, are what the branches scan; taps (2, T, E) and tap_bias (2, E) convolve it;
+    weights (2, C / PAIR, E, PAIR) give the columns: steps before ``rise`` (2, E / PAIR, R, PAIR) and ``bias`` (2, E), B
+    and C; A (2, E / lanes, N, lanes), in units of log2(e); skip (2, E); out (2, S, K / together, L, E). Training also
+    keeps the columns (2, S, K, L, C) and the states before every tile (2, S, K, tiles, E / lanes, N, lanes).
     """
-    x0, x1, taps, tap_bias, weights, rise, bias, A, skip, out, nothing, scratch = data
-    orders, together, samples, length, inner, count_taps, rank, states, columns = sizes
+    x0, x1, taps, tap_bias, weights, rise, bias, A, skip, out, kept_rows, kept_states, nothing, scratch = data
+    orders, together, samples, length, inner, stride, count_taps, rank, states, columns = sizes
     parts = orders // together
     row, part = task // parts, task % parts
     branch, sample = row // samples, row % samples
-    x = shift(x0 if branch == 0 else x1, sample * length * inner)
+    x = shift(x0 if branch == 0 else x1, sample * length * stride)
     taps, tap_bias = shift(taps, branch * count_taps * inner), shift(tap_bias, branch * inner)
     weights = shift(weights, branch * inner * columns)
     rise, bias = shift(rise, branch * rank * inner), shift(bias, branch * inner)
@@ -76,10 +78,15 @@ def scan_task(task, data, order, sizes):
         clear(state, inner * states)
         for start in range(0, length, TOKENS):
             count = min(TOKENS, length - start)
+            if given(kept_states):
+                sequence = row * orders + k
+                rows = shift(kept_rows, (sequence * length + start) * columns)
+                tiles = (length + TOKENS - 1) // TOKENS
+                copy(state, shift(kept_states, (sequence * tiles + start // TOKENS) * inner * states), inner * states)
             if count_taps == 4:
-                convolve_tile(x, order, place, start, count, taps, tap_bias, inner, tile)
+                convolve_tile(x, stride, order, place, start, count, taps, tap_bias, inner, tile)
             else:
-                convolve_slowly(x, order, place, start, count, taps, tap_bias, inner, count_taps, tile)
+                convolve_slowly(x, stride, order, place, start, count, taps, tap_bias, inner, count_taps, tile)
             project_tile(tile, weights, count, inner, columns, rows)
             for lane in range(0, inner, PAIR):
                 find_steps(rows, columns, shift(rise, lane * rank), rank, shift(bias, lane), count, deltas)
@@ -91,6 +98,13 @@ def scan_task(task, data, order, sizes):
                         shift(state, at * states),
                     )  # fmt: skip
             put_back(tile, count, order, place + start, inner, k > part * together, out)
+
+
+@njit(nogil=True)
+def copy(source, target, count):
+    """Copy whole registers."""
+    for at in range(0, count, LANES):
+        store(target, at, load(source, at))
 
 
 @njit(nogil=True)
@@ -120,7 +134,7 @@ def put_back(tile, count, order, first, inner, more, out):
 
 
 @njit(nogil=True)
-def convolve_tile(x, order, place, start, count, taps, bias, inner, tile):
+def convolve_tile(x, stride, order, place, start, count, taps, bias, inner, tile):
     """tile (E / lanes, ROOM, lanes) = SiLU of the convolution by four taps, of ``count`` tokens from ``start`` on."""
     first = place + start
     for lane in range(0, inner, LANES):
@@ -129,14 +143,14 @@ def convolve_tile(x, order, place, start, count, taps, bias, inner, tile):
         b = load(bias, lane)
         v0 = v1 = v2 = number(x, 0.0)
         if start > 0:
-            v0, v1 = load(x, order[first - 3] * inner + lane), load(x, order[first - 2] * inner + lane)
-            v2 = load(x, order[first - 1] * inner + lane)
+            v0, v1 = load(x, order[first - 3] * stride + lane), load(x, order[first - 2] * stride + lane)
+            v2 = load(x, order[first - 1] * stride + lane)
         to = lane * ROOM
         for token in range(0, count, 4):
-            at0 = order[first + token] * inner + lane
-            at1 = order[first + min(token + 1, count - 1)] * inner + lane
-            at2 = order[first + min(token + 2, count - 1)] * inner + lane
-            at3 = order[first + min(token + 3, count - 1)] * inner + lane
+            at0 = order[first + token] * stride + lane
+            at1 = order[first + min(token + 1, count - 1)] * stride + lane
+            at2 = order[first + min(token + 2, count - 1)] * stride + lane
+            at3 = order[first + min(token + 3, count - 1)] * stride + lane
             prefetch(x, at0 + AHEAD)
             prefetch(x, at1 + AHEAD)
             prefetch(x, at2 + AHEAD)
@@ -156,19 +170,19 @@ def convolve_tile(x, order, place, start, count, taps, bias, inner, tile):
 
 
 @njit(nogil=True)
-def convolve_slowly(x, order, place, start, count, taps, bias, inner, count_taps, tile):
+def convolve_slowly(x, stride, order, place, start, count, taps, bias, inner, count_taps, tile):
     """The same by any number of taps."""
     for token in range(count):
         for lane in range(0, inner, LANES):
-            given, w, b = shift(x, lane), shift(taps, lane), shift(bias, lane)
-            y = convolve(given, order, place, start + token, inner, w, b, count_taps, inner)
+            own, w, b = shift(x, lane), shift(taps, lane), shift(bias, lane)
+            y = convolve(own, order, place, start + token, stride, w, b, count_taps, inner)
             store(tile, lane * ROOM + token * LANES, y * sigmoid(y))
 
 
 @njit(nogil=True)
 def project_tile(tile, weights, count, inner, columns, rows):
     """rows (TOKENS, C) = the tile's tokens times the weights."""
-    clear(rows, TOKENS * columns)
+    clear(rows, count * columns)
     for lane in range(0, inner, RUN * LANES):
         run = min(RUN, (inner - lane) // LANES)
         for column in range(0, columns, PAIR):
@@ -176,14 +190,15 @@ def project_tile(tile, weights, count, inner, columns, rows):
             for token in range(0, count, 6):
                 multiply_six(
                     shift(tile, lane * ROOM), LANES, run, LANES, PLANE,
-                    w, PAIR, token, count - 1, shift(rows, column), columns, LANES,
+                    w, PAIR, LANES, token, count - 1, shift(rows, column), columns, LANES,
                 )  # fmt: skip
 
 
 @njit(nogil=True)
-def multiply_six(a, a_row, runs, run, next_run, b, b_row, token, last, out, out_row, half):
+def multiply_six(a, a_row, runs, run, next_run, b, b_row, b_half, token, last, out, out_row, half):
     """Add to six rows of ``out``, a pair of registers each that lie ``half`` apart, six rows of ``a`` times ``b``.
 
+    The pairs of ``b`` lie ``b_half`` apart.
     A row of ``a`` holds ``runs`` times ``run`` numbers, ``next_run`` apart. Rows behind ``last`` are read and written
     as the last one, which comes out the same.
     """
@@ -200,7 +215,7 @@ def multiply_six(a, a_row, runs, run, next_run, b, b_row, token, last, out, out_
         p3, p4, p5 = shift(p, r3 * a_row), shift(p, r4 * a_row), shift(p, r5 * a_row)
         for j in range(run):
             w = (k * run + j) * b_row
-            w0, w1 = load(b, w), load(b, w + LANES)
+            w0, w1 = load(b, w), load(b, w + b_half)
             t0, t1, t2 = spread(p0, j), spread(p1, j), spread(p2, j)
             t3, t4, t5 = spread(p3, j), spread(p4, j), spread(p5, j)
             s00, s01, s10, s11 = fma(t0, w0, s00), fma(t0, w1, s01), fma(t1, w0, s10), fma(t1, w1, s11)
@@ -228,7 +243,7 @@ def find_steps(rows, columns, rise, rank, bias, count, deltas):
         store(deltas, at, b0)
         store(deltas, PLANE + at, b1)
     for token in range(0, count, 6):
-        multiply_six(rows, columns, 1, rank, 0, rise, PAIR, token, count - 1, deltas, LANES, PLANE)
+        multiply_six(rows, columns, 1, rank, 0, rise, PAIR, LANES, token, count - 1, deltas, LANES, PLANE)
     # Whole fours: what stands behind the last token is never read.
     for at in range(0, count * LANES, 4 * LANES):
         for half in range(2):

@@ -98,13 +98,13 @@ def backward_task(task, data, softplus_on, sizes):
                     shift(A, column), shift(B, row + n), shift(C, row + n), weight, column,
                     shift(starts, kept + column), states, channels, count, given(z),
                     shift(deltas, at), shift(drives, at), shift(dys, at), shift(sums, at),
-                    decays, befores, dCs, shift(dweights, slot),
+                    decays, befores, dCs, shift(dweights, slot), BLOCK,
                 )  # fmt: skip
                 retrace(
                     shift(A, column), shift(B, row + n), shift(C, row + n), weight, column,
                     states, channels, count, shift(deltas, at), shift(drives, at), shift(dys, at),
                     decays, befores, shift(ddrives, at), shift(dexponents, at), dBs,
-                    shift(carried, slot), shift(dAs, slot),
+                    shift(carried, slot), shift(dAs, slot), BLOCK,
                 )  # fmt: skip
             for token in range(count):
                 to, at = partial + token * states + n, token * STATES * lanes
@@ -144,9 +144,12 @@ def prepare_gradient(z, dout, start, channels, width, count, dys):
 @njit(nogil=True)
 def recompute(
     A, B, C, weight, column, starts, states, channels, count, gated,
-    deltas, drives, dys, sums, decays, befores, dCs, dweights,
+    deltas, drives, dys, sums, decays, befores, dCs, dweights, block,
 ):  # fmt: skip
-    """Run a tile forward again, keeping decays and the states before each token; gradients of C, weight."""
+    """Run a tile forward again, keeping decays and the states before each token; gradients of C, weight.
+
+    Rows of dweights lie ``block`` apart.
+    """
     lanes = width_of(A)
     a0, a1, a2, a3 = load(A, 0), load(A, channels), load(A, 2 * channels), load(A, 3 * channels)
     h0, h1 = load(starts, 0), load(starts, channels)
@@ -178,9 +181,9 @@ def recompute(
         p0, p1, p2, p3 = h0, h1, h2, h3
         if weighted:
             store(dweights, 0, fma(dy * spread(C, at), h0, load(dweights, 0)))
-            store(dweights, BLOCK, fma(dy * spread(C, at + 1), h1, load(dweights, BLOCK)))
-            store(dweights, 2 * BLOCK, fma(dy * spread(C, at + 2), h2, load(dweights, 2 * BLOCK)))
-            store(dweights, 3 * BLOCK, fma(dy * spread(C, at + 3), h3, load(dweights, 3 * BLOCK)))
+            store(dweights, block, fma(dy * spread(C, at + 1), h1, load(dweights, block)))
+            store(dweights, 2 * block, fma(dy * spread(C, at + 2), h2, load(dweights, 2 * block)))
+            store(dweights, 3 * block, fma(dy * spread(C, at + 3), h3, load(dweights, 3 * block)))
             p0, p1, p2, p3 = h0 * w0, h1 * w1, h2 * w2, h3 * w3
         store(dCs, to, fma(p0, dy, load(dCs, to)))
         store(dCs, to + lanes, fma(p1, dy, load(dCs, to + lanes)))
@@ -198,18 +201,21 @@ def recompute(
 @njit(nogil=True)
 def retrace(
     A, B, C, weight, column, states, channels, count, deltas, drives, dys,
-    decays, befores, ddrives, dexponents, dBs, carried, dAs,
+    decays, befores, ddrives, dexponents, dBs, carried, dAs, block,
 ):  # fmt: skip
-    """Take the gradients of STATES states from a tile's end to its start, in registers."""
+    """Take the gradients of STATES states from a tile's end to its start, in registers.
+
+    Rows of carried and dAs lie ``block`` apart.
+    """
     lanes = width_of(A)
     a0, a1, a2, a3 = load(A, 0), load(A, channels), load(A, 2 * channels), load(A, 3 * channels)
     g0, g1, g2, g3 = (
         load(carried, 0),
-        load(carried, BLOCK),
-        load(carried, 2 * BLOCK),
-        load(carried, 3 * BLOCK),
+        load(carried, block),
+        load(carried, 2 * block),
+        load(carried, 3 * block),
     )
-    s0, s1, s2, s3 = load(dAs, 0), load(dAs, BLOCK), load(dAs, 2 * BLOCK), load(dAs, 3 * BLOCK)
+    s0, s1, s2, s3 = load(dAs, 0), load(dAs, block), load(dAs, 2 * block), load(dAs, 3 * block)
     weighted = given(weight)
     w0 = w1 = w2 = w3 = a0
     if weighted:
@@ -261,13 +267,13 @@ def retrace(
         store(ddrives, token * lanes, dx)
         store(dexponents, token * lanes, de)
     store(carried, 0, g0)
-    store(carried, BLOCK, g1)
-    store(carried, 2 * BLOCK, g2)
-    store(carried, 3 * BLOCK, g3)
+    store(carried, block, g1)
+    store(carried, 2 * block, g2)
+    store(carried, 3 * block, g3)
     store(dAs, 0, s0)
-    store(dAs, BLOCK, s1)
-    store(dAs, 2 * BLOCK, s2)
-    store(dAs, 3 * BLOCK, s3)
+    store(dAs, block, s1)
+    store(dAs, 2 * block, s2)
+    store(dAs, 3 * block, s3)
 
 
 @njit(nogil=True)

@@ -39,6 +39,12 @@ class DiffMaBlock(ResidualFrame):
 
             if fits(x):
                 return fused_block(self, x, condition, soft_mask)
+        if self.mamba.is_trained_fused(x):
+            from DiffMaCore.models.block_fused import fits
+            from DiffMaCore.models.block_training import training_block
+
+            if fits(x):
+                return training_block(self, x, condition, soft_mask)
         return super().forward(x, condition, soft_mask)
 
     def mix(self, h: Tensor, soft_mask: Tensor, residual: int) -> Tensor:
