@@ -23,7 +23,13 @@ from DiffMaCore.volumes.grid import anatomical_axes
 from DiffMaCore.volumes.inputs import InputItem
 from DiffMaCore.volumes.reading import Volume, read_volume
 from DiffMaCore.volumes.selection import parse_slices, read_mask
-from DiffMaCore.volumes.writing import check_output, output_format, split_extension, write_volume
+from DiffMaCore.volumes.writing import (
+    check_output,
+    output_format,
+    split_extension,
+    undone_on_failure,
+    write_volume,
+)
 
 if TYPE_CHECKING:
     from DiffMaCore.pipeline import DiffMaPipeline
@@ -229,20 +235,14 @@ def _extra_outputs(output: Path, volume: Volume, options: ConvertOptions, source
 def _write_all(
     output: Path, volume: Volume, result: DiffMaOutput, extras: dict[str, tuple[Path, sitk.Image | None]]
 ) -> None:
-    """Write the result and what goes beside it; on any failure or cancel, remove what was already written."""
-    written: list[Path] = []
-    try:
+    """Write the result last and what goes beside it first; on any failure or cancel, all is as it was before."""
+    with undone_on_failure(path for path, _ in extras.values()):
         for name, (path, image) in extras.items():
             if image is None:
                 raise OutputError(f"there is no {name} to write to {path}; ask for more than one sample")
-            written.append(path)
             metadata = RESAMPLED if name.startswith("resampled_") else {**result.metadata, "content": name}
             write_volume(image, path, like=volume.image, metadata=metadata)
         if output_format(output) == "dicom":
             write_dicom_series(result.mr, output, source=volume.dicom, metadata=result.metadata)
         else:
             write_volume(result.mr, output, like=volume.image, metadata=result.metadata)
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise

@@ -6,7 +6,8 @@ import gzip
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -135,6 +136,41 @@ def write_volume(
         raise OutputError(f"cannot write {path} ({reason}); check the folder and the room on the drive") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def undone_on_failure(paths: Iterable[Path]) -> Iterator[None]:
+    """Where the block fails or is cancelled, the files at ``paths`` are as they were before, or absent as before.
+
+    Earlier files lie aside meanwhile, under hidden names in their own folders.
+
+    Raises:
+        OutputError: an earlier file cannot be put aside.
+    """
+    aside = {path: path.with_name(f".{path.name}.{os.getpid()}.old") if path.exists() else None for path in paths}
+    try:
+        for path, old in aside.items():
+            if old is not None:
+                _rename(path, old)
+        yield
+    except BaseException:
+        for path, old in aside.items():
+            with suppress(OSError):  # of one file; the others must come back all the same
+                if old is None:
+                    path.unlink(missing_ok=True)
+                elif old.exists():
+                    old.replace(path)
+        raise
+    for old in filter(None, aside.values()):
+        with suppress(OSError):
+            old.unlink()
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        path.replace(target)
+    except OSError as error:
+        raise OutputError(f"cannot replace {path} ({error.strerror}); close it or choose another name") from error
 
 
 def same_geometry(a: sitk.Image | sitk.ImageFileReader, b: sitk.Image) -> bool:
