@@ -197,10 +197,14 @@ def _sha256(
     )
     text = json.dumps([__version__, settings, slices, place], sort_keys=True)
     digest = hashlib.sha256(text.encode())
-    digest.update(np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data)
+    digest.update(_voxels(image))
     if mask is not None:
         digest.update(np.packbits(sitk.GetArrayViewFromImage(mask) > 0).data)
     return digest.hexdigest()
+
+
+def _voxels(image: sitk.Image) -> memoryview:
+    return np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data
 
 
 def _seconds(laps: dict[str, float]) -> dict[str, float]:
@@ -243,6 +247,7 @@ def _write_all(
             metadata = RESAMPLED if name.startswith("resampled_") else {**result.metadata, "content": name}
             write_volume(image, path, like=volume.image, metadata=metadata)
         if output_format(output) == "dicom":
-            write_dicom_series(result.mr, output, source=volume.dicom, metadata=result.metadata)
+            made_from = hashlib.sha256(_voxels(volume.image)).hexdigest()
+            write_dicom_series(result.mr, output, source=volume.dicom, metadata=result.metadata, made_from=made_from)
         else:
             write_volume(result.mr, output, like=volume.image, metadata=result.metadata)

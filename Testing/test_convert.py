@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
+import pydicom
 import pytest
 import SimpleITK as sitk
 
@@ -15,8 +16,6 @@ from DiffMaCore.errors import OutputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.volumes.inputs import InputItem
 from Testing.images import head_like_ct
-
-resource = pytest.importorskip("resource", reason="Windows has no limit on the size of a file")
 
 
 @pytest.fixture
@@ -28,6 +27,7 @@ def ct(tmp_path: Path) -> InputItem:
 @contextmanager
 def _room(size: int) -> Iterator[None]:
     """No file can grow beyond so many bytes, as on a disk that is full."""
+    resource = pytest.importorskip("resource", reason="Windows has no limit on the size of a file")
     before = resource.getrlimit(resource.RLIMIT_FSIZE)
     resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
     try:
@@ -75,3 +75,19 @@ def test_a_second_run_replaces_what_the_first_one_wrote(ct: InputItem, tiny_bund
     after = _contents(out)
     assert after.keys() == before.keys() == {"mr.nii", "mr_uncertainty.nii"}
     assert all(after[name] != before[name] for name in after)
+
+
+def test_the_dicom_results_of_two_patients_on_one_grid_are_two_studies_and_those_of_one_are_one(
+    ct: InputItem, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    sitk.WriteImage(head_like_ct() + 10, str(tmp_path / "other.nii.gz"))
+    pipe = DiffMaPipeline.from_pretrained(tiny_bundle)
+    heads = {}
+    other = InputItem(tmp_path / "other.nii.gz", "other")
+    for name, item, seed in (("a", ct, 0), ("again", ct, 0), ("seed", ct, 1), ("other", other, 0)):
+        convert(pipe, item, tmp_path / name, ConvertOptions(steps=1, seed=seed), Reporter())
+        heads[name] = pydicom.dcmread(tmp_path / name / "MR00001.dcm")
+    for uid in ("StudyInstanceUID", "FrameOfReferenceUID"):
+        assert heads["a"][uid] == heads["again"][uid] == heads["seed"][uid] != heads["other"][uid]
+    series = [heads[name].SeriesInstanceUID for name in ("a", "again", "seed", "other")]
+    assert series[0] == series[1] and len(set(series)) == 3
