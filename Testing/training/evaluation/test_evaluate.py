@@ -12,6 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from DiffMaCore import pipeline, precision
 from DiffMaCore.bundles.config import read_config, read_index
 from DiffMaCore.bundles.manifest import bundle_checksum
 from DiffMaCore.bundles.writing import seal, write_index
@@ -19,7 +20,7 @@ from DiffMaCore.cli.main import main
 from DiffMaCore.errors import InputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache
-from DiffMaCore.training.evaluation import evaluate, tables
+from DiffMaCore.training.evaluation import evaluate, predictors, tables
 from DiffMaCore.training.evaluation.predictors import DiffusionPredictor
 from Testing.training.evaluation.tiny_systems import make_tiny_systems
 
@@ -168,6 +169,26 @@ def test_what_changed_or_broke_is_made_again_and_the_progress_runs_to_its_end(ma
     assert evaluate(experiment, folders, reporter=listener, device="cpu").results["systems"].keys()
     predicted = [name for name, *_ in listener.stages if name.startswith("predicting")]
     assert len(predicted) == 2 and not any("egression" in name for name in predicted)
+
+
+def test_what_was_predicted_in_another_precision_is_made_again(made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU computes in bfloat16 by default; a CPU does here as if it were one."""
+    experiment, folders, *_ = made
+    quick = replace(experiment, evaluation=replace(experiment.evaluation, steps=1, samples=1))
+
+    def predicted() -> list[str]:
+        listener = Listener()
+        evaluate(quick, folders, "validation", ["dit", "regression"], reporter=listener, device="cpu")
+        return [name for name, *_ in listener.stages if name.startswith("predicting")]
+
+    predicted()
+    assert predicted() == []
+    choose = precision.choose_precision
+    for module in (pipeline, predictors):
+        monkeypatch.setattr(module, "choose_precision", lambda name, device: choose("bfloat16", device), raising=False)
+    (again,) = predicted()
+    assert "DiT" in again
+    assert predicted() == []
 
 
 def test_the_command_evaluates_a_foreign_bundle_beside_a_system(made, tmp_path: Path, capsys) -> None:
