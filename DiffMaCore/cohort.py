@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import gzip
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -18,7 +19,7 @@ from DiffMaCore.convert import ConvertOptions, Request, make, read_request, tell
 from DiffMaCore.errors import DiffMaError, InputError, OutOfMemory, is_out_of_memory
 from DiffMaCore.progress import Reporter
 from DiffMaCore.volumes.inputs import InputItem
-from DiffMaCore.volumes.writing import output_format
+from DiffMaCore.volumes.writing import file_key, output_format
 
 if TYPE_CHECKING:
     from DiffMaCore.pipeline import DiffMaPipeline
@@ -89,9 +90,11 @@ def convert_many(
     """
     target = "ct" if pipe.bundle.makes_ct else "mr"
     outputs = [str(item.output or f"{item.output_stem}_synthetic_{target}{extension}") for item in items]
-    twice = next((name for name in outputs if outputs.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"two volumes would be written to {twice}; give each an output of its own")
+    files = Counter(map(file_key, outputs))
+    shared = [name for name in outputs if files[file_key(name)] > 1]
+    if shared:
+        names = " alias ".join(dict.fromkeys(name for name in shared if file_key(name) == file_key(shared[0])))
+        raise InputError(f"two volumes would be written to {names}; give each an output of its own")
     open_ = dict(enumerate(items, start=1))
     cohort = Cohort()
     waiting = False

@@ -6,6 +6,7 @@ import gzip
 import json
 import os
 import shutil
+import unicodedata
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -30,6 +31,11 @@ def split_extension(path: Path) -> tuple[str, str]:
     if name.lower().endswith(".nii.gz"):
         return name[:-7], ".nii.gz"
     return path.stem, path.suffix.lower()
+
+
+def file_key(path: str | Path) -> str:
+    """Equal for two paths that are one file on some system: macOS and Windows do not tell upper from lower case."""
+    return unicodedata.normalize("NFC", os.path.normpath(path)).casefold()
 
 
 def output_format(path: str | Path) -> str:
@@ -64,7 +70,8 @@ def check_output(path: str | Path, *, like: sitk.Image, n_volumes: int = 1, inpu
     target = path.resolve()
     for source in inputs:
         given = Path(source).resolve()
-        if target == given or (kind == "dicom" and target in given.parents):
+        same = target == given or (target.exists() and given.exists() and target.samefile(given))
+        if same or (kind == "dicom" and target in given.parents):
             raise OutputError(f"the output {path} is the input itself; choose another name for the output")
     if kind == "dicom":
         check_series_folder(path)

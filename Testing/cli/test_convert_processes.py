@@ -87,11 +87,12 @@ def test_every_format_tells_how_it_was_made(
         assert bool(result.get("kept")) is kept
 
 
+@pytest.mark.parametrize("other", ["a.mha", "A.mha", "./a.MHA"])
 def test_two_volumes_with_one_output_are_refused(
-    cohort: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    other: str, cohort: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "table.csv"
-    table.write_text("input,output\ncohort/head_0.mha,a.mha\ncohort/head_1.mha,a.mha\n")
+    table.write_text(f"input,output\ncohort/head_0.mha,a.mha\ncohort/head_1.mha,{other}\n")
     assert main(["convert", str(table), str(tmp_path / "out"), "--model", str(tiny_bundle), *QUICK]) == 2
     assert "two volumes would be written to a.mha" in capsys.readouterr().err
 
