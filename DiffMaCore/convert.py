@@ -25,6 +25,7 @@ from DiffMaCore.volumes.reading import Volume, read_volume
 from DiffMaCore.volumes.selection import parse_slices, read_mask
 from DiffMaCore.volumes.writing import (
     check_output,
+    file_key,
     output_format,
     split_extension,
     undone_on_failure,
@@ -131,7 +132,8 @@ def make(pipe: DiffMaPipeline, request: Request, options: ConvertOptions, report
     image, output, extras = request.volume.image, request.output, request.extras
     check_output(output, like=image, n_volumes=1 + len(extras), inputs=request.inputs)
     for path in extras.values():
-        check_output(path, like=image, inputs=[*request.inputs, output])
+        check_output(path, like=image, inputs=request.inputs)
+    _check_apart(output, extras)
 
     result = synthesise(
         pipe,
@@ -234,6 +236,18 @@ def _extra_outputs(output: Path, volume: Volume, options: ConvertOptions, source
     if volume.resampled:
         extras[f"resampled_{source}"] = beside.with_name(f"{stem}_{source}{extension}")
     return extras
+
+
+def _check_apart(output: Path, extras: dict[str, Path]) -> None:
+    """Raise OutputError where two of the files would be one, or one would lie inside the result's DICOM folder."""
+    taken = {file_key(output.resolve()): "result"}
+    for name, path in extras.items():
+        what = name.replace("_", " ")
+        other = taken.setdefault(file_key(path.resolve()), what)
+        if other != what:
+            raise OutputError(f"{path} would hold both the {other} and the {what}; choose another name for one of them")
+        if output_format(output) == "dicom" and output.resolve() in path.resolve().parents:
+            raise OutputError(f"{path} is inside {output}, which is for the DICOM series; write the {what} elsewhere")
 
 
 def _write_all(

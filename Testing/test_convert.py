@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from pathlib import Path
 
 import pydicom
@@ -91,3 +91,24 @@ def test_the_dicom_results_of_two_patients_on_one_grid_are_two_studies_and_those
         assert heads["a"][uid] == heads["again"][uid] == heads["seed"][uid] != heads["other"][uid]
     series = [heads[name].SeriesInstanceUID for name in ("a", "again", "seed", "other")]
     assert series[0] == series[1] and len(set(series)) == 3
+
+
+@pytest.mark.parametrize(
+    ("output", "mask", "words"),
+    [
+        ("mr.nii", "MR_uncertainty.nii", "both the uncertainty and the soft mask"),
+        ("mr.nii", "mr.nii", "both the result and the soft mask"),
+        ("series", "series.nrrd_uncertainty.nrrd", None),
+        ("series", "series_uncertainty.nrrd", "both the uncertainty and the soft mask"),
+        ("series", "series/mask.nrrd", "is for the DICOM series"),
+    ],
+)
+def test_no_two_files_of_a_run_are_one(
+    output: str, mask: str, words: str | None, ct: InputItem, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    pipe = DiffMaPipeline.from_pretrained(tiny_bundle)
+    out = tmp_path / "out"
+    options = ConvertOptions(steps=1, samples=2, soft_mask=out / mask)
+    with nullcontext() if words is None else pytest.raises(OutputError, match=words):
+        convert(pipe, ct, out / output, options, Reporter())
+    assert out.exists() is (words is None)
