@@ -7,6 +7,7 @@ with the same settings, are kept, so a second start goes on where the first one 
 from __future__ import annotations
 
 import gzip
+import logging
 import time
 from collections import Counter
 from collections.abc import Sequence
@@ -16,13 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from DiffMaCore.claims import Claims
 from DiffMaCore.convert import ConvertOptions, Request, make, read_request, tell_result
-from DiffMaCore.errors import DiffMaError, InputError, OutOfMemory, is_out_of_memory
+from DiffMaCore.errors import InputError
+from DiffMaCore.failures import explain
 from DiffMaCore.progress import Reporter
 from DiffMaCore.volumes.inputs import InputItem
 from DiffMaCore.volumes.writing import file_key, output_format
 
 if TYPE_CHECKING:
     from DiffMaCore.pipeline import DiffMaPipeline
+
+logger = logging.getLogger("DiffMaCore")
 
 CLAIMS_FOLDER = ".diffma-claims"
 _LOOK_EVERY = 0.5  # seconds between two looks at what other processes have finished
@@ -76,7 +80,7 @@ def convert_many(
     options: ConvertOptions,
     reporter: Reporter,
 ) -> Cohort:
-    """Convert several volumes with the model loaded once; a failure is kept and the others go on.
+    """Convert several volumes with the model loaded once; whatever fails one of them is kept, and the others go on.
 
     Every process of a launch, and any other process with the same output folder, calls it and comes back when all
     volumes are done: the volume of one that is lost is made by another.
@@ -139,11 +143,13 @@ def _one(
             return {"state": "kept"}
         make(pipe, request, options, reporter)
         return {"state": "made"}
-    except (DiffMaError, MemoryError, RuntimeError) as error:
-        known = OutOfMemory() if is_out_of_memory(error) and not isinstance(error, OutOfMemory) else error
-        if not isinstance(known, DiffMaError):
-            raise
-        return {"state": "failed", "reason": str(known), "kind": type(known).__name__}
+    except BrokenPipeError:  # whoever was told has gone, which has nothing to do with the volume
+        raise
+    except Exception as error:  # even a defect of ours that one volume brings to light does not cost the others
+        failure = explain(error)
+        if failure.traced:
+            logger.error("%s", item.path, exc_info=error)
+        return {"state": "failed", "reason": failure.message, "kind": failure.kind}
 
 
 def _is_made(request: Request) -> bool:
