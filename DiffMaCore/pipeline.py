@@ -17,7 +17,7 @@ from DiffMaCore import conditions as cond
 from DiffMaCore.bundles import hub, manifest, writing
 from DiffMaCore.bundles.config import DECODERS, MODES, OPTIONAL, BundleConfig, read_config, small_decoder_command
 from DiffMaCore.devices import choose_batch, choose_device
-from DiffMaCore.errors import InputError, ModelError
+from DiffMaCore.errors import InputError, ModelError, loading
 from DiffMaCore.graphs import DenoiserGraphs, Evaluation, Warn
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
@@ -101,12 +101,14 @@ class DiffMaPipeline(DiffusionPipeline):
 
         Raises:
             ModelError: the bundle is unknown, incomplete, truncated or altered; the message names the file.
+            OutOfMemory: the memory is not enough for it.
         """
         folder = hub.find(name_or_path)
         manifest.verify(folder)
         read_config(folder).require_complete(str(name_or_path))
         try:
-            pipe = super().from_pretrained(str(folder), local_files_only=True, **kwargs)
+            with loading(f"the bundle {name_or_path}"):
+                pipe = super().from_pretrained(str(folder), local_files_only=True, **kwargs)
         except (OSError, ValueError, RuntimeError, KeyError) as problem:
             first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
             raise ModelError(f"the bundle {name_or_path} cannot be loaded: {first}") from problem

@@ -16,7 +16,7 @@ from torch.utils.data import DataLoader
 
 from DiffMaCore.bundles import manifest
 from DiffMaCore.devices import choose_batch, choose_device
-from DiffMaCore.errors import ModelError
+from DiffMaCore.errors import ModelError, loading
 from DiffMaCore.pipeline import DiffMaPipeline, noise_seed
 from DiffMaCore.precision import choose_precision
 from DiffMaCore.progress import Reporter
@@ -160,7 +160,8 @@ class RegressionPredictor:
         from DiffMaCore.models.regression import RegressionUNet
 
         try:
-            return RegressionUNet.from_pretrained(self.folder).eval().requires_grad_(False).to(self._device)
+            with loading(f"the regression in {self.folder}"):
+                return RegressionUNet.from_pretrained(self.folder).eval().requires_grad_(False).to(self._device)
         except (OSError, ValueError, RuntimeError) as problem:
             raise ModelError(
                 f"the regression in {self.folder} cannot be loaded ({str(problem).splitlines()[0]});"
