@@ -107,7 +107,9 @@ def _released_pipeline(pipe: DiffMaPipeline) -> DiffMaPipeline:
     """The same networks, with the denoiser computed the released way."""
     assert isinstance(pipe.denoiser, DiffMa)
     parts = {name: getattr(pipe, name) for name in ("embedder", "vae", "image_encoder", "scheduler")}
-    return DiffMaPipeline(denoiser=released_way(pipe.denoiser), bundle=pipe.bundle.to_dict(), **parts)
+    released = DiffMaPipeline(denoiser=released_way(pipe.denoiser), bundle=pipe.bundle.to_dict(), **parts)
+    released.tf32 = pipe.tf32
+    return released
 
 
 def _times(pipe: DiffMaPipeline, batch: int, rounds: int, reporter: Reporter) -> dict[str, dict[str, list[float]]]:

@@ -9,7 +9,6 @@ from __future__ import annotations
 import json
 import os
 import platform
-import shutil
 import threading
 import time
 import uuid
@@ -24,6 +23,7 @@ BEAT = 5.0
 """Seconds between two signs of life."""
 PATIENCE = 90.0
 """Seconds without one until a process counts as lost; file systems of clusters may show old content for 60."""
+_TRIES = 100  # to enter; each one fails only if another process removes the folder at that very moment
 
 
 class Claims:
@@ -47,8 +47,7 @@ class Claims:
 
     def __enter__(self) -> Claims:
         try:
-            self.folder.mkdir(parents=True, exist_ok=True)
-            self._show(0)
+            self._come()
             for left in self.folder.glob("*.settled"):  # of an earlier start, or found out again in no time
                 left.unlink(missing_ok=True)
         except OSError as error:
@@ -63,9 +62,27 @@ class Claims:
         self._heart.join()
         for path in [*self._own, self._worker(self.name)]:
             path.unlink(missing_ok=True)
-        others = [path.name.removeprefix("worker-") for path in self.folder.glob("worker-*")]
+        with suppress(FileNotFoundError):  # another one that left has cleared away
+            self._clear_away(list(self.folder.iterdir()))
+
+    def _come(self) -> None:
+        """Show this process in the folder, which others that leave may be removing: from then on they cannot."""
+        for _ in range(_TRIES):
+            with suppress(FileNotFoundError):
+                self.folder.mkdir(parents=True, exist_ok=True)
+                self._show(0)
+                return
+        self._show(0)
+
+    def _clear_away(self, found: list[Path]) -> None:
+        """Remove what was found, if all others are lost, and the folder, if nobody has come since."""
+        others = [path.name.removeprefix("worker-") for path in found if path.name.startswith("worker-")]
         if all(self._lost(other) for other in others):
-            shutil.rmtree(self.folder, ignore_errors=True)
+            for path in found:
+                with suppress(OSError):
+                    path.unlink()
+            with suppress(OSError):  # a folder that holds something stays
+                self.folder.rmdir()
 
     def claim(self, piece: str) -> bool:
         """Whether the piece is this process's now: nobody has claimed it, or the one that did is lost."""

@@ -7,7 +7,9 @@ with the same settings, are kept, so a second start goes on where the first one 
 from __future__ import annotations
 
 import gzip
+import logging
 import time
+from collections import Counter
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -15,13 +17,16 @@ from typing import TYPE_CHECKING, Any
 
 from DiffMaCore.claims import Claims
 from DiffMaCore.convert import ConvertOptions, Request, make, read_request, tell_result
-from DiffMaCore.errors import DiffMaError, InputError, OutOfMemory, is_out_of_memory
+from DiffMaCore.errors import InputError
+from DiffMaCore.failures import explain
 from DiffMaCore.progress import Reporter
 from DiffMaCore.volumes.inputs import InputItem
-from DiffMaCore.volumes.writing import output_format
+from DiffMaCore.volumes.writing import file_key, output_format
 
 if TYPE_CHECKING:
     from DiffMaCore.pipeline import DiffMaPipeline
+
+logger = logging.getLogger("DiffMaCore")
 
 CLAIMS_FOLDER = ".diffma-claims"
 _LOOK_EVERY = 0.5  # seconds between two looks at what other processes have finished
@@ -75,7 +80,7 @@ def convert_many(
     options: ConvertOptions,
     reporter: Reporter,
 ) -> Cohort:
-    """Convert several volumes with the model loaded once; a failure is kept and the others go on.
+    """Convert several volumes with the model loaded once; whatever fails one of them is kept, and the others go on.
 
     Every process of a launch, and any other process with the same output folder, calls it and comes back when all
     volumes are done: the volume of one that is lost is made by another.
@@ -89,9 +94,11 @@ def convert_many(
     """
     target = "ct" if pipe.bundle.makes_ct else "mr"
     outputs = [str(item.output or f"{item.output_stem}_synthetic_{target}{extension}") for item in items]
-    twice = next((name for name in outputs if outputs.count(name) > 1), None)
-    if twice is not None:
-        raise InputError(f"two volumes would be written to {twice}; give each an output of its own")
+    files = Counter(map(file_key, outputs))
+    shared = [name for name in outputs if files[file_key(name)] > 1]
+    if shared:
+        names = " alias ".join(dict.fromkeys(name for name in shared if file_key(name) == file_key(shared[0])))
+        raise InputError(f"two volumes would be written to {names}; give each an output of its own")
     open_ = dict(enumerate(items, start=1))
     cohort = Cohort()
     waiting = False
@@ -136,11 +143,13 @@ def _one(
             return {"state": "kept"}
         make(pipe, request, options, reporter)
         return {"state": "made"}
-    except (DiffMaError, MemoryError, RuntimeError) as error:
-        known = OutOfMemory() if is_out_of_memory(error) and not isinstance(error, OutOfMemory) else error
-        if not isinstance(known, DiffMaError):
-            raise
-        return {"state": "failed", "reason": str(known), "kind": type(known).__name__}
+    except BrokenPipeError:  # whoever was told has gone, which has nothing to do with the volume
+        raise
+    except Exception as error:  # even a defect of ours that one volume brings to light does not cost the others
+        failure = explain(error)
+        if failure.traced:
+            logger.error("%s", item.path, exc_info=error)
+        return {"state": "failed", "reason": failure.message, "kind": failure.kind}
 
 
 def _is_made(request: Request) -> bool:

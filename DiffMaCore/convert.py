@@ -23,7 +23,14 @@ from DiffMaCore.volumes.grid import anatomical_axes
 from DiffMaCore.volumes.inputs import InputItem
 from DiffMaCore.volumes.reading import Volume, read_volume
 from DiffMaCore.volumes.selection import parse_slices, read_mask
-from DiffMaCore.volumes.writing import check_output, output_format, split_extension, write_volume
+from DiffMaCore.volumes.writing import (
+    check_output,
+    file_key,
+    output_format,
+    split_extension,
+    undone_on_failure,
+    write_volume,
+)
 
 if TYPE_CHECKING:
     from DiffMaCore.pipeline import DiffMaPipeline
@@ -125,7 +132,8 @@ def make(pipe: DiffMaPipeline, request: Request, options: ConvertOptions, report
     image, output, extras = request.volume.image, request.output, request.extras
     check_output(output, like=image, n_volumes=1 + len(extras), inputs=request.inputs)
     for path in extras.values():
-        check_output(path, like=image, inputs=[*request.inputs, output])
+        check_output(path, like=image, inputs=request.inputs)
+    _check_apart(output, extras)
 
     result = synthesise(
         pipe,
@@ -191,10 +199,14 @@ def _sha256(
     )
     text = json.dumps([__version__, settings, slices, place], sort_keys=True)
     digest = hashlib.sha256(text.encode())
-    digest.update(np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data)
+    digest.update(_voxels(image))
     if mask is not None:
         digest.update(np.packbits(sitk.GetArrayViewFromImage(mask) > 0).data)
     return digest.hexdigest()
+
+
+def _voxels(image: sitk.Image) -> memoryview:
+    return np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data
 
 
 def _seconds(laps: dict[str, float]) -> dict[str, float]:
@@ -226,23 +238,30 @@ def _extra_outputs(output: Path, volume: Volume, options: ConvertOptions, source
     return extras
 
 
+def _check_apart(output: Path, extras: dict[str, Path]) -> None:
+    """Raise OutputError where two of the files would be one, or one would lie inside the result's DICOM folder."""
+    taken = {file_key(output.resolve()): "result"}
+    for name, path in extras.items():
+        what = name.replace("_", " ")
+        other = taken.setdefault(file_key(path.resolve()), what)
+        if other != what:
+            raise OutputError(f"{path} would hold both the {other} and the {what}; choose another name for one of them")
+        if output_format(output) == "dicom" and output.resolve() in path.resolve().parents:
+            raise OutputError(f"{path} is inside {output}, which is for the DICOM series; write the {what} elsewhere")
+
+
 def _write_all(
     output: Path, volume: Volume, result: DiffMaOutput, extras: dict[str, tuple[Path, sitk.Image | None]]
 ) -> None:
-    """Write the result and what goes beside it; on any failure or cancel, remove what was already written."""
-    written: list[Path] = []
-    try:
+    """Write the result last and what goes beside it first; on any failure or cancel, all is as it was before."""
+    with undone_on_failure(path for path, _ in extras.values()):
         for name, (path, image) in extras.items():
             if image is None:
                 raise OutputError(f"there is no {name} to write to {path}; ask for more than one sample")
-            written.append(path)
             metadata = RESAMPLED if name.startswith("resampled_") else {**result.metadata, "content": name}
             write_volume(image, path, like=volume.image, metadata=metadata)
         if output_format(output) == "dicom":
-            write_dicom_series(result.mr, output, source=volume.dicom, metadata=result.metadata)
+            made_from = hashlib.sha256(_voxels(volume.image)).hexdigest()
+            write_dicom_series(result.mr, output, source=volume.dicom, metadata=result.metadata, made_from=made_from)
         else:
             write_volume(result.mr, output, like=volume.image, metadata=result.metadata)
-    except BaseException:
-        for path in written:
-            path.unlink(missing_ok=True)
-        raise

@@ -17,14 +17,14 @@ from DiffMaCore import conditions as cond
 from DiffMaCore.bundles import hub, manifest, writing
 from DiffMaCore.bundles.config import DECODERS, MODES, OPTIONAL, BundleConfig, read_config, small_decoder_command
 from DiffMaCore.devices import choose_batch, choose_device
-from DiffMaCore.errors import InputError, ModelError
+from DiffMaCore.errors import InputError, ModelError, loading
 from DiffMaCore.graphs import DenoiserGraphs, Evaluation, Warn
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.models.unet import UNetDenoiser
-from DiffMaCore.precision import DTYPES, allow_tf32, choose_precision, in_precision
+from DiffMaCore.precision import DTYPES, choose_precision, in_own_tf32, in_precision
 from DiffMaCore.scan import choose_backend
 from DiffMaCore.schedulers import DEFAULT_STEPS, make_scheduler, model_output, scheduler_name, step_options
 from DiffMaCore.streams import Pace
@@ -53,6 +53,7 @@ class DiffMaPipeline(DiffusionPipeline):
         precision: "float32" or "bfloat16", in which the denoiser computes; see :meth:`set_device`.
         overlap: whether a batch is decoded, and its slices are put into the volume, while the next one is denoised.
         capture: whether the denoiser's evaluation is captured as a CUDA graph, where there is CUDA.
+        tf32: whether CUDA may compute float32 products in TF32; None, as on other devices, is as the process has it.
     """
 
     _optional_components = list(OPTIONAL)  # noqa: RUF012  diffusers' own name and type
@@ -88,6 +89,7 @@ class DiffMaPipeline(DiffusionPipeline):
         self.register_to_config(bundle=self.bundle.to_dict())
         self.checksum: str | None = None
         self.precision, self.overlap, self.capture = "float32", False, True
+        self.tf32: bool | None = None
         self._network: Any = None
         self._graphs: DenoiserGraphs | None = None
         for module in filter(None, (denoiser, embedder, vae, image_encoder, small_decoder, guided_decoder)):
@@ -99,12 +101,14 @@ class DiffMaPipeline(DiffusionPipeline):
 
         Raises:
             ModelError: the bundle is unknown, incomplete, truncated or altered; the message names the file.
+            OutOfMemory: the memory is not enough for it.
         """
         folder = hub.find(name_or_path)
         manifest.verify(folder)
         read_config(folder).require_complete(str(name_or_path))
         try:
-            pipe = super().from_pretrained(str(folder), local_files_only=True, **kwargs)
+            with loading(f"the bundle {name_or_path}"):
+                pipe = super().from_pretrained(str(folder), local_files_only=True, **kwargs)
         except (OSError, ValueError, RuntimeError, KeyError) as problem:
             first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
             raise ModelError(f"the bundle {name_or_path} cannot be loaded: {first}") from problem
@@ -155,8 +159,9 @@ class DiffMaPipeline(DiffusionPipeline):
         """Move all networks to a device, choose how they compute, and return the selective-scan back end's name.
 
         Precision "bfloat16" rounds the denoiser's weights and activations, in a copy of its own; "auto" does so on
-        CUDA devices that compute in it. Latents, scheduler and the other networks stay float32. On CUDA, this process's
-        float32 products and convolutions may then use TF32; with "float32" they may not.
+        CUDA devices that compute in it. Latents, scheduler and the other networks stay float32. On CUDA, their
+        products and convolutions may then use TF32; with "float32" they may not. Other networks of this process compute
+        as they did.
 
         Raises:
             BackendError: a named device, back end or precision cannot be used here.
@@ -173,10 +178,10 @@ class DiffMaPipeline(DiffusionPipeline):
             decoder.to(memory_format=torch.channels_last)
         self.denoiser.set_scan_backend(chosen)
         self.precision, self.overlap = precision, on_cuda
+        self.tf32 = precision != "float32" if on_cuda else None
         if precision != "float32":
             self._network = in_precision(self.denoiser, precision)
         if on_cuda:
-            allow_tf32(precision != "float32")
             self._graphs = DenoiserGraphs(self._network or self.denoiser)
         return chosen
 
@@ -251,6 +256,7 @@ class DiffMaPipeline(DiffusionPipeline):
         if self.device.type == "cuda":
             torch.cuda.empty_cache()
 
+    @in_own_tf32
     @torch.inference_mode()
     def conditions(self, source: Tensor) -> cond.Conditions:
         """Conditions of source slices on the model's grid: a CT in HU, an MRI in [-1, 1].
@@ -272,6 +278,7 @@ class DiffMaPipeline(DiffusionPipeline):
             bundle.image_encoder_std,
         )
 
+    @in_own_tf32
     @torch.inference_mode()
     def mean(self, conditions: cond.Conditions, warn: Warn = logger.warning) -> Tensor:
         """Latents (B, C, S', S') of the conditional mean: one evaluation at the last timestep, of no noise at all.
@@ -288,6 +295,7 @@ class DiffMaPipeline(DiffusionPipeline):
         v = self._evaluation(latents, t, conditions, warn)(latents, t)[:, : self.latent_shape[0]]
         return _finite(-((1 - alphas[-1]) ** 0.5).item() * v)
 
+    @in_own_tf32
     @torch.inference_mode()
     def denoise(
         self,
@@ -344,6 +352,7 @@ class DiffMaPipeline(DiffusionPipeline):
                 return captured
         return lambda x, t: network(x.to(dtype), t, *given).sample.to(x.dtype)
 
+    @in_own_tf32
     @torch.inference_mode()
     def decode(self, latents: Tensor, decoder: str | None = None, ct_pixels: Tensor | None = None) -> Tensor:
         """MR slices (B, S, S) in the bundle's output units, float32 on the CPU.

@@ -7,7 +7,11 @@ Embedder are float32 always.
 from __future__ import annotations
 
 import copy
-from typing import TypeVar
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from typing import Any, TypeVar, cast
 
 import torch
 from torch import nn
@@ -18,6 +22,7 @@ from DiffMaCore.models.blocks.ssm import StackedSSM
 DTYPES = {"float32": torch.float32, "bfloat16": torch.bfloat16}
 
 Network = TypeVar("Network", bound=nn.Module)
+Method = TypeVar("Method", bound=Callable[..., Any])
 
 
 def choose_precision(name: str, device: torch.device) -> str:
@@ -64,7 +69,65 @@ def in_precision(network: Network, precision: str) -> Network:
     return rounded
 
 
-def allow_tf32(allowed: bool) -> None:
-    """Whether CUDA may compute this process's float32 products and convolutions in TF32, with 10 bits of mantissa."""
-    torch.set_float32_matmul_precision("high" if allowed else "highest")
-    torch.backends.cudnn.allow_tf32 = allowed
+class _Tf32:
+    """This process's switches of TF32: the thread that entered last decides, the last one to leave gives them back."""
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._inside = 0
+        self._before: list[Any] = []
+
+    def enter(self, allowed: bool) -> None:
+        name, values, switches = self._switches()
+        with self._lock:
+            if not self._inside:
+                self._before = [getattr(switch, name) for switch in switches]
+            self._inside += 1
+            for switch in switches:
+                setattr(switch, name, values[allowed])
+
+    def leave(self) -> None:
+        name, _, switches = self._switches()
+        with self._lock:
+            self._inside -= 1
+            if not self._inside:
+                for switch, value in zip(switches, self._before, strict=True):
+                    setattr(switch, name, value)
+
+    @staticmethod
+    def _switches() -> tuple[str, tuple[Any, Any], tuple[Any, ...]]:
+        """Attribute, its values for "no" and "yes", and what has it."""
+        products, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+        if hasattr(cudnn, "conv"):  # torch 2.9; where a program uses these, the older ones cannot be read any more
+            return "fp32_precision", ("ieee", "tf32"), (products, cudnn.conv, cudnn.rnn)
+        return "allow_tf32", (False, True), (products, cudnn)
+
+
+_TF32 = _Tf32()
+
+
+@contextmanager
+def tf32(allowed: bool | None) -> Iterator[None]:
+    """Whether CUDA may compute float32 products and convolutions in TF32, with 10 bits of mantissa, within the block.
+
+    The switches are the whole process's, so they are given back. None leaves them alone.
+    """
+    if allowed is None:
+        yield
+        return
+    _TF32.enter(allowed)
+    try:
+        yield
+    finally:
+        _TF32.leave()
+
+
+def in_own_tf32(method: Method) -> Method:
+    """A method that computes within :func:`tf32` of its object's attribute ``tf32``."""
+
+    @functools.wraps(method)
+    def within(self: Any, *args: Any, **options: Any) -> Any:
+        with tf32(self.tf32):
+            return method(self, *args, **options)
+
+    return cast(Method, within)

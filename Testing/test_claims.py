@@ -103,3 +103,56 @@ def test_a_folder_that_cannot_be_made_is_told(tmp_path: Path) -> None:
     (tmp_path / "file").touch()
     with pytest.raises(OutputError, match="cannot write into"), Claims(tmp_path / "file" / "c"):
         pass
+
+
+def test_who_enters_while_the_last_one_clears_away_works_on(tmp_path: Path) -> None:
+    leaves, enters = Claims(tmp_path / "c"), Claims(tmp_path / "c")
+    lost = leaves._lost
+
+    def lost_while_another_enters(worker: str, where: str = "") -> bool:
+        found = lost(worker, where)
+        enters.__enter__()
+        return found
+
+    with leaves:
+        (tmp_path / "c" / "worker-gone").touch()  # of a process that was killed
+        leaves._lost = lost_while_another_enters  # type: ignore[method-assign]
+    assert enters.claim("a")
+    enters.settle("a", {"state": "made"})
+    assert enters.settled("a") == {"state": "made"}
+    enters.__exit__()
+    assert not (tmp_path / "c").exists()
+
+
+def test_who_enters_makes_the_folder_again_that_was_cleared_away(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    claims = Claims(tmp_path / "c")
+    show, cleared = claims._show, []
+
+    def show_after_another_cleared_away(count: int) -> None:
+        if not cleared:
+            cleared.append((tmp_path / "c").rmdir())
+        show(count)
+
+    monkeypatch.setattr(claims, "_show", show_after_another_cleared_away)
+    with claims:
+        assert claims.claim("a")
+
+
+def test_many_that_come_and_go_do_not_disturb_each_other(tmp_path: Path) -> None:
+    start = Barrier(8)
+
+    def work(number: int) -> int:
+        start.wait(20)
+        claimed = 0
+        for turn in range(40):
+            with Claims(tmp_path / "c") as claims:
+                if claims.claim(f"{number} {turn}"):
+                    claims.settle(f"{number} {turn}", {})
+                    claimed += 1
+        return claimed
+
+    with ThreadPoolExecutor(8) as pool:
+        assert list(pool.map(work, range(8))) == [40] * 8
+    assert not (tmp_path / "c").exists()

@@ -2,21 +2,24 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import ExitStack
 from pathlib import Path
 
 import pytest
 import SimpleITK as sitk
 import torch
 
-from DiffMaCore import DiffMaPipeline
+from DiffMaCore import DiffMaPipeline, pipeline
 from DiffMaCore.cli.main import build_parser
 from DiffMaCore.errors import BackendError
 from DiffMaCore.models.blocks.making import BACKBONES
 from DiffMaCore.models.systems import build_denoiser
-from DiffMaCore.precision import choose_precision, in_precision
+from DiffMaCore.precision import choose_precision, in_precision, tf32
 from Testing.images import head_like_ct
 
 NEAR = 0.006  # of the latents; 0.0030 was measured, and 20 steps themselves are 0.017 from the ODE's solution
+NEW_SWITCHES = [torch.backends.cuda.matmul, torch.backends.cudnn.conv] if hasattr(torch.backends.cudnn, "conv") else []
 
 
 @pytest.fixture
@@ -88,6 +91,71 @@ def test_the_vae_gives_the_same_with_its_channels_last_as_on_a_gpu(pipe: DiffMaP
     pipe.vae.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
     assert torch.allclose(pipe.conditions(slices).ct_latent, latents, atol=1e-5)
     assert torch.allclose(pipe.decode(latents), expected, atol=0.01)  # of 1000
+
+
+def switches() -> list[object]:
+    """Whether CUDA may compute this process's products and convolutions in TF32, by both of torch's ways to ask."""
+    asked = [torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32]
+    return asked + [kind.fp32_precision for kind in NEW_SWITCHES]
+
+
+@pytest.fixture(params=[("high", False), ("highest", True)], ids=["products in TF32", "convolutions in TF32"])
+def before(request: pytest.FixtureRequest) -> Iterator[list[object]]:
+    """The switches as a program that uses the package has set them."""
+    products, convolutions = torch.get_float32_matmul_precision(), torch.backends.cudnn.allow_tf32
+    torch.set_float32_matmul_precision(request.param[0])
+    torch.backends.cudnn.allow_tf32 = request.param[1]
+    yield switches()
+    torch.set_float32_matmul_precision(products)
+    torch.backends.cudnn.allow_tf32 = convolutions
+
+
+def allowed_now() -> tuple[bool, bool]:
+    """Whether products and convolutions may be TF32, by torch's newer switches where there are any."""
+    if NEW_SWITCHES:
+        return NEW_SWITCHES[0].fp32_precision == "tf32", NEW_SWITCHES[1].fp32_precision == "tf32"
+    return torch.backends.cuda.matmul.allow_tf32, torch.backends.cudnn.allow_tf32
+
+
+@pytest.mark.parametrize("precision", ["float32", "bfloat16"])
+def test_tf32_is_switched_while_a_pipeline_computes_and_given_back_to_the_program(
+    precision: str, before: list[object], pipe: DiffMaPipeline, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """As on a GPU, of which this machine needs none."""
+    seen = []
+    for network in (pipe.vae.encoder, pipe.image_encoder, pipe.denoiser, pipe.vae.decoder):
+        network.register_forward_pre_hook(lambda *_: seen.append(allowed_now()))
+    monkeypatch.setattr(pipeline, "choose_device", lambda name: torch.device("cuda"))
+    monkeypatch.setattr(pipeline, "choose_precision", lambda name, device: name)
+    monkeypatch.setattr(pipe, "to", lambda device: pipe)
+    pipe.set_device("cuda", "torch", precision)
+    assert switches() == before
+    pipe.capture = pipe.overlap = False
+    pipe(head_like_ct(), num_inference_steps=1)
+    assert set(seen) == {(precision == "bfloat16",) * 2} and len(seen) >= 4
+    assert switches() == before
+
+
+def test_a_pipeline_on_a_cpu_leaves_tf32_alone(before: list[object], pipe: DiffMaPipeline) -> None:
+    seen = []
+    pipe.vae.encoder.register_forward_pre_hook(lambda *_: seen.append(switches()))
+    pipe.set_device("cpu")
+    pipe(head_like_ct(), num_inference_steps=1)
+    assert seen and all(each == before for each in seen) and switches() == before
+
+
+def test_the_last_of_several_threads_gives_tf32_back(before: list[object]) -> None:
+    with ExitStack() as first, ExitStack() as second:
+        first.enter_context(tf32(True))
+        second.enter_context(tf32(True))
+        first.close()
+        assert allowed_now() == (True, True)  # the second computes still
+        second.close()
+        assert switches() == before
+    with pytest.raises(ZeroDivisionError), tf32(False):
+        assert allowed_now() == (False, False)
+        raise ZeroDivisionError
+    assert switches() == before
 
 
 @pytest.mark.parametrize("backend", ["numba", "torch"])

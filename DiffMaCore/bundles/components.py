@@ -2,17 +2,27 @@
 
 from __future__ import annotations
 
+import errno
 import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
+from pickle import UnpicklingError
 from typing import Any
+from zipfile import BadZipFile
+
+from safetensors import SafetensorError
 
 from DiffMaCore.bundles.config import SMALL_DECODER
 from DiffMaCore.bundles.hub import byte_bar
 from DiffMaCore.bundles.manifest import Progress
-from DiffMaCore.errors import ModelError
+from DiffMaCore.errors import ModelError, OutputError, loading
 from DiffMaCore.models.image_encoder import ImageEncoder
+
+_DAMAGED = (
+    OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, UnpicklingError, BadZipFile, SafetensorError,
+)  # fmt: skip
+"""What json, torch, safetensors, diffusers and open_clip raise on damaged files."""
 
 
 @dataclass(frozen=True)
@@ -83,8 +93,12 @@ SMALL = Part(
 def obtain(part: Part, given: str | None, progress: Progress | None = None) -> Any | None:
     """Load a part from the folder or hub id ``given``, else from its own hub id or the local cache of it.
 
-    Returns None when it has to come from the hub and the hub cannot be reached. Raises ModelError when the
-    given folder is not such a component or its weights are damaged.
+    Returns None when it has to come from the hub and the hub cannot be reached.
+
+    Raises:
+        ModelError: the given folder is not such a component or its weights are damaged.
+        OutputError: there is no room to keep what comes from the hub.
+        OutOfMemory: the memory is not enough for it.
     """
     folder = _locate(part, given, progress)
     if folder is None:
@@ -92,15 +106,13 @@ def obtain(part: Part, given: str | None, progress: Progress | None = None) -> A
     lacking = _lacking(part, folder)
     if lacking:
         raise ModelError(f"{folder} is no {part.name.replace('_', ' ')}: it lacks {lacking}.")
+    what = part.name.replace("_", " ")
     try:
-        return part.load(folder)
-    except ModelError:
-        raise
-    except Exception as error:  # diffusers and open_clip raise what they like on damaged files
+        with loading(f"the {what} in {folder}"):
+            return part.load(folder)
+    except _DAMAGED as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(
-            f"{folder} cannot be loaded as {part.name.replace('_', ' ')} ({first}): fetch it again."
-        ) from None
+        raise ModelError(f"{folder} cannot be loaded as {what} ({first}): fetch it again.") from error
 
 
 def _locate(part: Part, given: str | None, progress: Progress | None) -> Path | None:
@@ -121,9 +133,15 @@ def _lacking(part: Part, folder: Path) -> str | None:
 
 def _from_hub(part: Part, hub_id: str, progress: Progress | None) -> Path | None:
     from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HTTPError
 
     wanted = [part.config, *part.weights]
     try:
         return Path(snapshot_download(hub_id, allow_patterns=wanted, tqdm_class=byte_bar(progress, hub_id)))
-    except Exception:  # offline, refused, unknown: its many reasons mean the same to the caller
+    # offline, refused, unknown, broken off: they mean the same to the caller; hf_xet raises RuntimeError
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(
+                f"there is no room to keep {hub_id} ({error.strerror}); free some or set HF_HOME"
+            ) from error
         return None

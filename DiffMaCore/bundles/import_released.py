@@ -26,7 +26,7 @@ from DiffMaCore.bundles.config import (
 from DiffMaCore.bundles.manifest import Progress, verify
 from DiffMaCore.bundles.unpickle import Weights, load_released_checkpoint
 from DiffMaCore.bundles.writing import class_entry, save_component, seal, write_bundle, write_index
-from DiffMaCore.errors import ModelError, OutputError
+from DiffMaCore.errors import ModelError, OutputError, loading
 from DiffMaCore.models.presets import VAE_FACTOR, size_name
 from DiffMaCore.released import load_denoiser, load_embedder
 from DiffMaCore.schedulers import make_scheduler
@@ -75,8 +75,9 @@ def import_released(
     output = Path(output).expanduser()
     if output.exists():
         raise OutputError(f"{output} exists already: give another folder with -o or remove it.")
-    denoiser_state = load_released_checkpoint(denoiser, weights)
-    embedder_state = load_released_checkpoint(embedder, weights)
+    with loading("the checkpoints"):
+        denoiser_state = load_released_checkpoint(denoiser, weights)
+        embedder_state = load_released_checkpoint(embedder, weights)
     latent_size, patch_size = _sizes(denoiser_state, embedder_state)
     model = load_denoiser(denoiser_state, latent_size, patch_size)
     components: dict[str, Any] = {

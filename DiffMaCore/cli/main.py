@@ -16,8 +16,8 @@ from typing import NoReturn
 
 from DiffMaCore import __version__
 from DiffMaCore.cli import lifeline
-from DiffMaCore.cli.failures import explain
 from DiffMaCore.cli.reporting import make_reporter, rank
+from DiffMaCore.failures import explain
 
 COMMANDS = (
     "convert",

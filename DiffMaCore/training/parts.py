@@ -15,7 +15,7 @@ from diffusers import AutoencoderKL
 from DiffMaCore.bundles import components, manifest, store
 from DiffMaCore.bundles.components import IMAGE_ENCODER, VAE, Part
 from DiffMaCore.bundles.config import BundleConfig, read_config
-from DiffMaCore.errors import DiffMaError, InputError
+from DiffMaCore.errors import DiffMaError, InputError, OutOfMemory, loading
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.experiment import TRAINED, Experiment, Folders
@@ -133,6 +133,8 @@ def _obtain(part: Part, asked: str, reporter: Reporter) -> tuple[Any, BundleConf
             raise InputError(f"it is neither a folder, a hub id such as {part.hub_id}, nor bundle:NAME")
         reporter.stage(f"fetching {asked}")
         network = components.obtain(part, asked, reporter.bytes_done)
+    except OutOfMemory:
+        raise
     except DiffMaError as problem:
         raise InputError(f"{key}: {asked} cannot be used: {problem}") from None
     if network is None:
@@ -151,7 +153,8 @@ def _is_saved(part: Part, folder: Path) -> bool:
 def _load_saved(part: Part, folder: Path) -> Any:
     cls = AutoencoderKL if part is VAE else ImageEncoder
     try:
-        return cls.from_pretrained(str(folder), local_files_only=True).eval().requires_grad_(False)
+        with loading(f"the {part.name.replace('_', ' ')} in {folder}"):
+            return cls.from_pretrained(str(folder), local_files_only=True).eval().requires_grad_(False)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as problem:
         first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         raise InputError(f"{folder} cannot be loaded ({first}); fetch it again") from None

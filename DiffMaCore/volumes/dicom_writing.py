@@ -45,6 +45,7 @@ def write_dicom_series(
     *,
     source: DicomSource | None = None,
     metadata: Mapping[str, object] | None = None,
+    made_from: str = "",
     series_description: str = SERIES_DESCRIPTION,
     series_number: int = 9001,
 ) -> None:
@@ -58,6 +59,8 @@ def write_dicom_series(
         folder: new, empty, or holding an earlier result of this function.
         source: of the CT, for patient, study and references; None makes an anonymous study.
         metadata: what made the image (model, steps, seed, ...); goes into DerivationDescription.
+        made_from: checksum of the CT's voxels. Results of one CT share the study and the frame of reference that no
+            source gives; "" makes them follow from the image's own voxels.
         series_description: shown by viewers, at most 64 characters.
         series_number: larger than the scanner's own.
 
@@ -69,7 +72,7 @@ def write_dicom_series(
     texts = {key: str(value) for key, value in (metadata or {}).items()}
     array = sitk.GetArrayViewFromImage(image)
     slope = _slope(float(np.abs(array).max()))
-    common = _common(image, array, source, texts, series_description, series_number, slope)
+    common = _common(image, array, source, texts, made_from, series_description, series_number, slope)
     temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
     try:
         temporary.mkdir(parents=True)
@@ -127,15 +130,18 @@ def _common(
     array: np.ndarray,
     source: DicomSource | None,
     texts: Mapping[str, str],
+    made_from: str,
     series_description: str,
     series_number: int,
     slope: float,
 ) -> Dataset:
     """All attributes the slices share."""
     geometry = repr((image.GetSize(), image.GetOrigin(), image.GetSpacing(), image.GetDirection()))
-    content = hashlib.sha256(array.tobytes()).hexdigest() + geometry + repr(sorted(texts.items()))
+    voxels = hashlib.sha256(array.tobytes()).hexdigest()
+    content = voxels + geometry + repr(sorted(texts.items()))
     data = Dataset()
-    _copy_patient_and_study(data, source, geometry)
+    # the voxels count: on one grid lie many patients, such as all that were registered to one atlas
+    _copy_patient_and_study(data, source, f"{made_from or voxels} {geometry}")
     data.SeriesInstanceUID = _uid("series", data.StudyInstanceUID, series_description, content)
     data.SeriesNumber, data.SeriesDescription = series_number, series_description[:64]
     data.Modality, data.SOPClassUID = "MR", MRImageStorage
@@ -170,13 +176,14 @@ def _common(
     return data
 
 
-def _copy_patient_and_study(data: Dataset, source: DicomSource | None, geometry: str) -> None:
+def _copy_patient_and_study(data: Dataset, source: DicomSource | None, origin: str) -> None:
+    """Of the source; what it does not give follows from ``origin``."""
     for keyword in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"):
         setattr(data, keyword, "")
     for keyword in ("AccessionNumber", "StudyID", "ReferringPhysicianName", "PositionReferenceIndicator"):
         setattr(data, keyword, "")
     data.SpecificCharacterSet = "ISO_IR 192"
-    data.StudyInstanceUID, data.FrameOfReferenceUID = _uid("study", geometry), _uid("frame", geometry)
+    data.StudyInstanceUID, data.FrameOfReferenceUID = _uid("study", origin), _uid("frame", origin)
     if source is not None:
         for keyword in _COPIED:
             if keyword in source.header:

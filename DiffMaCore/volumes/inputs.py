@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import csv
 import io
+from collections import Counter
 from collections.abc import Iterable
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -13,7 +14,7 @@ import pydicom
 from DiffMaCore.errors import InputError
 from DiffMaCore.volumes.dicom_headers import is_dicom
 from DiffMaCore.volumes.reading import is_volume_file
-from DiffMaCore.volumes.writing import split_extension
+from DiffMaCore.volumes.writing import file_key, split_extension
 
 _COLUMNS = ("input", "output", "series", "mask")
 
@@ -128,17 +129,19 @@ def _from_csv(path: Path) -> list[InputItem]:
 
 def _with_unique_stems(items: list[InputItem]) -> list[InputItem]:
     """Stems that occur twice get their folder's name in front, and a number where that does not help."""
-    stems = [item.output_stem for item in items]
+    stems = Counter(file_key(item.output_stem) for item in items)
     names = [
-        f"{item.path.absolute().parent.name}_{stem}" if stems.count(stem) > 1 else stem
-        for item, stem in zip(items, stems, strict=True)
+        f"{item.path.absolute().parent.name}_{item.output_stem}"
+        if stems[file_key(item.output_stem)] > 1
+        else item.output_stem
+        for item in items
     ]
     taken: set[str] = set()
     unique = []
     for item, name in zip(items, names, strict=True):
         candidate, number = name, 2
-        while candidate in taken:
+        while file_key(candidate) in taken:
             candidate, number = f"{name}_{number}", number + 1
-        taken.add(candidate)
+        taken.add(file_key(candidate))
         unique.append(replace(item, output_stem=candidate))
     return unique

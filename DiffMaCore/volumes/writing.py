@@ -6,7 +6,9 @@ import gzip
 import json
 import os
 import shutil
-from collections.abc import Iterable, Mapping
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import IO
 
@@ -29,6 +31,11 @@ def split_extension(path: Path) -> tuple[str, str]:
     if name.lower().endswith(".nii.gz"):
         return name[:-7], ".nii.gz"
     return path.stem, path.suffix.lower()
+
+
+def file_key(path: str | Path) -> str:
+    """Equal for two paths that are one file on some system: macOS and Windows do not tell upper from lower case."""
+    return unicodedata.normalize("NFC", os.path.normpath(path)).casefold()
 
 
 def output_format(path: str | Path) -> str:
@@ -63,7 +70,8 @@ def check_output(path: str | Path, *, like: sitk.Image, n_volumes: int = 1, inpu
     target = path.resolve()
     for source in inputs:
         given = Path(source).resolve()
-        if target == given or (kind == "dicom" and target in given.parents):
+        same = target == given or (target.exists() and given.exists() and target.samefile(given))
+        if same or (kind == "dicom" and target in given.parents):
             raise OutputError(f"the output {path} is the input itself; choose another name for the output")
     if kind == "dicom":
         check_series_folder(path)
@@ -135,6 +143,41 @@ def write_volume(
         raise OutputError(f"cannot write {path} ({reason}); check the folder and the room on the drive") from error
     finally:
         temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def undone_on_failure(paths: Iterable[Path]) -> Iterator[None]:
+    """Where the block fails or is cancelled, the files at ``paths`` are as they were before, or absent as before.
+
+    Earlier files lie aside meanwhile, under hidden names in their own folders.
+
+    Raises:
+        OutputError: an earlier file cannot be put aside.
+    """
+    aside = {path: path.with_name(f".{path.name}.{os.getpid()}.old") if path.exists() else None for path in paths}
+    try:
+        for path, old in aside.items():
+            if old is not None:
+                _rename(path, old)
+        yield
+    except BaseException:
+        for path, old in aside.items():
+            with suppress(OSError):  # of one file; the others must come back all the same
+                if old is None:
+                    path.unlink(missing_ok=True)
+                elif old.exists():
+                    old.replace(path)
+        raise
+    for old in filter(None, aside.values()):
+        with suppress(OSError):
+            old.unlink()
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        path.replace(target)
+    except OSError as error:
+        raise OutputError(f"cannot replace {path} ({error.strerror}); close it or choose another name") from error
 
 
 def same_geometry(a: sitk.Image | sitk.ImageFileReader, b: sitk.Image) -> bool:

@@ -15,6 +15,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from DiffMaCore import convert
 from DiffMaCore.cli.main import main
 from Testing.images import head_like_ct
 
@@ -87,13 +88,40 @@ def test_every_format_tells_how_it_was_made(
         assert bool(result.get("kept")) is kept
 
 
+@pytest.mark.parametrize("other", ["a.mha", "A.mha", "./a.MHA"])
 def test_two_volumes_with_one_output_are_refused(
-    cohort: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    other: str, cohort: Path, tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     table = tmp_path / "table.csv"
-    table.write_text("input,output\ncohort/head_0.mha,a.mha\ncohort/head_1.mha,a.mha\n")
+    table.write_text(f"input,output\ncohort/head_0.mha,a.mha\ncohort/head_1.mha,{other}\n")
     assert main(["convert", str(table), str(tmp_path / "out"), "--model", str(tiny_bundle), *QUICK]) == 2
     assert "two volumes would be written to a.mha" in capsys.readouterr().err
+
+
+def test_an_error_that_nobody_foresaw_costs_its_own_volume_alone(
+    cohort: Path,
+    tiny_bundle: Path,
+    tmp_path: Path,
+    monkeypatch: pytest.MonkeyPatch,
+    capsys: pytest.CaptureFixture[str],
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    def broken(path: Path, *rest: Any, **options: Any) -> Any:
+        if path.name == "head_1.mha":
+            raise TypeError("a defect")
+        return read(path, *rest, **options)
+
+    read = convert.read_volume
+    monkeypatch.setattr(convert, "read_volume", broken)
+    words = ["convert", cohort, tmp_path / "out", "--model", tiny_bundle, *QUICK, "--progress", "json"]
+    assert main(list(map(str, words))) == 1
+    events = _events(capsys)
+    (summary,) = _of(events, "summary")
+    assert summary["converted"] == 3 and len(list((tmp_path / "out").iterdir())) == 3
+    (error,) = _of(events, "error")
+    assert error["kind"] == "Unexpected" and "TypeError: a defect" in error["message"]
+    assert error["input"] == summary["failed"][0]["input"] == str(cohort / "head_1.mha")
+    assert "in broken" in caplog.text  # where it happened
 
 
 def _start(rank: int, words: list[object]) -> subprocess.Popen[str]:

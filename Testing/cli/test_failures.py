@@ -10,9 +10,9 @@ from typing import Any
 
 import pytest
 
-from DiffMaCore.cli.failures import explain
 from DiffMaCore.cli.main import main
 from DiffMaCore.errors import BackendError, ModelError
+from DiffMaCore.failures import explain
 
 
 def _convert_without(module: str, body: str, tmp_path: Path) -> list[dict[str, Any]]:

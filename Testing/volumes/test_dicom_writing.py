@@ -87,6 +87,28 @@ def test_without_a_dicom_source_the_study_is_anonymous(tmp_path: Path) -> None:
     assert "SourceImageSequence" not in head
 
 
+def _place(image: sitk.Image, folder: Path, made_from: str = "") -> tuple[str, str]:
+    """Study and frame of reference of an image that is written without a source."""
+    write_dicom_series(image, folder, made_from=made_from)
+    head = pydicom.dcmread(folder / "MR00001.dcm")
+    return head.StudyInstanceUID, head.FrameOfReferenceUID
+
+
+def test_without_a_source_two_patients_on_one_grid_are_two_studies_of_two_frames(tmp_path: Path) -> None:
+    rng = np.random.default_rng(0)
+    one, other = (sitk.GetImageFromArray(rng.uniform(0, 900, (4, 6, 5)).astype(np.float32)) for _ in range(2))
+    (study, frame), (other_study, other_frame) = _place(one, tmp_path / "one"), _place(other, tmp_path / "other")
+    assert study != other_study and frame != other_frame
+    assert _place(one, tmp_path / "again") == (study, frame)
+
+
+def test_results_of_one_ct_share_its_study_and_frame_without_a_source_too(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(np.random.default_rng(0).uniform(0, 900, (4, 6, 5)).astype(np.float32))
+    first = _place(image, tmp_path / "first", "of one CT")
+    assert _place(image + 1, tmp_path / "second", "of one CT") == first
+    assert not set(_place(image, tmp_path / "third", "of another CT")) & set(first)
+
+
 def test_a_resampled_slice_names_the_slices_it_lies_between(shared: Path, tmp_path: Path) -> None:
     ct = read_volume(shared / "data" / "head_ct_dicom")
     write_dicom_series(mr_like(ct), tmp_path / "mr", source=ct.dicom)

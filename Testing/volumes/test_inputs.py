@@ -10,6 +10,7 @@ from dicom_files import head_hu, write_series
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.volumes.inputs import find_inputs
+from DiffMaCore.volumes.writing import file_key
 
 
 def touch(path: Path) -> Path:
@@ -53,6 +54,14 @@ def test_equal_names_stay_apart(tmp_path: Path) -> None:
     touch(tmp_path / "p1" / "ct.nii.gz"), touch(tmp_path / "p2" / "ct.nii.gz")
     stems = [item.output_stem for item in find_inputs([tmp_path, tmp_path / "p1" / "ct.nii.gz"])]
     assert stems == ["p1_ct", "p2_ct", "p1_ct_2"]
+
+
+def test_names_that_are_one_on_macos_or_windows_stay_apart(tmp_path: Path) -> None:
+    touch(tmp_path / "p1" / "Jos\u00e9.nii"), touch(tmp_path / "p2" / "JOSE\u0301.nii")
+    stems = [item.output_stem for item in find_inputs([tmp_path])]
+    assert stems == ["p1_Jos\u00e9", "p2_JOSE\u0301"]
+    again = find_inputs([tmp_path / "p1", tmp_path / "p1" / "Jos\u00e9.nii", tmp_path / "p2"])
+    assert len({file_key(item.output_stem) for item in again}) == 3
 
 
 @pytest.mark.parametrize("separator", [",", ";"])

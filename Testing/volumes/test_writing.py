@@ -148,6 +148,15 @@ def test_the_input_itself_is_never_the_output(tmp_path: Path) -> None:
     assert not (tmp_path / "new").exists()
 
 
+def test_nor_is_it_by_another_name(tmp_path: Path) -> None:
+    """As on macOS and Windows, where CT.nrrd is ct.nrrd."""
+    image = oblique()
+    write_volume(image, tmp_path / "ct.nrrd", like=image)
+    (tmp_path / "alias.nrrd").hardlink_to(tmp_path / "ct.nrrd")
+    with pytest.raises(OutputError, match="the input itself"):
+        check_output(tmp_path / "alias.nrrd", like=image, inputs=[tmp_path / "ct.nrrd"])
+
+
 def test_too_little_room_is_found_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
     monkeypatch.setattr(writing.shutil, "disk_usage", lambda path: usage._replace(free=10))

@@ -16,8 +16,9 @@ from torch.utils.data import DataLoader
 
 from DiffMaCore.bundles import manifest
 from DiffMaCore.devices import choose_batch, choose_device
-from DiffMaCore.errors import ModelError
+from DiffMaCore.errors import ModelError, loading
 from DiffMaCore.pipeline import DiffMaPipeline, noise_seed
+from DiffMaCore.precision import choose_precision
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import Case, PairedCache, SliceDataset
 
@@ -62,6 +63,7 @@ class Predictor(Protocol):
         title: for people.
         kind: what it is: a system of the experiment, a foreign bundle, or a reference that is no system.
         identity: a checksum that changes with whatever decides its answers.
+        precision: "float32" or "bfloat16", in which its denoiser computes.
         stochastic: whether another seed gives another answer.
     """
 
@@ -69,6 +71,7 @@ class Predictor(Protocol):
     title: str
     kind: Kind
     identity: str
+    precision: str
     stochastic: bool
 
     @property
@@ -94,12 +97,13 @@ class DiffusionPredictor:
         self.folder, self.key, self.title, self.kind = folder, key, title, kind
         self.identity = manifest.bundle_checksum(folder)
         self._device = device
+        self.precision = choose_precision("auto", choose_device(device))
 
     @cached_property
     def pipe(self) -> DiffMaPipeline:
         """The networks, loaded when the first volume is asked for."""
         pipe = DiffMaPipeline.from_pretrained(self.folder)
-        pipe.set_device(self._device)
+        pipe.set_device(self._device, precision=self.precision)
         return pipe
 
     @property
@@ -138,6 +142,7 @@ class DiffusionPredictor:
 class RegressionPredictor:
     """The deterministic 2.5D regression."""
 
+    precision = "float32"
     stochastic = False
 
     def __init__(
@@ -155,7 +160,8 @@ class RegressionPredictor:
         from DiffMaCore.models.regression import RegressionUNet
 
         try:
-            return RegressionUNet.from_pretrained(self.folder).eval().requires_grad_(False).to(self._device)
+            with loading(f"the regression in {self.folder}"):
+                return RegressionUNet.from_pretrained(self.folder).eval().requires_grad_(False).to(self._device)
         except (OSError, ValueError, RuntimeError) as problem:
             raise ModelError(
                 f"the regression in {self.folder} cannot be loaded ({str(problem).splitlines()[0]});"

@@ -27,6 +27,7 @@ class Reference:
     """What all references share: no sampling, no parameters, a checksum over the data they rest on."""
 
     kind: Kind = "reference"
+    precision = "float32"
     stochastic = False
     parameters = 0
 

@@ -26,9 +26,9 @@ class PredictionStore:
     """``<folder>/<system>/<case>.npz``: volumes (N, S, S) in [0, 1] as float16, 0 outside the body; ``<case>.json``:
     their figures.
 
-    Each file carries the key of what it was made with: the system's checksum, the data's fingerprint and, where the
-    system samples, how it was asked. A file of another key counts as missing. What is scored is what was stored, so
-    that figures do not depend on when a volume was made.
+    Each file carries the key of what it was made with: the system's checksum and precision, the data's fingerprint and,
+    where the system samples, how it was asked. A file of another key counts as missing. What is scored is what was
+    stored, so that figures do not depend on when a volume was made.
     """
 
     def __init__(self, folder: Path, cache: PairedCache, sampling: Sampling) -> None:
@@ -41,7 +41,13 @@ class PredictionStore:
     def key(self, predictor: Predictor) -> str:
         """Of everything that decides the system's predictions."""
         asked = vars(self._sampling) if predictor.stochastic else None
-        words = {"format": _FORMAT, "system": predictor.identity, "data": self._cache.fingerprint, "asked": asked}
+        words = {
+            "format": _FORMAT,
+            "system": predictor.identity,
+            "precision": predictor.precision,
+            "data": self._cache.fingerprint,
+            "asked": asked,
+        }
         return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
     def has(self, predictor: Predictor, case: str) -> bool:

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import difflib
 import re
-from collections.abc import Sequence
+from collections import Counter
+from collections.abc import Mapping, Sequence
 from pathlib import Path
 from typing import get_args
 
@@ -32,7 +33,7 @@ def find_systems(
 
     Raises:
         InputError: a system is unknown (with the nearest) or not trained (with the command), a bundle does not fit the
-            data (with both values), or there is nothing to evaluate.
+            data (with both values), two bundles are the same, or there is nothing to evaluate.
         ModelError: a bundle is unknown or incomplete.
     """
     wanted = experiment.systems if systems is None else tuple(dict.fromkeys(systems))
@@ -48,7 +49,9 @@ def find_systems(
     if absent:
         reporter.note(f"not trained yet and left out: {', '.join(absent)}; {_train(absent[0])}")
     found = [load_predictor(folders, name, cache, device) for name in trained]
-    return [*found, *(foreign_bundle(bundle, cache, reporter, device) for bundle in bundles)]
+    foreign = {str(bundle): foreign_bundle(bundle, cache, reporter, device) for bundle in bundles}
+    _tell_apart(foreign, reporter)
+    return [*found, *foreign.values()]
 
 
 def check_backbone(name: str) -> None:
@@ -96,6 +99,21 @@ def foreign_bundle(
             f" data's are {asked}: its errors hold that difference"
         )
     return found
+
+
+def _tell_apart(bundles: Mapping[str, DiffusionPredictor], reporter: Reporter) -> None:
+    """Give bundles of one name the first digits of their checksums; raises InputError where two are the same."""
+    givens: dict[str, str] = {}
+    for given, bundle in bundles.items():
+        other = givens.setdefault(bundle.identity, given)
+        if other != given:
+            raise InputError(f"{other} and {given} are the same bundle; name one of them")
+    folders = Counter(bundle.key.casefold() for bundle in bundles.values())  # of their predictions, on any system
+    for given, bundle in bundles.items():
+        if folders[bundle.key.casefold()] > 1:
+            digits = bundle.identity[:8]
+            bundle.key, bundle.title = f"{bundle.key}-{digits}", f"{bundle.title} {digits}"
+            reporter.note(f"{given} has a name that another bundle has too; it is called {bundle.title}")
 
 
 def _bundle(folder: Path, key: str, title: str, kind: Kind, data: DataConfig, device: str) -> DiffusionPredictor:

@@ -12,11 +12,15 @@ from pathlib import Path
 import numpy as np
 import pytest
 
+from DiffMaCore import pipeline, precision
+from DiffMaCore.bundles.config import read_config, read_index
+from DiffMaCore.bundles.manifest import bundle_checksum
+from DiffMaCore.bundles.writing import seal, write_index
 from DiffMaCore.cli.main import main
 from DiffMaCore.errors import InputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache
-from DiffMaCore.training.evaluation import evaluate, tables
+from DiffMaCore.training.evaluation import evaluate, predictors, tables
 from DiffMaCore.training.evaluation.predictors import DiffusionPredictor
 from Testing.training.evaluation.tiny_systems import make_tiny_systems
 
@@ -167,6 +171,26 @@ def test_what_changed_or_broke_is_made_again_and_the_progress_runs_to_its_end(ma
     assert len(predicted) == 2 and not any("egression" in name for name in predicted)
 
 
+def test_what_was_predicted_in_another_precision_is_made_again(made, monkeypatch: pytest.MonkeyPatch) -> None:
+    """A GPU computes in bfloat16 by default; a CPU does here as if it were one."""
+    experiment, folders, *_ = made
+    quick = replace(experiment, evaluation=replace(experiment.evaluation, steps=1, samples=1))
+
+    def predicted() -> list[str]:
+        listener = Listener()
+        evaluate(quick, folders, "validation", ["dit", "regression"], reporter=listener, device="cpu")
+        return [name for name, *_ in listener.stages if name.startswith("predicting")]
+
+    predicted()
+    assert predicted() == []
+    choose = precision.choose_precision
+    for module in (pipeline, predictors):
+        monkeypatch.setattr(module, "choose_precision", lambda name, device: choose("bfloat16", device), raising=False)
+    (again,) = predicted()
+    assert "DiT" in again
+    assert predicted() == []
+
+
 def test_the_command_evaluates_a_foreign_bundle_beside_a_system(made, tmp_path: Path, capsys) -> None:
     _, folders, config, _ = made
     copy = tmp_path / "foreign"
@@ -180,6 +204,29 @@ def test_the_command_evaluates_a_foreign_bundle_beside_a_system(made, tmp_path: 
     assert results["systems"]["diffma"]["estimate"] == "one sample"
     assert results["systems"]["diffma"]["calibration"] is None
     assert not (folders.evaluation / "validation" / "calibration.png").exists()
+
+
+@pytest.mark.parametrize("name", ["tiny-dit", "Tiny-DiT"])
+def test_two_bundles_of_one_name_are_two_rows_and_one_given_twice_is_refused(made, name: str, tmp_path: Path) -> None:
+    experiment, folders, *_ = made
+    bundles = [folders.system("dit") / "bundle", tmp_path / "other"]
+    shutil.copytree(folders.system("diffma") / "bundle", bundles[1])
+    index = read_index(bundles[1])
+    index["bundle"]["name"] = name  # both are one folder where file names have no case
+    write_index(bundles[1], index)
+    seal(bundles[1], read_config(bundles[1]))
+    listener = Listener()
+    quick = replace(experiment, evaluation=replace(experiment.evaluation, steps=1, samples=1))
+    found = evaluate(quick, folders, "validation", ["regression"], bundles, listener, device="cpu")
+    digits = [bundle_checksum(bundle)[:8] for bundle in bundles]
+    rows = {f"bundle-tiny-dit-{digits[0]}", f"bundle-{name}-{digits[1]}"}
+    assert {key for key, entry in found.results["systems"].items() if entry["kind"] == "bundle"} == rows
+    assert len({found.results["systems"][row]["summary"]["mask"]["mse"]["mean"] for row in rows}) == 2
+    for bundle, digit in zip(bundles, digits, strict=True):
+        assert any(str(bundle) in note and note.endswith(digit) for note in listener.notes)
+    shutil.copytree(bundles[0], tmp_path / "copy")
+    with pytest.raises(InputError, match="are the same bundle; name one"):
+        evaluate(quick, folders, "validation", ["regression"], [bundles[0], tmp_path / "copy"], device="cpu")
 
 
 def test_the_demo_bundle_does_not_fit_and_both_sizes_are_named(made) -> None:
