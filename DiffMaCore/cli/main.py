@@ -22,6 +22,7 @@ from DiffMaCore.cli.reporting import make_reporter, rank
 COMMANDS = (
     "convert",
     "check",
+    "check_result",
     "compare",
     "export_dicom",
     "demo",
