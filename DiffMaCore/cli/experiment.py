@@ -10,9 +10,9 @@ if TYPE_CHECKING:
     from DiffMaCore.training.experiment import Experiment, Folders
 
 
-def add_experiment_options(parser: argparse.ArgumentParser) -> None:
-    """``--config``, ``--out`` and ``--device``."""
-    parser.add_argument("--config", type=Path, required=True, metavar="FILE.yaml", help="the experiment")
+def add_experiment_options(parser: argparse.ArgumentParser, required: bool = True) -> None:
+    """``--config``, ``--out`` and ``--device``; ``required``: whether a command does nothing without an experiment."""
+    parser.add_argument("--config", type=Path, required=required, metavar="FILE.yaml", help="the experiment")
     parser.add_argument("--out", type=Path, metavar="FOLDER", help="the experiment's folder (default runs/<name>)")
     parser.add_argument(
         "--device", default="auto", help="where the networks run: auto (default), cuda, cuda:1, mps, cpu"

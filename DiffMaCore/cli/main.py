@@ -22,6 +22,7 @@ from DiffMaCore.failures import explain
 COMMANDS = (
     "convert",
     "check",
+    "check_result",
     "compare",
     "export_dicom",
     "demo",

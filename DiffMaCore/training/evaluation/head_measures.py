@@ -1,0 +1,169 @@
+"""Figures of one head whose true MRI is known: likeness, grey against white matter, slices, uncertainty.
+
+All take arrays of one shape (slices, rows, columns) and masks of where they count. An MRI has no units: either it is
+in those of the truth already, or it is brought there by the two parameters of a linear fit.
+"""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy import stats
+
+from DiffMaCore import metrics
+from DiffMaCore.errors import InputError
+from DiffMaCore.training.evaluation.scores import consistency
+
+GREY, WHITE = (3, 42), (2, 41)
+"""Labels of cortex and of cerebral white matter (FreeSurfer's, as in SynthSeg)."""
+
+CONFIDENCE = 0.9
+_SIGMAS = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
+_PERCENTILES = (0.5, 99.5)  # of the truth inside the mask: black and white of SSIM and PSNR
+_LEAST_VOXELS = 50
+
+Bools = NDArray[np.bool_]
+
+
+@dataclass(frozen=True)
+class Likeness:
+    """Pearson's correlation, SSIM (slice by slice) and PSNR in dB (infinite for equal images) inside a mask."""
+
+    correlation: float | None
+    ssim: float
+    psnr: float
+
+
+def fitted(image: NDArray, truth: NDArray, inside: Bools) -> NDArray[np.float64]:
+    """``a * image + b`` that is nearest to the truth inside the mask (least squares); ``a`` may be negative."""
+    x, y = image[inside].astype(np.float64), truth[inside].astype(np.float64)
+    if not x.size:
+        raise InputError("the mask is empty, so nothing can be measured; give a mask that holds the brain")
+    spread = x.var()
+    slope = float(((x - x.mean()) * (y - y.mean())).mean() / spread) if spread > 0 else 0.0
+    return slope * (image.astype(np.float64) - x.mean()) + y.mean()
+
+
+def likeness(image: NDArray, truth: NDArray, inside: Bools, fit: bool = True) -> Likeness:
+    """How like the truth an image is inside a mask.
+
+    Args:
+        image, truth: any units; without ``fit`` the same ones.
+        inside: where they count. Outside both are black when SSIM is taken.
+        fit: bring the image to the truth's units by a linear fit first.
+
+    The data range is that between the truth's 0.5 and 99.5 percentiles in the mask; values beyond are not clipped.
+    """
+    low, high = np.percentile(truth[inside], _PERCENTILES) if inside.any() else (0.0, 0.0)
+    if not high > low:
+        raise InputError("the truth has the same value all over the mask; give an image with contrast")
+    made = fitted(image, truth, inside) if fit else np.asarray(image, np.float64)
+    a, b = (np.where(inside, (volume - low) / (high - low), 0) for volume in (made, truth))
+    found = metrics.quality_of_slices(a, b, 1.0, inside)
+    return Likeness(correlation(image, truth, inside), found.ssim, found.psnr)
+
+
+def correlation(a: NDArray, b: NDArray, inside: Bools) -> float | None:
+    """Pearson's correlation inside a mask; None where one of the two does not vary there."""
+    x, y = a[inside].astype(np.float64), b[inside].astype(np.float64)
+    if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def contrast_ratio(image: NDArray, truth: NDArray, grey: Bools, white: Bools) -> float:
+    """Difference of the mean values of white and grey matter over that of the truth: 1 is right, 0 is no contrast.
+
+    Both in the same units.
+    """
+    _require(grey, white)
+    made, true = (float(volume[white].mean()) - float(volume[grey].mean()) for volume in (image, truth))
+    if true == 0:
+        raise InputError("grey and white matter are alike in the truth, so a contrast cannot be compared with its")
+    return made / true
+
+
+def auc(values: NDArray, grey: Bools, white: Bools) -> float:
+    """How often a voxel of white matter is brighter than one of grey (area under the ROC curve; Mann and Whitney).
+
+    0.5 tells nothing. Below, grey matter is the brighter one, as it is in T2: 0.1 there is as good as 0.9.
+    """
+    _require(grey, white)
+    ranks = stats.rankdata(np.concatenate([values[white], values[grey]]).astype(np.float32))
+    n_white, n_grey = int(white.sum()), int(grey.sum())
+    return float((ranks[:n_white].sum() - n_white * (n_white + 1) / 2) / (n_white * n_grey))
+
+
+def _require(grey: Bools, white: Bools) -> None:
+    if min(int(grey.sum()), int(white.sum())) < _LEAST_VOXELS:
+        raise InputError(f"grey or white matter has fewer than {_LEAST_VOXELS} voxels; give slices of the brain")
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the uncertainty is worth.
+
+    Attributes:
+        correlation: of deviation and absolute error, voxel by voxel (Pearson); None where one of them does not vary.
+        cover: share of voxels whose truth lies in the 90 % interval of a normal distribution; 0.9 is right.
+        scale: by which the deviation must be multiplied for a cover of 90 % of these voxels.
+    """
+
+    correlation: float | None
+    cover: float
+    scale: float
+
+
+def trust(image: NDArray, truth: NDArray, deviation: NDArray, inside: Bools, scale: float = 1.0) -> Trust:
+    """Judge a standard deviation, all in the same units; ``scale`` is what a calibration multiplies it by."""
+    if not inside.any():
+        raise InputError("the mask is empty, so nothing can be measured; give a mask that holds the head")
+    error = np.abs(image.astype(np.float64) - truth)
+    promised = np.maximum(deviation[inside].astype(np.float64), 1e-12)
+    needed = error[inside] / promised
+    return Trust(
+        correlation(deviation, error, inside),
+        float((needed <= scale * _SIGMAS).mean()),
+        float(np.quantile(needed, CONFIDENCE)) / _SIGMAS,
+    )
+
+
+def head_figures(
+    mr: NDArray,
+    truth: NDArray,
+    head: Bools,
+    grey: Bools | None = None,
+    white: Bools | None = None,
+    deviation: NDArray | None = None,
+    scale: float = 1.0,
+    fit: bool = False,
+) -> dict[str, Any]:
+    """All figures of a head whose truth is known, as plain JSON values.
+
+    Args:
+        mr, truth: (slices, rows, columns), in the same units unless ``fit``.
+        head: where SSIM, PSNR, the change from slice to slice and the uncertainty count.
+        grey, white: cortex and white matter, such as ``np.isin(labels, GREY)``.
+        deviation: standard deviation of the samples, in units of ``mr``.
+        scale: as in :func:`trust`.
+        fit: bring ``mr`` to the truth's units by a linear fit inside the head first, and ``deviation`` with it.
+
+    Returns:
+        ssim, psnr, correlation, slice_change (over the truth's own); with tissues contrast, auc and auc_truth; with a
+        deviation the three of :class:`Trust`, as ``uncertainty``.
+    """
+    made = fitted(mr, truth, head) if fit else np.asarray(mr, np.float64)
+    found: dict[str, Any] = asdict(likeness(made, truth, head, fit=False))
+    found["psnr"] = found["psnr"] if np.isfinite(found["psnr"]) else None
+    found["slice_change"] = consistency(made, truth, head)
+    if grey is not None and white is not None:
+        found["contrast"] = contrast_ratio(made, truth, grey, white)
+        found["auc"], found["auc_truth"] = auc(made, grey, white), auc(truth, grey, white)
+    if deviation is not None:
+        spread = float(np.ptp(mr[head]))
+        factor = float(np.ptp(made[head])) / spread if fit and spread > 0 else 1.0
+        found["uncertainty"] = asdict(trust(made, truth, factor * deviation, head, scale))
+    return found
