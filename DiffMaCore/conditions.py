@@ -5,7 +5,7 @@ Inference and training both come through here, so that they cannot differ.
 
 from __future__ import annotations
 
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
 from diffusers import AutoencoderKL, AutoencoderTiny
@@ -20,18 +20,22 @@ Window = tuple[float, float]
 
 
 class Conditions(NamedTuple):
-    """``clip_embedding`` (B, D), ``ct_embedding`` (B, L, D), ``soft_mask`` (B, L, 1), ``ct_latent`` (B, 4, S', S') and
-    ``ct_pixels`` (B, C, S, S; see :func:`neighbour_pixels`) of B slices."""
+    """``clip_embedding`` (B, D), ``ct_embedding`` (B, L, D), ``soft_mask`` (B, L, 1), ``ct_latent`` (B, 4, S', S') and,
+    for networks that take them, ``ct_pixels`` (B, C, S, S; see :func:`neighbour_pixels`) of B slices."""
 
     clip_embedding: Tensor
     ct_embedding: Tensor
     soft_mask: Tensor
     ct_latent: Tensor
-    ct_pixels: Tensor
+    ct_pixels: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Conditions:
+        """The same with every tensor changed."""
+        return Conditions(*(change(part) for part in self if part is not None))
 
     def repeat(self, times: int) -> Conditions:
         """The same conditions for ``times`` noises each, slice by slice."""
-        return Conditions(*(part.repeat_interleave(times, dim=0) for part in self))
+        return self.map(lambda part: part.repeat_interleave(times, dim=0))
 
 
 def hu_to_pixels(hu: Tensor, windows: Sequence[Window]) -> Tensor:
@@ -108,10 +112,12 @@ def compute_conditions(
     embedder: VisionEmbedder,
     mean: Sequence[float] | None = None,
     std: Sequence[float] | None = None,
+    with_pixels: bool = True,
 ) -> Conditions:
     """All conditions of source slices with their neighbours (B, 3, S, S), a CT in HU or an MRI in [-1, 1]."""
     pixels = source_pixels(source[:, 1], windows)
     ct_latent = encode(vae, pixels)
     soft_mask, ct_embedding = embedder(ct_latent)
     clip_embedding = image_encoder(encoder_pixels(pixels, image_encoder.image_size, mean, std))
-    return Conditions(clip_embedding, ct_embedding, soft_mask, ct_latent, neighbour_pixels(source, windows))
+    ct_pixels = neighbour_pixels(source, windows) if with_pixels else None
+    return Conditions(clip_embedding, ct_embedding, soft_mask, ct_latent, ct_pixels)

@@ -276,6 +276,7 @@ class DiffMaPipeline(DiffusionPipeline):
             self.embedder,
             bundle.image_encoder_mean,
             bundle.image_encoder_std,
+            with_pixels=bundle.neighbour_distance is not None,
         )
 
     @in_own_tf32
@@ -345,7 +346,7 @@ class DiffMaPipeline(DiffusionPipeline):
         """(latents, t) to the denoiser's prediction in the latents' type, in the chosen precision."""
         network = self._network or self.denoiser
         dtype = self.denoiser.dtype if self._network is None else DTYPES[self.precision]
-        given = tuple(part.to(dtype) for part in conditions)
+        given = tuple(part.to(dtype) for part in conditions if part is not None)
         if self._graphs is not None and self.capture:
             captured = self._graphs.evaluation(latents.to(dtype), t, given, warn)
             if captured is not None:

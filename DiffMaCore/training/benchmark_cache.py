@@ -27,10 +27,10 @@ from DiffMaCore.training.cache import FORMAT, PairedCache, SliceDataset, source_
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.ema import Ema
 from DiffMaCore.training.embeddings import ensure_embeddings
-from DiffMaCore.training.experiment import CardConfig, DataConfig, DenoiserConfig, Experiment
+from DiffMaCore.training.experiment import CardConfig, DataConfig, DenoiserConfig, Experiment, experiment_folders
 from DiffMaCore.training.feeding import to_device
 from DiffMaCore.training.files import write_json
-from DiffMaCore.training.tasks.denoiser import KEYS, DenoiserTask
+from DiffMaCore.training.tasks.denoiser import EMBEDDED, KEYS, DenoiserTask
 
 Batch = dict[str, Tensor]
 
@@ -71,7 +71,8 @@ def benchmark_cache(
     with tempfile.TemporaryDirectory() as folder:
         cache = random_cache(Path(folder), experiment.data, size, slices=2 * batch)
         embeddings = ensure_embeddings(cache, embedder, device=str(kind))
-        task = DenoiserTask(experiment, cache, embedder.to(kind), embeddings)
+        folders = experiment_folders(experiment, Path(folder))
+        task = DenoiserTask(experiment, folders, cache, embedder.to(kind), embeddings)
         step, released = _Step(task, kind, batch), _Step(task, kind, batch, released=True)
         pixels = SliceDataset(cache, cache.ids("train"), ("source", "target"))
         turns = {
@@ -145,7 +146,8 @@ def _encoded(
     source, target = encode(vae, torch.cat([pixels, mr_to_pixels(rows["target"])])).float().chunk(2)
     soft_mask, ct_embedding = embedder(source)
     clip = encoder(encoder_pixels(pixels, encoder.image_size))
-    return dict(zip(KEYS, (target, source, clip.float(), ct_embedding.float(), soft_mask.float()), strict=True))
+    made = target, source, clip.float(), ct_embedding.float(), soft_mask.float()
+    return dict(zip((*KEYS, *EMBEDDED), made, strict=True))
 
 
 def random_cache(folder: Path, data: DataConfig, size: dict[str, Any], slices: int, cases: int = 1) -> PairedCache:
@@ -174,7 +176,10 @@ def random_cache(folder: Path, data: DataConfig, size: dict[str, Any], slices: i
         "latent_channels": 4,
         "latent_size": data.image_size // VAE_FACTOR,
         "embed_dim": size["width"],
-        "cases": [{"id": id, "centre": "", "slices": slices, "key": ""} for id in ids],
+        "cases": [
+            {"id": id, "centre": "", "slices": slices, "contrast": 0, "spacing": 1.0, "key": "", "content": id}
+            for id in ids
+        ],
     }
     write_json(folder / "manifest.json", manifest)
     return PairedCache.open(folder)

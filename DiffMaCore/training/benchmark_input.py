@@ -27,7 +27,7 @@ from DiffMaCore.training.embeddings import ensure_embeddings
 from DiffMaCore.training.experiment import DataConfig, TrainConfig
 from DiffMaCore.training.feeding import feed, to_device
 from DiffMaCore.training.spreading import Order, Parts, spread_batch
-from DiffMaCore.training.tasks.denoiser import KEYS
+from DiffMaCore.training.tasks.denoiser import EMBEDDED, KEYS
 
 WORKERS = (0, 1, 2)
 STEPS_MS = (20, 50, 100, 200)
@@ -76,7 +76,7 @@ def benchmark_input(
         cache = random_cache(Path(folder), DataConfig("none", image_size), size, -(-slices // _CASES), _CASES)
         embedder = VisionEmbedder(size["latent_size"], size["patch_size"], size["width"]).eval()
         embeddings = ensure_embeddings(cache, embedder, reporter, str(kind))
-        source = _Source(SliceDataset(cache, cache.ids("train"), KEYS, embeddings), batch, kind)
+        source = _Source(SliceDataset(cache, cache.ids("train"), (*KEYS, *EMBEDDED), embeddings), batch, kind)
         item_bytes = sum(value.nbytes for value in source.rows.batch([0]).values())
         reporter.stage("reading", rounds * len(workers) * (2 + len(steps_ms)))
         turns: list[dict[int, dict[str, Any]]] = []

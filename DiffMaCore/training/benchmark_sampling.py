@@ -16,7 +16,6 @@ from torch import Tensor
 
 from DiffMaCore import metrics
 from DiffMaCore.benchmark import machine, spread, take_turns
-from DiffMaCore.conditions import Conditions
 from DiffMaCore.errors import InputError
 from DiffMaCore.pipeline import noise_seed
 from DiffMaCore.progress import Reporter
@@ -153,7 +152,7 @@ def _measure(problem: Problem, way: Way, round: int, notebook: _Notebook, report
 def _pace(problem: Problem) -> dict[str, list[float]]:
     """Seconds a slice and evaluation, in one batch and one by one, round by round."""
     pipe, count = problem.pipe, 4
-    alone = Conditions(*(part[:1] for part in problem.conditions))
+    alone = problem.conditions.map(lambda part: part[:1])
     turns = {
         "together": lambda: pipe.denoise(problem.conditions, count, "dpm++"),
         "alone": lambda: pipe.denoise(alone, count, "ddpm"),
@@ -174,7 +173,7 @@ def _sample(problem: Problem, way: Way, seed: int, reporter: Reporter) -> Tensor
     if way.kind == "spacing":
         return walk(pipe, conditions, solver_of(pipe, way), initial_noise(pipe, problem.count, seed), reporter.advance)
     if way.kind == "released":
-        alone = [Conditions(*(part[k : k + 1] for part in conditions)) for k in range(problem.count)]
+        alone = [conditions.map(lambda part, k=k: part[k : k + 1]) for k in range(problem.count)]  # type: ignore[misc]
         return torch.cat([denoise(one, way.steps, way.scheduler) for one in alone])
     return denoise(conditions, way.steps, way.scheduler)
 

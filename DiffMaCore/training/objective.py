@@ -53,13 +53,14 @@ def implied(
 
 def mean_of(
     model: Callable[..., Any],
-    conditions: Sequence[Tensor],
+    conditions: Sequence[Tensor | None],
     contrast: Tensor | None,
     alphas: Tensor,
     latent_shape: tuple[int, int, int],
 ) -> Tensor:
     """Conditional mean (B, C, S, S) that a network of v gives: its answer to no noise at the last timestep."""
     first = conditions[0]
+    assert first is not None
     nothing = first.new_zeros(len(first), *latent_shape)
     t = torch.full((len(first),), len(alphas) - 1, device=first.device)
     v = model(nothing, t, *conditions, contrast=contrast).sample.float()

@@ -89,8 +89,8 @@ def make_task(
 
 def _load_denoiser(experiment: Experiment, folders: Folders) -> DiffMa:
     folder = folders.system("diffma") / "model"
-    if not experiment.denoiser.mean_share:
-        raise InputError("a guided decoder learns from mean latents, and denoiser.mean_share is 0")
+    if not experiment.denoiser.mean_share or experiment.denoiser.ct_conditioning != "pixels":
+        raise InputError("a guided decoder needs a denoiser with a mean_share and ct_conditioning: pixels")
     if not (folder / "config.json").is_file():
         raise InputError(f"there is no trained DiffMa in {folder}; run `diffma train denoiser` first")
     denoiser: DiffMa = DiffMa.from_pretrained(folder, local_files_only=True)

@@ -12,7 +12,7 @@ from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from DiffMaCore.conditions import decode, encode, mr_to_pixels
-from DiffMaCore.training.cache import PairedCache
+from DiffMaCore.training.cache import PairedCache, SliceDataset
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import AutoencoderConfig, Experiment, Folders
 from DiffMaCore.training.files import replacing_folder
@@ -76,9 +76,9 @@ class AutoencoderTask:
 
     @torch.inference_mode()
     def _scaling_factor(self, vae: Any) -> float:
-        last = min(len(self.dataset), _SCALED_BY * 8)
-        rows = torch.linspace(0, last - 1, min(last, _SCALED_BY)).long().tolist()
-        targets = self.dataset.batch(rows)["target"].float()
+        prepared = SliceDataset(self.cache, self.cache.ids("train"), ("target",))
+        rows = torch.linspace(0, len(prepared) - 1, min(len(prepared), _SCALED_BY)).long().tolist()
+        targets = prepared.batch(rows)["target"].float()
         latents = [vae.encode(mr_to_pixels(part)).latent_dist.mode() for part in targets.split(16)]
         return float(1.0 / torch.cat(latents).std())
 

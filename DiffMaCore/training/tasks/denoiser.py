@@ -27,15 +27,16 @@ from DiffMaCore.training.tasks.rows import training_rows
 from DiffMaCore.training.tasks.summary import trained_steps, write_summary
 from DiffMaCore.training.triplets import FixedSlices, triplet_picture
 
-_KEYS = ("target_latent", "source_latent", "clip_embedding", "ct_pixels")
-_EMBEDDED = ("ct_embedding", "soft_mask")
+KEYS = ("target_latent", "source_latent", "clip_embedding")
+EMBEDDED = ("ct_embedding", "soft_mask")
 _HELD_OUT = 24  # slices of the held-out loss
 
 
 def keys_of(experiment: Experiment, embedded: bool) -> tuple[str, ...]:
     """What a denoiser's rows hold; ``embedded``: the Vision Embedder's answers are in the cache."""
     contrast = ("contrast",) if len(experiment.data.targets) > 1 else ()
-    return (*_KEYS, *(_EMBEDDED if embedded else ()), *contrast)
+    pixels = ("ct_pixels",) if experiment.denoiser.ct_conditioning == "pixels" else ()
+    return (*KEYS, *(EMBEDDED if embedded else ()), *pixels, *contrast)
 
 
 def conditions_of(batch: dict[str, Tensor], embedder: VisionEmbedder) -> tuple[Conditions, Tensor | None]:
@@ -45,8 +46,8 @@ def conditions_of(batch: dict[str, Tensor], embedder: VisionEmbedder) -> tuple[C
     else:
         with torch.no_grad():
             soft_mask, ct_embedding = embedder(batch["source_latent"])
-    given = batch["clip_embedding"], ct_embedding, soft_mask, batch["source_latent"], batch["ct_pixels"]
-    return Conditions(*given), batch.get("contrast")
+    given = batch["clip_embedding"], ct_embedding, soft_mask, batch["source_latent"]
+    return Conditions(*given, batch.get("ct_pixels")), batch.get("contrast")
 
 
 def size_of(config: DenoiserConfig, cache: PairedCache) -> dict[str, Any]:

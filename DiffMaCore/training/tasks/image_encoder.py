@@ -15,7 +15,7 @@ from torch.nn import functional as F
 
 from DiffMaCore.conditions import encoder_pixels, mr_to_pixels
 from DiffMaCore.models.image_encoder import ImageEncoder
-from DiffMaCore.training.cache import PairedCache, source_pixels
+from DiffMaCore.training.cache import PairedCache, SliceDataset, source_pixels
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.files import replacing_folder
@@ -70,9 +70,9 @@ class ImageEncoderTask:
         """Write ``model/``, embeddings scaled to about unit variance a component, and ``summary.json``."""
         towers: Any = model
         encoder: Any = copy.deepcopy(towers.source).eval()
-        last = min(len(self.dataset), _SCALED_BY * 4)
-        rows = torch.linspace(0, last - 1, min(last, _SCALED_BY)).long().tolist()
-        spread = encoder(self._pixels(self.dataset.batch(rows)["source"].float())).std()
+        prepared = SliceDataset(self.cache, self.cache.ids("train"), ("source",))
+        rows = torch.linspace(0, len(prepared) - 1, min(len(prepared), _SCALED_BY)).long().tolist()
+        spread = encoder(self._pixels(prepared.batch(rows)["source"].float())).std()
         encoder.visual.proj.mul_(1.0 / spread.clamp(min=1e-6))
         with replacing_folder(folder / "model") as part:
             encoder.save_pretrained(part)
