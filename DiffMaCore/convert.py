@@ -14,10 +14,11 @@ import SimpleITK as sitk
 from DiffMaCore import __version__
 from DiffMaCore.batches import Sampling
 from DiffMaCore.devices import peak_memory
-from DiffMaCore.errors import OutputError
+from DiffMaCore.errors import InputError, OutputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.schedulers import DEFAULT_STEPS
 from DiffMaCore.synthesis import DiffMaOutput, provenance, synthesise
+from DiffMaCore.volumes.agreement import agreement, agreement_words
 from DiffMaCore.volumes.dicom_writing import write_dicom_series
 from DiffMaCore.volumes.grid import anatomical_axes
 from DiffMaCore.volumes.inputs import InputItem
@@ -152,12 +153,29 @@ def make(pipe: DiffMaPipeline, request: Request, options: ConvertOptions, report
     )
     if request.settings_sha256 is not None:  # in front: DICOM keeps 1024 characters
         result = replace(result, metadata={"settings_sha256": request.settings_sha256, **result.metadata})
+    words = _agreement(pipe, image, result, reporter)
+    if words is not None:
+        result = replace(result, metadata={**result.metadata, "agreement_words": words})
     reporter.stage("writing")
     images = {"uncertainty": result.uncertainty, "soft_mask": result.soft_mask}
     images.update({name: image for name in extras if name.startswith("resampled_")})
     _write_all(output, request.volume, result, {name: (path, images[name]) for name, path in extras.items()})
     tell_result(pipe, request, result.metadata, reporter, slices=len(result.slices))
     return result
+
+
+def _agreement(pipe: DiffMaPipeline, image: sitk.Image, result: DiffMaOutput, reporter: Reporter) -> str | None:
+    """Whether the MRI of a head follows its CT, in one line; None where that cannot be told."""
+    bundle = pipe.bundle
+    if not (bundle.takes_ct and bundle.anatomy == "brain") or bundle.makes_ct:
+        return None
+    reporter.stage("comparing with the CT")
+    try:
+        words = agreement_words(agreement(image, result.mr, bundle.target_modality))
+    except InputError:  # no skull in these slices, or a contrast that it does not know
+        return None
+    reporter.note(words)
+    return words
 
 
 def tell_result(
@@ -215,6 +233,7 @@ def _seconds(laps: dict[str, float]) -> dict[str, float]:
         "loading": laps.get("loading model", 0.0),
         "preparing": laps.get("reading", 0.0) + laps.get("preparing", 0.0),
         "synthesising": laps.get("synthesising", 0.0),
+        "comparing": laps.get("comparing with the CT", 0.0),
         "writing": laps.get("writing", 0.0),
     }
     return {name: round(value, 3) for name, value in {**parts, "total": sum(parts.values())}.items()}

@@ -7,7 +7,7 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.bundles.config import RESEARCH_ONLY, BundleConfig, has_small_decoder
+from DiffMaCore.bundles.config import GUIDED_DECODER, MODES, RESEARCH_ONLY, SMALL_DECODER, BundleConfig, has_component
 from DiffMaCore.bundles.manifest import write_text
 
 CARD_FILE = "README.md"
@@ -16,11 +16,12 @@ _HUB_LICENCES = ("mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0
 
 def write_card(folder: Path, config: BundleConfig) -> None:
     """Write ``README.md`` into a bundle folder (before its manifest, which lists it)."""
-    write_text(Path(folder) / CARD_FILE, card_text(config, has_small_decoder(Path(folder))))
+    decoders = (has_component(Path(folder), name) for name in (SMALL_DECODER, GUIDED_DECODER))
+    write_text(Path(folder) / CARD_FILE, card_text(config, *decoders))
 
 
-def card_text(config: BundleConfig, small_decoder: bool = False) -> str:
-    """The model card of a bundle, with or without a small decoder; a demo is called DEMO in its title."""
+def card_text(config: BundleConfig, small_decoder: bool = False, guided_decoder: bool = False) -> str:
+    """The model card of a bundle, with or without these decoders; a demo is called DEMO in its title."""
     card = config.card
     title = config.title
     if config.demo and "DEMO" not in title:
@@ -34,7 +35,7 @@ def card_text(config: BundleConfig, small_decoder: bool = False) -> str:
         "---",
         f"license: {licence}",
         *([f"license_name: {json.dumps(card.licence)}"] if licence == "other" else []),
-        "library_name: diffusers",
+        "library_name: diffmacore",
         "pipeline_tag: image-to-image",
         "tags:",
         *(f"- {json.dumps(tag)}" for tag in tags + (["demo"] if config.demo else [])),
@@ -62,7 +63,10 @@ def card_text(config: BundleConfig, small_decoder: bool = False) -> str:
                 else f"- Source: {_normalisation(config.source_normalisation)}",
                 f"- MR normalisation in training: {_normalisation(config.mr_normalisation)}",
                 f"- Output: {low:g} to {high:g} {config.output_units}",
-                *(["- Decoder: full, or with `--decoder small` faster and approximate"] if small_decoder else []),
+                f"- Mode: {', or '.join(f'`--mode {mode}`: {MODES[mode]}' for mode in config.modes)}",
+                f"- Decoder: {'; '.join(_decoders(small_decoder, guided_decoder))}",
+                *_neighbours(config),
+                *_uncertainty(config),
             ]
         ),
         "## Training data",
@@ -73,6 +77,24 @@ def card_text(config: BundleConfig, small_decoder: bool = False) -> str:
         f"{card.licence}\n\n{card.source}",
     ]
     return "\n".join(front) + "\n\n" + "\n\n".join(body) + "\n"
+
+
+def _decoders(small: bool, guided: bool) -> list[str]:
+    return [
+        *(["guided by the CT's pixels, the default"] if guided else []),
+        "`--decoder full`, which sees the latent alone" if guided else "full",
+        *(["`--decoder small`, faster and approximate"] if small else []),
+    ]
+
+
+def _neighbours(config: BundleConfig) -> list[str]:
+    distance = config.neighbour_distance
+    return [] if distance is None else [f"- CT pixels of the slices {distance:g} mm below and above are seen as well"]
+
+
+def _uncertainty(config: BundleConfig) -> list[str]:
+    scale = config.uncertainty_scale
+    return [] if scale == 1 else [f"- Uncertainty: {scale:g} times the standard deviation over the samples"]
 
 
 def _normalisation(values: Mapping[str, Any] | None) -> str:

@@ -211,9 +211,9 @@ def read_index(folder: Path) -> dict[str, Any]:
     return index
 
 
-def has_small_decoder(folder: Path) -> bool:
-    """Whether a bundle has a small decoder beside its VAE; ModelError as :func:`read_config` tells."""
-    return (read_index(folder).get(SMALL_DECODER) or [None])[0] is not None
+def has_component(folder: Path, name: str) -> bool:
+    """Whether a bundle has one of :data:`OPTIONAL`; ModelError as :func:`read_config` tells."""
+    return (read_index(folder).get(name) or [None])[0] is not None
 
 
 def small_decoder_command(where: str) -> str:

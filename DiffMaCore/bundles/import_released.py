@@ -19,7 +19,7 @@ from DiffMaCore.bundles.components import PARTS, SMALL, obtain
 from DiffMaCore.bundles.config import (
     BundleConfig,
     ModelCard,
-    has_small_decoder,
+    has_component,
     read_config,
     read_index,
 )
@@ -125,11 +125,11 @@ def complete_bundle(
     """
     config = read_config(folder)
     verify(folder, progress)
-    if folder.resolve() == store.BUNDLED_DEMO:
+    if store.is_bundled(folder):
         raise ModelError("The demo ships inside of the package and stays as it is: complete a bundle of yours.")
     if not config.missing and not small_decoder:
         raise ModelError(f"{folder} is complete: nothing has to be added.")
-    if small_decoder and has_small_decoder(folder):
+    if small_decoder and has_component(folder, SMALL.name):
         raise ModelError(f"{folder} has its small decoder already: leave {SMALL.option} out.")
     given = {"vae": vae, "image_encoder": image_encoder}
     for part in PARTS:

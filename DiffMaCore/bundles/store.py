@@ -15,9 +15,11 @@ from typing import Any
 from DiffMaCore.bundles.archive import extract
 from DiffMaCore.bundles.config import (
     COMPONENTS,
+    GUIDED_DECODER,
     INDEX_FILE,
+    SMALL_DECODER,
     BundleConfig,
-    has_small_decoder,
+    has_component,
     nearest,
     read_config,
     read_json,
@@ -35,9 +37,8 @@ from DiffMaCore.bundles.manifest import (
 from DiffMaCore.errors import DiffMaError, ModelError, OutputError
 
 DEMO = "demo"
-BUNDLED_DEMO = Path(__file__).resolve().parent.parent / "data" / "demo"
+_BUNDLED = Path(__file__).resolve().parent.parent / "data"
 _RESERVED = {
-    DEMO,
     "con",
     "prn",
     "aux",
@@ -64,18 +65,31 @@ class ModelEntry:
     source_modality: str = "?"
     target_modality: str = "?"
     small_decoder: bool = False
+    guided_decoder: bool = False
+    modes: tuple[str, ...] = ("sample",)
+    family: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
         return asdict(self)
 
 
+def bundled_names() -> list[str]:
+    """Bundles inside of the package: "demo", and those of its other contrasts."""
+    return sorted(path.parent.name for path in _BUNDLED.glob(f"{DEMO}*/{INDEX_FILE}"))
+
+
+def is_bundled(folder: Path) -> bool:
+    """Whether a bundle's folder lies inside of the package."""
+    return folder.resolve().parent == _BUNDLED
+
+
 def installed_names() -> list[str]:
-    """Names that :func:`resolve` knows: the demo, then installed bundles in alphabetical order."""
+    """Names that :func:`resolve` knows: those inside of the package, then installed bundles in alphabetical order."""
     folder = models_folder()
     inside = folder.iterdir() if folder.is_dir() else ()
     found = sorted(path.name for path in inside if path.is_dir() and not path.name.startswith("."))
-    return ([DEMO] if (BUNDLED_DEMO / INDEX_FILE).is_file() else []) + found
+    return bundled_names() + found
 
 
 def resolve(name_or_path: str | os.PathLike[str]) -> Path:
@@ -86,9 +100,10 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     """
     text = os.fspath(name_or_path)
     names = installed_names()
-    text = next((name for name in names if name != DEMO and _is_from(models_folder() / name, text)), text)
+    bundled = bundled_names()
+    text = next((name for name in names if name not in bundled and _is_from(models_folder() / name, text)), text)
     if text in names:
-        return BUNDLED_DEMO if text == DEMO else models_folder() / text
+        return (_BUNDLED if text in bundled else models_folder()) / text
     path = Path(text).expanduser()
     if path.is_dir():
         read_config(path)
@@ -116,7 +131,7 @@ def describe(name: str, folder: Path) -> ModelEntry:
         "name": name,
         "bytes": sum(path.stat().st_size for path in files),
         "path": str(folder),
-        "source": "ships with DiffMaCore" if folder == BUNDLED_DEMO else _source(folder).get("source", "unknown"),
+        "source": "ships with DiffMaCore" if is_bundled(folder) else _source(folder).get("source", "unknown"),
     }
     try:
         config = read_config(folder)
@@ -131,7 +146,10 @@ def describe(name: str, folder: Path) -> ModelEntry:
         missing=config.missing,
         source_modality=config.source_modality,
         target_modality=config.target_modality,
-        small_decoder=has_small_decoder(folder),
+        small_decoder=has_component(folder, SMALL_DECODER),
+        guided_decoder=has_component(folder, GUIDED_DECODER),
+        modes=config.modes,
+        family=config.family,
         **known,
     )
 
@@ -158,7 +176,7 @@ def remove(name: str) -> int:
 
     Raises ModelError for the demo, a path, or an unknown name.
     """
-    if name == DEMO:
+    if name in bundled_names():
         raise ModelError("The demo ships inside of the package and stays: only bundles you installed can be removed.")
     target = models_folder() / name
     if name not in installed_names() or target.is_symlink():
@@ -181,7 +199,7 @@ def choose_name(config: BundleConfig, name: str | None) -> str:
         raise ModelError(
             f"A model cannot be called {chosen!r}: give `--name` up to 64 letters, digits, dots, dashes or underscores."
         )
-    if chosen.lower().split(".")[0] in _RESERVED:
+    if chosen.lower().split(".")[0] in _RESERVED.union(bundled_names()):
         raise ModelError(f"The name {chosen!r} is reserved: give another one with `--name`.")
     taken = {other.lower() for other in installed_names()}
     if chosen.lower() in taken:

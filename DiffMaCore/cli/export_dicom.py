@@ -20,6 +20,7 @@ PROVENANCE = (
     "source_modality",
     "target_modality",
     "output_units",
+    "mode",
     "steps",
     "scheduler",
     "seed",
@@ -31,6 +32,7 @@ PROVENANCE = (
     "precision",
     "scan_order",
     "software",
+    "agreement_words",
 )
 
 

@@ -35,6 +35,7 @@ COMMANDS = (
     "benchmark",
     "prepare",
     "train",
+    "bundle",
     "evaluate",
     "reproduce",
 )

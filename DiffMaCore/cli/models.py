@@ -106,7 +106,7 @@ def _show(args: argparse.Namespace) -> int:
     folder = store.resolve(args.model)
     config = read_config(folder)
     entry = store.describe(args.model, folder)
-    card = card_text(config, entry.small_decoder).split("---\n", 2)[2].strip()
+    card = card_text(config, entry.small_decoder, entry.guided_decoder).split("---\n", 2)[2].strip()
     scan_order = store.read_component_config(folder, "denoiser").get("scan_order", "spiral")
     facts = {**entry.to_dict(), "bundle": config.to_dict(), "research_only": RESEARCH_ONLY}
     facts |= {"card_text": card, "scan_order": scan_order}
