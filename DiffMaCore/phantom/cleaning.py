@@ -1,6 +1,8 @@
-"""A raw label map of a head made fit for rendering: tissues of ours, no specks, no pits, a clean skin and a clean cut."""
+"""A raw label map of a head made fit for rendering: our tissues, no specks, no pits, a clean skin and a clean cut."""
 
 from __future__ import annotations
+
+from typing import TypeVar
 
 import numpy as np
 from numpy.typing import NDArray
@@ -8,6 +10,7 @@ from scipy import ndimage
 
 from DiffMaCore.phantom import tissues as t
 
+_T = TypeVar("_T", bound=np.integer)
 Labels = NDArray[np.uint8]
 Mask = NDArray[np.bool_]
 PAD = 4  # voxels of air around the head
@@ -24,7 +27,7 @@ def to_tissues(source: NDArray[np.integer]) -> Labels:
     return lookup[source]
 
 
-def padded(array: NDArray[np.generic]) -> NDArray[np.generic]:
+def padded(array: NDArray[_T]) -> NDArray[_T]:
     """Zeros around the sides and above the vertex, none below the neck."""
     return np.pad(array, ((0, PAD), (PAD, PAD), (PAD, PAD)))
 

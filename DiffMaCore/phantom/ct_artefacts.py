@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import itertools
+
 import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
@@ -44,7 +46,7 @@ def streak(ct: Array, body: Mask, spacing: Spacing, rng: np.random.Generator) ->
             angle, far = np.arctan2(yy - cy, xx - cx), np.hypot(yy - cy, xx - cx)
             rays = sum(np.cos(k * angle + rng.uniform(0, 6.3)) for k in (3, 7, 13, 22)) / 2
             change += 260 * rays / (1 + (far / 14) ** 1.2)
-        for (ay, ax), (by, bx) in zip(spots, spots[1:], strict=False):
+        for (ay, ax), (by, bx) in itertools.pairwise(spots):
             length = max(np.hypot(by - ay, bx - ax), 1.0)
             across = np.abs((xx - ax) * (by - ay) - (yy - ay) * (bx - ax)) / length
             change -= 320 * np.exp(-((across / 4.0) ** 2))

@@ -19,7 +19,8 @@ class Scan:
     """How the CT was taken: mm, degrees and HU.
 
     ``thickness`` and ``distance`` of the slices, ``tilt`` of the gantry, ``blur`` (sd, in-plane), ``noise`` (sd in
-    water), ``cutoff`` of the kernel in cycles per mm, ``cupping`` and ``bands`` of beam hardening, ``offset``, ``sharpness`` of an edge-enhancing kernel.
+    water), ``cutoff`` of the kernel in cycles per mm, ``cupping`` and ``bands`` of beam hardening, ``offset``,
+    ``sharpness`` of an edge-enhancing kernel.
     """
 
     thickness: float = 1.0
@@ -89,7 +90,7 @@ def scanner_noise(rng: np.random.Generator, shape: tuple[int, int, int], pixel: 
 
     ``pixel`` in mm, ``cutoff`` and f in cycles per mm; slices are independent.
     """
-    nz, ny, nx = shape
+    _, ny, nx = shape
     white = rng.standard_normal(shape, dtype=np.float32)
     f = np.hypot(np.fft.fftfreq(ny, pixel)[:, None], np.fft.rfftfreq(nx, pixel)[None])
     gain = ((f + 0.03) * np.exp(-((f / cutoff) ** 2))).astype(np.float32)
@@ -134,4 +135,3 @@ def acquire(
 def clipped(ct: Array) -> Array:
     """Within the range that scanners store."""
     return np.clip(ct, LOWEST, HIGHEST).astype(np.float32)
-

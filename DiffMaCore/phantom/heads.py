@@ -14,7 +14,7 @@ from DiffMaCore.errors import InputError
 from DiffMaCore.phantom.cleaning import clean, padded
 from DiffMaCore.phantom.splitting import MAPS, SIDES, Eye, distance_maps, find_eyes, landmarks
 
-VERSION = 2  # of what a cached head holds
+VERSION = 3  # of what a cached head holds
 
 
 @dataclass(frozen=True)

@@ -155,7 +155,7 @@ def _bleed(rng: np.random.Generator, head: Head, objects: Objects) -> None:
 
 def _mass(rng: np.random.Generator, head: Head, objects: Objects) -> None:
     for _ in range(1 if rng.random() < 0.7 else int(rng.integers(2, 5))):
-        spot = _somewhere(rng, head, _CEREBRUM + (t.CEREBELLAR_GREY.label,))
+        spot = _somewhere(rng, head, (*_CEREBRUM, t.CEREBELLAR_GREY.label))
         radii = _size(rng, 4.0, 18.0)
         objects.add(spot, radii + rng.uniform(3, 16), t.OEDEMA, WHITE_ONLY, 0.5)
         objects.add(spot, radii, t.TUMOUR, ALL_BRAIN, 0.25)
@@ -196,6 +196,6 @@ def draw(rng: np.random.Generator, head: Head, lesions: float, artefacts: bool) 
     if artefacts and rng.random() < 0.35:
         for _ in range(int(rng.integers(1, 5))):
             angle = rng.uniform(-1.5, 1.5)
-            spot = teeth + (rng.uniform(-6, 6), 24 * (1 - np.cos(angle)), 24 * np.sin(angle))
+            spot = teeth + np.array([rng.uniform(-6, 6), 24 * (1 - np.cos(angle)), 24 * np.sin(angle)])
             objects.add(spot, _size(rng, 1.6, 3.2), t.METAL, BONE_ONLY, 0.3)
     return objects

@@ -9,7 +9,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.phantom import ct_artefacts, ct_physics, kernel, pathology
+from DiffMaCore.phantom import ct_artefacts, ct_physics, kernel, lookup, pathology
 from DiffMaCore.phantom import tissues as t
 from DiffMaCore.phantom.heads import Head
 from DiffMaCore.phantom.signal import CONTRASTS, signal_table
@@ -91,7 +91,7 @@ def render(
     size: tuple[int, int, int | None] = (160, 160, None),
     *,
     contrasts: tuple[str, ...] = CONTRASTS,
-    options: RenderOptions = RenderOptions(),  # noqa: B008
+    options: RenderOptions = RenderOptions(),
 ) -> Phantom:
     """Render a head: the same head, seed and grid give the same arrays.
 
@@ -123,32 +123,25 @@ def render(
         shift=options.shift,
         mirror=options.mirror,
     )
-    tiles = kernel.noise_tiles(rng)
+    tiles = lookup.noise_tiles(rng)
     objects = pathology.draw(rng, head, options.lesions, options.artefacts)
+    scene = kernel.Scene(
+        head.labels,
+        head.maps,
+        head.eyes,
+        lookup.occupied(head.labels),
+        _parameters(rng, head, options.anatomy, objects.leukoaraiosis),
+        *tiles,
+        objects.array(),
+        pathology.replaceable(),
+    )
     hu, texture, grain = _ct_values(rng, options.anatomy)
+    look = kernel.Look(hu, texture, signal_table(contrasts), grain)
     fine = np.empty((shape[0] * per_voxel[0], *shape[1:]), np.float32)
     mr = np.zeros((len(contrasts), *shape), np.float32)
     labels, inside = np.empty(shape, np.uint8), np.empty(shape, np.float32)
-    kernel.sample(
-        head.labels,
-        head.maps,
-        kernel.occupied(head.labels),
-        _parameters(rng, head, options.anatomy, objects.leukoaraiosis),
-        *tiles,
-        head.eyes,
-        objects.array(),
-        warp.matrix,
-        warp.offset,
-        warp.field,
-        NODE_MM,
-        step,
-        per_voxel,
-        hu,
-        texture,
-        signal_table(contrasts),
-        grain,
-        (fine, mr, labels, inside),
-    )
+    out = (fine, mr, labels, inside)
+    kernel.sample(scene, look, warp.matrix, warp.offset, warp.field, NODE_MM, step, per_voxel, out)
     body = (inside >= 0.5) & (labels != t.UNSCANNED.label)
     cut = labels == t.UNSCANNED.label
     ct = _scan(rng, fine, body, int(per_voxel[0]), (step[0], step[1], step[2]), options.artefacts)
@@ -190,7 +183,11 @@ def _ct_values(rng: np.random.Generator, vary: bool) -> tuple[NDArray[np.float32
     common = rng.normal()
     for tissue in t.TISSUES.values():
         drawn = tissue.hu_sd * np.clip(0.5 * common + 0.85 * rng.normal(), -2.5, 2.5) if vary else 0.0
-        hu[tissue.label], texture[tissue.label], grain[tissue.label] = tissue.hu + drawn, tissue.texture, tissue.mr_texture
+        hu[tissue.label], texture[tissue.label], grain[tissue.label] = (
+            tissue.hu + drawn,
+            tissue.texture,
+            tissue.mr_texture,
+        )
     white = hu[t.WHITE.label]
     contrast = np.clip(rng.normal(6.5, 1.0), 4.0, 9.0) if vary else 6.5
     hu[t.CORTEX.label] = white + contrast
@@ -198,9 +195,7 @@ def _ct_values(rng: np.random.Generator, vary: bool) -> tuple[NDArray[np.float32
     return hu, texture, grain
 
 
-def _parameters(
-    rng: np.random.Generator, head: Head, vary: bool, leukoaraiosis: float
-) -> NDArray[np.float32]:
+def _parameters(rng: np.random.Generator, head: Head, vary: bool, leukoaraiosis: float) -> NDArray[np.float32]:
     """Thicknesses and shares that the kernel splits the labels by."""
     p = np.zeros(kernel.PARAMETERS, np.float32)
     draw = rng.uniform if vary else lambda low, high: (low + high) / 2

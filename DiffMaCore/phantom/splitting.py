@@ -23,6 +23,8 @@ SIGNED = (16.0, 128.0)  # all others; falx and tentorium are differences of two 
 SIDES = {"left": (2, 3), "right": (41, 42), "cerebellum": (7, 8, 46, 47)}  # source labels
 
 
+FAR = 20.0  # mm, the longest distance that matters
+
 # choroid plexus in the atria of the lateral ventricles, pineal gland, middle of the incisors
 LANDMARKS = ("choroid_left", "choroid_right", "pineal", "teeth")
 
@@ -36,14 +38,22 @@ class Eye:
 
 
 def signed_distance(mask: Mask) -> NDArray[np.float32]:
-    """Distance in mm to the mask's surface, negative inside."""
+    """Distance in mm to the mask's surface, negative inside; right up to FAR mm, FAR or more beyond."""
     import SimpleITK as sitk
 
+    distance = np.full(mask.shape, FAR, np.float32)
     if not mask.any():
-        return np.full(mask.shape, 99.0, np.float32)
-    image = sitk.GetImageFromArray(mask.astype(np.uint8))
-    distance = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=False)
-    return np.asarray(sitk.GetArrayFromImage(distance), np.float32) - 0.5
+        return distance
+    box = []
+    for axis in range(3):
+        across = tuple(k for k in range(3) if k != axis)
+        hit = np.flatnonzero(mask.any(across))
+        box.append(slice(max(int(hit[0]) - int(FAR), 0), int(hit[-1]) + int(FAR) + 1))
+    image = sitk.GetImageFromArray(mask[tuple(box)].astype(np.uint8))
+    inside = sitk.SignedMaurerDistanceMap(image, squaredDistance=False, useImageSpacing=False)
+    distance[tuple(box)] = sitk.GetArrayViewFromImage(inside)
+    distance[tuple(box)] -= 0.5
+    return distance
 
 
 def coded(distance: NDArray[np.float32], scale: tuple[float, float]) -> NDArray[np.uint8]:
@@ -63,9 +73,7 @@ def find_eyes(labels: Labels) -> list[Eye]:
     return eyes
 
 
-def distance_maps(
-    labels: Labels, sides: dict[str, Mask], eyes: list[Eye]
-) -> NDArray[np.uint8]:
+def distance_maps(labels: Labels, sides: dict[str, Mask], eyes: list[Eye]) -> NDArray[np.uint8]:
     """All MAPS of cleaned labels, (z, y, x, maps) uint8.
 
     ``sides``: masks "left", "right" (cerebrum) and "cerebellum".
@@ -130,7 +138,7 @@ def _mastoids(
     thick = ndimage.gaussian_filter((to_bone < -2.5).astype(np.float32), 2.0)
     y = np.arange(labels.shape[1])[None, :, None]
     zone = (np.abs(x - middle) > 26) & (z < level + 2) & (z > level - 45) & (y > back - 18) & (y < back + 30)
-    share = np.clip(thick * 4, 0, 1) * zone * (cerebellum < 38)
+    share = np.clip(thick * 4, 0, 1) * zone * (cerebellum < FAR)
     return np.clip(255 * ndimage.gaussian_filter(share, 1.0), 0, 255).astype(np.uint8)
 
 
@@ -145,7 +153,7 @@ def landmarks(source: NDArray[np.integer], eyes: list[Eye]) -> NDArray[np.float3
     third, stem = np.argwhere(source == 14), np.argwhere(source == 16)
     if len(third):
         end = third[third[:, 1] > np.percentile(third[:, 1], 92)]
-        points[2] = end.mean(0) + (0, 7, 0)
+        points[2] = end.mean(0) + np.array([0, 7, 0])
     if eyes and len(stem):
         level, front = np.mean([eye.centre[0] for eye in eyes]), np.mean([eye.centre[1] for eye in eyes])
         points[3] = (level - 64, front + 6, stem[:, 2].mean())
