@@ -134,6 +134,8 @@ def make(pipe: DiffMaPipeline, request: Request, options: ConvertOptions, report
     check_output(output, like=image, n_volumes=1 + len(extras), inputs=request.inputs)
     for path in extras.values():
         check_output(path, like=image, inputs=request.inputs)
+        if output_format(path) == "dicom":
+            raise OutputError(f"{path} has no file extension; end the name in .nii.gz, .nii, .nrrd or .mha")
     _check_apart(output, extras)
 
     result = synthesise(

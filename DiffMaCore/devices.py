@@ -9,6 +9,7 @@ import sys
 from pathlib import Path
 from typing import Any
 
+import psutil
 import torch
 
 from DiffMaCore.errors import BackendError, OutOfMemory
@@ -86,21 +87,11 @@ def processor_name() -> str:
         return platform.processor() or platform.machine()
 
 
-def host_memory() -> tuple[int | None, int | None]:
-    """Total and free bytes of the machine's memory; None where the system does not tell."""
-    try:
-        with Path("/proc/meminfo").open(encoding="utf-8") as lines:
-            sizes = {line.split(":")[0]: int(line.split()[1]) * 1024 for line in lines}
-        limit, room = _group_memory(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
-        return int(min(sizes["MemTotal"], limit)), int(min(sizes["MemAvailable"], room))
-    except (OSError, KeyError, ValueError, IndexError):
-        pass
-    try:
-        page = os.sysconf("SC_PAGE_SIZE")
-        total = page * os.sysconf("SC_PHYS_PAGES")
-    except (AttributeError, ValueError, OSError):
-        return _windows_memory()
-    return total, None
+def host_memory() -> tuple[int, int]:
+    """Total and free bytes of the machine's memory, or of what this process's control group has of it."""
+    memory = psutil.virtual_memory()
+    limit, room = _group_memory(Path("/sys/fs/cgroup"), Path("/proc/self/cgroup"))
+    return int(min(memory.total, limit)), int(min(memory.available, room))
 
 
 def _group_memory(root: Path, membership: Path) -> tuple[float, float]:
@@ -123,35 +114,13 @@ def _group_memory(root: Path, membership: Path) -> tuple[float, float]:
     return limit, max(0, room)
 
 
-def _windows_memory() -> tuple[int | None, int | None]:
-    import ctypes
-
-    windll = getattr(ctypes, "windll", None)
-    if windll is None:
-        return None, None
-
-    class Status(ctypes.Structure):  # MEMORYSTATUSEX
-        _fields_ = (
-            ("length", ctypes.c_ulong),
-            ("load", ctypes.c_ulong),
-            *((name, ctypes.c_ulonglong) for name in ("total", "free", "f", "g", "h", "i", "j")),
-        )
-
-    status = Status()
-    status.length = ctypes.sizeof(status)
-    if not windll.kernel32.GlobalMemoryStatusEx(ctypes.byref(status)):
-        return None, None
-    return int(status.total), int(status.free)
-
-
-def free_memory(device: torch.device) -> int | None:
-    """Free bytes on the device for this process, of several launched on it its share; None where it is not told."""
+def free_memory(device: torch.device) -> int:
+    """Free bytes on the device for this process, of several launched on it its share."""
     if device.type == "cuda":
         # what torch keeps for reuse is free too
         cached = torch.cuda.memory_reserved(device) - torch.cuda.memory_allocated(device)
         return (torch.cuda.mem_get_info(device)[0] + cached) // -(-_neighbours() // torch.cuda.device_count())
-    free = host_memory()[1]
-    return None if free is None else free // _neighbours()
+    return host_memory()[1] // _neighbours()
 
 
 def _neighbours() -> int:
@@ -160,15 +129,15 @@ def _neighbours() -> int:
     return int(count) if count.isdigit() and int(count) else 1
 
 
-def peak_memory(device: torch.device) -> dict[str, int | None]:
+def peak_memory(device: torch.device) -> dict[str, int]:
     """Most bytes that this process has held so far, and on a GPU the most it has held there."""
-    peak: dict[str, int | None] = {"peak_memory_bytes": _host_peak()}
+    peak = {"peak_memory_bytes": _host_peak()}
     if device.type == "cuda":
         peak["peak_device_bytes"] = torch.cuda.max_memory_reserved(device)
     return peak
 
 
-def _host_peak() -> int | None:
+def _host_peak() -> int:
     try:
         # not getrusage: on Linux it begins with the memory of the process that started this one
         with Path("/proc/self/status").open(encoding="utf-8") as lines:
@@ -178,31 +147,9 @@ def _host_peak() -> int | None:
     try:
         import resource
     except ImportError:
-        return _windows_peak()
+        return psutil.Process().memory_info().peak_wset  # Windows
     peak = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss
     return peak if sys.platform == "darwin" else peak * 1024
-
-
-def _windows_peak() -> int | None:
-    import ctypes
-
-    windll = getattr(ctypes, "windll", None)
-    if windll is None:
-        return None
-
-    class Counters(ctypes.Structure):  # PROCESS_MEMORY_COUNTERS
-        _fields_ = (
-            ("size", ctypes.c_ulong),
-            ("faults", ctypes.c_ulong),
-            *((name, ctypes.c_size_t) for name in ("peak", "b", "c", "d", "e", "f", "g", "h")),
-        )
-
-    counters = Counters()
-    counters.size = ctypes.sizeof(counters)
-    process = windll.kernel32.GetCurrentProcess
-    process.restype = ctypes.c_void_p
-    told = windll.psapi.GetProcessMemoryInfo(ctypes.c_void_p(process()), ctypes.byref(counters), counters.size)
-    return int(counters.peak) if told else None
 
 
 def keep_freed_memory() -> bool:
@@ -232,8 +179,6 @@ def choose_batch(device: torch.device, bytes_per_slice: int, wanted: int | None 
     """
     most = MAX_BATCH_CPU if device.type == "cpu" else MAX_BATCH_GPU
     free = free_memory(device)
-    if free is None:
-        return wanted or min(most, MAX_BATCH_CPU)
     room = free // max(1, bytes_per_slice)
     if room < 1:
         raise OutOfMemory(f"one slice needs {gib(bytes_per_slice)} on {device} and {gib(free)} are free")

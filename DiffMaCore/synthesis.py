@@ -218,13 +218,11 @@ def _choose_batch(
     """Slices at once, said aloud; OutOfMemory where the volume or one slice needs more than is free."""
     volumes = 4 * array.size * (6 if samples > 1 else 4)  # the result, the soft mask, and a copy of each as an image
     free = free_memory(torch.device("cpu"))
-    if free is not None and free < volumes:
+    if free < volumes:
         raise OutOfMemory(f"the images of this volume need {gib(volumes)} and {gib(free)} are free")
     batch = pipe.batch_size(wanted, decoder)
     if wanted and batch < wanted:
         reporter.warning(f"{batch} instead of {wanted} slices at once: no more fit the free memory")
-    room = free_memory(pipe.device)
-    of = "" if room is None else f" of {gib(room)} free"
-    need = gib(batch * pipe.bytes_per_slice(decoder))
-    reporter.note(f"{batch} slices at once, about {need}{of} on {pipe.device}")
+    need, room = gib(batch * pipe.bytes_per_slice(decoder)), gib(free_memory(pipe.device))
+    reporter.note(f"{batch} slices at once, about {need} of {room} free on {pipe.device}")
     return batch

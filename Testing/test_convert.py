@@ -101,9 +101,10 @@ def test_the_dicom_results_of_two_patients_on_one_grid_are_two_studies_and_those
         ("series", "series.nrrd_uncertainty.nrrd", None),
         ("series", "series_uncertainty.nrrd", "both the uncertainty and the soft mask"),
         ("series", "series/mask.nrrd", "is for the DICOM series"),
+        ("mr.nii", "mask", "mask has no file extension"),
     ],
 )
-def test_no_two_files_of_a_run_are_one(
+def test_files_that_cannot_be_written_beside_each_other_are_refused_before_the_work(
     output: str, mask: str, words: str | None, ct: InputItem, tiny_bundle: Path, tmp_path: Path
 ) -> None:
     pipe = DiffMaPipeline.from_pretrained(tiny_bundle)

@@ -7,11 +7,12 @@ import platform
 import subprocess
 import sys
 from pathlib import Path
+from typing import Any
 
 import pytest
 import torch
 
-from DiffMaCore.devices import _group_memory, choose_batch, choose_device, describe_devices, host_memory
+from DiffMaCore.devices import _group_memory, choose_batch, choose_device, describe_devices, host_memory, peak_memory
 from DiffMaCore.errors import BackendError, OutOfMemory
 
 
@@ -35,10 +36,27 @@ def test_the_batch_follows_from_the_free_memory() -> None:
         choose_batch(cpu, 10**15)
 
 
-@pytest.mark.skipif(platform.system() != "Linux", reason="reads /proc")
-def test_memory_is_told_on_linux() -> None:
+def test_memory_is_told_on_every_system() -> None:
+    total, free = host_memory()
+    assert 0 < free <= total
+    (cpu,) = (device for device in describe_devices() if device["name"] == "cpu")
+    assert cpu["total_bytes"] == total and cpu["free_bytes"] > 0
+
+
+def test_free_memory_is_told_where_there_is_no_proc(monkeypatch: pytest.MonkeyPatch) -> None:
+    """As on macOS and Windows, whose own calls psutil makes."""
+    opened = Path.open
+
+    def without_proc(self: Path, *args: Any, **options: Any) -> Any:
+        if self.is_relative_to("/proc"):
+            raise FileNotFoundError(self)
+        return opened(self, *args, **options)
+
+    monkeypatch.setattr(Path, "open", without_proc)
     total, free = host_memory()
     assert total and free and 0 < free <= total
+    assert choose_batch(torch.device("mps"), int(free * 0.2)) == 2  # half of what is free
+    assert peak_memory(torch.device("cpu"))["peak_memory_bytes"] > 10**7
 
 
 def test_the_limit_of_a_container_or_a_clusters_job_counts(tmp_path: Path) -> None:

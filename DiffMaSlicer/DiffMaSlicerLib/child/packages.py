@@ -31,6 +31,7 @@ _MEGABYTES = {
     "pydicom": 2,
     "pillow": 6,
     "tqdm": 1,
+    "psutil": 1,
 }
 _WITH_GPU = " With an NVIDIA GPU, PyTorch takes about 3 GB."
 
