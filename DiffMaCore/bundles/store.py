@@ -64,6 +64,8 @@ class ModelEntry:
     source_modality: str = "?"
     target_modality: str = "?"
     small_decoder: bool = False
+    modes: tuple[str, ...] = ()
+    family: str = ""
 
     def to_dict(self) -> dict[str, Any]:
         """Plain values for JSON."""
@@ -132,6 +134,8 @@ def describe(name: str, folder: Path) -> ModelEntry:
         source_modality=config.source_modality,
         target_modality=config.target_modality,
         small_decoder=has_small_decoder(folder),
+        modes=config.modes,
+        family=config.family,
         **known,
     )
 
