@@ -8,10 +8,11 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
-from diffusers import AutoencoderKL, AutoencoderTiny
+from diffusers import AutoencoderTiny
 from torch import Tensor
 from torch.nn import functional as F
 
+from DiffMaCore.models.autoencoders import Autoencoder
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.models.image_encoder import ImageEncoder
@@ -71,12 +72,12 @@ def neighbour_pixels(source: Tensor, windows: Sequence[Window] | None) -> Tensor
     return pixels[:, :channels].unflatten(0, source.shape[:2]).flatten(1, 2)
 
 
-def encode(vae: AutoencoderKL, pixels: Tensor) -> Tensor:
+def encode(vae: Autoencoder, pixels: Tensor) -> Tensor:
     """Latents (B, 4, S', S') of pixels (B, 3, S, S): the posterior's mode, so that two runs agree."""
     return vae.encode(pixels).latent_dist.mode() * vae.config["scaling_factor"]
 
 
-def decode(vae: AutoencoderKL | AutoencoderTiny, latents: Tensor) -> Tensor:
+def decode(vae: Autoencoder | AutoencoderTiny, latents: Tensor) -> Tensor:
     """MR slices (B, S, S) in [-1, 1] of latents (B, 4, S', S'): the mean of the decoded channels.
 
     A small decoder takes the latents as they are: its ``scaling_factor`` is 1.
@@ -107,7 +108,7 @@ def encoder_pixels(
 def compute_conditions(
     source: Tensor,
     windows: Sequence[Window] | None,
-    vae: AutoencoderKL,
+    vae: Autoencoder,
     image_encoder: ImageEncoder,
     embedder: VisionEmbedder,
     mean: Sequence[float] | None = None,

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL, AutoencoderTiny, DiffusionPipeline, SchedulerMixin
+from diffusers import AutoencoderTiny, DiffusionPipeline, SchedulerMixin
 from torch import Tensor
 
 from DiffMaCore import conditions as cond
@@ -19,6 +19,7 @@ from DiffMaCore.bundles.config import DECODERS, MODES, OPTIONAL, BundleConfig, r
 from DiffMaCore.devices import choose_batch, choose_device
 from DiffMaCore.errors import InputError, ModelError, loading
 from DiffMaCore.graphs import DenoiserGraphs, Evaluation, Warn
+from DiffMaCore.models.autoencoders import Autoencoder, maps_per_slice
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
@@ -60,7 +61,7 @@ class DiffMaPipeline(DiffusionPipeline):
 
     denoiser: DiffMa | UNetDenoiser
     embedder: VisionEmbedder
-    vae: AutoencoderKL
+    vae: Autoencoder
     image_encoder: ImageEncoder
     scheduler: SchedulerMixin
     small_decoder: AutoencoderTiny | None
@@ -70,7 +71,7 @@ class DiffMaPipeline(DiffusionPipeline):
         self,
         denoiser: DiffMa | UNetDenoiser,
         embedder: VisionEmbedder,
-        vae: AutoencoderKL,
+        vae: Autoencoder,
         image_encoder: ImageEncoder,
         scheduler: SchedulerMixin,
         bundle: dict[str, Any] | None = None,
@@ -232,10 +233,7 @@ class DiffMaPipeline(DiffusionPipeline):
     def bytes_per_slice(self, decoder: str | None = None) -> int:
         """About what a batch needs for each of its slices, on the device."""
         decoder = self.decoder(decoder)
-        levels = self.vae.config["block_out_channels"]
-        # maps as large as the slice, measured on a CPU: about 8 of the widest at once in the VAE's decoder, 7 in
-        # the small one, and 12 of the first level's in the VAE's encoder
-        encoding, decoding = 12 * levels[0], 8 * max(levels[:2])
+        encoding, decoding = maps_per_slice(self.vae)
         if decoder == "small" and self.small_decoder is not None:
             decoding = 7 * self.small_decoder.config["decoder_block_out_channels"][-1]
         if decoder == "guided" and self.guided_decoder is not None:

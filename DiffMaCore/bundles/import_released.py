@@ -27,6 +27,7 @@ from DiffMaCore.bundles.manifest import Progress, verify
 from DiffMaCore.bundles.unpickle import Weights, load_released_checkpoint
 from DiffMaCore.bundles.writing import class_entry, save_component, seal, write_bundle, write_index
 from DiffMaCore.errors import ModelError, OutputError, loading
+from DiffMaCore.models.autoencoders import factor_of
 from DiffMaCore.models.presets import VAE_FACTOR, size_name
 from DiffMaCore.released import load_denoiser, load_embedder
 from DiffMaCore.schedulers import make_scheduler
@@ -164,7 +165,7 @@ def check_fit(denoiser_config: Mapping[str, Any], components: Mapping[str, Any],
     vae, small, encoder = (components.get(name) for name in ("vae", SMALL.name, "image_encoder"))
     needed = denoiser_config["in_channels"], factor
     if vae is not None:
-        has = vae.config["latent_channels"], 2 ** (len(vae.config["block_out_channels"]) - 1)
+        has = vae.config["latent_channels"], factor_of(vae)
         if has != needed:
             raise ModelError(
                 f"The VAE does not fit: it has {has[0]} latent channels and shrinks {has[1]} times where"

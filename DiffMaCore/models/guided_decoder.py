@@ -14,6 +14,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from DiffMaCore.models.convolutions import ResidualBlock
+
 
 class GuidedDecoder(ModelMixin, ConfigMixin):
     """MR latents (B, C, S / f, S / f) and CT pixels (B, P, S, S) in [-1, 1] to MR slices (B, S, S).
@@ -38,7 +40,7 @@ class GuidedDecoder(ModelMixin, ConfigMixin):
         self.stem = nn.Conv2d(pixel_channels, channels[0], 3, padding=1)
         self.down = nn.ModuleList(nn.Conv2d(a, b, 3, stride=2, padding=1) for a, b in pairwise(channels))
         self.join = nn.Conv2d(latent_channels, channels[-1], 3, padding=1)
-        self.middle = nn.ModuleList(_Residual(channels[-1]) for _ in range(blocks))
+        self.middle = nn.ModuleList(ResidualBlock(channels[-1]) for _ in range(blocks))
         self.up = nn.ModuleList(_Up(below, width) for width, below in reversed(list(pairwise(channels))))
         self.head = nn.Conv2d(channels[0], 1, 3, padding=1)
 
@@ -61,18 +63,6 @@ class GuidedDecoder(ModelMixin, ConfigMixin):
         return self.head(F.silu(h))[:, 0]
 
 
-class _Residual(nn.Module):
-    def __init__(self, width: int) -> None:
-        super().__init__()
-        self.norm = nn.GroupNorm(min(8, width // 4), width)
-        self.first = nn.Conv2d(width, width, 3, padding=1)
-        self.second = nn.Conv2d(width, width, 3, padding=1)
-        nn.init.zeros_(self.second.weight)
-
-    def forward(self, h: Tensor) -> Tensor:
-        return h + self.second(F.silu(self.first(F.silu(self.norm(h)))))
-
-
 class _Up(nn.Module):
     """One level up, beside what came down there."""
 
@@ -80,7 +70,7 @@ class _Up(nn.Module):
         super().__init__()
         self.grow = nn.Conv2d(below, 4 * width, 1)
         self.merge = nn.Conv2d(2 * width, width, 3, padding=1)
-        self.block = _Residual(width)
+        self.block = ResidualBlock(width)
 
     def forward(self, h: Tensor, skip: Tensor) -> Tensor:
         grown = F.pixel_shuffle(self.grow(h), 2)

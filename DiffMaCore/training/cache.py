@@ -25,7 +25,6 @@ from typing import Any
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from safetensors import safe_open
 from torch import Tensor
@@ -33,6 +32,7 @@ from torch.utils.data import Dataset
 
 from DiffMaCore import conditions
 from DiffMaCore.errors import InputError
+from DiffMaCore.models.autoencoders import Autoencoder, load_autoencoder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.training.configuring import build
 from DiffMaCore.training.experiment import CT, DataConfig
@@ -263,9 +263,9 @@ class PairedCache:
             self._cases[id] = Case(self._entries[id], TensorFile(self.case_file(id)), self.data)
         return self._cases[id]
 
-    def load_vae(self) -> AutoencoderKL:
+    def load_vae(self) -> Autoencoder:
         """The VAE that made the latents, in eval mode on the CPU."""
-        return AutoencoderKL.from_pretrained(self.folder / "parts" / "vae", local_files_only=True).eval()
+        return load_autoencoder(self.folder / "parts" / "vae")
 
     def load_image_encoder(self) -> ImageEncoder:
         """The image encoder that made the embeddings, in eval mode on the CPU."""

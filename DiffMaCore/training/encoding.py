@@ -10,6 +10,7 @@ from torch import Tensor
 from DiffMaCore.conditions import encode, encoder_pixels, mr_to_pixels
 from DiffMaCore.devices import choose_batch
 from DiffMaCore.errors import ModelError
+from DiffMaCore.models.autoencoders import maps_per_slice
 from DiffMaCore.training.cache import source_pixels, target_pixels, value_scale
 from DiffMaCore.training.experiment import DataConfig
 from DiffMaCore.training.parts import Parts
@@ -25,7 +26,7 @@ class Encoder:
         record = parts.records["image_encoder"]
         self.mean, self.std = record.mean, record.std
         # the encoder's widest maps, a few of them alive at once, for source and target
-        maps = 2 * 6 * 4 * data.image_size**2 * self.vae.config["block_out_channels"][0]
+        maps = 4 * data.image_size**2 * maps_per_slice(self.vae)[0]
         self.batch = choose_batch(device, maps)
 
     @torch.inference_mode()

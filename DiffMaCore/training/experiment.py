@@ -151,22 +151,21 @@ class TrainConfig:
 
 @dataclass(frozen=True)
 class AutoencoderConfig:
-    """An image autoencoder for the targets (diffusers' ``AutoencoderKL`` without attention), where ``parts.vae`` is
-    ``trained``; its factor is 2 to the number of levels less one."""
+    """An image autoencoder for the targets (:class:`~DiffMaCore.models.patch_autoencoder.PatchAutoencoder`), where
+    ``parts.vae`` is ``trained``."""
 
-    channels: tuple[int, ...] = (32, 64, 96)
-    layers: int = 1
+    factor: int = 4
     latent_channels: int = 8
-    norm_groups: int = 8
-    kl_weight: float = 1e-4
+    channels: int = 64
+    blocks: int = 4
     gradient_weight: float = 0.5  # of the differences between neighbouring pixels
-    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=20_000, batch_size=8, learning_rate=1e-3))
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=3_000, batch_size=8, learning_rate=1e-3))
 
 
 @dataclass(frozen=True)
 class ImageEncoderConfig:
     """A vision transformer trained as CLIP is, source slice against target slice, where ``parts.image_encoder`` is
-    ``trained``. ``patch``, ``layers``, ``heads`` and ``mlp`` describe it to open_clip; its width is the denoiser's."""
+    ``trained``. Its embeddings are as wide as the denoiser."""
 
     width: int = 128
     layers: int = 3

@@ -10,12 +10,11 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from diffusers import AutoencoderKL
-
 from DiffMaCore.bundles import components, manifest, store
 from DiffMaCore.bundles.components import IMAGE_ENCODER, VAE, Part
 from DiffMaCore.bundles.config import BundleConfig, read_config
 from DiffMaCore.errors import DiffMaError, InputError, OutOfMemory, loading
+from DiffMaCore.models.autoencoders import Autoencoder, factor_of, load_autoencoder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.experiment import TRAINED, Experiment, Folders
@@ -40,14 +39,14 @@ class PartRecord:
 class Parts:
     """Both networks, in eval mode on the CPU, and what is recorded of them."""
 
-    vae: AutoencoderKL
+    vae: Autoencoder
     image_encoder: ImageEncoder
     records: dict[str, PartRecord]
 
     @property
     def factor(self) -> int:
         """Pixels a latent's pixel stands for, along one side."""
-        return 2 ** (len(self.vae.config["block_out_channels"]) - 1)
+        return factor_of(self.vae)
 
     def sizes(self, image_size: int) -> dict[str, int]:
         """What latents and embeddings are like."""
@@ -92,10 +91,10 @@ def load_parts(experiment: Experiment, folders: Folders, reporter: Reporter) -> 
     return Parts(loaded["vae"], loaded["image_encoder"], records)
 
 
-def _check(experiment: Experiment, vae: AutoencoderKL, image_encoder: ImageEncoder | None = None) -> None:
+def _check(experiment: Experiment, vae: Autoencoder, image_encoder: ImageEncoder | None = None) -> None:
     """Raise InputError where the networks do not fit the sizes that the experiment asks for."""
     size, denoiser = experiment.data.image_size, experiment.denoiser
-    factor = 2 ** (len(vae.config["block_out_channels"]) - 1)
+    factor = factor_of(vae)
     if size % factor:
         good = max(factor, round(size / factor) * factor)
         raise InputError(
@@ -151,10 +150,11 @@ def _is_saved(part: Part, folder: Path) -> bool:
 
 
 def _load_saved(part: Part, folder: Path) -> Any:
-    cls = AutoencoderKL if part is VAE else ImageEncoder
     try:
         with loading(f"the {part.name.replace('_', ' ')} in {folder}"):
-            return cls.from_pretrained(str(folder), local_files_only=True).eval().requires_grad_(False)
+            if part is VAE:
+                return load_autoencoder(folder)
+            return ImageEncoder.from_pretrained(str(folder), local_files_only=True).eval().requires_grad_(False)
     except (OSError, ValueError, RuntimeError, KeyError, TypeError) as problem:
         first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
         raise InputError(f"{folder} cannot be loaded ({first}); fetch it again") from None

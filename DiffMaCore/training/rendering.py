@@ -7,10 +7,10 @@ from pathlib import Path
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from safetensors.torch import save_file
 from torch import Tensor
 
+from DiffMaCore.models.autoencoders import load_autoencoder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.phantom import Head, load_head
 from DiffMaCore.training.configuring import build
@@ -77,5 +77,8 @@ class VolumeMaker:
 def _parts(folder: Path) -> Parts:
     found = json.loads((folder / "parts.json").read_text(encoding="utf-8"))
     records = {name: build(PartRecord, record, f"parts.json: {name}") for name, record in found.items()}
-    vae = AutoencoderKL.from_pretrained(folder / "vae", local_files_only=True).eval()
-    return Parts(vae, ImageEncoder.from_pretrained(folder / "image_encoder", local_files_only=True).eval(), records)
+    return Parts(
+        load_autoencoder(folder / "vae"),
+        ImageEncoder.from_pretrained(folder / "image_encoder", local_files_only=True).eval(),
+        records,
+    )

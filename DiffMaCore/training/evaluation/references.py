@@ -9,12 +9,12 @@ from functools import cached_property
 
 import numpy as np
 import torch
-from diffusers import AutoencoderKL
 from numpy.typing import NDArray
 from torch import Tensor
 
 from DiffMaCore import conditions as cond
 from DiffMaCore.devices import choose_batch, choose_device
+from DiffMaCore.models.autoencoders import Autoencoder, maps_per_slice
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import Case, PairedCache, source_pixels
 from DiffMaCore.training.evaluation.predictors import Kind, Prediction, Predictor, Sampling
@@ -68,13 +68,13 @@ class VaeCeiling(Reference):
         self._device = choose_device(device)
 
     @cached_property
-    def vae(self) -> AutoencoderKL:
+    def vae(self) -> Autoencoder:
         """The data's own."""
         return self.cache.load_vae().requires_grad_(False).to(self._device)
 
     def batch_size(self) -> int:
         side = self.cache.data.image_size
-        return choose_batch(self._device, 24 * 4 * side * side * self.vae.config["block_out_channels"][0])
+        return choose_batch(self._device, 4 * side * side * sum(maps_per_slice(self.vae)))
 
     @torch.inference_mode()
     def slices(self, case: Case, rows: list[int]) -> Tensor:

@@ -8,10 +8,10 @@ from pathlib import Path
 from typing import Any
 
 import torch
-from diffusers import AutoencoderKL
 from torch import Tensor, nn
 
 from DiffMaCore.conditions import Conditions, decode
+from DiffMaCore.models.autoencoders import Autoencoder
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.systems import TITLES, build_denoiser, count_parameters
 from DiffMaCore.pipeline import DiffMaPipeline, noise_seed
@@ -100,7 +100,7 @@ class DenoiserTask:
         self._alphas = schedule()
         self._fixed: FixedSlices | None = None
         self._pipeline: DiffMaPipeline | None = None
-        self._vae: AutoencoderKL | None = None
+        self._vae: Autoencoder | None = None
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """Epsilon's squared error (paper, Eq. 9) or v's, and the bound where the variance is learned.
@@ -181,7 +181,7 @@ class DenoiserTask:
         return pixels
 
     @property
-    def vae(self) -> AutoencoderKL:
+    def vae(self) -> Autoencoder:
         """What decodes the fixed slices."""
         self._vae = self._vae or self.cache.load_vae()
         return self._vae
