@@ -19,6 +19,7 @@ from DiffMaCore.errors import ModelError, OutOfMemory, OutputError
 from DiffMaCore.failures import explain
 from DiffMaCore.pipeline import DiffMaPipeline
 from DiffMaCore.progress import Reporter
+from DiffMaCore.training.experiment import Folders
 from DiffMaCore.training.parts import load_parts
 from Testing.training.tiny_cache import tiny_experiment
 
@@ -66,7 +67,7 @@ def _load_checkpoint(folder: Path, tiny_bundle: Path) -> Callable[[], object]:
 
 def _load_parts(folder: Path, tiny_bundle: Path) -> Callable[[], object]:
     experiment = tiny_experiment(folder)
-    return lambda: load_parts(experiment, folder / "parts", Reporter())
+    return lambda: load_parts(experiment, Folders(folder / "run"), Reporter())
 
 
 @pytest.mark.parametrize("what", [_load_bundle, _load_vae, _load_image_encoder, _load_checkpoint, _load_parts])
