@@ -42,10 +42,10 @@ class Part:
 
 
 def load_vae(folder: Path) -> Any:
-    """A diffusers ``AutoencoderKL`` from a folder; a pickle is read with weights_only."""
-    from diffusers import AutoencoderKL
+    """A diffusers ``AutoencoderKL``, or an autoencoder of ours, from a folder; a pickle is read with weights_only."""
+    from DiffMaCore.models.autoencoders import class_in
 
-    return _load(AutoencoderKL, folder, "VAE")
+    return _load(class_in(folder), folder, "VAE")
 
 
 def load_small_decoder(folder: Path) -> Any:

@@ -13,14 +13,15 @@ from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 Autoencoder: TypeAlias = AutoencoderKL | PatchAutoencoder
 
 
-def load_autoencoder(folder: Path) -> Autoencoder:
-    """The autoencoder in a folder, in eval mode on the CPU; its ``config.json`` says of which class.
-
-    Raises OSError or ValueError where it cannot be read.
-    """
+def class_in(folder: Path) -> type[AutoencoderKL] | type[PatchAutoencoder]:
+    """The class of the autoencoder in a folder, as its ``config.json`` says; raises OSError or ValueError."""
     named = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("_class_name")
-    cls = PatchAutoencoder if named == PatchAutoencoder.__name__ else AutoencoderKL
-    return cls.from_pretrained(str(folder), local_files_only=True).eval().requires_grad_(False)
+    return PatchAutoencoder if named == PatchAutoencoder.__name__ else AutoencoderKL
+
+
+def load_autoencoder(folder: Path) -> Autoencoder:
+    """The autoencoder in a folder, in eval mode on the CPU; raises OSError or ValueError where it cannot be read."""
+    return class_in(folder).from_pretrained(str(folder), local_files_only=True).eval().requires_grad_(False)
 
 
 def factor_of(vae: Autoencoder) -> int:

@@ -44,7 +44,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
         self.components = nn.Parameter(torch.eye(factor**2)[:latent_channels], requires_grad=False)
         self.mean = nn.Parameter(torch.zeros(factor**2), requires_grad=False)
         self.widen = nn.Conv2d(latent_channels, channels, 3, padding=1)
-        self.blocks = nn.ModuleList(ResidualBlock(channels) for _ in range(blocks))
+        self.refine = nn.ModuleList(ResidualBlock(channels) for _ in range(blocks))
         self.narrow = nn.Conv2d(channels, factor**2, 3, padding=1)
         nn.init.zeros_(self.narrow.weight)
 
@@ -69,7 +69,7 @@ class PatchAutoencoder(ModelMixin, ConfigMixin):
     def decode(self, latents: Tensor) -> DecoderOutput:
         """Pixels (B, 3, S, S) of latents before scaling."""
         h = self.widen(latents)
-        for block in self.blocks:
+        for block in self.refine:
             h = block(h)
         linear = torch.einsum("bchw,cp->bphw", latents, self.components) + self.mean[:, None, None]
         pixels = F.pixel_shuffle(linear + self.narrow(F.silu(h)), self.config["factor"])
