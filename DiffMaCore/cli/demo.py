@@ -1,4 +1,4 @@
-"""``diffma demo``: a phantom or a file of yours, converted, with a side-by-side picture."""
+"""``diffma demo``: a rendered head or a file of yours, converted, with a side-by-side picture."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
     from DiffMaCore.bundles.config import BundleConfig
+    from DiffMaCore.phantom import Phantom
 
 SHOWN_SLICES = 4
 
@@ -20,15 +21,15 @@ SHOWN_SLICES = 4
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser = subparsers.add_parser(
         "demo",
-        help="make a phantom (or take a file), convert it, write a side-by-side picture",
-        description="Convert a procedural head phantom, or a CT of yours, and write CT, synthetic MRI and a picture of"
-        " both side by side (research only).",
+        help="render a head (or take a file), convert it, write a side-by-side picture",
+        description="Convert a head rendered from a label map that the demo was not trained on, or a CT of yours, and"
+        " write CT, synthetic MRI and a picture of both side by side (research only).",
     )
-    parser.add_argument("input", nargs="?", type=Path, metavar="CT", help="a CT to use instead of a phantom")
+    parser.add_argument("input", nargs="?", type=Path, metavar="CT", help="a CT to use instead")
     parser.add_argument(
         "-o", "--output", type=Path, default=Path("out"), metavar="FOLDER", help="where the results go (default: out)"
     )
-    parser.add_argument("--phantom-seed", type=int, default=1, help="which phantom to make (default 1)")
+    parser.add_argument("--phantom-seed", type=int, default=1, help="which rendering to make (default 1)")
     add_model_options(parser)
     parser.set_defaults(run=run, samples=1)
 
@@ -42,19 +43,27 @@ def run(args: argparse.Namespace) -> int:
     check_model_options(args)
     began = time.monotonic()
     reporter = args.reporter
-    truth = None
+    phantom, truth = None, None
     source = args.input
     if source is None:
         from DiffMaCore.phantom import head_phantom
 
-        reporter.stage("making a phantom")
+        reporter.stage("rendering a head")
         phantom = head_phantom(args.phantom_seed)
-        truth = phantom.mr_image()
         source = args.output / "phantom_ct.nii.gz"
-        write_volume(phantom.ct_image(), source, like=phantom.ct_image(), metadata={"content": "procedural phantom"})
+        write_volume(phantom.ct_image(), source, like=phantom.ct_image(), metadata={"content": "rendered head"})
     reporter.stage("loading model")
     pipe = load_pipeline(args, reporter)
-    options = ConvertOptions(args.steps, args.scheduler, args.seed, batch_size=args.batch_size, decoder=args.decoder)
+    if phantom is not None:
+        truth = _truth(phantom, pipe.bundle.target_modality)
+    options = ConvertOptions(
+        mode=args.mode,
+        steps=args.steps,
+        scheduler=args.scheduler,
+        seed=args.seed,
+        batch_size=args.batch_size,
+        decoder=args.decoder,
+    )
     target = args.output / "synthetic_mr.nii.gz"
     result = convert(pipe, InputItem(source, "demo"), target, options, reporter)
     reporter.close()
@@ -63,6 +72,12 @@ def run(args: argparse.Namespace) -> int:
     seconds = time.monotonic() - began
     print(f"wrote {target} and {picture} in {seconds:.1f} s ({pipe.bundle.title}, synthetic image, research only)")
     return 0
+
+
+def _truth(phantom: Phantom, modality: str) -> sitk.Image | None:
+    """The rendering's own MRI of the model's contrast, where it has one."""
+    word = modality.lower().removeprefix("mr ").strip()
+    return phantom.mr_image(word) if word in phantom.mr else None
 
 
 def _draw(ct: sitk.Image, mr: sitk.Image, truth: sitk.Image | None, bundle: BundleConfig, picture: Path) -> None:
@@ -78,6 +93,6 @@ def _draw(ct: sitk.Image, mr: sitk.Image, truth: sitk.Image | None, bundle: Bund
     columns = [Column("CT", ct, CT_WINDOW), Column("synthetic MRI", mr, bundle.output_range)]
     if truth is not None:
         bright = float(np.percentile(sitk.GetArrayViewFromImage(truth)[body], 99.5))
-        columns.append(Column("the phantom's own MRI", truth, (0.0, bright)))
+        columns.append(Column("the rendered MRI", truth, (0.0, bright)))
     caption = f"{bundle.title}: synthetic image, research only"
     side_by_side(columns, grid, spread_indices(body, grid.array_axis, SHOWN_SLICES), picture, caption)
