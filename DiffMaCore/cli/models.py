@@ -112,6 +112,7 @@ def _show(args: argparse.Namespace) -> int:
     facts |= {"card_text": card, "scan_order": scan_order}
     text = (
         f"{card}\n\nDenoiser: {entry.size}, scan order {scan_order}\n"
+        f"Modes: {', '.join(entry.modes)} (the first is the default)\n"
         f"Small decoder: {_small_decoder(entry)}\n"
         f"Folder: {folder} ({_megabytes(entry.bytes)}, from: {entry.source})"
     )

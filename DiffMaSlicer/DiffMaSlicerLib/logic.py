@@ -23,6 +23,7 @@ from DiffMaSlicerLib.jobs.dicom_export import DicomExport
 from DiffMaSlicerLib.jobs.history import Estimate, History
 from DiffMaSlicerLib.jobs.job import Job, JobError, JobRunner, JobState, Listener
 from DiffMaSlicerLib.jobs.machine import CommandJob, MachineJob, device_key, device_name, free_bytes
+from DiffMaSlicerLib.jobs.modes import choose_mode
 from DiffMaSlicerLib.jobs.packages import CheckPackages, InstallPackages
 from DiffMaSlicerLib.jobs.phantom import PhantomJob
 from DiffMaSlicerLib.mrml import facts
@@ -74,18 +75,33 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
 
     # conversion
 
+    def samplingOf(self, parameterNode: DiffMaParameterNode) -> dict[str, Any]:
+        """What the panel says of model and sampling, as ``convert`` and ``convertBatch`` take it."""
+        p = parameterNode
+        return {
+            "model": p.model,
+            "mode": self.chooseMode(p.model, p.mode),
+            "steps": p.steps,
+            "scheduler": p.scheduler,
+            "seed": p.seed,
+            "samples": p.samples,
+            "device": p.device,
+            "decoder": None if p.decoder == "full" else p.decoder,
+        }
+
     def convert(
         self,
         ctNode: Any,
         mrNode: Any = None,
         *,
         model: str = "demo",
+        mode: str | None = None,
         steps: int = DEFAULT_STEPS,
         scheduler: str = "dpm++",
         seed: int = 0,
         samples: int = 1,
         device: str = "auto",
-        decoder: str = "full",
+        decoder: str | None = None,
         roi: Any = None,
         mask: Any = None,
         slices: tuple[int, int] | None = None,
@@ -101,12 +117,15 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
             ctNode: scalar volume in HU, any orientation, under no transform or a linear one.
             mrNode: node for the result; None makes one. It stays as it is until the first slice is finished.
             model: an installed model's name, or a bundle's folder.
+            mode: "mean", the expected image and most faithful one, in one step; or "sample"; None is the model's own.
             steps: of sampling, 1 to 1000.
-            scheduler: "dpm++", "unipc", "ddim" or "ddpm".
+            scheduler: of sampling, "dpm++", "unipc", "ddim" or "ddpm".
             seed: of the noise; the same seed gives the same result.
-            samples: more than one gives their mean, and the standard deviation as uncertainty.
+            samples: more than one also gives their standard deviation as uncertainty; in the mode "sample" the result
+                is then their mean.
             device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-            decoder: "full", or "small" (faster, approximate) where the model has one.
+            decoder: "full", or "small" (faster, approximate) or "guided" (by the CT) where the model has one; None is
+                its best.
             roi: vtkMRMLMarkupsROINode of any orientation; outside of it is background.
             mask: vtkMRMLSegmentationNode; outside of its visible segments is background.
             slices: first and last slice, both included, along the CT's superior-inferior axis; last -1 is the end.
@@ -122,7 +141,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         Raises:
             RuntimeError: with cause and remedy, if ``blocking``.
         """
-        options = SamplingOptions(model, steps, scheduler, seed, samples, device, decoder)
+        options = SamplingOptions(model, steps, scheduler, seed, samples, device, decoder, mode)
         region = Region(roi, mask, slices)
         interpreter, history = self._interpreter(), self._history
         job = Conversion(interpreter, self._files, history, ctNode, mrNode, options, region, softMask, startSlice)
@@ -140,13 +159,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         return self.convert(
             p.inputVolume,
             p.outputVolume,
-            model=p.model,
-            steps=p.steps,
-            scheduler=p.scheduler,
-            seed=p.seed,
-            samples=p.samples,
-            device=p.device,
-            decoder=p.decoder,
+            **self.samplingOf(p),
             roi=p.roi,
             mask=p.maskSegmentation,
             slices=(p.firstSlice, p.lastSlice) if p.limitSlices else None,
@@ -165,12 +178,13 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         format: str = "nii.gz",
         load: bool = False,
         model: str = "demo",
+        mode: str | None = None,
         steps: int = DEFAULT_STEPS,
         scheduler: str = "dpm++",
         seed: int = 0,
         samples: int = 1,
         device: str = "auto",
-        decoder: str = "full",
+        decoder: str | None = None,
         blocking: bool = True,
         listener: Listener | None = None,
     ) -> list[BatchItem] | BatchConversion:
@@ -186,7 +200,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
             One ``BatchItem`` a volume if ``blocking`` (a volume that failed says so), else the job.
         """
         entries = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-        options = SamplingOptions(model, steps, scheduler, seed, samples, device, decoder)
+        options = SamplingOptions(model, steps, scheduler, seed, samples, device, decoder, mode)
         job = BatchConversion(self._interpreter(), self._files, entries, str(outputFolder), format, options, load)
         return self._finish(job, blocking, listener)
 
@@ -198,14 +212,27 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         samples: int = 1,
         slices: int = 1,
         voxels: int = 0,
-        decoder: str = "full",
+        decoder: str | None = None,
+        mode: str | None = None,
     ) -> Estimate:
         """Time and memory that a run will take, learnt from this machine's runs of ``model`` on ``device``."""
         name = device_key(device_name(self.machineFacts, device))
         free = free_bytes(self.machineFacts, name if name == "cpu" or self.machineFacts else "cpu")
         return self._history.estimate(
-            model, name, decoder, steps=steps, samples=samples, slices=slices, voxels=voxels, free_bytes=free
+            model,
+            name,
+            decoder,
+            mode=self.chooseMode(model, mode),
+            steps=steps,
+            samples=samples,
+            slices=slices,
+            voxels=voxels,
+            free_bytes=free,
         )
+
+    def chooseMode(self, model: str, wish: str | None = None) -> str | None:
+        """The wished mode where ``model`` was trained for it, else its own choice; see ``choose_mode``."""
+        return choose_mode(self.machineFacts, model, wish)
 
     # what is done with a result
 

@@ -35,11 +35,12 @@ class DiffMaParameterNode:
     model: str = "demo"
 
     # sampling
+    mode: Annotated[str, Choice(["auto", "mean", "sample"])] = "auto"  # the model's own
     steps: Annotated[int, WithinRange(1, 1000)] = DEFAULT_STEPS
     scheduler: Annotated[str, Choice(["dpm++", "unipc", "ddim", "ddpm"])] = "dpm++"
     seed: Annotated[int, WithinRange(0, 2147483647)] = 0
     samples: Annotated[int, WithinRange(1, 64)] = 1
-    decoder: Annotated[str, Choice(["full", "small"])] = "full"
+    decoder: Annotated[str, Choice(["full", "small"])] = "full"  # full is the best that the model has
     makeSoftMask: bool = True
     keepPartial: bool = False
     device: str = "auto"

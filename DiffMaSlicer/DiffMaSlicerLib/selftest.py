@@ -12,6 +12,7 @@ import vtk
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleTest
 
 from DiffMaSlicerLib.jobs.job import JobState
+from DiffMaSlicerLib.jobs.modes import MODES
 from DiffMaSlicerLib.logic import DiffMaSlicerLogic
 from DiffMaSlicerLib.mrml.provenance import read_provenance
 from DiffMaSlicerLib.review import layouts
@@ -44,7 +45,7 @@ class DiffMaSlicerTest(ScriptedLoadableModuleTest):
         self.delayDisplay("The demo model converts three slices of a head phantom")
         mr = self.logic.convert(
             ct,
-            steps=_STEPS,
+            steps=_STEPS,  # used where the model samples by itself
             slices=_SLICES,
             softMask=True,
             listener=lambda job, what: shown.append(1) if what == "slice" else None,
@@ -53,9 +54,8 @@ class DiffMaSlicerTest(ScriptedLoadableModuleTest):
         self._checkGeometry(ct, mr)
         self._checkVoxels(mr, true)
         facts = read_provenance(mr)
-        self.assertEqual(
-            [facts.get(name) for name in ("synthetic", "model", "steps", "seed")], ["1", "demo", str(_STEPS), "0"]
-        )
+        self.assertEqual([facts.get(name) for name in ("synthetic", "model")], ["1", "demo"])
+        self.assertIn(facts.get("mode"), MODES)
         self.assertEqual(len(facts.get("modelChecksum", "")), 64)
         self.assertIn("research only", facts["notice"].lower())
         self.assertIs(mr.GetNodeReference("DiffMa.ct"), ct)
@@ -65,12 +65,23 @@ class DiffMaSlicerTest(ScriptedLoadableModuleTest):
         self.assertGreater(metrics["body_voxels"], 0)
         self.assertTrue(0 < metrics["ssim"] < 1, f"SSIM is {metrics['ssim']}")
 
+    def test_a_sample_is_drawn_by_its_seed(self) -> None:
+        """In the mode Sampled another seed gives another image, and the node says by which it was made."""
+        ct, _true = self.logic.makePhantom()
+        self.delayDisplay("The demo model draws two samples of a slice")
+        slices = (_SLICES[0], _SLICES[0])
+        nodes = [self.logic.convert(ct, mode="sample", steps=_STEPS, seed=seed, slices=slices) for seed in (1, 2)]
+        facts = read_provenance(nodes[1])
+        self.assertEqual([facts.get(name) for name in ("mode", "steps", "seed")], ["sample", str(_STEPS), "2"])
+        first, second = (slicer.util.arrayFromVolume(node) for node in nodes)
+        self.assertFalse(np.array_equal(first, second))
+
     def test_cancel_leaves_nothing(self) -> None:
         """A run that is cancelled ends its child in time and leaves no node and no file."""
         ct, _true = self.logic.makePhantom()
         before = self._nodeIDs()
         self.delayDisplay("A long run is cancelled")
-        job = self.logic.convert(ct, steps=200, blocking=False)
+        job = self.logic.convert(ct, mode="sample", steps=200, blocking=False)
         self._waitFor(lambda: job.finished or job.stage not in ("", "reading the CT"), "the child's first word")
         self.assertIs(job.state, JobState.RUNNING, job.error)
         folder, process = Path(job.folder), job.process

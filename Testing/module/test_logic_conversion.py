@@ -39,6 +39,37 @@ def test_as_many_steps_are_asked_for_as_the_command_line_takes_by_default():
     assert SamplingOptions().steps == DEFAULT_STEPS
 
 
+def test_only_what_decides_the_image_is_asked_for():
+    from DiffMaSlicerLib.jobs.conversion import SamplingOptions
+
+    asked = {samples: SamplingOptions(mode="mean", samples=samples).arguments() for samples in (1, 2)}
+    assert asked[1] == ["--model", "demo", "--samples", "1", "--mode", "mean"]
+    assert {"--steps", "--scheduler", "--seed"} <= set(asked[2])
+    assert "--mode" not in SamplingOptions(mode=None).arguments()
+    assert SamplingOptions(decoder="small", device="cpu").arguments()[-4:] == ["--device", "cpu", "--decoder", "small"]
+
+
+@pytest.mark.parametrize(
+    ("modes", "wish", "chosen"),
+    [
+        (["mean", "sample"], None, "mean"),
+        (["mean", "sample"], "sample", "sample"),
+        (["sample", "mean"], "auto", "sample"),
+        (["sample"], "mean", "sample"),
+        (["mean"], "sample", "mean"),
+        (None, "mean", "sample"),
+    ],
+)
+def test_a_model_does_what_is_wished_where_it_can(modes, wish, chosen):
+    from DiffMaSlicerLib.jobs.modes import choose_mode
+
+    machine = {"models": [{"name": "other"}, {"name": "mine"} | ({"modes": modes} if modes else {})]}
+    assert choose_mode(machine, "mine", wish) == chosen
+    assert (
+        choose_mode(machine, "nobody's", wish) == choose_mode(None, "mine", wish) == (wish if wish != "auto" else None)
+    )
+
+
 def test_the_mr_has_the_cts_geometry_transform_and_study_and_says_how_it_was_made(logic, ct, tiny):  # noqa: F811
     import slicer
 

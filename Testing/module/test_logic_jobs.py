@@ -63,13 +63,20 @@ def test_a_batch_converts_nodes_and_files_and_a_bad_one_does_not_stop_it(logic, 
     image.SetSpacing((4.4, 4.1, 5.3))
     sitk.WriteImage(image, str(written))
     job = logic.convertBatch(
-        [ct, bad, str(written)], str(tmp_path / "out"), model=str(tiny_bundle), steps=1, load=True, blocking=False
+        [ct, bad, str(written)],
+        str(tmp_path / "out"),
+        model=str(tiny_bundle),
+        mode="sample",
+        steps=1,
+        load=True,
+        blocking=False,
     )
     items = result_of(job)
     assert [item.state for item in items] == ["done", "failed", "done"] and "CT" in items[1].reason
     names = sorted(path.name for path in (tmp_path / "out").iterdir())
     assert names == ["CT_of_somebody_synthetic_mr.nii.gz", "third_synthetic_mr.nii.gz"]
     assert items[0].outputNode.GetAttribute("DiffMa.synthetic") == "1"
+    assert items[0].outputNode.GetAttribute("DiffMa.mode") == "sample"
     assert np.allclose(matrix_of(items[0].outputNode), matrix_of(ct), atol=1e-4)
     text = "\n".join(job.log)
     assert "Miller" not in text and "somebody" not in text and str(tmp_path / "in") not in text
@@ -156,6 +163,9 @@ def test_estimates_are_learnt_from_runs_and_warn_when_memory_is_short(tmp_path):
     assert found.seconds == pytest.approx(5 + 600) and found.runs == 3 and found.fits is False
     assert "10 min" in found.sentence and "2.0 GB" in found.sentence and "more than is free" in found.sentence
     assert set(json.loads((tmp_path / "deep" / "runs.json").read_text())) == {"demo|cpu"}
+    history.record("demo", "cpu", noise=False, setup=5, synthesis=20, work=10, voxels=1000, peak_bytes=None)
+    assert history.estimate("demo", "cpu", mode="mean", **{**asked, "samples": 1}, free_bytes=None).seconds == 5 + 60
+    assert history.estimate("demo", "cpu", mode="mean", **asked, free_bytes=None).seconds == pytest.approx(5 + 630)
     (tmp_path / "deep" / "runs.json").write_text('{"demo|cpu": [{"setup": "x"}, 3], "a": 5')
     assert history.estimate("demo", "cpu", **asked, free_bytes=None).runs == 0
     assert [words_for_seconds(s) for s in (0.2, 40, 200, 9000)] == ["1 s", "40 s", "3 min", "2 h 30 min"]
@@ -165,7 +175,15 @@ def test_every_control_survives_saving_and_loading_the_scene(logic, tmp_path):  
     import slicer
 
     node = logic.getParameterNode()
-    chosen = {"steps": 77, "scheduler": "ddim", "seed": 5, "samples": 3, "limitSlices": True, "lastSlice": 9}
+    chosen = {
+        "mode": "mean",
+        "steps": 77,
+        "scheduler": "ddim",
+        "seed": 5,
+        "samples": 3,
+        "limitSlices": True,
+        "lastSlice": 9,
+    }
     for name, value in chosen.items():
         setattr(node, name, value)
     node.inputVolume = make_ct()

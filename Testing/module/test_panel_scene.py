@@ -17,6 +17,7 @@ OTHER = {
     "anatomy": "pelvis",
     "modelSize": "XL/7",
     "model": "of another machine",
+    "mode": "sample",
     "steps": 77,
     "scheduler": "ddim",
     "seed": 123456789,

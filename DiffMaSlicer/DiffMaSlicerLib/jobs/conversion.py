@@ -14,6 +14,7 @@ from DiffMaSlicerLib.child.interpreter import Interpreter
 from DiffMaSlicerLib.jobs.child_job import ChildJob
 from DiffMaSlicerLib.jobs.history import History
 from DiffMaSlicerLib.jobs.job import JobCancelled, JobError
+from DiffMaSlicerLib.jobs.modes import AUTO, SAMPLE, draws_noise, evaluations
 from DiffMaSlicerLib.jobs.output_volume import OutputVolume, import_volume
 from DiffMaSlicerLib.mrml import nodes, provenance
 from DiffMaSlicerLib.mrml.geometry import slice_count, to_world
@@ -26,7 +27,7 @@ _DEFAULT_RANGE = (0.0, 1.0)
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """Which model samples how, and on what."""
+    """Which model makes the image, how, and on what; a mode and a decoder of None are the model's own choice."""
 
     model: str = "demo"
     steps: int = DEFAULT_STEPS
@@ -34,20 +35,20 @@ class SamplingOptions:
     seed: int = 0
     samples: int = 1
     device: str = "auto"
-    decoder: str = "full"
+    decoder: str | None = None
+    mode: str | None = None
+
+    def facts(self) -> dict[str, Any]:
+        """What decides the image, by DiffMaCore's names; how noise is drawn only where it is."""
+        facts = {name: value for name, value in vars(self).items() if value not in (None, AUTO)}
+        if not draws_noise(self.mode, self.samples):
+            for name in ("steps", "scheduler", "seed"):
+                del facts[name]
+        return facts
 
     def arguments(self) -> list[str]:
         """As DiffMaCore's command line takes them."""
-        options = {
-            "--model": self.model,
-            "--steps": self.steps,
-            "--scheduler": self.scheduler,
-            "--seed": self.seed,
-            "--samples": self.samples,
-            "--device": self.device,
-            "--decoder": self.decoder,
-        }
-        return [str(word) for option in options.items() for word in option]
+        return [word for name, value in self.facts().items() for word in (f"--{name}", str(value))]
 
 
 @dataclass(frozen=True)
@@ -237,7 +238,7 @@ class Conversion(ChildJob):
             self._undo()
             return
         self._output.refresh(force=True)
-        facts = {**vars(self.options), **self._facts}
+        facts = {**self.options.facts(), **self._facts}
         provenance.write_provenance(self.outputNode, facts, ct=self.ct, partial=f"{done} of {self._slice_total} slices")
         self.say(f"kept {done} of {self._slice_total} slices")
 
@@ -254,7 +255,8 @@ class Conversion(ChildJob):
 
     def _name(self) -> str:
         is_demo = self._facts.get("demo", self.options.model == "demo")
-        return f"{self.ct.GetName()} synthetic MR{' (DEMO)' if is_demo else ''}"
+        target = Event("", self._facts).text("target_modality") or "MR"
+        return f"{self.ct.GetName()} synthetic {target}{' (DEMO)' if is_demo else ''}"
 
     def _remember(self, result: dict[str, Any]) -> None:
         seconds, slices = result.get("seconds"), result.get("slices")
@@ -264,12 +266,14 @@ class Conversion(ChildJob):
         total, synthesis = times.number("total"), times.number("synthesising")
         if total is None or synthesis is None:
             return
-        work = slices * self.options.steps * self.options.samples
+        mode = Event("", result).text("mode") or self.options.mode or SAMPLE
+        work = slices * evaluations(mode, self.options.steps, self.options.samples)
         dimensions = self.ct.GetImageData().GetDimensions()
         self._history.record(
             self.options.model,
             str(result.get("device", self.options.device)),
             self.options.decoder,
+            noise=draws_noise(mode, self.options.samples),
             setup=max(0.0, total - synthesis),
             synthesis=synthesis,
             work=work,

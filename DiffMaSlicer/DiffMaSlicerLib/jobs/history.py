@@ -9,6 +9,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from DiffMaSlicerLib.jobs.modes import AUTO, draws_noise, evaluations
+
 _KEPT = 8  # runs remembered for each model and device
 _BYTES_PER_VOXEL = 24  # CT, body, MR, soft mask and what is written, all of the whole volume
 
@@ -49,8 +51,9 @@ class History:
         self,
         model: str,
         device: str,
-        decoder: str = "full",
+        decoder: str | None = None,
         *,
+        noise: bool = True,
         setup: float,
         synthesis: float,
         work: int,
@@ -62,9 +65,11 @@ class History:
         Args:
             model: its name.
             device: kind and number, such as "cpu" or "cuda:0".
-            decoder: "full" or "small", which is faster.
+            decoder: what was asked for; None is the model's own.
+            noise: whether samples were drawn. Without, a slice is one evaluation and one decoding, which takes longer
+                than an evaluation, so these runs are told apart.
             setup: seconds for loading, preparing and writing.
-            synthesis: seconds for ``work`` = slices x steps x samples.
+            synthesis: seconds for ``work`` = slices x evaluations.
             voxels: of the CT.
             peak_bytes: of the child's memory.
         """
@@ -77,7 +82,7 @@ class History:
             "voxels": voxels,
             "peak_bytes": peak_bytes,
         }
-        key = _key(model, device, decoder)
+        key = _key(model, device, decoder, noise)
         runs[key] = [*runs.get(key, []), entry][-_KEPT:]
         part = self._path.with_name(f"{self._path.name}.{os.getpid()}.part")
         with contextlib.suppress(OSError):
@@ -89,8 +94,9 @@ class History:
         self,
         model: str,
         device: str,
-        decoder: str = "full",
+        decoder: str | None = None,
         *,
+        mode: str | None = None,
         steps: int,
         samples: int,
         slices: int,
@@ -98,12 +104,12 @@ class History:
         free_bytes: int | None,
     ) -> Estimate:
         """What ``slices`` of a CT of so many ``voxels`` will take, by the medians of earlier runs."""
-        runs = self._read().get(_key(model, device, decoder), [])
+        runs = self._read().get(_key(model, device, decoder, draws_noise(mode, samples)), [])
         if not runs:
             sentence = "Time and memory are not known yet: they are learnt from the first run on this machine."
             return Estimate(None, None, 0, free_bytes, sentence)
         seconds = _median([run["setup"] for run in runs])
-        seconds += _median([run["per_step"] for run in runs]) * steps * samples * slices
+        seconds += _median([run["per_step"] for run in runs]) * evaluations(mode, steps, samples) * slices
         peaks = [
             run["peak_bytes"] + _BYTES_PER_VOXEL * max(0, voxels - run["voxels"]) for run in runs if run["peak_bytes"]
         ]
@@ -120,8 +126,8 @@ class History:
         return {key: [run for run in runs if _sound(run)] for key, runs in content.items() if isinstance(runs, list)}
 
 
-def _key(model: str, device: str, decoder: str) -> str:
-    return f"{model}|{device}" + ("" if decoder == "full" else f"|{decoder}")
+def _key(model: str, device: str, decoder: str | None, noise: bool) -> str:
+    return f"{model}|{device}" + ("" if decoder in (None, AUTO) else f"|{decoder}") + ("" if noise else "|one step")
 
 
 def words_for_seconds(seconds: float) -> str:

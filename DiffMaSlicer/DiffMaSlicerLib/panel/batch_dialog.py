@@ -105,13 +105,7 @@ class BatchDialog(Dialog):
                 parameters.batchOutput.strip(),
                 format=parameters.batchFormat,
                 load=self.ui.batchLoadBox.checked,
-                model=parameters.model,
-                steps=parameters.steps,
-                scheduler=parameters.scheduler,
-                seed=parameters.seed,
-                samples=parameters.samples,
-                device=parameters.device,
-                decoder=parameters.decoder,
+                **self.panel.logic.samplingOf(parameters),
                 blocking=False,
             )
         except (RuntimeError, ValueError, OSError) as error:

@@ -6,6 +6,7 @@ from DiffMaSlicerLib.panel.bindings import Entry
 
 SIZES = tuple(f"{size}/{patch}" for size in ("S", "B", "L", "XL", "XXL") for patch in (2, 4, 7))
 DEMO = "DEMO"
+_CONTRASTS = ("T1", "T2", "FLAIR")
 _ORDER = {"installed": 0, "downloadable": 1, "importable": 2}
 
 
@@ -42,12 +43,25 @@ class Models:
         others = [sizeOf(entry) for entry in self.all if sizeOf(entry) not in SIZES]
         return [Entry("", _("Any")), *(self._size(size, anatomy) for size in (*dict.fromkeys(others), *SIZES))]
 
-    def models(self, anatomy="", size=""):
-        """Entries of the list of models."""
-        return [
-            Entry(entry["name"], _model(entry), entry.get("how") or entry["title"])
-            for entry in self.matching(anatomy, size)
-        ]
+    def models(self, anatomy="", size="", chosen=""):
+        """Entries of the list of models: one a family, which stands for the chosen model or its contrast if it can."""
+        families = {}
+        for entry in self.matching(anatomy, size):
+            families.setdefault(_family(entry), []).append(entry)
+        contrast = contrastOf(self.named(chosen) or {})
+        rows = [_member(entries, chosen, contrast) for entries in families.values()]
+        return [Entry(entry["name"], _model(entry), entry.get("how") or entry["title"]) for entry in rows]
+
+    def contrasts(self, name):
+        """Entries of the list of contrasts: the installed models of a model's family; none where there is one alone."""
+        entry = self.named(name)
+        family = [other for other in self.all if entry is not None and _family(other) == _family(entry)]
+        if len(family) < 2:
+            return []
+        names = [contrastOf(other) for other in family]
+        alike = {text for text in names if names.count(text) > 1}
+        family.sort(key=lambda other: (_rank(other), other["title"]))
+        return [Entry(other["name"], _contrast(other, alike), other["title"]) for other in family]
 
     def advice(self, name, anatomy="", size=""):
         """A sentence on the chosen model or how to get it, and whether it can convert now."""
@@ -92,6 +106,34 @@ class Models:
 def sizeOf(entry):
     """The size under which a model is listed: of the fifteen, or DEMO, or what it says itself."""
     return DEMO if entry.get("demo") else entry["size"].split(",")[0].strip()
+
+
+def contrastOf(entry):
+    """The contrast that a model makes, such as T2; empty where nobody knows."""
+    return entry.get("target_modality", "").removeprefix("MR ")
+
+
+def _family(entry):
+    """What models have in common that differ in their contrast alone; a model of no family is one by itself."""
+    if entry["state"] != "installed" or not entry.get("family"):
+        return entry["name"]
+    return entry["family"], entry["anatomy"], entry.get("source_modality")
+
+
+def _member(entries, chosen, contrast):
+    """The model of a family that stands for it: the chosen one, else one of its contrast, else the first."""
+    same = [entry for entry in entries if entry["name"] == chosen]
+    return (same or [entry for entry in entries if contrastOf(entry) == contrast] or entries)[0]
+
+
+def _rank(entry):
+    contrast = contrastOf(entry)
+    return _CONTRASTS.index(contrast) if contrast in _CONTRASTS else len(_CONTRASTS)
+
+
+def _contrast(entry, alike):
+    contrast = contrastOf(entry)
+    return f"{contrast}, {entry['title']}" if contrast in alike else contrast
 
 
 def _model(entry):

@@ -15,7 +15,7 @@ from DiffMaSlicerLib.panel.section import Section, addMenu, setIcon, setText
 
 
 class ModelSection(Section):
-    """Three lists that lead to a model, and the ways to import, download and move models."""
+    """The lists that lead to a model and its contrast, and the ways to import, download and move models."""
 
     def __init__(self, panel):
         super().__init__(panel)
@@ -26,11 +26,13 @@ class ModelSection(Section):
             "modelSize": Choices(ui.sizeBox),
             "model": Choices(ui.modelBox, self._guest),
         }
+        self._contrasts = Choices(ui.contrastBox)
         self._import = ImportDialog(panel, self._install)
         self._card = CardDialog(panel)
         self._view = JobView(ui.modelProgress, ui.modelProgressText, ui.modelCancelButton)
         ui.anatomyBox.connect("activated(int)", self._onFilter)
         ui.sizeBox.connect("activated(int)", self._onFilter)
+        ui.contrastBox.connect("activated(int)", self._onContrast)
         ui.modelCardButton.connect("clicked()", self.onCard)
         ui.importButton.connect("clicked()", self._import.openBundle)
         ui.downloadButton.connect("clicked()", self.onDownload)
@@ -60,6 +62,10 @@ class ModelSection(Section):
         self.models = Models(self.panel.machine)
         home = (self.panel.machine or {}).get("home", "")
         self.ui.modelsFolderButton.toolTip = _("Where models are kept: {folder}").format(folder=home)
+
+    def target(self):
+        """The chosen model's target, such as "MR T1", or nothing where nobody knows."""
+        return (self.models.named(self.parameters.model) or {}).get("target_modality", "")
 
     def problem(self):
         """Why the chosen model cannot convert, or nothing."""
@@ -135,13 +141,25 @@ class ModelSection(Section):
         if parameters.model not in names:
             parameters.model = names[0] if names else ""
 
+    def _onContrast(self, index):
+        """The user chose another contrast: that is another model of the family."""
+        if self.parameters is not None:
+            self.parameters.model = self._contrasts.read()
+
     def _fill(self):
         parameters = self.parameters
         anatomy = parameters.anatomy if parameters else ""
         size = parameters.modelSize if parameters else ""
         self._boxes["anatomy"].fill(self.models.anatomies())
         self._boxes["modelSize"].fill(self.models.sizes(anatomy))
-        self._boxes["model"].fill(self.models.models(anatomy, size))
+        name = parameters.model if parameters else ""
+        self._boxes["model"].fill(self.models.models(anatomy, size, name))
+        contrasts = self.models.contrasts(name)
+        for part in (self.ui.contrastLabel, self.ui.contrastBox):
+            part.visible = bool(contrasts)
+        if contrasts:
+            self._contrasts.fill(contrasts)
+            self._contrasts.write(name)
 
     def _guest(self, name):
         if not name:

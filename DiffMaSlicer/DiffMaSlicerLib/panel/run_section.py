@@ -6,9 +6,9 @@ from slicer.i18n import tr as _
 
 from DiffMaSlicerLib.panel import texts
 from DiffMaSlicerLib.panel.job_view import JobView
-from DiffMaSlicerLib.panel.section import Section
+from DiffMaSlicerLib.panel.section import Section, setText
 
-CT_ROLE = "DiffMa.ct"
+CT_ROLE, TARGET, AGREEMENT = "DiffMa.ct", "DiffMa.targetModality", "DiffMa.agreement"
 
 
 class RunSection(Section):
@@ -30,7 +30,8 @@ class RunSection(Section):
         return self._view.running
 
     def update(self):
-        """Say by the button what it does, or why it cannot."""
+        """Say by the button what it does, or why it cannot, and how well the result follows its CT."""
+        self._showAgreement()
         button = self.ui.applyButton
         if self.running:
             button.text = _("Cancelling...") if self._cancelling else _("Cancel")
@@ -69,9 +70,8 @@ class RunSection(Section):
 
     def _start(self):
         parameters = self.parameters
-        output = parameters.outputVolume
-        if output is not None and output.GetNodeReference(CT_ROLE) not in (None, parameters.inputVolume):
-            parameters.outputVolume = None  # the MRI of another CT is not overwritten
+        if self._isAnothers(parameters.outputVolume):
+            parameters.outputVolume = None
         self.messages.clear()
         self.ui.logText.clear()
         self._logged, self._shown, self._cancelling, self._prepared = 0, False, False, False
@@ -81,6 +81,19 @@ class RunSection(Section):
             self._view.follow(job, self._onDone, self._onNews)
             qt.QTimer.singleShot(0, self._prepare)  # by itself: each piece of work stays short
         self.panel.update()
+
+    def _isAnothers(self, output):
+        """Whether a volume is the MRI of another CT or in another contrast, which is not overwritten."""
+        if output is None:
+            return False
+        if output.GetNodeReference(CT_ROLE) not in (None, self.parameters.inputVolume):
+            return True
+        made, wanted = output.GetAttribute(TARGET), self.panel.model.target()
+        return bool(made and wanted) and made != wanted
+
+    def _showAgreement(self):
+        result = self.parameters.outputVolume if self.parameters is not None and not self.running else None
+        setText(self.ui.agreementText, (result.GetAttribute(AGREEMENT) if result is not None else "") or "")
 
     def _prepare(self):
         if self.running and self.parameters is not None and self.parameters.inputVolume is not None:
