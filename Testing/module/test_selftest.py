@@ -32,7 +32,7 @@ def test_self_test_asks_to_be_run_by_slicer(slicer_host: Any) -> None:
 
     assert issubclass(DiffMaSlicer.DiffMaSlicerTest, slicer.ScriptedLoadableModule.ScriptedLoadableModuleTest)
     assert DiffMaSlicer.DiffMaSlicerTest().moduleTestNames == [
-        "test_a_sample_is_drawn_by_its_seed",
+        "test_a_sample_says_how_it_was_drawn",
         "test_cancel_leaves_nothing",
         "test_convert_review_and_compare",
     ]
