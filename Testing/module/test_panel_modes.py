@@ -135,7 +135,7 @@ def test_the_most_faithful_image_has_no_seed_and_samples_only_add_the_uncertaint
 def test_what_the_result_says_of_its_agreement_with_the_ct_stands_under_it(ready):
     from DiffMaSlicerLib.mrml.provenance import write_provenance
 
-    words = "Follows the CT: fluid 0.91, skull 0.88"
+    words = "CSF agrees by 0.87, skull by 0.88: the MR follows the CT"
     assert not ready.ui.agreementText.isVisible()
     result = ready.load_ct("Result")
     write_provenance(result, {"model": "tiny", "agreement_words": words}, ct=ready.parameters.inputVolume)

@@ -40,8 +40,10 @@ def test_without_an_uncertainty_map_its_view_says_how_to_get_one(stage):
     assert "more than one sample" in stage.review.labels[stage.sd]
 
 
-def test_every_view_of_a_synthetic_image_says_research_only_and_names_the_demo(stage):
-    stage.load()["mr"].SetAttribute("DiffMa.model", "demo")
+@pytest.mark.parametrize("fact", [("model", "demo"), ("modelTitle", "DEMO head CT to T2")], ids=["T1", "T2"])
+def test_every_view_of_a_synthetic_image_says_research_only_and_names_the_demo(stage, fact):
+    name, value = fact
+    stage.load()["mr"].SetAttribute(f"DiffMa.{name}", value)
     stage.show("with-uncertainty")
     labels = stage.review.labels
     assert labels[stage.ct] == "CT"

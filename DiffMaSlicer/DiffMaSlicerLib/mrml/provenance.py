@@ -69,6 +69,12 @@ def read_provenance(node: Any) -> dict[str, str]:
     return {name[len(PREFIX) :]: node.GetAttribute(name) for name in names}
 
 
+def is_demo(node: Any) -> bool:
+    """Whether a demo model made the image: the bundled one, or one whose title says so, as those of its family do."""
+    facts = read_provenance(node)
+    return facts.get("model") == "demo" or "DEMO" in facts.get("modelTitle", "")
+
+
 def as_metadata(node: Any) -> dict[str, str]:
     """The same under the names that DiffMaCore uses, for a DICOM export."""
     facts = read_provenance(node)

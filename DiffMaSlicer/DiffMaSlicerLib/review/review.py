@@ -7,6 +7,8 @@ import vtk
 from slicer.i18n import tr as _
 from slicer.util import VTKObservationMixin
 
+from DiffMaSlicerLib.mrml.provenance import is_demo
+
 from . import colours, display, layers, layouts, overlays, views
 from .blending import Blending
 from .labels import Labels
@@ -232,7 +234,7 @@ class Review(VTKObservationMixin):
         try:
             nodes, shown = self._nodes(), self._shown()
             mr = nodes.get(MR)
-            demo = mr is not None and mr.GetAttribute("DiffMa.model") == "demo"
+            demo = mr is not None and is_demo(mr)
             for view in layouts.all_views():
                 if view in shown:
                     wanted = layers.content(view, self._kind, self._opacity, set(nodes), demo)
