@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
         phantom = head_phantom(args.phantom_seed)
         truth = phantom.mr_image()
         source = args.output / "phantom_ct.nii.gz"
-        write_volume(phantom.ct_image(), source, like=phantom.ct_image(), metadata={"content": "procedural phantom"})
+        write_volume(phantom.ct_image(), source, like=phantom.ct_image(), metadata={"content": "rendered head phantom"})
     reporter.stage("loading model")
     pipe = load_pipeline(args, reporter)
     options = ConvertOptions(args.steps, args.scheduler, args.seed, batch_size=args.batch_size, decoder=args.decoder)
