@@ -99,10 +99,15 @@ def clean(source: NDArray[np.integer]) -> tuple[Labels, int]:
     return labels, bottom
 
 
+def _median(mask: Mask) -> Mask:
+    """Median of the 27 voxels around."""
+    return np.asarray(ndimage.uniform_filter(mask.astype(np.float32), 3) > 0.5)
+
+
 def _mend_bone(labels: Labels) -> None:
     """Close pits in bone, drop crumbs, and give marrow a closed cortical shell (in place)."""
     bone = (labels == t.BONE.label) | (labels == t.DIPLOE.label)
-    full = ndimage.median_filter(bone.astype(np.uint8), 3).astype(bool) & (labels != t.AIR.label)
+    full = _median(bone) & (labels != t.AIR.label)
     added = full & ~bone
     labels[added] = t.BONE.label
     bone |= full
@@ -113,7 +118,7 @@ def _mend_bone(labels: Labels) -> None:
     nearest_fill(labels, loose, ~loose & (labels > 0))
     bone &= ~loose
     marrow = (labels == t.DIPLOE.label) & bone
-    marrow = ndimage.median_filter(marrow.astype(np.uint8), 3).astype(bool) & bone
+    marrow = _median(marrow) & bone
     marrow &= ndimage.binary_erosion(bone, border_value=1)
     labels[bone] = t.BONE.label
     labels[marrow] = t.DIPLOE.label

@@ -10,7 +10,8 @@ from DiffMaCore.phantom.render import Phantom, RenderOptions, render
 
 
 @lru_cache(maxsize=2)
-def _head(name: str) -> Head:
+def bundled_head(name: str) -> Head:
+    """A head by name or path, loaded once a process."""
     return load_head(name)
 
 
@@ -23,11 +24,12 @@ def head_phantom(
     artefacts: bool = True,
     head: str | None = None,
 ) -> Phantom:
-    """Render one of the bundled heads, which the seed picks unless ``head`` names it.
+    """Render one of the bundled heads, which the seed picks, or ``head``: its name or a label map's path.
 
     The same seed gives the same head. ``lesions`` allows findings in the brain, ``artefacts`` what scanners do.
     Raises InputError for an empty grid or an unknown head.
     """
     names = bundled_heads()
-    options = replace(RenderOptions(), artefacts=artefacts, lesions=RenderOptions().lesions if lesions else 0.0)
-    return render(_head(head or names[seed % len(names)]), seed, spacing, size, options=options)
+    usual = RenderOptions(tilt=6.0, scale=0.1, elastic=2.5, shift=4.0)
+    options = replace(usual, artefacts=artefacts, lesions=usual.lesions if lesions else 0.0)
+    return render(bundled_head(head or names[seed % len(names)]), seed, spacing, size, options=options)

@@ -51,7 +51,7 @@ class Phantom:
 
     ``ct`` float32 in HU; ``mr`` contrast to float32 intensity (0 to about 1000, fixed scale, no noise); ``labels``
     uint8, the tissue that fills most of the voxel (``phantom.tissues``); ``body``: the head with the air inside it,
-    without table and headrest; ``brain``; ``spacing`` (x, y, z) in mm.
+    without table and headrest; ``brain``; ``spacing`` (x, y, z) in mm; ``head``: its name.
     """
 
     ct: NDArray[np.float32]
@@ -60,6 +60,7 @@ class Phantom:
     body: NDArray[np.bool_]
     brain: NDArray[np.bool_]
     spacing: tuple[float, float, float]
+    head: str
 
     def _image(self, array: NDArray[np.generic]) -> sitk.Image:
         import SimpleITK as sitk
@@ -152,7 +153,7 @@ def render(
     mr[:, cut] = 0
     labels[cut], body[cut] = t.OUTSIDE.label, False
     brain = np.isin(labels, t.BRAIN) & body
-    return Phantom(ct, dict(zip(contrasts, mr, strict=True)), labels, body, brain, spacing)
+    return Phantom(ct, dict(zip(contrasts, mr, strict=True)), labels, body, brain, spacing, head.name)
 
 
 def _scan(

@@ -63,13 +63,14 @@ def coded(distance: NDArray[np.float32], scale: tuple[float, float]) -> NDArray[
 
 def find_eyes(labels: Labels) -> list[Eye]:
     """The eyeballs, two of them or none."""
-    components, count = ndimage.label(labels == t.EYE.label)
+    components, _ = ndimage.label(labels == t.EYE.label)
     eyes = []
-    for index in range(1, count + 1):
-        points = np.argwhere(components == index)
+    for index, box in enumerate(ndimage.find_objects(components), start=1):
+        points = np.argwhere(components[box] == index)
         if len(points) > 2000:
             radius = (len(points) * 3 / (4 * np.pi)) ** (1 / 3)
-            eyes.append(Eye(tuple(points.mean(0).tolist()), float(radius)))
+            centre = points.mean(0) + [part.start for part in box]
+            eyes.append(Eye(tuple(centre.tolist()), float(radius)))
     return eyes
 
 

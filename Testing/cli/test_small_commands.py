@@ -51,12 +51,23 @@ def test_what_is_no_ct_is_described_too_and_what_cannot_be_read_is_an_error(ask:
 
 
 def test_a_phantom_is_written_twice_alike(ask: Ask, tmp_path: Path) -> None:
-    for name in ("a", "b"):
-        facts = ask("phantom", tmp_path / f"{name}.nii", "--mr", tmp_path / f"{name}_mr.nii", "--seed", 7)
-    assert facts["shape"] == [54, 128, 128] and facts["seed"] == 7
+    for name, contrast in (("a", "t1"), ("b", "t2")):
+        facts = ask(
+            *("phantom", tmp_path / f"{name}.nii", "--mr", tmp_path / f"{name}_mr.nii"),
+            *("--seed", 7, "--contrast", contrast, "--head", "head_12"),
+        )
+    assert facts["seed"] == 7 and (facts["head"], facts["contrast"]) == ("head_12", "t2")
     assert (tmp_path / "a.nii").read_bytes() == (tmp_path / "b.nii").read_bytes()
-    assert sitk.ReadImage(str(tmp_path / "a_mr.nii")).GetSize() == (128, 128, 54)
+    t1, t2 = (sitk.ReadImage(str(tmp_path / f"{name}_mr.nii")) for name in ("a", "b"))
+    assert list(t1.GetSize()) == list(t2.GetSize()) == facts["shape"][::-1]
+    brains = [sitk.GetArrayFromImage(image)[facts["shape"][0] * 2 // 3] for image in (t1, t2)]
+    assert np.corrcoef(brains[0][brains[0] > 120], brains[1][brains[0] > 120])[0, 1] < 0
+
+
+def test_a_phantom_of_no_seed_and_of_no_head_is_refused(ask: Ask, tmp_path: Path) -> None:
     assert ask("phantom", tmp_path / "a.nii", "--seed", -1)["kind"] == "InputError"
+    answer = ask("phantom", tmp_path / "a.nii", "--head", "nobody")
+    assert answer["kind"] == "InputError" and "head_06, head_12" in answer["message"]
 
 
 def test_packages_are_compared_and_not_imported(ask: Ask, tmp_path: Path) -> None:
