@@ -1,6 +1,6 @@
 """Draw the pictures of the review that stand in the README: ``python -m Testing.review_pictures [FOLDER]``.
 
-A procedural phantom is made and converted with the DEMO model (some minutes on two CPU cores; what is already in FOLDER
+A head phantom is rendered and converted with the DEMO model (some minutes on two CPU cores; what is already in FOLDER
 is used again), shown by the module's own review in real slice views without a screen, and put into ``Screenshots``.
 """
 

@@ -47,7 +47,7 @@ def draw_scan(rng: np.random.Generator, spacing_z: float) -> Scan:
         thickness = rng.uniform(2.5, 8.0)
         distance = thickness * rng.uniform(0.75, 1.1)
     tilt = rng.uniform(-22, 22) if kind > 0.6 and rng.random() < 0.5 else 0.0
-    level = float(np.exp(rng.uniform(np.log(0.8), np.log(6.0))))
+    level = float(np.exp(rng.uniform(np.log(0.8), np.log(8.0))))
     return Scan(
         thickness=float(thickness),
         distance=float(distance),

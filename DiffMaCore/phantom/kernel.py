@@ -123,7 +123,7 @@ def _eye(eyes, label, z, y, x):
         if distance < 4 * r * r:
             if (dz / 4.6) ** 2 + ((dy + 0.68 * r) / 2.1) ** 2 + (dx / 4.6) ** 2 < 1:
                 return LENS
-            if distance > (r - 0.9) ** 2:
+            if distance > (r - 1.2) ** 2:
                 return SCLERA
     return label
 

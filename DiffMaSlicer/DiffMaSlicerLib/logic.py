@@ -249,7 +249,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         return self._finish(DicomExport(self._interpreter(), self._files, mrNode, str(folder)), blocking, listener)
 
     def makePhantom(self, seed: int = 1, blocking: bool = True, listener: Listener | None = None) -> Any:
-        """A procedural head: (CT node, its true MR node), or the job whose result they are."""
+        """A rendered head: (CT node, its true MR node), or the job whose result they are."""
         return self._finish(PhantomJob(self._interpreter(), seed), blocking, listener)
 
     # machine and models

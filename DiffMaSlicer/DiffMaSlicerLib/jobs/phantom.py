@@ -1,4 +1,4 @@
-"""A procedural head, CT and MR, where there is no scan at hand; it is no patient."""
+"""A rendered head, CT and MR, where there is no scan at hand; it is no patient's scan."""
 
 from __future__ import annotations
 
