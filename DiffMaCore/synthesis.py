@@ -126,6 +126,7 @@ def synthesise(
         model=bundle.name,
         model_title=bundle.title,
         demo=bundle.demo,
+        target_modality=bundle.target_modality,
         output_range=list(bundle.output_range),
         decoder=DECODERS[decoder],
         shape=list(array.shape),

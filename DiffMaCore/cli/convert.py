@@ -92,7 +92,7 @@ def add_model_options(parser: argparse.ArgumentParser) -> None:
         default="demo",
         metavar="NAME|FOLDER",
         help="an installed model (see `diffma models"
-        " list`) or a bundle's folder; default: the bundled DEMO, trained on phantoms",
+        " list`) or a bundle's folder; default: the bundled DEMO, trained on rendered heads",
     )
     parser.add_argument(
         "--mode",
