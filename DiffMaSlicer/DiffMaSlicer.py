@@ -34,7 +34,8 @@ class DiffMaSlicer(ScriptedLoadableModule):
         parent.contributors = ["The DiffMaSlicer team"]
         parent.helpText = _(
             "Makes a synthetic MRI from a CT, in the CT's own geometry, and shows the two side by side. "
-            "Research only, not for diagnosis. The bundled DEMO models were trained on rendered heads, on no patient's scan."
+            "Research only, not for diagnosis. The bundled DEMO models were trained on rendered heads, on no patient's "
+            "scan."
         )
         parent.acknowledgementText = _(
             "DiffMa is the latent diffusion model with a Mamba backbone of Wang et al. 2024 (arXiv 2406.15910)."

@@ -86,9 +86,9 @@ class Models:
             return _("This model lacks {missing}. Import it again with these parts.").format(missing=missing), False
         facts = {"anatomy": entry["anatomy"] or _("any part of the body"), "size": entry["size"]}
         if entry.get("demo"):
-            return _("DEMO, for {anatomy}: trained on rendered heads and on no patient's scan, it shows how it works.").format(
-                **facts
-            ), True
+            return _(
+                "DEMO, for {anatomy}: trained on rendered heads and on no patient's scan, it shows how it works."
+            ).format(**facts), True
         return _("Installed, for {anatomy}, size {size}.").format(**facts), True
 
     def _size(self, size, anatomy):
