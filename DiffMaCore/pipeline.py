@@ -17,7 +17,7 @@ from DiffMaCore import conditions as cond
 from DiffMaCore.bundles import hub, manifest, writing
 from DiffMaCore.bundles.config import DECODERS, MODES, OPTIONAL, BundleConfig, read_config, small_decoder_command
 from DiffMaCore.devices import choose_batch, choose_device
-from DiffMaCore.errors import InputError, ModelError, loading
+from DiffMaCore.errors import BackendError, InputError, ModelError, loading
 from DiffMaCore.graphs import DenoiserGraphs, Evaluation, Warn
 from DiffMaCore.models.autoencoders import Autoencoder, maps_per_slice
 from DiffMaCore.models.denoiser import DiffMa
@@ -100,10 +100,18 @@ class DiffMaPipeline(DiffusionPipeline):
     def from_pretrained(cls, name_or_path: str | Path = "demo", **kwargs: Any) -> DiffMaPipeline:
         """Load a bundle by installed name, folder, or hub id, after its checksums have been verified.
 
+        Args:
+            name_or_path: of the bundle.
+            kwargs: diffusers' own; ``torch_dtype`` may be float32 or bfloat16, which rounds all networks' weights but
+                what decides how fast states decay.
+
         Raises:
             ModelError: the bundle is unknown, incomplete, truncated or altered; the message names the file.
             OutOfMemory: the memory is not enough for it.
         """
+        dtype = kwargs.get("dtype") or kwargs.get("torch_dtype") or torch.float32
+        if dtype not in DTYPES.values():
+            raise ModelError(f"a bundle cannot be loaded as {dtype}; choose torch.float32 or torch.bfloat16")
         folder = hub.find(name_or_path)
         manifest.verify(folder)
         read_config(folder).require_complete(str(name_or_path))
@@ -114,6 +122,7 @@ class DiffMaPipeline(DiffusionPipeline):
             first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
             raise ModelError(f"the bundle {name_or_path} cannot be loaded: {first}") from problem
         pipe.checksum = manifest.bundle_checksum(folder)
+        pipe.precision = next(name for name, known in DTYPES.items() if known == dtype)
         return pipe
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
@@ -168,7 +177,11 @@ class DiffMaPipeline(DiffusionPipeline):
             BackendError: a named device, back end or precision cannot be used here.
         """
         device = choose_device(name)
-        chosen, precision = choose_backend(scan_backend, device), choose_precision(precision, device)
+        rounded = self.denoiser.dtype == torch.bfloat16  # loaded so
+        if rounded and precision == "float32":
+            raise BackendError("the weights were loaded in bfloat16; load them without torch_dtype for float32")
+        chosen = choose_backend(scan_backend, device)
+        precision = choose_precision("bfloat16" if rounded else precision, device)
         on_cuda = device.type == "cuda"
         self._network = self._graphs = None
         self.release_memory()
@@ -180,7 +193,7 @@ class DiffMaPipeline(DiffusionPipeline):
         self.denoiser.set_scan_backend(chosen)
         self.precision, self.overlap = precision, on_cuda
         self.tf32 = precision != "float32" if on_cuda else None
-        if precision != "float32":
+        if precision != "float32" and not rounded:
             self._network = in_precision(self.denoiser, precision)
         if on_cuda:
             self._graphs = DenoiserGraphs(self._network or self.denoiser)
@@ -288,7 +301,7 @@ class DiffMaPipeline(DiffusionPipeline):
         """
         self.mode("mean")
         batch = len(conditions.soft_mask)
-        latents = torch.zeros(batch, *self.latent_shape, device=self.device, dtype=self.denoiser.dtype)
+        latents = torch.zeros(batch, *self.latent_shape, device=self.device)
         alphas = self.scheduler.alphas_cumprod
         t = torch.full((batch,), len(alphas) - 1, device=self.device)
         v = self._evaluation(latents, t, conditions, warn)(latents, t)[:, : self.latent_shape[0]]
@@ -325,7 +338,7 @@ class DiffMaPipeline(DiffusionPipeline):
         # one generator a slice, all alike: results do not depend on how slices are batched
         generators = [torch.Generator().manual_seed(noise_seed) for _ in range(batch)]
         noise = torch.stack([torch.randn(self.latent_shape, generator=g) for g in generators])
-        latents = noise.to(self.device, self.denoiser.dtype) * solver.init_noise_sigma
+        latents = noise.to(self.device) * solver.init_noise_sigma  # float32, whatever the networks compute in
         evaluate = self._evaluation(latents, times[0].expand(batch), conditions, warn)
         pace = Pace(self.device, on_step)
         for t, t_there in zip(solver.timesteps, times, strict=True):
@@ -365,6 +378,7 @@ class DiffMaPipeline(DiffusionPipeline):
         """
         low, high = self.bundle.output_range
         name = self.decoder(decoder)
+        latents = latents.to(self.vae.dtype)
         if name == "guided" and self.guided_decoder is not None:
             if ct_pixels is None:
                 raise InputError("the guided decoder needs the CT's pixels; pass conditions.ct_pixels")

@@ -46,7 +46,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     )
     add_experiment_options(parser, required=False)
     parser.add_argument(
-        "--split", choices=("train", "validation", "test"), default="test", help="whose patients (default test)"
+        "--split",
+        choices=("train", "validation", "test"),
+        help="whose patients (default test; of rendered heads validation)",
     )
     parser.add_argument(
         "--systems", nargs="+", metavar="NAME", help="backbones, such as diffma dit (default: all that are trained)"

@@ -25,7 +25,7 @@ examples:
   diffma prepare Task1/brain --config Training/brain.yaml
   diffma prepare pairs.csv --config mine.yaml --out /data/mine --workers 4
   diffma prepare brain_*.npz --config mine.yaml --split split.json    whose patients train and test is given
-  diffma prepare --config Training/phantoms.yaml                      procedural heads, no data set needed"""
+  diffma prepare --config Training/heads.yaml                         rendered heads, no data set needed"""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

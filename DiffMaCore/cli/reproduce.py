@@ -11,14 +11,14 @@ from DiffMaCore.cli.reporting import add_progress_option, answer
 PARTS = ("table1", "table2", "figure1", "figure5", "figure7", "calibration", "tokens")
 
 EPILOG = """\
-It does what diffma prepare, train embedder, train denoiser (for every system of Table 2), evaluate and benchmark
-tokens do, skips what is done already, and writes OUT/report/index.html, report.md and report.json.
+It does what diffma prepare, train (autoencoder and image encoder where the experiment makes its own, embedder, a
+denoiser of every system of Table 2), evaluate and benchmark tokens do, skips what is done already, and writes OUT/report/index.html, report.md and report.json.
 
 Stopped at any moment, the same command goes on where it was. The report says of everything missing why it is.
 
 examples:
   diffma reproduce Task1/brain --config Training/brain.yaml      from the unpacked data set to the report
-  diffma reproduce --config Training/phantoms.yaml               the same on procedural heads, no data set needed
+  diffma reproduce --config Training/heads.yaml                  the same on rendered heads, no data set needed
   diffma reproduce --config Training/brain.yaml --plan           only say what is done and what would be run
   diffma reproduce --config mine.yaml --only table1              run nothing, write the report from what is there
   diffma reproduce --config mine.yaml --only figure1 tokens --tokens 196 784

@@ -64,6 +64,8 @@ class DiffMa(ModelMixin, ConfigMixin):
         ValueError: the patch does not divide the latent, or an unknown choice.
     """
 
+    _keep_in_fp32_modules = list(StackedSSM.float32)  # noqa: RUF012  diffusers' own name and type
+
     positions: Tensor
 
     @register_to_config
@@ -208,7 +210,7 @@ class DiffMa(ModelMixin, ConfigMixin):
             ct_pixels: the CT's own pixels (B, C, S', S') in [-1, 1]; for "pixels" alone.
             contrast: which target contrast (B,); for a network that learns several.
         """
-        h = self.patches(x) + self.positions
+        h = self.patches(x) + self.positions.to(self.patches.proj.weight.dtype)
         if self.ct_tokens is not None:
             h = h + self.ct_tokens(ct_embedding)
         if self.ct_pixels is not None:

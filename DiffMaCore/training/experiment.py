@@ -106,6 +106,11 @@ class DataConfig:
         """The contrasts, or the one target."""
         return self.contrasts or (self.target,)
 
+    @property
+    def judged(self) -> str:
+        """The split that systems are judged on: "test", or "validation" of rendered heads, which have no other."""
+        return "test" if self.heads is None else "validation"
+
 
 TRAINED = "trained"
 """In place of a folder: the network that this experiment trains itself."""
@@ -294,6 +299,13 @@ class Experiment:
         "diffma",
         "regression",
     )
+
+    def __post_init__(self) -> None:
+        if self.denoiser.ct_conditioning == "pixels" and self.data.neighbour_distance is None:
+            raise ValueError(
+                "ct_conditioning: pixels needs data.neighbour_distance, the mm between a slice and the neighbours it is"
+                " seen with"
+            )
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from diffusers import AutoencoderTiny
 from safetensors.torch import load_file, save_file
 
 from DiffMaCore.bundles import store
-from DiffMaCore.bundles.config import has_small_decoder, read_config, read_index
+from DiffMaCore.bundles.config import has_component, read_config, read_index
 from DiffMaCore.bundles.import_released import complete_bundle, import_released
 from DiffMaCore.bundles.manifest import read_manifest, verify
 from DiffMaCore.bundles.writing import seal, write_index
@@ -64,7 +64,7 @@ def test_a_bundle_without_one_loads_as_ever_and_none_is_taken_unasked(bundle: Pa
     index.pop("small_decoder", None)  # as bundles were written before there was a choice
     write_index(bundle, index)
     seal(bundle, read_config(bundle))
-    assert not has_small_decoder(bundle)
+    assert not has_component(bundle, "small_decoder")
     assert DiffMaPipeline.from_pretrained(bundle).small_decoder is None
     with pytest.raises(ModelError, match="is complete"):
         complete_bundle(bundle)
@@ -80,7 +80,7 @@ def test_saving_and_loading_again_keeps_it(bundle: Path, small: Path, tmp_path: 
     complete_bundle(bundle, small_decoder=str(small))
     DiffMaPipeline.from_pretrained(bundle).save_pretrained(tmp_path / "again")
     verify(tmp_path / "again")
-    assert has_small_decoder(tmp_path / "again")
+    assert has_component(tmp_path / "again", "small_decoder")
     assert (tmp_path / "again" / "small_decoder" / WEIGHTS).read_bytes() == (
         bundle / "small_decoder" / WEIGHTS
     ).read_bytes()
@@ -132,7 +132,7 @@ def test_released_weights_are_imported_with_one(tmp_path: Path) -> None:
     small = save_small_decoder(tmp_path / "small", levels=4)
     config = import_released(denoiser, embedder, tmp_path / "bundle", "brain", small_decoder=str(small))
     verify(tmp_path / "bundle")
-    assert config.missing == ("vae", "image_encoder") and has_small_decoder(tmp_path / "bundle")
+    assert config.missing == ("vae", "image_encoder") and has_component(tmp_path / "bundle", "small_decoder")
     with pytest.raises(ModelError, match="cannot be had from the hub"):
         import_released(denoiser, embedder, tmp_path / "other", "brain", small_decoder="madebyollin/taesd")
     assert not (tmp_path / "other").exists()

@@ -9,7 +9,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from DiffMaCore.phantom import head_phantom
+from Testing.heads import rendered
 
 BRAINS = ("1BA001", "1BA005", "1BB002", "1BB011", "1BC003", "1BC008")
 PELVES = ("1PA001", "1PC007")
@@ -86,7 +86,7 @@ def case_images(seed: int, pelvis: bool = False, slices: int = 12) -> Images:
 
 @cache
 def _phantom(seed: int) -> Images:
-    phantom = head_phantom(seed, _COARSE, (38, 38, 27), artefacts=False)
+    phantom = rendered(seed, _COARSE, (38, 38, 27))
     body = sitk.GetImageFromArray(phantom.body.astype(np.uint8))
     return {"ct": phantom.ct_image(), "mr": phantom.mr_image(), "mask": sitk.BinaryDilate(body, (1, 1, 0))}
 

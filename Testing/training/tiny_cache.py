@@ -12,7 +12,6 @@ import torch
 from diffusers import AutoencoderKL
 
 from DiffMaCore.models.image_encoder import ImageEncoder
-from DiffMaCore.phantom import head_phantom
 from DiffMaCore.training.experiment import (
     CardConfig,
     DataConfig,
@@ -26,6 +25,7 @@ from DiffMaCore.training.experiment import (
 )
 from DiffMaCore.training.prepare import prepare_cases
 from DiffMaCore.training.sources.case import RawCase, RawPair
+from Testing.heads import rendered
 
 SPLIT = {"train": ["head_0", "head_1", "head_2"], "validation": ["head_3"], "test": ["head_4"]}
 _TRAIN = TrainConfig(steps=4, batch_size=4, precision="fp32", log_every=1, sample_every=4, checkpoint_every=2)
@@ -86,7 +86,7 @@ def tiny_cases(source: str = "ct") -> list[RawCase]:
 
 def tiny_pair(seed: int, source: str = "ct") -> RawPair:
     """CT and MR (the MR first where the CT is not the ``source``) and mask of a head phantom of 32 x 32 x 15 voxels."""
-    phantom = head_phantom(seed, (7.0, 7.0, 14.0), (32, 32, 15), artefacts=False)
+    phantom = rendered(seed, (7.0, 7.0, 14.0), (32, 32, 15))
     body = sitk.GetImageFromArray(phantom.body.astype("uint8"))
     ct = sitk.Cast(phantom.ct_image(), sitk.sitkFloat32)
     body.CopyInformation(ct)

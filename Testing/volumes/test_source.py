@@ -7,19 +7,19 @@ import pytest
 import SimpleITK as sitk
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.phantom import head_phantom
 from DiffMaCore.volumes.body import body_of, overlap
 from DiffMaCore.volumes.checks import check_mr, describe_source, looks_like_hu
 from DiffMaCore.volumes.grid import AIR_HU, SliceGrid
 from DiffMaCore.volumes.intensity import normalise
 from DiffMaCore.volumes.source import percentile_normalisation, ready_source
+from Testing.heads import rendered
 
 PERCENTILES = percentile_normalisation(0.5, 99.5)
 
 
 @pytest.fixture(scope="module")
 def images() -> dict[str, sitk.Image]:
-    phantom = head_phantom(5, (6.0, 6.0, 8.0), (38, 38, 27), artefacts=False)
+    phantom = rendered(5, (6.0, 6.0, 8.0), (38, 38, 27))
     body = sitk.GetImageFromArray(phantom.body.astype(np.uint8))
     return {"ct": sitk.Cast(phantom.ct_image(), sitk.sitkFloat32), "mr": phantom.mr_image(), "body": body}
 

@@ -15,12 +15,13 @@ from numpy.typing import NDArray
 from torch.utils.data import DataLoader
 
 from DiffMaCore.bundles import manifest
+from DiffMaCore.bundles.config import read_config
 from DiffMaCore.devices import choose_batch, choose_device
 from DiffMaCore.errors import ModelError, loading
 from DiffMaCore.pipeline import DiffMaPipeline, noise_seed
 from DiffMaCore.precision import choose_precision
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.cache import Case, PairedCache, SliceDataset
+from DiffMaCore.training.cache import Case, PairedCache, SliceDataset, with_neighbours
 
 if TYPE_CHECKING:
     from DiffMaCore.models.regression import RegressionUNet
@@ -43,9 +44,9 @@ class Prediction:
     """One predicted volume, (N, S, S) float32 in [0, 1].
 
     Attributes:
-        mean: over the samples, or the one answer there is.
+        mean: the expected image, else the mean over the samples, or the one answer there is.
         first: the first sample alone; None where there is one answer.
-        deviation: sample standard deviation; None where there is one answer.
+        deviation: sample standard deviation, calibrated as the bundle says; None where there is one answer.
         seconds: that it took, without loading the networks.
     """
 
@@ -65,6 +66,7 @@ class Predictor(Protocol):
         identity: a checksum that changes with whatever decides its answers.
         precision: "float32" or "bfloat16", in which its denoiser computes.
         stochastic: whether another seed gives another answer.
+        expects: whether it gives the expected image beside its samples, by the bundle's mean mode.
     """
 
     key: str
@@ -73,6 +75,7 @@ class Predictor(Protocol):
     identity: str
     precision: str
     stochastic: bool
+    expects: bool
 
     @property
     def parameters(self) -> int:
@@ -96,6 +99,7 @@ class DiffusionPredictor:
     def __init__(self, folder: Path, key: str, title: str, kind: Kind, device: str = "auto") -> None:
         self.folder, self.key, self.title, self.kind = folder, key, title, kind
         self.identity = manifest.bundle_checksum(folder)
+        self.expects = "mean" in read_config(folder).modes
         self._device = device
         self.precision = choose_precision("auto", choose_device(device))
 
@@ -113,30 +117,56 @@ class DiffusionPredictor:
 
     def ticks(self, slices: int, sampling: Sampling) -> int:
         batches = -(-slices // self.pipe.batch_size())
-        return batches * sampling.steps * sampling.samples
+        return batches * (self._draws(sampling) * sampling.steps + self.expects)
+
+    def _draws(self, sampling: Sampling) -> int:
+        return 0 if self.expects and sampling.samples == 1 else sampling.samples
 
     def predict(self, case: Case, sampling: Sampling, reporter: Reporter) -> Prediction:
         """Batch by batch; every slice starts from the same noise, as in ``diffma convert``."""
         began = time.monotonic()
-        parts = [self._batch(slices, sampling, reporter) for slices in case.source().split(self.pipe.batch_size())]
+        parts = [
+            self._batch(self._sources(case, rows.tolist()), sampling, reporter)
+            for rows in torch.arange(len(case)).split(self.pipe.batch_size())
+        ]
         volumes = [np.concatenate(volume) for volume in zip(*parts, strict=True)]
         seconds = time.monotonic() - began
         if sampling.samples == 1:
             return Prediction(volumes[0], seconds=seconds)
         return Prediction(volumes[0], volumes[1], volumes[2], seconds)
 
+    def _sources(self, case: Case, rows: list[int]) -> torch.Tensor:
+        """Slices with their neighbours (B, 3, S, S) where the bundle takes them, else alone (B, S, S)."""
+        distance = self.pipe.bundle.neighbour_distance
+        if distance is None:
+            return case.source(rows)
+        whole, index = case.source(), case.slice_index().numpy()
+        return torch.stack([with_neighbours(whole, row, index, case.spacing, distance) for row in rows])
+
     def _batch(self, slices: torch.Tensor, sampling: Sampling, reporter: Reporter) -> tuple[NDArray, NDArray, NDArray]:
-        low, high = self.pipe.bundle.output_range
-        conditions = self.pipe.conditions(slices)
-        samples = []
-        for k in range(sampling.samples):
-            latents = self.pipe.denoise(
-                conditions, sampling.steps, sampling.scheduler, noise_seed(sampling.seed, k), reporter.advance
+        pipe = self.pipe
+        low, high = pipe.bundle.output_range
+        conditions = pipe.conditions(slices)
+
+        def image(latents: torch.Tensor) -> NDArray[np.float32]:
+            decoded = pipe.decode(latents, ct_pixels=conditions.ct_pixels).numpy()
+            return ((decoded - low) / (high - low)).astype(np.float32)
+
+        expected = None
+        if self.expects:
+            expected = image(pipe.mean(conditions))
+            reporter.advance()
+        samples = [
+            image(
+                pipe.denoise(
+                    conditions, sampling.steps, sampling.scheduler, noise_seed(sampling.seed, k), reporter.advance
+                )
             )
-            samples.append((self.pipe.decode(latents).numpy() - low) / (high - low))
-        stack = np.stack(samples).astype(np.float32)
-        deviation = stack.std(axis=0, ddof=1) if len(stack) > 1 else np.zeros_like(stack[0])
-        return stack.mean(axis=0), stack[0], deviation
+            for k in range(self._draws(sampling))
+        ]
+        stack = np.stack(samples or [expected])
+        deviation = stack.std(axis=0, ddof=1) * pipe.bundle.uncertainty_scale if len(stack) > 1 else 0 * stack[0]
+        return stack.mean(axis=0) if expected is None else expected, stack[0], deviation
 
 
 class RegressionPredictor:
@@ -144,6 +174,7 @@ class RegressionPredictor:
 
     precision = "float32"
     stochastic = False
+    expects = False
 
     def __init__(
         self, folder: Path, key: str, title: str, kind: Kind, cache: PairedCache, device: str = "auto"

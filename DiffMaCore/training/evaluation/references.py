@@ -29,6 +29,7 @@ class Reference:
     kind: Kind = "reference"
     precision = "float32"
     stochastic = False
+    expects = False
     parameters = 0
 
     def __init__(self, key: str, title: str, cache: PairedCache) -> None:

@@ -22,6 +22,7 @@ from DiffMaCore.training.evaluation.scores import DATA_RANGE, DEFINITIONS, score
 from DiffMaCore.training.evaluation.store import PredictionStore
 from DiffMaCore.training.evaluation.systems import find_systems
 from DiffMaCore.training.experiment import DataConfig, EvaluationConfig, Experiment, Folders
+from DiffMaCore.training.sources.heads import MR_RANGE
 
 FORMAT = 1
 RANKED_BY = "SSIM inside the mask"
@@ -39,7 +40,7 @@ class Evaluation:
 def evaluate(
     experiment: Experiment,
     folders: Folders,
-    split: str = "test",
+    split: str | None = None,
     systems: Sequence[str] | None = None,
     bundles: Sequence[str | Path] = (),
     reporter: Reporter | None = None,
@@ -50,7 +51,7 @@ def evaluate(
     Args:
         experiment: its ``evaluation`` says how; ``dataclasses.replace`` changes that.
         folders: of the experiment.
-        split: "train", "validation" or "test".
+        split: "train", "validation" or "test"; None: ``DataConfig.judged``.
         systems: backbones; None takes those of the experiment that are trained.
         bundles: names, folders or hub ids of bundles that were trained elsewhere.
         reporter: told about every system, and every solver step.
@@ -67,6 +68,7 @@ def evaluate(
     check_sampling(**vars(sampling))
     cache = PairedCache.open(folders.data)
     check_data(cache, experiment.data)
+    split = split or experiment.data.judged
     cases = split_cases(cache, split)
     predictors = [
         *find_systems(experiment, folders, cache, systems, bundles, reporter, device),
@@ -116,14 +118,17 @@ def check_data(cache: PairedCache, data: DataConfig) -> None:
 
 
 def split_cases(cache: PairedCache, split: str) -> list[Case]:
-    """The cases of a split; raises InputError, naming those that have cases, when it has none."""
+    """The cases of a split, of several contrasts those of the first, whose a system's bundle is.
+
+    Raises InputError, naming those that have cases, when it has none.
+    """
     if split in cache.split and not cache.split[split]:
         filled = [f"{name} ({len(ids)})" for name, ids in cache.split.items() if ids]
         raise InputError(
             f"the split {split!r} holds no case; {' and '.join(filled) or 'no split'} does: choose it with --split, or"
             " change data.split in the configuration and prepare again"
         )
-    return [cache.case(name) for name in cache.ids(split)]
+    return [case for case in map(cache.case, cache.ids(split)) if case.contrast == 0]
 
 
 def normalisation(data: DataConfig) -> str:
@@ -131,6 +136,8 @@ def normalisation(data: DataConfig) -> str:
     if data.target == "ct":
         low, high = data.target_window
         return f"0 and 1 are {low:g} and {high:g} HU; values outside are clipped. The data range is 1."
+    if data.heads is not None:
+        return f"0 and 1 are {MR_RANGE[0]:g} and {MR_RANGE[1]:g} of the rendering's fixed scale. The data range is 1."
     low, high = data.mr_percentiles
     return (
         f"0 and 1 are the {low:g} and {high:g} percentiles of the true {data.target.upper()} inside the body, volume by"
@@ -191,6 +198,7 @@ def _judge(
             single[case.id] = figures["first"]
             measured.add(case.id, held.mean, held.deviation, _truth(case), case.body().numpy())
     estimate = f"mean of {settings.samples} samples" if sampled else "one sample"
+    estimate = "expected image" if predictor.expects else estimate
     return {
         "title": predictor.title,
         "parameters": store.parameters(predictor),

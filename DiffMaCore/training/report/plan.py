@@ -15,12 +15,11 @@ from DiffMaCore.training.evaluation import evaluate
 from DiffMaCore.training.evaluation.run import check_data, split_cases
 from DiffMaCore.training.evaluation.systems import is_trained
 from DiffMaCore.training.evaluation.tables import RESULTS, read_results
-from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.experiment import TRAINED, Experiment, Folders
 from DiffMaCore.training.files import write_json
 from DiffMaCore.training.report.runs import is_finished, run_facts
 from DiffMaCore.training.report.tokens import TOKENS_FILE, read_tokens
-
-SPLIT = "test"
+from DiffMaCore.training.tasks import Part, config_of, folder_of
 
 NEEDS: dict[str, tuple[str, ...]] = {
     "table1": (),
@@ -76,10 +75,13 @@ def make_plan(experiment: Experiment, folders: Folders, wish: Wish) -> list[Step
                 f"no data is prepared in {folders.data} and none is named; name the data set: diffma reproduce DATASET"
                 " --config FILE.yaml"
             )
+        steps.extend(_own_parts(experiment, folders, wish, cache))
         steps.append(_prepare(experiment, folders, wish, cache))
     if "embedder" in wanted:
         done = f"{experiment.embedder.train.steps} steps" if embedder else ""
-        steps.append(Step("embedder", "train the Vision Embedder", done, _training(experiment, folders, wish, None)))
+        steps.append(
+            Step("embedder", "train the Vision Embedder", done, _training(experiment, folders, wish, "embedder"))
+        )
     if "systems" in wanted:
         for backbone in experiment.systems:
             steps.append(_system(experiment, folders, wish, backbone, cache, embedder))
@@ -127,18 +129,40 @@ def _prepared(experiment: Experiment, folders: Folders) -> PairedCache | None:
     return cache
 
 
-def _prepare(experiment: Experiment, folders: Folders, wish: Wish, cache: PairedCache | None) -> Step:
+def _own_parts(experiment: Experiment, folders: Folders, wish: Wish, cache: PairedCache | None) -> list[Step]:
+    """The networks around the denoiser that the experiment trains itself, on slices that are prepared before them."""
+    own: dict[Part, str] = {"autoencoder": experiment.parts.vae, "image-encoder": experiment.parts.image_encoder}
+    trained: list[Part] = [what for what, given in own.items() if given == TRAINED]
+    if not trained:
+        return []
+    whole = "" if cache is None else f"{len(cache.manifest['cases'])} cases"
+    steps = [Step("slices", "prepare the slices", whole, _preparing(experiment, folders, wish))]
+    for what in trained:
+        train, path = config_of(experiment, what).train, folder_of(experiment, folders, what)
+        settings = {"data": cache.data_fingerprint} if cache else {}
+        finished = bool(cache) and is_finished(experiment, path, train, **settings)
+        done = f"{train.steps} steps" if finished and (path / "model").is_dir() else ""
+        title = f"train the {what.replace('-', ' ')}"
+        steps.append(Step(what, title, done, _training(experiment, folders, wish, what)))
+    return steps
+
+
+def _preparing(experiment: Experiment, folders: Folders, wish: Wish) -> Callable[[Reporter], None]:
     def run(reporter: Reporter) -> None:
         from DiffMaCore.training.prepare import prepare
 
         made = prepare(experiment, folders, wish.datasets, reporter, device=wish.device, split_file=wish.split_file)
-        split_cases(made, SPLIT)  # nothing shall be trained that cannot be tested
+        split_cases(made, experiment.data.judged)  # nothing shall be trained that cannot be tested
 
+    return run
+
+
+def _prepare(experiment: Experiment, folders: Folders, wish: Wish, cache: PairedCache | None) -> Step:
     done = ""
     if cache is not None:
-        split_cases(cache, SPLIT)
-        done = f"{len(cache.manifest['cases'])} cases"
-    return Step("prepare", "prepare the data", done, run)
+        split_cases(cache, experiment.data.judged)
+        done = f"{len(cache.manifest['cases'])} cases" if cache.is_encoded else ""
+    return Step("prepare", "prepare the data", done, _preparing(experiment, folders, wish))
 
 
 def _embedder_hash(experiment: Experiment, folders: Folders, cache: PairedCache | None) -> str:
@@ -155,18 +179,12 @@ def _embedder_hash(experiment: Experiment, folders: Folders, cache: PairedCache 
     return embedder_hash(VisionEmbedder.from_pretrained(model, local_files_only=True))[:12]
 
 
-def _training(
-    experiment: Experiment, folders: Folders, wish: Wish, backbone: str | None
-) -> Callable[[Reporter], object]:
+def _training(experiment: Experiment, folders: Folders, wish: Wish, what: Part) -> Callable[[Reporter], object]:
     def run(reporter: Reporter) -> None:
         from DiffMaCore.training.launch import train_part
 
         device = "cpu" if wish.device == "cpu" else "auto"
-        if backbone is None:
-            train_part(experiment, folders, "embedder", reporter, device, wish.command)
-            return
-        denoiser: Any = replace(experiment.denoiser, backbone=backbone)  # type: ignore[arg-type]
-        train_part(replace(experiment, denoiser=denoiser), folders, "denoiser", reporter, device, wish.command)
+        train_part(experiment, folders, what, reporter, device, wish.command)
 
     return run
 
@@ -182,20 +200,21 @@ def _system(
     done = f"{train.steps} steps" if ready and is_finished(experiment, path, train, **settings) else ""
     begun = run_facts(path).step
     title = f"train {TITLES[backbone]}" + (f" (from step {begun} on)" if begun and not done else "")
-    return Step(backbone, title, done, _training(experiment, folders, wish, backbone))
+    denoiser: Any = replace(experiment.denoiser, backbone=backbone)  # type: ignore[arg-type]
+    return Step(backbone, title, done, _training(replace(experiment, denoiser=denoiser), folders, wish, "denoiser"))
 
 
 def _evaluation(experiment: Experiment, folders: Folders, wish: Wish, cache: PairedCache | None, trained: bool) -> Step:
     def run(reporter: Reporter) -> None:
-        evaluate(experiment, folders, SPLIT, None, (), reporter, wish.device)
+        evaluate(experiment, folders, reporter=reporter, device=wish.device)
 
     done = "its tables are there" if trained and cache and _is_evaluated(experiment, folders, cache) else ""
-    return Step("evaluate", f"evaluate on the {SPLIT} patients", done, run)
+    return Step("evaluate", f"evaluate on the {experiment.data.judged} patients", done, run)
 
 
 def _is_evaluated(experiment: Experiment, folders: Folders, cache: PairedCache) -> bool:
     """Whether the results are of these systems, as they are now, of these data, asked in this way."""
-    folder = folders.evaluation / SPLIT
+    folder = folders.evaluation / experiment.data.judged
     try:
         results = read_results(folder)
     except InputError:

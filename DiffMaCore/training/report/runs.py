@@ -57,7 +57,8 @@ def is_finished(experiment: Experiment, path: Path, train: TrainConfig, **settin
     if any(run.account["settings"].get(key) != value for key, value in settings.items()):
         return False
     now, then = json.loads(json.dumps(asdict(experiment))), run.account["config"]
-    parts = ["embedder"] if run.account["task"] == "embedder" else ["embedder", "denoiser"]
+    alone = run.account["task"].replace("-", "_")
+    parts = [alone] if alone in ("autoencoder", "image_encoder", "embedder") else ["embedder", "denoiser"]
     return all(_deciding(then.get(part, {})) == _deciding(now[part]) for part in parts)
 
 

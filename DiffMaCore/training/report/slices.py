@@ -17,6 +17,7 @@ from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.systems import TITLES
 from DiffMaCore.pictures import grey
 from DiffMaCore.training.cache import PairedCache, SliceDataset
+from DiffMaCore.training.evaluation.run import split_cases
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
 from DiffMaCore.training.files import replacing
 from DiffMaCore.training.metrics_log import read_metrics
@@ -51,13 +52,13 @@ def spread_rows(cache: PairedCache, ids: Sequence[str], count: int) -> list[tupl
 
 
 def figure1(experiment: Experiment, folders: Folders, cache: PairedCache) -> Section:
-    """The soft masks of test slices, and what they owe to the slice."""
+    """The soft masks of slices that are judged on, and what they owe to the slice."""
     title = "Figure 1: soft masks"
     model, summary = folders.embedder / "model", read_summary(folders.embedder)
     if not model.is_dir() or not summary:
         return Section("figure1", title, [], ["the Vision Embedder is not trained yet"])
     embedder = VisionEmbedder.from_pretrained(model, local_files_only=True).eval()
-    ids = cache.ids("test")
+    ids = cache.ids(cache.data.judged)
     shown = spread_rows(cache, ids, MASKS)
     sources = np.concatenate([cache.case(id).source([row]).numpy() for id, row in shown])
     latents = torch.cat([cache.case(id).file.rows("source_latent", [row]).float() for id, row in shown])
@@ -68,13 +69,13 @@ def figure1(experiment: Experiment, folders: Folders, cache: PairedCache) -> Sec
         figures = mask_figures(embedder(torch.stack([dataset[row]["source_latent"] for row in rows])).soft_mask)
     labels = [f"{id}, slice {int(cache.case(id).slice_index()[row])}" for id, row in shown]
     with replacing(folders.report / "figure1.png") as part:
-        caption = f"Soft masks of test slices, {experiment.title}"
+        caption = f"Soft masks of {cache.data.judged} slices, {experiment.title}"
         mask_picture(sources, masks, labels, source_window(cache.data), caption, side=280).save(part, format="png")
     views = "two disturbed views of every slice" if experiment.embedder.views == "two_views" else "as in the paper"
     text = (
-        f"Of the masks' variance over {len(rows)} test slices {figures.share:.1%} comes from the slice, and the rest"
-        " from the token's place alone (the paper's released masks on synthetic latents: 1 % or less from the slice)."
-        f" {_weights(asdict(figures))} Trained by InfoNCE ({views}) for {summary['steps']} steps."
+        f"Of the masks' variance over {len(rows)} {cache.data.judged} slices {figures.share:.1%} comes from the slice,"
+        " and the rest from the token's place alone (the paper's released masks on synthetic latents: 1 % or less from"
+        f" the slice). {_weights(asdict(figures))} Trained by InfoNCE ({views}) for {summary['steps']} steps."
     )
     before = summary.get("mask_before_calibration")
     if before:
@@ -92,32 +93,35 @@ def _weights(mask: Mapping[str, float]) -> str:
 
 
 def figure5(experiment: Experiment, folders: Folders, cache: PairedCache, systems: Mapping[str, Any]) -> Section:
-    """Test slices: triplets of DiffMa, and every system side by side."""
+    """Slices that are judged on: triplets of DiffMa, and every system side by side."""
     title = "Figures 5 and 6: source, generated, true"
-    volumes = folders.evaluation / "test" / "predictions"
+    volumes = folders.evaluation / cache.data.judged / "predictions"
     keys = [key for key in experiment.systems if key in systems and (volumes / key).is_dir()]
     if not keys:
         return Section("figure5", title, [], ["no system is evaluated yet"])
     names = (modality(cache.data.source), modality(cache.data.target))
     blocks: list[Block] = []
     first = "diffma" if "diffma" in keys else keys[0]
-    picked = spread_rows(cache, cache.ids("test"), TRIPLETS)
+    judged = [case.id for case in split_cases(cache, cache.data.judged)]
+    picked = spread_rows(cache, judged, TRIPLETS)
     tiles = _tiles(cache, volumes, picked, [first])
     across = 3
     lines = [list(chain(*tiles[i : i + across])) for i in range(0, len(tiles), across)]
     lines[-1] += [None] * (3 * across - len(lines[-1]))
     heads = [names[0], f"{names[1]}, {short(first)}", f"{names[1]}, true"] * across
     picture_grid(lines, heads, [""] * len(lines), folders.report / "figure5.png", gaps=(3, 6), side=1.15)
-    blocks.append(Picture("figure5.png", f"{len(picked)} test slices: source, one sample of {TITLES[first]}, truth."))
+    shown = f"{len(picked)} {cache.data.judged} slices: source, one sample of {TITLES[first]}, truth."
+    blocks.append(Picture("figure5.png", shown))
     if len(keys) > 1:
         ordered = [*(key for key in keys if key != "diffma"), *(["diffma"] if "diffma" in keys else [])]
-        picked = spread_rows(cache, cache.ids("test"), COMPARED)
+        picked = spread_rows(cache, judged, COMPARED)
         tiles = _tiles(cache, volumes, picked, ordered)
         labels = [f"{id}\nslice {int(cache.case(id).slice_index()[row])}" for id, row in picked]
         heads = [names[0], *map(short, ordered), f"{names[1]}, true"]
         gaps = (1, len(heads) - 1)
         picture_grid(tiles, heads, labels, folders.report / "figure6.png", gaps=gaps, side=1.05)
-        blocks.append(Picture("figure6.png", "Every system on the same test slices; one sample of those that sample."))
+        shown = f"Every system on the same {cache.data.judged} slices; one sample of those that sample."
+        blocks.append(Picture("figure6.png", shown))
     text = (
         "Pictures show one sample, as the paper's do; Table 2 judges the mean of several, which is smoother. Generated"
         " images are black outside the body. Chosen by place in the volume, not by result."

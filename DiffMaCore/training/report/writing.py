@@ -34,14 +34,14 @@ def write_report(
     experiment: Experiment,
     folders: Folders,
     failures: Mapping[str, str] | None = None,
-    split: str = "test",
+    split: str | None = None,
     now: datetime | None = None,
 ) -> Path:
     """Write the report from whatever the experiment's folders hold, saying what is missing; returns the page.
 
     Args:
         failures: why systems are missing, by backbone.
-        split: whose evaluation is shown.
+        split: whose evaluation is shown; None: ``DataConfig.judged``.
         now: the time that is printed.
 
     Raises OutputError when the disk is full.
@@ -50,7 +50,7 @@ def write_report(
         cache = PairedCache.open(folders.data)
     except InputError:
         cache = None
-    results = _results(folders.evaluation / split, cache)
+    results = _results(folders.evaluation / (split or experiment.data.judged), cache)
     rows = table2_rows(experiment, folders, results, failures or {})
     systems = results["systems"] if results else {}
     tokens = read_tokens(folders.report)

@@ -87,8 +87,13 @@ def render_head(head: Head, seed: int, data: DataConfig) -> Phantom:
 
 
 @lru_cache(maxsize=1)
+def _head(name: str) -> Head:
+    return load_head(name)
+
+
+@lru_cache(maxsize=1)
 def _rendered(head: str, seed: int, data: DataConfig) -> Phantom:
-    return render_head(load_head(head), seed, data)
+    return render_head(_head(head), seed, data)
 
 
 def _load(head: str, seed: int, data: DataConfig, contrast: int) -> CaseSlices:

@@ -10,7 +10,7 @@ import yaml
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.systems import build_denoiser, build_regression
 from DiffMaCore.training.bundling import build_pipeline
-from DiffMaCore.training.cache import PairedCache, neighbour_channels
+from DiffMaCore.training.cache import PairedCache, pixel_channels
 from DiffMaCore.training.experiment import Experiment, Folders
 from Testing.training.tiny_cache import make_tiny_cache
 
@@ -22,7 +22,7 @@ def make_tiny_systems(root: Path) -> tuple[Experiment, Folders, Path]:
     for seed, backbone in enumerate(("diffma", "dit")):
         put_bundle(experiment, folders, cache, backbone, seed)
     torch.manual_seed(3)
-    model = build_regression(neighbour_channels(cache.data), cache.data.image_size, 20_000)
+    model = build_regression(pixel_channels(cache.data), cache.data.image_size, 20_000)
     model.save_pretrained(folders.system("regression") / "model")
     config = root / "tiny.yaml"
     config.write_text(yaml.safe_dump(plain(experiment)), encoding="utf-8")

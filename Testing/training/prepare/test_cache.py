@@ -15,7 +15,14 @@ from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.synthesis import synthesise
 from DiffMaCore.training.bundling import build_pipeline
-from DiffMaCore.training.cache import PairedCache, SliceDataset, neighbours, source_pixels, target_pixels
+from DiffMaCore.training.cache import (
+    PairedCache,
+    SliceDataset,
+    ct_pixels,
+    source_pixels,
+    target_pixels,
+    with_neighbours,
+)
 from DiffMaCore.training.embeddings import ensure_embeddings
 from DiffMaCore.training.feeding import to_device
 from Testing.training.tiny_cache import make_tiny_cache, tiny_experiment, tiny_pair
@@ -28,6 +35,12 @@ def tiny(tmp_path_factory):
     """The tiny experiment and its cache."""
     experiment, folders = make_tiny_cache(tmp_path_factory.mktemp("tiny"))
     return experiment, PairedCache.open(folders.data)
+
+
+def pixels_of(case, row, data):
+    """A slice of a case beside the planes next to it, as a network sees it."""
+    three = with_neighbours(case.source(), row, case.slice_index().numpy(), case.spacing, data.neighbour_distance)
+    return ct_pixels(three[None], data)[0]
 
 
 @pytest.fixture(scope="module")
@@ -46,7 +59,7 @@ def test_a_row_of_the_dataset_is_the_slice_of_its_case(tiny):
     assert rows.where(row) == f"case head_1, slice {int(case.slice_index()[6])}"
     assert torch.equal(item["source"], case.source()[6]) and torch.equal(item["target"], case.target()[6])
     assert torch.equal(item["body"].bool(), case.body()[6])
-    assert torch.equal(item["ct_pixels"], neighbours(case.source(), cache.data)[6])
+    assert torch.equal(item["ct_pixels"], pixels_of(case, 6, cache.data))
     assert torch.equal(item["target_latent"], case.file.whole("target_latent")[6].float())
     assert all(value.dtype == torch.float32 for key, value in item.items() if key != "row")
     assert item["source_latent"].shape == cache.latent_shape and item["clip_embedding"].shape == (cache.embed_dim,)
@@ -55,11 +68,9 @@ def test_a_row_of_the_dataset_is_the_slice_of_its_case(tiny):
 def test_the_first_and_last_slice_stand_in_for_the_neighbour_they_lack(tiny):
     _, cache = tiny
     rows = SliceDataset(cache, ["head_0"], ("ct_pixels",))
-    whole = neighbours(cache.case("head_0").source(), cache.data)
-    for row in (0, len(rows) - 1):
-        assert torch.equal(rows[row]["ct_pixels"], whole[row])
-    first = whole[0].view(3, 3, 32, 32)  # slice, window
-    assert torch.equal(first[0], first[1]) and torch.equal(first[2], whole[1].view(3, 3, 32, 32)[1])
+    first, second, last = (rows[row]["ct_pixels"].view(3, 3, 32, 32) for row in (0, 1, len(rows) - 1))
+    assert torch.equal(first[0], first[1]) and torch.equal(first[2], second[1])  # slice, window
+    assert torch.equal(last[2], last[1]) and not torch.equal(last[0], last[1])
 
 
 def test_a_batch_is_its_rows_to_the_last_bit(tiny, embedder):

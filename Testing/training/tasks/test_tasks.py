@@ -16,7 +16,6 @@ from torch import nn
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.regression import RegressionUNet
-from DiffMaCore.phantom import head_phantom
 from DiffMaCore.pipeline import DiffMaPipeline
 from DiffMaCore.training.bundling import bundle_config
 from DiffMaCore.training.cache import PairedCache
@@ -26,6 +25,7 @@ from DiffMaCore.training.objective import target
 from DiffMaCore.training.tasks import make_task
 from DiffMaCore.training.tasks.summary import read_summary
 from DiffMaCore.training.triplets import FixedSlices, source_window, target_window, triplet_picture
+from Testing.heads import rendered
 
 CPU = torch.device("cpu")
 
@@ -97,7 +97,8 @@ def test_a_denoiser_that_knows_the_answer_has_no_loss(trained, kind):
     task = make_task("denoiser", with_denoiser(experiment, prediction_type=kind), folders)
     batch = batch_of(task)
 
-    def knows(xt, t, clip, ct_embedding, soft_mask, ct_latent):
+    def knows(xt, t, clip, ct_embedding, soft_mask, ct_latent, ct_pixels, contrast):
+        assert ct_pixels is None and contrast is None
         assert torch.equal(ct_latent, batch["source_latent"]) and ct_embedding.shape[:2] == (4, 16)
         noise = draws().normal("noise", 4, 8, 8)
         return SimpleNamespace(sample=target(batch["target_latent"], noise, t, task._alphas, kind))
@@ -131,7 +132,7 @@ def test_the_bundle_of_a_run_loads_and_converts_a_phantom(trained):
     pipe = DiffMaPipeline.from_pretrained(folders.system("diffma") / "bundle")
     assert pipe.bundle.name == "tiny-diffma" and pipe.bundle.demo and pipe.bundle.image_size == 32
     assert "4 steps" in pipe.bundle.card.source and pipe.bundle.card.training_data == "Five head phantoms."
-    ct = head_phantom(9, (7.0, 7.0, 20.0), (32, 32, 8)).ct_image()
+    ct = rendered(9, (7.0, 7.0, 20.0), (32, 32, 8)).ct_image()
     out = pipe(ct, num_inference_steps=2, slices=(3, 5))
     assert out.mr.GetSize() == ct.GetSize() and out.metadata["model"] == "tiny-diffma"
 
