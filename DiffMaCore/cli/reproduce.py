@@ -12,7 +12,8 @@ PARTS = ("table1", "table2", "figure1", "figure5", "figure7", "calibration", "to
 
 EPILOG = """\
 It does what diffma prepare, train (autoencoder and image encoder where the experiment makes its own, embedder, a
-denoiser of every system of Table 2), evaluate and benchmark tokens do, skips what is done already, and writes OUT/report/index.html, report.md and report.json.
+denoiser of every system of Table 2), evaluate and benchmark tokens do, skips what is done already, and writes
+OUT/report/index.html, report.md and report.json.
 
 Stopped at any moment, the same command goes on where it was. The report says of everything missing why it is.
 
