@@ -35,6 +35,14 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def expecting_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """A tiny bundle that gives the expected image and samples, of CT pixels of three slices, by a guided decoder."""
+    folder = tmp_path_factory.mktemp("expecting_bundles") / "tiny"
+    make_tiny_bundle(folder, expects=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_bundle_with_small_decoder(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same bundle with a small decoder, which is random too."""
     folder = tmp_path_factory.mktemp("bundles_with_small_decoder") / "tiny"
@@ -66,17 +74,22 @@ def save_small_decoder(folder: Path, channels: int = 4, levels: int = 3) -> Path
     return folder
 
 
-def make_tiny_bundle(folder: Path) -> None:
-    """Save the bundle of ``tiny_bundle``; tests where torch must not be imported call it in another process."""
+def make_tiny_bundle(folder: Path, expects: bool = False) -> None:
+    """Save the bundle of ``tiny_bundle``; tests where torch must not be imported call it in another process.
+
+    ``expects``: that of ``expecting_bundle``.
+    """
     import torch
     from diffusers import AutoencoderKL
 
     from DiffMaCore import DiffMa, DiffMaPipeline, ImageEncoder, VisionEmbedder
     from DiffMaCore.bundles.config import BundleConfig, ModelCard
+    from DiffMaCore.models.guided_decoder import GuidedDecoder
     from DiffMaCore.schedulers import make_scheduler
 
     torch.manual_seed(0)
-    denoiser = DiffMa(latent_size=8, patch_size=2, width=32, depth=2)
+    kind = {"ct_conditioning": "pixels", "learn_sigma": False} if expects else {}
+    denoiser = DiffMa(latent_size=8, patch_size=2, width=32, depth=2, **kind)
     for block in denoiser.blocks:
         torch.nn.init.normal_(block.adaLN_modulation[1].weight, std=0.1)
     torch.nn.init.normal_(denoiser.final.linear.weight, std=0.1)
@@ -97,6 +110,8 @@ def make_tiny_bundle(folder: Path) -> None:
         mr_normalisation={"method": "percentile", "low": 0.5, "high": 99.5, "mask": "body"},
         output_units="arbitrary",
         card=ModelCard("none", "MIT", "random weights", "tests", "0"),
+        modes=("mean", "sample") if expects else ("sample",),
+        neighbour_distance=6.0 if expects else None,
     )
     vision = {"layers": 1, "width": 32, "head_width": 16, "patch_size": 16, "image_size": 32}
     pipe = DiffMaPipeline(
@@ -104,7 +119,8 @@ def make_tiny_bundle(folder: Path) -> None:
         embedder=VisionEmbedder(latent_size=8, patch_size=2, width=32),
         vae=vae,
         image_encoder=ImageEncoder(32, vision),
-        scheduler=make_scheduler(),
+        scheduler=make_scheduler(prediction_type="v_prediction") if expects else make_scheduler(),
         bundle=config.to_dict(),
+        guided_decoder=GuidedDecoder(4, channels=(8, 8, 16), blocks=1) if expects else None,
     )
     pipe.save_pretrained(folder)

@@ -15,7 +15,10 @@ Autoencoder: TypeAlias = AutoencoderKL | PatchAutoencoder
 
 def class_in(folder: Path) -> type[AutoencoderKL] | type[PatchAutoencoder]:
     """The class of the autoencoder in a folder, as its ``config.json`` says; raises OSError or ValueError."""
-    named = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8")).get("_class_name")
+    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ValueError(f"{Path(folder) / 'config.json'} is no JSON object")
+    named = config.get("_class_name")
     return PatchAutoencoder if named == PatchAutoencoder.__name__ else AutoencoderKL
 
 

@@ -164,3 +164,39 @@ def test_an_empty_body_is_an_error() -> None:
     image = ct_of_a_blob(np.eye(3), (4.0, 4.0, 8.0))
     with pytest.raises(InputError, match="no body"):
         SliceGrid.from_image(image, np.zeros(image.GetSize()[::-1], bool), 1.8, 64)
+
+
+def ct_of_heights(direction: np.ndarray, size: tuple[int, int, int], spacing: tuple[float, ...]) -> sitk.Image:
+    """Voxels that hold their own height in mm, towards the head."""
+    image = sitk.Image(list(size), sitk.sitkFloat32)
+    image.SetSpacing([float(mm) for mm in spacing])
+    image.SetDirection(direction.ravel().tolist())
+    index = np.stack(np.meshgrid(*(np.arange(n) for n in size), indexing="ij"), axis=-1)
+    heights = ((index * spacing) @ direction.T)[..., 2]
+    filled = sitk.GetImageFromArray(heights.transpose(2, 1, 0).astype(np.float32))
+    filled.CopyInformation(image)
+    return filled
+
+
+UPRIGHT = np.eye(3)
+CORONAL = np.array([[1.0, 0, 0], [0, 0, 1], [0, 1, 0]])  # the image's second axis runs towards the head
+
+
+@pytest.mark.parametrize("flip", [1, -1], ids=["towards the head", "towards the feet"])
+@pytest.mark.parametrize("axes", [UPRIGHT, CORONAL], ids=["axial", "coronal"])
+@pytest.mark.parametrize("distance", [1.0, 3.0, 7.5])
+def test_neighbours_lie_at_their_distance_below_and_above_whatever_the_planes_do(
+    axes: np.ndarray, flip: int, distance: float
+) -> None:
+    slab = int(np.argmax(np.abs(axes[2])))
+    direction = axes * np.where(np.arange(3) == slab, flip, 1)
+    spacing = np.where(np.arange(3) == slab, 2.5, 6.0)
+    size = tuple(int(n) for n in np.where(np.arange(3) == slab, 9, 20))
+    image = ct_of_heights(direction, size, tuple(spacing))
+    array = sitk.GetArrayFromImage(image)
+    grid = SliceGrid.from_image(image, np.ones(array.shape, bool), 6.0, 16)
+    found = grid.neighbours(array, list(range(9)), distance, outside=0.0)[:, :, 4:12, 4:12]
+    assert found.shape == (9, 3, 8, 8) and found.dtype == np.float32
+    own = np.sort(np.arange(9) * 2.5 * flip)[::flip]  # plane by plane
+    wanted = np.clip(own[:, None] + np.array([-distance, 0, distance]), own.min(), own.max())
+    np.testing.assert_allclose(found, np.broadcast_to(wanted[..., None, None], found.shape), atol=1e-3)

@@ -1,0 +1,156 @@
+"""Fresh renderings: what a row is, who renders it, and what is told when nobody does any more."""
+
+from __future__ import annotations
+
+import os
+import signal
+from dataclasses import replace
+from pathlib import Path
+
+import pytest
+import torch
+
+from DiffMaCore.errors import TrainingError
+from DiffMaCore.training import fresh
+from DiffMaCore.training.fresh import AHEAD, FreshSlices, FreshSpec, volume_file
+from DiffMaCore.training.rendering import VolumeMaker
+from DiffMaCore.training.spreading import InOrder
+from Testing.training.heads_run import heads_data
+
+KEYS = ("source", "target", "body", "ct_pixels", "contrast")
+ROWS = [0, 5, 17, 30]
+
+
+@pytest.fixture(scope="module", autouse=True)
+def few_volumes():
+    """A training begins with two volumes."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(fresh, "_FIRST", 2)
+    yield
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def root(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    return tmp_path_factory.mktemp("fresh")
+
+
+@pytest.fixture(scope="module")
+def spec(root: Path) -> FreshSpec:
+    return FreshSpec(heads_data(root), seed=0, folder=root / "volumes" / "one", parts=None)
+
+
+@pytest.fixture(scope="module")
+def rendered(spec: FreshSpec) -> FreshSpec:
+    """The same with its first volumes there, made in this process."""
+    spec.folder.mkdir(parents=True)
+    maker = VolumeMaker(spec)
+    while maker.make_next(6):
+        pass
+    return spec
+
+
+@pytest.fixture
+def reader(monkeypatch: pytest.MonkeyPatch):
+    """Rows of volumes that are there; nothing is rendered beside."""
+    monkeypatch.setenv("RANK", "1")
+    return lambda spec, **options: FreshSlices(spec, KEYS, **options)
+
+
+def same(one: dict[str, torch.Tensor], other: dict[str, torch.Tensor]) -> bool:
+    return one.keys() == other.keys() and all(torch.equal(one[key], other[key]) for key in one)
+
+
+def test_a_row_is_a_slice_of_a_rendered_head_as_prepared_slices_are(rendered: FreshSpec, reader) -> None:
+    batch = reader(rendered).batch(ROWS)
+    assert {key: tuple(value.shape[1:]) for key, value in batch.items()} == {
+        "row": (),
+        "source": (32, 32),
+        "target": (32, 32),
+        "body": (32, 32),
+        "ct_pixels": (9, 32, 32),
+        "contrast": (),
+    }
+    assert batch["source"].min() < -900 and batch["source"].max() > 300
+    assert -1 <= batch["target"].min() < batch["target"].max() <= 1
+    assert ((batch["ct_pixels"] >= -1) & (batch["ct_pixels"] <= 1)).all()
+    assert set(batch["contrast"].tolist()) <= {0, 1}
+
+
+def test_a_row_is_a_function_of_the_seed_and_its_number(rendered: FreshSpec, reader) -> None:
+    together = reader(rendered).batch(ROWS)
+    backwards = reader(rendered).batch(ROWS[::-1])
+    assert same(together, {key: value.flip(0) for key, value in backwards.items()})
+    single = reader(rendered)[ROWS[2]]
+    assert all(torch.equal(torch.as_tensor(single[key]), together[key][2].to(single[key].dtype)) for key in KEYS)
+    other = reader(replace(rendered, seed=1)).batch(ROWS)
+    assert not same(together, other)
+
+
+def test_a_training_that_goes_on_sees_the_rows_it_would_have_seen(rendered: FreshSpec, reader) -> None:
+    order = InOrder(4)
+    unbroken, gone_on = reader(rendered), reader(rendered)
+    batches = [unbroken.batch(order.batch(step)) for step in range(6)]
+    assert all(same(gone_on.batch(order.batch(step)), batches[step]) for step in (4, 5))
+    assert len({int(row) for batch in batches for row in batch["row"]}) == 24
+
+
+def test_what_is_drawn_from_moves_on_and_volumes_are_drawn_from_the_newest_alone(rendered: FreshSpec, reader) -> None:
+    rows = reader(rendered)
+    volumes = [int(rows.where(row).split()[2].rstrip(",")) for row in range(60)]
+    assert min(volumes) == 0 and max(volumes) == 5
+    assert all(rows._newest(row) - volume < 2 for row, volume in enumerate(volumes))
+    assert {rows.where(row).split()[3] for row in range(60)} == {"t1,", "t2,"}
+
+
+def test_the_contrasts_that_are_asked_for_are_drawn_alone(rendered: FreshSpec, reader) -> None:
+    assert reader(rendered, contrasts=(1,)).batch(ROWS)["contrast"].tolist() == [1] * 4
+
+
+def test_volumes_that_are_left_behind_are_removed(rendered: FreshSpec, tmp_path: Path) -> None:
+    spec = replace(rendered, folder=rendered.folder.with_name("cleared"))
+    spec.folder.mkdir()
+    old = volume_file(spec.folder, 0)
+    old.write_bytes(b"read long ago")
+    newest = 12
+    for volume in range(newest - AHEAD - 1, newest):
+        volume_file(spec.folder, volume).write_bytes(b"there already")
+    assert VolumeMaker(spec).make_next(newest)
+    assert not old.exists() and volume_file(spec.folder, newest).is_file()
+
+
+def test_the_process_beside_makes_the_same_and_its_end_is_told(rendered: FreshSpec, reader, monkeypatch) -> None:
+    expected = reader(rendered).batch(ROWS[:2])
+    monkeypatch.setenv("RANK", "0")
+    spec = replace(rendered, folder=rendered.folder.with_name("beside"))
+    rows = FreshSlices(spec, KEYS)
+    try:
+        assert same(rows.batch(ROWS[:2]), expected)
+        assert rows._renderer is not None
+        process = rows._renderer._process
+        os.kill(process.pid, signal.SIGKILL)
+        process.join()
+        with pytest.raises(TrainingError, match=r"the process that renders heads ended \(without a word\)"):
+            rows.batch([10_000])
+    finally:
+        rows.close()
+
+
+def test_why_it_ended_is_told_in_one_sentence(rendered: FreshSpec, tmp_path: Path, monkeypatch) -> None:
+    monkeypatch.setenv("RANK", "0")
+    heads = tmp_path / "heads"
+    heads.mkdir()
+    (heads / "head_99.nii.gz").write_bytes(b"no image")
+    data = rendered.data
+    assert data.heads is not None
+    spec = FreshSpec(replace(data, heads=replace(data.heads, folder=str(heads))), 0, tmp_path / "volumes" / "x", None)
+    rows = FreshSlices(spec, KEYS)
+    try:
+        with pytest.raises(TrainingError) as caught:
+            rows.batch([0])
+    finally:
+        rows.close()
+    message = str(caught.value)
+    assert "\n" not in message and "the process that renders heads ended (" in message and "problem.txt" in message
+    assert "without a word" not in message
+    assert "head_99" in (spec.folder / "problem.txt").read_text()
