@@ -44,7 +44,7 @@ def test_the_expected_image_takes_one_evaluation_and_no_noise(pipe: DiffMaPipeli
     ((latents, t),) = calls
     assert not latents.any() and t.tolist() == [999] * 6
     assert reporter.done == reporter.total == 1
-    again = pipe(head_like_ct(), mode="mean", seed=2, num_inference_steps=3)
+    again = pipe(head_like_ct(), mode="mean", seed=2, batch_size=6, num_inference_steps=3)
     assert np.array_equal(array(out.mr), array(again.mr)) and out.uncertainty is None
     assert (out.metadata["mode"], out.metadata["steps"], out.metadata["decoder"]) == (
         "mean",
@@ -78,9 +78,9 @@ def test_without_a_mean_mode_it_is_refused_in_one_sentence(sampling_pipe: DiffMa
 def test_samples_beside_the_expected_image_give_their_deviation_as_the_bundle_calibrates_it(
     pipe: DiffMaPipeline,
 ) -> None:
-    ct, asked = head_like_ct(), {"num_inference_steps": 2, "samples": 3, "seed": 5}
-    alone, reporter = pipe(ct, mode="mean"), Reporter()
-    expected = pipe(ct, mode="mean", batch_size=6, reporter=reporter, **asked)
+    ct, asked = head_like_ct(), {"num_inference_steps": 2, "samples": 3, "seed": 5, "batch_size": 6}
+    alone, reporter = pipe(ct, mode="mean", batch_size=6), Reporter()
+    expected = pipe(ct, mode="mean", reporter=reporter, **asked)
     sampled = pipe(ct, mode="sample", **asked)
     assert np.array_equal(array(expected.mr), array(alone.mr))
     assert not np.allclose(array(sampled.mr), array(alone.mr))
@@ -172,13 +172,14 @@ def test_a_call_spells_its_arguments() -> None:
     assert set(call) - {"self"} == inner - {"pipe"}
 
 
+@pytest.fixture(scope="module", params=["tiny_bundle", "expecting_bundle"])
+def rounded(request: pytest.FixtureRequest) -> DiffMaPipeline:
+    folder: Path = request.getfixturevalue(request.param)
+    return DiffMaPipeline.from_pretrained(folder, torch_dtype=torch.bfloat16)
+
+
 class TestRoundedWeights:
     """``from_pretrained(..., torch_dtype=torch.bfloat16)``, as diffusers' pipelines are loaded."""
-
-    @pytest.fixture(scope="class", params=["tiny_bundle", "expecting_bundle"])
-    def rounded(self, request: pytest.FixtureRequest) -> DiffMaPipeline:
-        folder: Path = request.getfixturevalue(request.param)
-        return DiffMaPipeline.from_pretrained(folder, torch_dtype=torch.bfloat16)
 
     def test_what_decides_the_decay_of_states_stays_float32(self, rounded: DiffMaPipeline) -> None:
         kept = {name for name, p in rounded.denoiser.named_parameters() if p.dtype == torch.float32}

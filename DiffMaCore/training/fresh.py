@@ -181,6 +181,7 @@ def _run(spec: FreshSpec, wanted: Any) -> None:
     assert parent is not None
     torch.set_num_threads(1)
     spec.folder.mkdir(parents=True, exist_ok=True)
+    (spec.folder / "problem.txt").unlink(missing_ok=True)  # of an earlier process
     try:
         from DiffMaCore.training.rendering import VolumeMaker
 

@@ -35,7 +35,7 @@ def server(monkeypatch: pytest.MonkeyPatch) -> Iterator[LocalHub]:
 
 
 def installed() -> list[str]:
-    return [name for name in store.installed_names() if name != "demo"]
+    return [name for name in store.installed_names() if name not in store.bundled_names()]
 
 
 def leftovers(home: Path) -> list[Path]:

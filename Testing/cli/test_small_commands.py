@@ -11,6 +11,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
+from DiffMaCore.bundles.store import bundled_names
 from DiffMaCore.cli.main import main
 from Testing.images import head_like_ct
 
@@ -105,7 +106,7 @@ def test_a_damaged_catalogue_is_a_warning_and_hides_nothing_else(
 def test_models_answer_a_program(ask: Ask, tiny_bundle: Path, tmp_path: Path) -> None:
     added = ask("models", "add", tiny_bundle)
     assert (added["name"], added["missing"], added["completing_command"]) == ("tiny", [], None)
-    assert [model["name"] for model in ask("models", "list")["models"]] == ["demo", "tiny"]
+    assert [model["name"] for model in ask("models", "list")["models"]] == [*bundled_names(), "tiny"]
     assert "Research only" in ask("models", "show", "demo")["card_text"]
     assert ask("models", "verify", "tiny")["sound"] == ["tiny"]
     moved = ask("models", "move", tmp_path / "elsewhere")

@@ -14,9 +14,8 @@ TRAINING = Path(__file__).resolve().parents[2] / "Training"
 IDS = ("1BA001", "1BA005", "1BB002", "1BB011", "1BC003")
 SMALL = {
     "data": {"image_size": 32, "pixel_spacing": 7.2, "split": {"validation": 0.0, "test": 0.0}},
-    "parts": {"vae": "bundle:demo", "image_encoder": "bundle:demo"},
     "embedder": {"train": {"steps": 2, "batch_size": 8}},
-    "denoiser": {"width": 192, "depth": 1, "train": {"steps": 2, "batch_size": 4, "workers": 0}},
+    "denoiser": {"width": 32, "depth": 1, "train": {"steps": 2, "batch_size": 4, "workers": 0}},
     "evaluation": {"steps": 1, "samples": 1},
 }
 
@@ -28,10 +27,11 @@ def merged(values, changes):
     return values
 
 
-def test_three_commands_lead_from_the_unpacked_archive_to_a_bundle_that_converts_a_ct(tmp_path):
+def test_three_commands_lead_from_the_unpacked_archive_to_a_bundle_that_converts_a_ct(tiny_bundle, tmp_path):
     task = write_synthrad(tmp_path / "archive", IDS, slices=4, damage={"1BB011": "nan"})
     config, out = tmp_path / "brain.yaml", tmp_path / "run"
-    config.write_text(yaml.safe_dump(merged(yaml.safe_load((TRAINING / "brain.yaml").read_text()), SMALL)))
+    small = {**SMALL, "parts": dict.fromkeys(("vae", "image_encoder"), f"bundle:{tiny_bundle}")}
+    config.write_text(yaml.safe_dump(merged(yaml.safe_load((TRAINING / "brain.yaml").read_text()), small)))
     same = ["--config", str(config), "--out", str(out), "--device", "cpu"]
 
     assert main(["prepare", str(task / "brain"), *same]) == 0

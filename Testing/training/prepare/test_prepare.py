@@ -184,12 +184,6 @@ def test_paired_npz_slices_are_prepared_in_any_direction(experiment, tmp_path):
         assert case.source().std() > 0.1 and 0.1 < case.body().float().mean() < 0.9
 
 
-def test_phantoms_need_no_data_set(experiment, tmp_path):
-    data = replace(experiment.data, phantoms=4, target="t1", split=SplitConfig(test=0.25, validation=0.25))
-    cache = prepare(replace(experiment, data=data), Folders(tmp_path), device="cpu")
-    assert {part: len(ids) for part, ids in cache.split.items()} == {"train": 2, "validation": 1, "test": 1}
-
-
 def test_slices_without_a_target_are_left_out_and_counted(experiment, tmp_path):
     pair = tiny_pair(0)
     pair.target[:, :, :4] = 0.0

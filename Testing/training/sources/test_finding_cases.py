@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import pickle
+from dataclasses import replace
 from pathlib import Path
 
 import numpy as np
@@ -10,8 +11,10 @@ import pytest
 import SimpleITK as sitk
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.training.experiment import DataConfig
+from DiffMaCore.phantom import bundled_heads
+from DiffMaCore.training.experiment import DataConfig, HeadsConfig
 from DiffMaCore.training.sources import RawCase, find_cases
+from DiffMaCore.training.sources.heads import heads_split
 from Testing.training.synthrad import BRAINS, PELVES, case_images, write_synthrad
 
 BRAIN = DataConfig(anatomy="brain")
@@ -154,18 +157,31 @@ def test_a_table_that_lacks_something_says_where(text: str, reason: str, tmp_pat
         find_cases([tmp_path / "pairs.csv"], BRAIN, 0)
 
 
-def test_phantoms_need_no_data_set_and_every_one_has_its_own_seed() -> None:
-    data = DataConfig(anatomy="brain", target="t1", phantoms=3, image_size=16, pixel_spacing=14.4)
+def test_rendered_heads_need_no_data_set(tmp_path: Path) -> None:
+    for name in ("head_a", "head_b", "head_c"):
+        (tmp_path / f"{name}.nii.gz").write_bytes(b"")
+    heads = HeadsConfig(str(tmp_path), draws=2)
+    data = DataConfig(anatomy="brain", contrasts=("t1", "t2"), neighbour_distance=3.0, heads=heads)
     found = find_cases([], data, 0)
-    assert len({case.id for case in found} | {case.id for case in find_cases([], data, 1)}) == 6
-    first, again, other = (found[k].load() for k in (0, 0, 1))
-    arrays = [sitk.GetArrayFromImage(pair.source) for pair in (first, again, other)]
-    assert np.array_equal(arrays[0], arrays[1]) and not np.array_equal(arrays[0], arrays[2])
-    assert first.source.GetSpacing() == (14.4, 14.4, 4.0) and first.mask is not None
-    with pytest.raises(InputError, match="phantoms have no t2"):
-        find_cases([], DataConfig(anatomy="brain", target="t2", phantoms=3), 0)
-    with pytest.raises(InputError, match="set data: phantoms to 0"):
+    ours = [f"{name}_{draw}_{word}" for name in bundled_heads() for draw in (0, 1) for word in ("t1", "t2")]
+    assert ids(found) == [*ours, "head_a_0_t1", "head_b_0_t2", "head_c_0_t1"]
+    assert [case.patient for case in found[-3:]] == ["head_a", "head_b", "head_c"]
+    seeds = {case.id: case.load.args[1] for case in found}
+    assert len(set(seeds.values())) == len(found) - len(ours) // 2  # contrasts of one rendering share its seed
+    assert min(seeds.values()) >= 1_000_000 and not set(seeds.values()) & {
+        c.load.args[1] for c in find_cases([], data, 1)
+    }
+    split = heads_split(found)
+    assert split["validation"] == ours and split["train"] == ids(found)[-3:] and split["test"] == []
+    with pytest.raises(InputError, match="heads are rendered as ct and t1, t2, flair, not as pd"):
+        find_cases([], replace(data, contrasts=("t1", "pd")), 0)
+    with pytest.raises(InputError, match=r"asks for rendered heads and Task1 is given; take data\.heads out"):
         find_cases([Path("Task1")], data, 0)
+    with pytest.raises(InputError, match=r"data\.contrasts is for rendered heads"):
+        find_cases([tmp_path], replace(data, heads=None), 0)
+    (tmp_path / f"{bundled_heads()[0]}.nii.gz").write_bytes(b"")
+    with pytest.raises(InputError, match=f"{bundled_heads()[0]} validates and must not be trained on"):
+        find_cases([], data, 0)
 
 
 def test_cases_can_be_sent_to_other_processes(task: Path) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 import math
 from dataclasses import replace
+from functools import partial
 from types import SimpleNamespace
 
 import numpy as np
@@ -104,6 +105,38 @@ def test_a_denoiser_that_knows_the_answer_has_no_loss(trained, kind):
         return SimpleNamespace(sample=target(batch["target_latent"], noise, t, task._alphas, kind))
 
     assert float(task.loss(knows, batch, draws())[0]) == 0
+
+
+def test_a_share_of_the_batch_learns_the_latent_itself_from_no_noise_at_the_last_timestep(trained):
+    experiment, folders = trained
+    mixed = with_denoiser(experiment, prediction_type="v_prediction", mean_share=0.5)
+    task = make_task("denoiser", mixed, folders)
+    batch = batch_of(task)
+    x0 = batch["target_latent"]
+
+    def knows(xt, t, *conditions, contrast, off=0.0):
+        assert t[:2].tolist() == [999, 999] and not xt[:2].any()
+        assert (t[2:] < 999).any() and xt[2:].abs().amin(dim=(1, 2, 3)).max() > 0
+        noise = draws().normal("noise", 4, 8, 8)
+        v = target(x0, noise, t, task._alphas, "v_prediction")
+        v[:2] = (off - x0[:2]) / (1 - task._alphas[-1]).sqrt()
+        return SimpleNamespace(sample=v)
+
+    loss, figures = task.loss(knows, batch, draws())
+    assert float(loss) == pytest.approx(0, abs=1e-6) and float(figures["mse"]) == 0
+    loss, figures = task.loss(partial(knows, off=0.3), batch, draws())
+    assert float(figures["mean_l1"]) == pytest.approx(0.3, rel=1e-4)
+    assert float(loss) == pytest.approx(0.15, rel=1e-4)  # half of the batch
+
+
+def test_parts_of_a_batch_with_a_mean_share_learn_what_the_whole_learns(trained):
+    experiment, folders = trained
+    mixed = with_denoiser(experiment, prediction_type="v_prediction", mean_share=0.5)
+    task = make_task("denoiser", mixed, folders)
+    nn.init.normal_(task.model.final.linear.weight, std=0.1)
+    whole, _ = task.loss(task.model, batch_of(task), draws())
+    parts = [task.loss(task.model, batch_of(task, range(n, n + 2)), draws(n, 2))[0] for n in (0, 2)]
+    assert torch.allclose(sum(parts) / 2, whole, rtol=1e-4)
 
 
 def test_parts_of_a_batch_learn_what_the_whole_learns(trained):

@@ -55,6 +55,14 @@ def test_the_figures_of_every_step_are_in_the_table(tmp_path):
     assert [row["learning_rate"] for row in rows[:5]] == pytest.approx([0.0025, 0.005, 0.0075, 0.01, 0.01])
 
 
+def test_the_learning_rate_warms_up_and_cools_down_to_nothing(tmp_path):
+    config = tiny_config(steps=20, warmup=4, cooldown=0.5, learning_rate=1e-2, checkpoint_every=20)
+    train(Denoise(Slices()), config, RunFolder(tmp_path), 0, Reporter(), make_accelerator("cpu"))
+    rates = [row["learning_rate"] / 1e-2 for row in read_metrics(tmp_path / "metrics.csv")]
+    assert rates[:10] == pytest.approx([0.25, 0.5, 0.75, *[1.0] * 7])
+    assert rates[10:] == pytest.approx([(10 - k) / 10 for k in range(10)])
+
+
 def test_samples_are_kept_along_the_way_and_at_the_end(tmp_path):
     run = run_here(tmp_path, steps=6, sample_every=4)
     assert sorted(p.name for p in run.samples.glob("step_*.png")) == ["step_00000004.png", "step_00000006.png"]

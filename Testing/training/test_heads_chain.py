@@ -1,0 +1,195 @@
+"""From rendered heads to bundles, every network trained here for two steps: the way the bundled demo was made."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import replace
+from pathlib import Path
+
+import numpy as np
+import pytest
+import SimpleITK as sitk
+import torch
+
+from DiffMaCore.bundles.config import has_component, read_config
+from DiffMaCore.cli.main import main
+from DiffMaCore.errors import InputError
+from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
+from DiffMaCore.pipeline import DiffMaPipeline
+from DiffMaCore.progress import Reporter
+from DiffMaCore.training import fresh
+from DiffMaCore.training.bundling import write_bundles
+from DiffMaCore.training.cache import PairedCache
+from DiffMaCore.training.evaluation import evaluate
+from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.launch import train_part
+from DiffMaCore.training.prepare import prepare
+from DiffMaCore.training.report.plan import Wish, make_plan
+from DiffMaCore.training.sources import heads
+from DiffMaCore.training.tasks import make_task
+from Testing.heads import HEAD, TRAINING_HEAD, rendered
+from Testing.training.heads_run import heads_experiment, write_config
+
+CPU = "cpu"
+TRAINED_ON = TRAINING_HEAD.name.removesuffix(".nii.gz")
+
+
+@pytest.fixture(scope="module", autouse=True)
+def one_head():
+    """One head validates, and a training begins with two volumes."""
+    patch = pytest.MonkeyPatch()
+    patch.setattr(heads, "bundled_heads", lambda: (HEAD,))
+    patch.setattr(fresh, "_FIRST", 2)
+    threads = torch.get_num_threads()
+    torch.set_num_threads(1)
+    yield
+    torch.set_num_threads(threads)
+    patch.undo()
+
+
+@pytest.fixture(scope="module")
+def begun(tmp_path_factory: pytest.TempPathFactory) -> tuple[Experiment, Folders]:
+    """Slices alone."""
+    root = tmp_path_factory.mktemp("heads")
+    experiment, folders = heads_experiment(root), Folders(root / "run")
+    prepare(experiment, folders, device=CPU)
+    return experiment, folders
+
+
+@pytest.fixture(scope="module")
+def encoded(begun: tuple[Experiment, Folders]) -> tuple[Experiment, Folders]:
+    """Both networks around the denoiser, and the latents."""
+    experiment, folders = begun
+    for what in ("autoencoder", "image-encoder"):
+        train_part(experiment, folders, what, Reporter(), CPU)
+    prepare(experiment, folders, device=CPU)
+    return experiment, folders
+
+
+@pytest.fixture(scope="module")
+def trained(encoded: tuple[Experiment, Folders]) -> tuple[Experiment, Folders]:
+    """Everything."""
+    experiment, folders = encoded
+    for what in ("embedder", "denoiser", "guided-decoder", "small-decoder"):
+        train_part(experiment, folders, what, Reporter(), CPU)
+    return experiment, folders
+
+
+def test_one_head_validates_with_every_contrast_and_slices_come_before_latents(begun) -> None:
+    experiment, folders = begun
+    cache = PairedCache.open(folders.data)
+    assert sorted(cache.ids("validation")) == [f"{HEAD}_0_t1", f"{HEAD}_0_t2"]
+    assert cache.ids("train") == (f"{TRAINED_ON}_0_t1",) and cache.split["test"] == ()
+    one, other = (cache.case(f"{HEAD}_0_{word}") for word in ("t1", "t2"))
+    assert torch.equal(one.source(), other.source()) and not torch.equal(one.target(), other.target())
+    with pytest.raises(InputError, match=r"holds slices only; run `diffma train autoencoder`"):
+        _ = cache.latent_shape
+    with pytest.raises(InputError, match=r"holds slices only; run `diffma train autoencoder`"):
+        make_task("embedder", experiment, folders)
+
+
+def test_the_plan_names_the_networks_that_the_experiment_makes_itself(begun) -> None:
+    experiment, folders = begun
+    keys = [step.key for step in make_plan(experiment, folders, Wish(parts=("figure7",), device=CPU))]
+    assert keys == ["slices", "autoencoder", "image-encoder", "prepare", "embedder", "diffma", "unet", "regression"]
+
+
+def test_an_autoencoder_gives_latents_of_unit_variance_that_come_back(encoded) -> None:
+    _, folders = encoded
+    cache = PairedCache.open(folders.data)
+    assert cache.latent_shape == (4, 8, 8) and cache.embed_dim == 32
+    vae = cache.load_vae()
+    assert isinstance(vae, PatchAutoencoder)
+    latents = torch.cat([cache.case(id).file.whole("target_latent").float() for id in cache.ids("train")])
+    assert 0.5 < float(latents.std()) < 2
+    case = cache.case(cache.ids("validation")[0])
+    with torch.no_grad():
+        back = vae.decode(case.file.whole("target_latent").float() / vae.config["scaling_factor"]).sample.mean(dim=1)
+    assert (back - case.target()).abs().mean() < 0.25 * (case.target() - case.target().mean()).abs().mean()
+
+
+def test_there_is_a_bundle_for_each_contrast_of_one_family(trained) -> None:
+    _, folders = trained
+    bundles = [folders.system("diffma") / name for name in ("bundle", "bundle-t2")]
+    found = [read_config(bundle) for bundle in bundles]
+    assert [config.name for config in found] == ["tiny", "tiny-t2"]
+    assert [config.family for config in found] == ["tiny", "tiny"]
+    assert [config.title for config in found] == ["TINY head CT to MR T1, DiffMa", "TINY head CT to MR T2, DiffMa"]
+    assert [config.target_modality for config in found] == ["MR T1", "MR T2"]
+    for bundle, config in zip(bundles, found, strict=True):
+        assert config.modes == ("mean", "sample") and config.neighbour_distance == 7.0
+        assert has_component(bundle, "guided_decoder") and has_component(bundle, "small_decoder")
+    networks = [DiffMaPipeline.from_pretrained(bundle) for bundle in bundles]
+    ct = rendered(3, (7.0, 7.0, 14.0), (32, 32, 15)).ct_image()
+    images = [sitk.GetArrayFromImage(pipe(ct, slices=(5, 8)).mr) for pipe in networks]
+    assert np.isfinite(images).all() and not np.array_equal(*images)
+
+
+def test_the_command_writes_them_anew_and_changes_what_they_say_alone(trained, tmp_path: Path, capsys) -> None:
+    experiment, folders = trained
+    bundle = folders.system("diffma") / "bundle"
+    weights = bundle / "denoiser" / "diffusion_pytorch_model.safetensors"
+    before = weights.read_bytes()
+    changed = replace(experiment, title="ANOTHER head CT to {contrast}", uncertainty_scale=1.75)
+    config = write_config(tmp_path / "changed.yaml", changed)
+    assert main(["bundle", "--config", str(config), "--out", str(folders.root)]) == 0
+    assert "bundle-t2" in capsys.readouterr().out
+    assert weights.read_bytes() == before
+    said = read_config(bundle)
+    assert said.title == "ANOTHER head CT to MR T1, DiffMa" and said.uncertainty_scale == 1.75
+    half = write_bundles(replace(experiment, bundle_precision="float16"), folders, PairedCache.open(folders.data))
+    assert half[0] == bundle and weights.stat().st_size < 0.6 * len(before)
+    write_bundles(experiment, folders, PairedCache.open(folders.data))
+
+
+def test_a_guided_decoder_is_refused_without_pixels_or_a_mean_and_before_a_denoiser(encoded, tmp_path: Path) -> None:
+    experiment, folders = encoded
+    train_part(experiment, folders, "embedder", Reporter(), CPU)
+    for changes in ({"mean_share": 0.0}, {"ct_conditioning": "pooled"}):
+        other = replace(experiment, denoiser=replace(experiment.denoiser, **changes))
+        with pytest.raises(InputError, match="needs a denoiser with a mean_share and ct_conditioning: pixels"):
+            make_task("guided-decoder", other, folders)
+    bare = Folders(tmp_path)
+    for name in ("data", "embedder"):
+        (tmp_path / name).symlink_to(folders.root / name)
+    with pytest.raises(InputError, match=r"no trained DiffMa in .*diffma train denoiser"):
+        make_task("guided-decoder", experiment, bare)
+
+
+def test_systems_are_judged_on_the_head_that_validates_by_their_expected_image(trained) -> None:
+    experiment, folders = trained
+    found = evaluate(experiment, folders, device=CPU).results
+    assert found["split"] == "validation" and found["cases"] == [f"{HEAD}_0_t1"]
+    ours = found["systems"]["diffma"]
+    assert ours["estimate"] == "expected image" and ours["single"]["cases"] and ours["calibration"]["meaning"]
+    pipe = DiffMaPipeline.from_pretrained(folders.system("diffma") / "bundle")
+    case = PairedCache.open(folders.data).case(f"{HEAD}_0_t1")
+    planes = sitk.GetImageFromArray(case.source().numpy())
+    planes.SetSpacing((7.0, 7.0, 14.0))
+    row = len(case) // 2
+    from DiffMaCore.volumes.grid import SliceGrid
+
+    grid = SliceGrid.from_image(planes, np.ones(case.source().shape, bool), 7.0, 32)
+    source = grid.neighbours(case.source().numpy(), [row], 7.0, -1000.0)
+    conditions = pipe.conditions(torch.from_numpy(source))
+    expected = pipe.decode(pipe.mean(conditions), ct_pixels=conditions.ct_pixels)[0].numpy() / 1000
+    held = np.load(folders.evaluation / "validation" / "predictions" / "diffma" / f"{HEAD}_0_t1.npz")["mean"][row]
+    body = case.body()[row].numpy()
+    assert np.abs(held - expected)[body].max() < 5e-3
+
+
+def test_what_training_needs_is_told_before_any_work(begun) -> None:
+    experiment, _ = begun
+    with pytest.raises(ValueError, match=r"ct_conditioning: pixels needs data\.neighbour_distance"):
+        replace(experiment, data=replace(experiment.data, neighbour_distance=None))
+    with pytest.raises(ValueError, match="set prediction_type to v_prediction"):
+        replace(experiment.denoiser, prediction_type="epsilon")
+
+
+def test_runs_keep_their_figures(trained) -> None:
+    _, folders = trained
+    for part in ("autoencoder", "image_encoder", "embedder", "guided_decoder", "small_decoder"):
+        summary = json.loads((folders.part(part) / "summary.json").read_text())
+        assert summary["system"] == part and summary["parameters"] > 0 and summary["steps"] == 2
+    held = (folders.system("diffma") / "samples" / "figures.csv").read_text()
+    assert "held_out_mean_l1" in held
