@@ -17,7 +17,6 @@ def run(words: list[str]) -> int:
     """What the words say; returns the exit status."""
     return main(words if words[:1] and words[0] in OTHERS else ["train", *words])
 
-from DiffMaCore.cli.main import main
 
 if __name__ == "__main__":
     sys.exit(run(sys.argv[1:]))
