@@ -152,9 +152,9 @@ class DiffusionPredictor:
             decoded = pipe.decode(latents, ct_pixels=conditions.ct_pixels).numpy()
             return ((decoded - low) / (high - low)).astype(np.float32)
 
-        expected = None
+        expected: list[NDArray[np.float32]] = []
         if self.expects:
-            expected = image(pipe.mean(conditions))
+            expected.append(image(pipe.mean(conditions)))
             reporter.advance()
         samples = [
             image(
@@ -164,9 +164,9 @@ class DiffusionPredictor:
             )
             for k in range(self._draws(sampling))
         ]
-        stack = np.stack(samples or [expected])
+        stack = np.stack(samples or expected)
         deviation = stack.std(axis=0, ddof=1) * pipe.bundle.uncertainty_scale if len(stack) > 1 else 0 * stack[0]
-        return stack.mean(axis=0) if expected is None else expected, stack[0], deviation
+        return expected[0] if expected else stack.mean(axis=0), stack[0], deviation
 
 
 class RegressionPredictor:
