@@ -16,8 +16,9 @@ the whole slice with 95 % bootstrap intervals over patients, differences from Di
 calibration of the uncertainty. References stand beside them: what the VAE alone loses, the mean training image, and a
 linear fit of the source's grey values.
 
-Or, without an experiment, judge bundles on real heads: on CTs alone (--cts: does the MRI show the CT's fluid, skull and
-scalp?) and on paired 8-bit slices (--pairs: how like is it to the true MRI inside the skull?)."""
+Or, without an experiment, judge any bundles: on real CTs alone (--cts: does the MRI show the CT's fluid, skull and
+scalp?), on paired 8-bit slices (--pairs: how like is it to the true MRI inside the skull?), and on heads that are
+rendered on the spot from label maps (--heads: SSIM, PSNR, grey against white matter, slices, uncertainty)."""
 
 EPILOG = """\
 examples:
@@ -27,13 +28,14 @@ examples:
   diffma evaluate --config brain.yaml --split validation --samples 1 --steps 10
   diffma evaluate --bundle demo --cts ct.nii.gz DICOM_FOLDER     any head CTs, as for `diffma convert`
   diffma evaluate --bundle demo my-brain --pairs PAIRS/ --steps 1 --out judged
+  diffma evaluate --bundle my-brain --heads head_06 head_12 --samples 8
 
 With an experiment it writes into OUT/evaluation/<split>/: table.md (read this), table.csv and cases.csv (spreadsheets),
 results.json (programs), calibration.png (does a high uncertainty mean a large error?), predictions/ (every volume).
 A stopped run goes on where it was; a volume is made again only if its system, the data or the sampling changed.
 
-Pairs are .npz files, one a patient, with arrays ct and t1, t2 or flair, uint8 (slices, rows, columns). On real heads it
-writes table.md and results.json into OUT (default: nowhere, and prints the table)."""
+Pairs are .npz files, one a patient, with arrays ct and t1, t2 or flair, uint8 (slices, rows, columns). Without an
+experiment it writes table.md and results.json into OUT (default: nowhere, and prints the table)."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:
@@ -63,6 +65,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         "--pairs", nargs="+", type=Path, default=[], metavar="FOLDER", help="paired 8-bit slices (no --config)"
     )
     parser.add_argument(
+        "--heads",
+        nargs="+",
+        default=[],
+        metavar="HEAD",
+        help="heads to render: names of the package's own, label maps, folders of them (no --config)",
+    )
+    parser.add_argument("--draws", type=int, default=2, metavar="N", help="renderings of each head (default 2)")
+    parser.add_argument(
         "--ct-window",
         nargs=2,
         type=float,
@@ -87,16 +97,15 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Evaluate; raises InputError for whatever cannot be judged."""
-    real = bool(args.cts or args.pairs)
-    if real == bool(args.config):
+    alone = bool(args.cts or args.pairs or args.heads)
+    if alone == bool(args.config):
         raise InputError(
-            "give --config FILE.yaml to judge an experiment's systems, or --cts or --pairs to judge bundles on real"
-            " heads"
+            "give --config FILE.yaml to judge an experiment's systems, or --cts, --pairs or --heads to judge bundles"
         )
-    return _on_real_heads(args) if real else _on_experiment(args)
+    return _on_heads(args) if alone else _on_experiment(args)
 
 
-def _on_real_heads(args: argparse.Namespace) -> int:
+def _on_heads(args: argparse.Namespace) -> int:
     asked = {"num_inference_steps": args.steps, "samples": args.samples, "scheduler": args.scheduler, "mode": args.mode}
     options: dict[str, Any] = {name: value for name, value in asked.items() if value is not None}
     if not args.bundle:
@@ -104,7 +113,7 @@ def _on_real_heads(args: argparse.Namespace) -> int:
     args.reporter.stage("loading")
 
     from DiffMaCore.pipeline import DiffMaPipeline
-    from DiffMaCore.training.evaluation import real_heads, real_tables
+    from DiffMaCore.training.evaluation import head_tables, real_heads, rendered_heads
 
     silence_other_bars()
     bundles: dict[str, Any] = {}
@@ -118,12 +127,14 @@ def _on_real_heads(args: argparse.Namespace) -> int:
             )
         if args.cts:
             entry["cts"] = real_heads.judge_cts(pipe, args.cts, args.reporter, **options)
+        if args.heads:
+            entry["heads"] = rendered_heads.judge_heads(pipe, args.heads, args.draws, args.reporter, **options)
         bundles[str(name)] = entry
     results = {"options": options, "bundles": bundles}
-    text = real_tables.markdown(results)
+    text = head_tables.markdown(results)
     if args.out:
-        real_tables.write(results, args.out)
-        text += f"\nwrote {args.out / real_tables.TABLE}"
+        head_tables.write(results, args.out)
+        text += f"\nwrote {args.out / head_tables.TABLE}"
     answer(args, results, text)
     return 0
 

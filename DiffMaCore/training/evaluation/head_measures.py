@@ -17,9 +17,6 @@ from DiffMaCore import metrics
 from DiffMaCore.errors import InputError
 from DiffMaCore.training.evaluation.scores import consistency
 
-GREY, WHITE = (3, 42), (2, 41)
-"""Labels of cortex and of cerebral white matter (FreeSurfer's, as in SynthSeg)."""
-
 CONFIDENCE = 0.9
 _SIGMAS = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
 _PERCENTILES = (0.5, 99.5)  # of the truth inside the mask: black and white of SSIM and PSNR
@@ -47,19 +44,26 @@ def fitted(image: NDArray, truth: NDArray, inside: Bools) -> NDArray[np.float64]
     return slope * (image.astype(np.float64) - x.mean()) + y.mean()
 
 
-def likeness(image: NDArray, truth: NDArray, inside: Bools, fit: bool = True) -> Likeness:
+def likeness(
+    image: NDArray, truth: NDArray, inside: Bools, fit: bool = True, data_range: float | None = None
+) -> Likeness:
     """How like the truth an image is inside a mask.
 
     Args:
         image, truth: any units; without ``fit`` the same ones.
         inside: where they count. Outside both are black when SSIM is taken.
         fit: bring the image to the truth's units by a linear fit first.
+        data_range: white minus black, black being 0; None: black and white are the truth's 0.5 and 99.5 percentiles in
+            the mask. Values beyond are not clipped.
 
-    The data range is that between the truth's 0.5 and 99.5 percentiles in the mask; values beyond are not clipped.
+    Raises:
+        InputError: the mask is empty, or the truth has one value in it.
     """
     low, high = np.percentile(truth[inside], _PERCENTILES) if inside.any() else (0.0, 0.0)
     if not high > low:
-        raise InputError("the truth has the same value all over the mask; give an image with contrast")
+        raise InputError("the truth has the same value all over the mask, or the mask is empty; give an image in it")
+    if data_range is not None:
+        low, high = 0.0, data_range
     made = fitted(image, truth, inside) if fit else np.asarray(image, np.float64)
     a, b = (np.where(inside, (volume - low) / (high - low), 0) for volume in (made, truth))
     found = metrics.quality_of_slices(a, b, 1.0, inside)
@@ -140,30 +144,32 @@ def head_figures(
     deviation: NDArray | None = None,
     scale: float = 1.0,
     fit: bool = False,
+    data_range: float | None = None,
 ) -> dict[str, Any]:
     """All figures of a head whose truth is known, as plain JSON values.
 
     Args:
         mr, truth: (slices, rows, columns), in the same units unless ``fit``.
         head: where SSIM, PSNR, the change from slice to slice and the uncertainty count.
-        grey, white: cortex and white matter, such as ``np.isin(labels, GREY)``.
+        grey, white: cortex and cerebral white matter.
         deviation: standard deviation of the samples, in units of ``mr``.
         scale: as in :func:`trust`.
         fit: bring ``mr`` to the truth's units by a linear fit inside the head first, and ``deviation`` with it.
+        data_range: as in :func:`likeness`.
 
     Returns:
         ssim, psnr, correlation, slice_change (over the truth's own); with tissues contrast, auc and auc_truth; with a
         deviation the three of :class:`Trust`, as ``uncertainty``.
     """
     made = fitted(mr, truth, head) if fit else np.asarray(mr, np.float64)
-    found: dict[str, Any] = asdict(likeness(made, truth, head, fit=False))
+    found: dict[str, Any] = asdict(likeness(made, truth, head, False, data_range))
     found["psnr"] = found["psnr"] if np.isfinite(found["psnr"]) else None
     found["slice_change"] = consistency(made, truth, head)
     if grey is not None and white is not None:
         found["contrast"] = contrast_ratio(made, truth, grey, white)
         found["auc"], found["auc_truth"] = auc(made, grey, white), auc(truth, grey, white)
     if deviation is not None:
-        spread = float(np.ptp(mr[head]))
-        factor = float(np.ptp(made[head])) / spread if fit and spread > 0 else 1.0
+        spread = float(np.std(mr[head]))
+        factor = float(np.std(made[head])) / spread if fit and spread > 0 else 1.0
         found["uncertainty"] = asdict(trust(made, truth, factor * deviation, head, scale))
     return found
