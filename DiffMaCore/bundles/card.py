@@ -71,6 +71,7 @@ def card_text(config: BundleConfig, small_decoder: bool = False, guided_decoder:
         ),
         "## Training data",
         card.training_data,
+        *(["## Measured", card.measured] if card.measured else []),
         "## Known limits",
         card.limits,
         "## Licence and source",

@@ -32,17 +32,19 @@ INDEX_FILE = "model_index.json"
 
 @dataclass(frozen=True)
 class ModelCard:
-    """Where a bundle's weights come from and what is known to be wrong with them."""
+    """Where a bundle's weights come from, what is known to be wrong with them, and what was measured (Markdown)."""
 
     training_data: str
     licence: str
     limits: str
     source: str
     version: str
+    measured: str = ""
 
     def __post_init__(self) -> None:
         for key, value in asdict(self).items():
-            _require(isinstance(value, str) and bool(value.strip()), f"card.{key}", value, "some text")
+            good = isinstance(value, str) and (bool(value.strip()) or key == "measured")
+            _require(good, f"card.{key}", value, "some text")
 
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> ModelCard:

@@ -26,8 +26,6 @@ from DiffMaCore.training.sources.heads import MR_RANGE
 from DiffMaCore.training.triplets import modality
 from DiffMaCore.volumes.source import percentile_normalisation
 
-VERSION = "1"
-
 
 def system_title(backbone: str) -> str:
     """A system's name outside the table of the paper."""
@@ -81,7 +79,8 @@ def bundle_config(
                 f"Trained with `diffma train denoiser`, DiffMa {__version__}: {steps} steps, seed {experiment.seed},"
                 f" data {cache.fingerprint[:12]}."
             ),
-            version=VERSION,
+            version=card.version,
+            measured=card.measured,
         ),
     )
 

@@ -265,6 +265,8 @@ class CardConfig:
     training_data: str
     licence: str
     limits: str
+    measured: str = ""
+    version: str = "1"
 
 
 @dataclass(frozen=True)
