@@ -15,13 +15,15 @@ from DiffMaCore.bundles.config import has_component, read_config
 from DiffMaCore.cli.main import main
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
+from DiffMaCore.phantom.demo import bundled_head
 from DiffMaCore.pipeline import DiffMaPipeline
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training import fresh
+from DiffMaCore.training import fresh, rendering
 from DiffMaCore.training.bundling import write_bundles
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.evaluation import evaluate
 from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.fresh import FreshSpec
 from DiffMaCore.training.launch import train_part
 from DiffMaCore.training.prepare import prepare
 from DiffMaCore.training.report.plan import Wish, make_plan
@@ -34,12 +36,31 @@ CPU = "cpu"
 TRAINED_ON = TRAINING_HEAD.name.removesuffix(".nii.gz")
 
 
+class RendersHere:
+    """What renders ahead, without another process; ``test_fresh.py`` has the real one."""
+
+    def __init__(self, spec: FreshSpec) -> None:
+        spec.folder.mkdir(parents=True, exist_ok=True)
+        self._maker = rendering.VolumeMaker(spec)
+
+    def ask_for(self, volume: int) -> None:
+        for newest in range(volume + 1):
+            while self._maker.make_next(newest):
+                pass
+
+    def stop(self) -> None:
+        pass
+
+
 @pytest.fixture(scope="module", autouse=True)
 def one_head():
-    """One head validates, and a training begins with two volumes."""
+    """One head validates, each is loaded once, and a training begins with two volumes."""
     patch = pytest.MonkeyPatch()
     patch.setattr(heads, "bundled_heads", lambda: (HEAD,))
+    patch.setattr(heads, "_head", bundled_head)
+    patch.setattr(rendering, "load_head", lambda path, cache: bundled_head(str(path)))
     patch.setattr(fresh, "_FIRST", 2)
+    patch.setattr(fresh, "_Renderer", RendersHere)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield
