@@ -122,7 +122,7 @@ def _phantom() -> Phantom:
     tissue = np.array([0, 200, 200, 200, tissues.CORTEX.label, tissues.WHITE.label], np.uint8)
     t1 = np.array([0, 600, 30, 110, 310, 500], np.float32)[labels]
     return Phantom(
-        sitk.GetArrayFromImage(ct), {"t1": t1}, tissue[labels], labels > AIR, labels > FLUID, ct.GetSpacing()
+        sitk.GetArrayFromImage(ct), {"t1": t1}, tissue[labels], labels > AIR, labels > FLUID, ct.GetSpacing(), "any"
     )
 
 
