@@ -24,7 +24,8 @@ examples:
 
 how to read it:
   agreement   overlap (Dice coefficient) of what the CT and what the MR show: 1 the same voxels, 0 none in common.
-              The true MRI of a rendered head reaches 0.83 to 0.89, a real one may stay lower; below 0.6 the MR shows another anatomy
+              The true MRI of a rendered head reaches 0.83 to 0.89, a real one may stay lower;
+              below 0.6 the MR shows another anatomy
   fluid       below 16 HU in the CT; the darkest class of the MR (the brightest in T2); not within 4 mm of bone
   skull       compact bone in the CT; darkness in the MR
   NMI         information that the two share, 1 to 2, beside that of the MR mirrored right to left: at the mirrored

@@ -18,9 +18,9 @@ _PAIRS = (
 )
 _CTS = (
     "No true MRI is needed. CSF: Dice of the fluid inside the skull in CT and MRI, and its volume, CT / MRI."
-    " Skull: Dice of compact bone and darkness. The true MRI of a rendered head reaches 0.83 to 0.89. Scalp: median thickness over the upper"
-    " skull, CT / MRI. NMI: normalised mutual information of CT and MRI, and of the CT and the mirrored MRI. Slices:"
-    " change from slice to slice over that at the same distance within slices; about 1 is right."
+    " Skull: Dice of compact bone and darkness. The true MRI of a rendered head reaches 0.83 to 0.89. Scalp: median"
+    " thickness over the upper skull, CT / MRI. NMI: normalised mutual information of CT and MRI, and of the CT and the"
+    " mirrored MRI. Slices: change from slice to slice over that at the same distance within slices; about 1 is right."
 )
 
 
