@@ -44,7 +44,7 @@ class SmallDecoderTask:
             num_decoder_blocks=tuple(self.config.blocks),
         )
         tiny.encoder.requires_grad_(False)
-        self.model: nn.Module = tiny.to(memory_format=torch.channels_last)
+        self.model: nn.Module = _Decoding(tiny.to(memory_format=torch.channels_last))
         self.vae = cache.load_vae().requires_grad_(False)
         self.dataset: Rows = training_rows(experiment, folders, cache, ("target_latent", "target"))
         own = {key: value for key, value in asdict(self.config).items() if key != "train"}
@@ -56,7 +56,7 @@ class SmallDecoderTask:
         latents = true + self.config.noise * draws.uniform("level", 1, 1, 1) * draws.normal("noise", *true.shape[1:])
         with torch.no_grad():
             full = decode(self.vae.to(true.device), latents)
-        made = _mean_of_channels(model, latents)
+        made = model(latents)
         error = image_loss(made, full, self.config.gradient_weight)
         return error + self.config.target_weight * (made - batch["target"]).abs().mean(), {"error": error.detach()}
 
@@ -66,7 +66,7 @@ class SmallDecoderTask:
 
     def finish(self, model: nn.Module, folder: Path) -> None:
         """Write ``model/`` and ``summary.json``, and the system's bundles anew where it is trained."""
-        tiny: Any = model
+        tiny: Any = model.tiny
         with replacing_folder(folder / "model") as part:
             tiny.save_pretrained(part)
         parameters = sum(p.numel() for p in tiny.decoder.parameters())
@@ -75,6 +75,13 @@ class SmallDecoderTask:
             write_bundles(self.experiment, self.folders, self.cache)
 
 
-def _mean_of_channels(model: nn.Module, latents: Tensor) -> Tensor:
-    tiny: Any = model
-    return tiny(latents).mean(dim=1)
+class _Decoding(nn.Module):
+    """The decoder alone, which diffusers reaches by a method that accelerate does not wrap."""
+
+    def __init__(self, tiny: AutoencoderTiny) -> None:
+        super().__init__()
+        self.tiny = tiny
+
+    def forward(self, latents: Tensor) -> Tensor:
+        """Latents (B, C, s, s) to slices (B, S, S)."""
+        return self.tiny.decode(latents).sample.mean(dim=1)
