@@ -101,7 +101,7 @@ def test_json_lines_tell_stage_steps_eta_slices_and_the_result(ct: Path, tiny_bu
     assert final["samples"] == 2 and final["slices"] == 6 and final["shape"] == [6, 44, 40]
     assert final["output_range"] == volume["output_range"] == [0.0, 1000.0]
     assert final["peak_memory_bytes"] > 1e8
-    assert set(final["seconds"]) == {"loading", "preparing", "synthesising", "writing", "total"}
+    assert set(final["seconds"]) == {"loading", "preparing", "synthesising", "comparing", "writing", "total"}
     assert final["seconds"]["total"] >= final["seconds"]["synthesising"] > 0
     for key in ("output", "uncertainty", "soft_mask"):
         assert Path(final[key]).is_file()
