@@ -18,14 +18,13 @@ from torch.nn import functional as F
 
 from DiffMaCore.models import block_backward_kernels, block_kernels, order_backward_kernels, order_fused_kernels
 from DiffMaCore.models.dense import product, weight_gradient
-from DiffMaCore.models.order_fused import FLOAT32, ScanWeights, addresses_of
+from DiffMaCore.models.order_fused import ScanWeights, addresses_of, kinds_of
 from DiffMaCore.scan.threads import run_tasks
 
 if TYPE_CHECKING:
     from DiffMaCore.models.blocks.diffma import DiffMaBlock
 
 ENOUGH_TASKS = 16  # for the threads of most machines
-NOTHING = (order_fused_kernels.NOTHING,)
 
 
 def training_block(block: DiffMaBlock, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
@@ -33,7 +32,9 @@ def training_block(block: DiffMaBlock, x: Tensor, condition: Tensor, soft_mask: 
     batch, length, _ = x.shape
     modulation = block.adaLN_modulation(condition).expand(batch, -1).to(x.dtype)
     mask = soft_mask.expand(batch, length, 1).to(x.dtype)
-    return _Block.apply(x, modulation, mask, *_Parameters.of(block), block.mamba.order, *_epsilons(block))
+    half = torch.is_autocast_enabled("cpu")
+    with torch.autocast("cpu", enabled=False):
+        return _Block.apply(x, modulation, mask, *_Parameters.of(block), block.mamba.order, *_epsilons(block), half)
 
 
 class _Parameters(NamedTuple):
@@ -65,6 +66,11 @@ class _Parameters(NamedTuple):
         norm, *ends = ((cast(Tensor, layer.weight), cast(Tensor, layer.bias)) for layer in layers)
         return cls._make([*norm, *mamba, *chain.from_iterable(ends)])
 
+    def rounded(self) -> _Parameters:
+        """With the weights of the large matrix products in bfloat16."""
+        names = ("in_proj", "out_proj", "into_weight", "into_bias")
+        return self._replace(**{name: getattr(self, name).to(torch.bfloat16) for name in names})
+
 
 def _epsilons(block: DiffMaBlock) -> tuple[float, float]:
     norm: Any = block.norm
@@ -73,99 +79,106 @@ def _epsilons(block: DiffMaBlock) -> tuple[float, float]:
 
 
 class _Block(torch.autograd.Function):
+    """The block in float32, or with its matrix products, and what they are given and give, in bfloat16."""
+
     @staticmethod
     def forward(ctx: Any, x: Tensor, modulation: Tensor, mask: Tensor, *rest: Any) -> Tensor:
-        *weights, order, enter_eps, join_eps = rest
+        *weights, order, enter_eps, join_eps, half = rest
         given = _Parameters._make(weight.contiguous() for weight in weights)
         x, modulation, mask = x.contiguous(), modulation.contiguous(), mask.contiguous()
+        products = given.rounded() if half else given
         batch, length, width = x.shape
         rows = (batch * length, length, width)
-        branches = x.new_empty(2, batch, length, width)
+        hands_on = products.in_proj  # in whose type the matrix products hand on
+        branches = hands_on.new_empty(2, batch, length, width)
         around = -(-batch * length // block_kernels.ROWS)
         tensors = (x, given.norm_weight, given.norm_bias, modulation, mask, *branches)
         _run(block_kernels.enter, around, tensors, block_kernels.SCRATCH, enter_eps, rows)
-        xz = [product(branches[b], given.in_proj[b]) for b in range(2)]
+        xz = [product(branches[b], products.in_proj[b]) for b in range(2)]
         scan = _Scan.of(given, order, batch)
         kept, y = scan.forward(xz)
         inner = scan.inner
         outputs = []
         for b in range(2):
-            gated = x.new_empty(batch, length, inner)
+            gated = hands_on.new_empty(batch, length, inner)
             scan.gate(order_backward_kernels.gate_rows, (y[b], xz[b][..., inner:], gated))
-            outputs.append(product(gated, given.out_proj[b]))
-        joined = x.new_empty(batch, length, 2 * width)
+            outputs.append(product(gated, products.out_proj[b]))
+        joined = hands_on.new_empty(batch, length, 2 * width)
         tensors = (*outputs, given.join_weight, given.join_bias, joined)
         _run(block_kernels.join, around, tensors, block_kernels.SCRATCH, join_eps, rows)
-        hidden = product(joined, given.into_weight, given.into_bias)
+        hidden = product(joined, products.into_weight, products.into_bias)
         out = torch.empty_like(x)
         tensors = (x, *outputs, hidden, given.out_weight, given.out_bias, modulation, out)
         _run(block_kernels.leave, around, tensors, block_kernels.SCRATCH, 0.0, rows)
         ctx.save_for_backward(x, modulation, mask, *given, branches, *xz, y, *kept, *outputs, joined, hidden, order)
-        ctx.epsilons = enter_eps, join_eps
+        ctx.epsilons, ctx.half = (enter_eps, join_eps), half
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        saved = ctx.saved_tensors
-        x, modulation, mask = saved[:3]
-        given = _Parameters._make(saved[3:20])
-        branches, x0, x1, y, rows, states, plain, masked, joined, hidden, order = saved[20:]
-        enter_eps, join_eps = ctx.epsilons
-        dout = dout.contiguous()
-        batch, length, width = x.shape
-        parts = -(-length // block_backward_kernels.ROWS)
-        sizes = (length, width, parts)
+        with torch.autocast("cpu", enabled=False):
+            return _backward(ctx.saved_tensors, dout.contiguous(), ctx.epsilons, ctx.half)
 
-        def around(kernel: Any, tensors: tuple[Tensor, ...], eps: float) -> Tensor:
-            """What a kernel leaves as partial sums: (B, parts, 4, D)."""
-            sums = x.new_empty(batch, parts, 4, width)
-            _run(kernel, batch * parts, (*tensors, sums), block_backward_kernels.SCRATCH, eps, sizes)
-            return sums
 
-        doutputs, dhidden = x.new_empty(2, batch, length, width), torch.empty_like(hidden)
-        tensors = (plain, masked, hidden, given.out_weight, given.out_bias, modulation, dout, *doutputs, dhidden)
-        leaving = around(block_backward_kernels.leave_backward, tensors, 0.0)
-        dgate = leaving[:, :, 0].sum(1)
-        dout_weight, dinto_bias, dout_bias = leaving[:, :, 1:].sum((0, 1))
-        dinto_weight = weight_gradient(dhidden, joined)
-        djoined = product(dhidden, given.into_weight.t())
-        tensors = (plain, masked, given.join_weight, djoined, *doutputs)
-        joining = around(block_backward_kernels.join_backward, tensors, join_eps).sum((0, 1)).view(2, -1)
+def _backward(
+    saved: tuple[Tensor, ...], dout: Tensor, epsilons: tuple[float, float], half: bool
+) -> tuple[Tensor | None, ...]:
+    x, modulation, mask = saved[:3]
+    given = _Parameters._make(saved[3:20])
+    branches, x0, x1, y, rows, states, plain, masked, joined, hidden, order = saved[20:]
+    products = given.rounded() if half else given
+    batch, length, width = x.shape
+    parts = -(-length // block_backward_kernels.ROWS)
+    sizes = (length, width, parts)
 
-        scan = _Scan.of(given, order, batch)
-        inner = scan.inner
-        xz, dxz = (x0, x1), [torch.empty_like(part) for part in (x0, x1)]
-        dy, dout_proj = [], torch.empty_like(given.out_proj)
-        gated = x.new_empty(batch, length, inner)
-        for b in range(2):
-            dgated = product(doutputs[b], given.out_proj[b].t())
-            tensors = (y[b], xz[b][..., inner:], dgated, dxz[b][..., inner:], gated)
-            scan.gate(order_backward_kernels.gate_rows_backward, tensors)
-            dout_proj[b] = weight_gradient(doutputs[b], gated)
-            dy.append(dgated)
-        of_scan = scan.backward(xz, dxz, dy, rows, states)
-        dbranches = [product(dxz[b], given.in_proj[b].t()) for b in range(2)]
-        din_proj = torch.stack([weight_gradient(dxz[b], branches[b]) for b in range(2)])
+    def around(kernel: Any, tensors: tuple[Tensor, ...], eps: float) -> Tensor:
+        """What a kernel leaves as partial sums: (B, parts, 4, D)."""
+        sums = x.new_empty(batch, parts, 4, width)
+        _run(kernel, batch * parts, (*tensors, sums), block_backward_kernels.SCRATCH, eps, sizes)
+        return sums
 
-        dx, dmask = torch.empty_like(x), torch.empty_like(mask)
-        tensors = (x, given.norm_weight, given.norm_bias, modulation, mask, *dbranches, dout, dx, dmask)
-        entering = around(block_backward_kernels.enter_backward, tensors, enter_eps)
-        dmodulation = torch.cat([entering[:, :, :2].sum(1), dgate[:, None]], 1).flatten(1)
-        dnorm_weight, dnorm_bias = entering[:, :, 2:].sum((0, 1))
-        gradients = (
-            dnorm_weight,
-            dnorm_bias,
-            din_proj,
-            *of_scan,
-            dout_proj,
-            *joining,
-            dinto_weight,
-            dinto_bias,
-            dout_weight[None],
-            dout_bias[:1],
-        )
-        return dx, dmodulation, dmask, *gradients, None, None, None
+    doutputs, dhidden = branches.new_empty(2, batch, length, width), torch.empty_like(hidden)
+    tensors = (plain, masked, hidden, given.out_weight, given.out_bias, modulation, dout, *doutputs, dhidden)
+    leaving = around(block_backward_kernels.leave_backward, tensors, 0.0)
+    dgate = leaving[:, :, 0].sum(1)
+    dout_weight, dinto_bias, dout_bias = leaving[:, :, 1:].sum((0, 1))
+    dinto_weight = weight_gradient(dhidden, joined)
+    djoined = product(dhidden, products.into_weight.t())
+    tensors = (plain, masked, given.join_weight, djoined, *doutputs)
+    joining = around(block_backward_kernels.join_backward, tensors, epsilons[1]).sum((0, 1)).view(2, -1)
+
+    scan = _Scan.of(given, order, batch)
+    inner = scan.inner
+    xz, dxz = (x0, x1), [torch.empty_like(part) for part in (x0, x1)]
+    dy, dout_proj = [], []
+    gated = branches.new_empty(batch, length, inner)
+    for b in range(2):
+        dgated = product(doutputs[b], products.out_proj[b].t())
+        tensors = (y[b], xz[b][..., inner:], dgated, dxz[b][..., inner:], gated)
+        scan.gate(order_backward_kernels.gate_rows_backward, tensors)
+        dout_proj.append(weight_gradient(doutputs[b], gated))
+        dy.append(dgated)
+    of_scan = scan.backward(xz, dxz, dy, rows, states)
+    dbranches = [product(dxz[b], products.in_proj[b].t()) for b in range(2)]
+    din_proj = [weight_gradient(dxz[b], branches[b]) for b in range(2)]
+
+    dx, dmask = torch.empty_like(x), torch.empty_like(mask)
+    tensors = (x, given.norm_weight, given.norm_bias, modulation, mask, *dbranches, dout, dx, dmask)
+    entering = around(block_backward_kernels.enter_backward, tensors, epsilons[0])
+    dmodulation = torch.cat([entering[:, :, :2].sum(1), dgate[:, None]], 1).flatten(1)
+    gradients = (
+        *entering[:, :, 2:].sum((0, 1)),
+        torch.stack(din_proj).to(x.dtype),
+        *of_scan,
+        torch.stack(dout_proj).to(x.dtype),
+        *joining,
+        dinto_weight.to(x.dtype),
+        dinto_bias,
+        dout_weight[None],
+        dout_bias[:1],
+    )
+    return dx, dmodulation, dmask, *gradients, None, None, None, None
 
 
 class _Scan(NamedTuple):
@@ -195,13 +208,13 @@ class _Scan(NamedTuple):
         """Both branches' x and z side by side (B, L, 2E) to what is kept and the scans (2, B, parts, L, E)."""
         weights, orders, length, states = self.weights, len(self.weights.order), xz[0].shape[1], self.weights.states
         tiles = -(-length // order_fused_kernels.TOKENS)
-        rows = xz[0].new_empty(2, self.batch, orders, length, weights.width)
-        kept = xz[0].new_empty(2, self.batch, orders, tiles, states * self.inner)
-        out = xz[0].new_empty(2, self.batch, self.parts, length, self.inner)
+        like = weights.D
+        rows = like.new_empty(2, self.batch, orders, length, weights.width)
+        kept = like.new_empty(2, self.batch, orders, tiles, states * self.inner)
+        out = like.new_empty(2, self.batch, self.parts, length, self.inner)
         sizes = (orders, self.together, self.batch, length, self.inner, 2 * self.inner, *weights.sizes)
-        given = (*addresses_of(*xz, *weights.tensors, out, rows, kept), *NOTHING)
         scratch = order_fused_kernels.scratch_size(self.inner, states, weights.width)
-        self._run(order_fused_kernels.scan, xz[0], given, scratch, sizes)
+        self._run(order_fused_kernels.scan, (*xz, *weights.tensors, out, rows, kept), scratch, sizes)
         return (rows, kept), out
 
     def backward(
@@ -215,7 +228,7 @@ class _Scan(NamedTuple):
         if self.parts == 1:
             dx, dstride = dxz, 2 * inner
         else:
-            dx, dstride = [dxz[0].new_empty(self.batch, self.parts, length, inner) for _ in range(2)], inner
+            dx, dstride = [given.D.new_empty(self.batch, self.parts, length, inner) for _ in range(2)], inner
         shapes = (
             (rank + 2 * states, inner),
             (rank, inner),
@@ -225,7 +238,7 @@ class _Scan(NamedTuple):
             (taps, inner),
             (inner,),
         )
-        sums = [dxz[0].new_empty(2, self.batch * self.parts, *shape) for shape in shapes]
+        sums = [given.D.new_empty(2, self.batch * self.parts, *shape) for shape in shapes]
         through = (
             weights.taps,
             weights.tap_bias,
@@ -238,11 +251,11 @@ class _Scan(NamedTuple):
         )
         tensors = (*xz, *through, rows, kept, *dy, *dx, *sums)
         sizes = (orders, self.together, self.batch, length, inner, 2 * inner, dstride, taps, rank, states, columns)
-        scratch = order_backward_kernels.scratch_size(inner, states, columns)
-        self._run(order_backward_kernels.scan_backward, xz[0], (*addresses_of(*tensors), *NOTHING), scratch, sizes)
+        scratch = order_backward_kernels.scratch_size(length, inner, states, columns)
+        self._run(order_backward_kernels.scan_backward, tensors, scratch, sizes)
         if self.parts > 1:
             for whole, part in zip(dxz, dx, strict=True):
-                torch.sum(part, 1, out=whole[..., :inner])
+                whole[..., :inner].copy_(part.sum(1))
         dx_proj, drise, dbias, dA, dD, dtaps, dtap_bias = (part.sum(1) for part in sums)
         lanes = order_fused_kernels.LANES
         dA_log = dA.view(2, -1, states, lanes).transpose(2, 3).reshape(2, inner, states) * -torch.exp(given.A_log)
@@ -252,18 +265,18 @@ class _Scan(NamedTuple):
         """Run a kernel of the gate on one branch: y, and z in the second half of its rows."""
         length, rows = tensors[0].shape[2], tensors[0].shape[0] * tensors[0].shape[2]
         sizes = (self.parts, length, self.inner, 2 * self.inner, rows)
-        addresses = addresses_of(*tensors)
+        kinds, addresses = kinds_of(*tensors), addresses_of(*tensors)
         tasks = -(-rows * self.inner // order_fused_kernels.PART)
-        run_tasks(tasks, lambda first, last: kernel(first, last, FLOAT32, addresses, sizes), turns=1)
+        run_tasks(tasks, lambda first, last: kernel(first, last, kinds, addresses, sizes), turns=1)
 
-    def _run(
-        self, kernel: Any, like: Tensor, given: tuple[int, ...], scratch_size: int, sizes: tuple[int, ...]
-    ) -> None:
-        order = self.weights.order.reshape(-1)
+    def _run(self, kernel: Any, tensors: tuple[Tensor, ...], scratch_size: int, sizes: tuple[int, ...]) -> None:
+        order, nothing = self.weights.order.reshape(-1), self.given.D
+        kinds = kinds_of(*tensors, nothing, nothing)
+        given = (*addresses_of(*tensors), order_fused_kernels.NOTHING)
 
         def work(first: int, last: int) -> None:
-            scratch = like.new_empty(scratch_size)
-            kernel(first, last, FLOAT32, (*given, *addresses_of(scratch)), order, sizes)
+            scratch = self.given.D.new_empty(scratch_size)
+            kernel(first, last, kinds, (*given, *addresses_of(scratch)), order, sizes)
 
         run_tasks(2 * self.batch * self.parts, work)
 
@@ -276,10 +289,11 @@ def _run(
     eps: float,
     sizes: tuple[int, ...],
 ) -> None:
-    given = addresses_of(*tensors)
+    like = torch.empty(0)
+    kinds, given = kinds_of(*tensors, like), addresses_of(*tensors)
 
     def work(first: int, last: int) -> None:
-        scratch = tensors[0].new_empty(scratch_size)
-        kernel(first, last, FLOAT32, (*given, *addresses_of(scratch)), eps, sizes)
+        scratch = like.new_empty(scratch_size)
+        kernel(first, last, kinds, (*given, *addresses_of(scratch)), eps, sizes)
 
     run_tasks(tasks, work, turns=1)

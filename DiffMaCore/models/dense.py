@@ -50,7 +50,9 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
-    """As :func:`dense`, by oneDNN and without gradients; the weight may be a transposed view."""
+    """As :func:`dense`, by oneDNN and without gradients; the weight may be a transposed view, both may be bfloat16."""
+    if x.dtype == torch.bfloat16:
+        return F.linear(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], "")
 
 
@@ -59,6 +61,8 @@ def weight_gradient(dout: Tensor, x: Tensor) -> Tensor:
 
     As that of a convolution by 1 x 1 pixels, for which oneDNN need not turn the tensors around in memory.
     """
+    if x.dtype == torch.bfloat16:
+        return torch.mm(dout.flatten(0, -2).t(), x.flatten(0, -2))
     rows, pixels = dout.shape[-1], x.shape[-1]
     images = [
         tensor.contiguous().view(len(tensor), -1, 1, tensor.shape[-1]).permute(0, 3, 1, 2) for tensor in (dout, x)

@@ -66,8 +66,11 @@ class SpiralMamba(StackedSSM):
         return not torch.is_grad_enabled() and self._fits(tokens)
 
     def is_trained_fused(self, tokens: Tensor) -> bool:
-        """Whether the tokens of its block go through the fused kernels of training."""
-        return torch.is_grad_enabled() and self._fits(tokens)
+        """Whether the tokens of its block go through the fused kernels of training, in float32 or bfloat16."""
+        kind = tokens.device.type
+        known = not torch.is_autocast_enabled(kind) or torch.get_autocast_dtype(kind) == torch.bfloat16
+        with torch.autocast(kind, enabled=False):
+            return known and torch.is_grad_enabled() and self._fits(tokens)
 
     def _fits(self, tokens: Tensor) -> bool:
         if self.backend_for(tokens) != "numba":

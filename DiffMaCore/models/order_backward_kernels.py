@@ -34,9 +34,15 @@ from DiffMaCore.scan.numba_lanes import (
 )
 
 
-def scratch_size(inner: int, states: int, columns: int) -> int:
+def scratch_size(length: int, inner: int, states: int, columns: int) -> int:
     """Numbers of scratch memory a task needs."""
-    return 4 * inner * ROOM + TOKENS * columns + (8 + 2 * STATES + 2 * states) * PLANE + inner * (states + 3)
+    return (
+        length * inner
+        + 4 * inner * ROOM
+        + TOKENS * columns
+        + (8 + 2 * STATES + 2 * states) * PLANE
+        + inner * (states + 3)
+    )
 
 
 @njit(nogil=True)
@@ -57,7 +63,7 @@ def scan_backward_task(task, data, order, sizes):
     branch, sample = row // samples, row % samples
     x = shift(x0 if branch == 0 else x1, sample * length * stride)
     dy = shift(dy0 if branch == 0 else dy1, sample * length * inner)
-    dx = shift(dx0 if branch == 0 else dx1, (sample * parts + part) * length * dstride)
+    to = shift(dx0 if branch == 0 else dx1, (sample * parts + part) * length * dstride)
     taps, tap_bias = shift(taps, branch * count_taps * inner), shift(tap_bias, branch * inner)
     rise, bias = shift(rise, branch * rank * inner), shift(bias, branch * inner)
     A, skip = shift(A, branch * states * inner), shift(skip, branch * inner)
@@ -73,8 +79,8 @@ def scan_backward_task(task, data, order, sizes):
     clear(dtaps, count_taps * inner)
     for total in (dbias, dskip, dtap_bias):
         clear(total, inner)
-    for token in range(length):
-        clear(shift(dx, token * dstride), inner)
+    dx, scratch = scratch, shift(scratch, length * inner)
+    clear(dx, length * inner)
 
     tile, slopes = scratch, shift(scratch, inner * ROOM)
     back, draws = shift(scratch, 2 * inner * ROOM), shift(scratch, 3 * inner * ROOM)
@@ -142,27 +148,15 @@ def scan_backward_task(task, data, order, sizes):
                     )  # fmt: skip
             if count_taps == 4:
                 convolve_back(
-                    x,
-                    stride,
-                    order,
-                    place,
-                    start,
-                    count,
-                    taps,
-                    inner,
-                    back,
-                    slopes,
-                    ahead,
-                    dx,
-                    dstride,
-                    dtaps,
-                    dtap_bias,
-                )
+                    x, stride, order, place, start, count, taps, inner, back, slopes, ahead, dx, dtaps, dtap_bias
+                )  # fmt: skip
             else:
                 convolve_back_slowly(
-                    x, stride, order, place, start, count, taps, inner, count_taps, back, slopes, dx, dstride, dtaps,
-                    dtap_bias,
+                    x, stride, order, place, start, count, taps, inner, count_taps, back, slopes, dx, dtaps, dtap_bias
                 )  # fmt: skip
+    for token in range(length):
+        for lane in range(0, inner, LANES):
+            store(to, token * dstride + lane, load(dx, token * inner + lane))
 
 
 @njit(nogil=True)
@@ -296,9 +290,7 @@ def total_columns(dBs, dCs, rank, states, count, drows, columns):
 
 
 @njit(nogil=True)
-def convolve_back(
-    x, stride, order, place, start, count, taps, inner, back, slopes, ahead, dx, dstride, dtaps, dtap_bias
-):
+def convolve_back(x, stride, order, place, start, count, taps, inner, back, slopes, ahead, dx, dtaps, dtap_bias):
     """Through SiLU and the four taps to the tokens' places in dx; ``ahead`` (3, E): what the tile behind hands on."""
     first = place + start
     for lane in range(0, inner, LANES):
@@ -323,7 +315,7 @@ def convolve_back(
             dv = load(back, at) * load(slopes, at)
             total = total + dv
             d0, d1, d2, d3 = fma(dv, v0, d0), fma(dv, v1, d1), fma(dv, v2, d2), fma(dv, v3, d3)
-            to = order[first + token] * dstride + lane
+            to = order[first + token] * inner + lane
             store(dx, to, fma(dv, w3, fma(n1, w2, fma(n2, w1, fma(n3, w0, load(dx, to))))))
             n1, n2, n3 = dv, n1, n2
             v1, v2, v3 = v0, v1, v2
@@ -339,7 +331,7 @@ def convolve_back(
 
 @njit(nogil=True)
 def convolve_back_slowly(
-    x, stride, order, place, start, count, taps, inner, count_taps, back, slopes, dx, dstride, dtaps, dtap_bias
+    x, stride, order, place, start, count, taps, inner, count_taps, back, slopes, dx, dtaps, dtap_bias
 ):
     """The same by any number of taps."""
     for token in range(count):
@@ -350,7 +342,7 @@ def convolve_back_slowly(
             for tap in range(max(0, count_taps - 1 - start - token), count_taps):
                 source, weight = order[place + start + token - (count_taps - 1) + tap], tap * inner + lane
                 store(dtaps, weight, fma(dv, load(x, source * stride + lane), load(dtaps, weight)))
-                to = source * dstride + lane
+                to = source * inner + lane
                 store(dx, to, fma(dv, load(taps, weight), load(dx, to)))
 
 

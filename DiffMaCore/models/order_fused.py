@@ -7,7 +7,7 @@ one kernel, and what it leaves is summed over the orders and gated by another.
 
 from __future__ import annotations
 
-from typing import NamedTuple, Protocol
+from typing import Any, NamedTuple, Protocol
 
 import numpy as np
 import torch
@@ -22,7 +22,7 @@ from DiffMaCore.scan.numba_lanes import LOG2E
 from DiffMaCore.scan.threads import run_tasks
 
 WINDOW_BYTES = 64 << 20  # of what the kernels hand on at a time: smaller parts would make smaller, slower products
-FLOAT32 = np.float32(0)
+FLOAT32, BFLOAT16 = np.float32(0), np.uint16(0)  # what the kernels are told of numbers in memory
 
 
 class ScanParameters(Protocol):
@@ -161,6 +161,13 @@ def _gate(z: Tensor, y: Tensor, start: int) -> None:
     addresses, sizes = addresses_of(y, z), (y.shape[1], y.shape[2], inner, start, tokens)
     tasks = samples * -(-tokens * inner // kernels.PART)
     run_tasks(tasks, lambda first, last: kernels.gate(first, last, FLOAT32, addresses, sizes), turns=1)
+
+
+def kinds_of(*tensors: Tensor) -> Any:
+    """What kernels are told of tensors in float32, or of each where some are bfloat16."""
+    if all(tensor.dtype == torch.float32 for tensor in tensors):
+        return FLOAT32
+    return tuple(BFLOAT16 if tensor.dtype == torch.bfloat16 else FLOAT32 for tensor in tensors)
 
 
 def addresses_of(*tensors: Tensor) -> tuple[int, ...]:

@@ -45,6 +45,11 @@ class LanesType(types.Type):
         super().__init__(name=f"Lanes({dtype} x {self.count})")
 
 
+def lanes_of(dtype: Any) -> LanesType:
+    """The register for numbers in memory; uint16 stands for bfloat16, which is widened to float32."""
+    return LanesType(types.float32 if dtype == types.uint16 else dtype)
+
+
 @register_model(LanesType)
 class _LanesModel(models.PrimitiveModel):
     def __init__(self, dmm: Any, fe_type: LanesType) -> None:
@@ -247,15 +252,17 @@ overload(operator.mul)(_operator(multiply))
 
 @intrinsic
 def pointers(typingctx: Any, like: Any, addresses: Any) -> Any:
-    """Addresses of contiguous memory, as pointers to numbers of the type of `like`.
+    """Addresses of contiguous memory, as pointers to numbers of the type of `like`, or each of its own of a tuple.
 
     Pointers instead of arrays: Numba counts references to an array at every call, in atomic operations.
     """
-    result = types.UniTuple(types.CPointer(like), addresses.count)
+    several: Any = like if isinstance(like, types.BaseTuple) else [like] * addresses.count
+    kinds = [types.CPointer(each) for each in several]
+    result = types.Tuple(kinds)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        kind = context.get_value_type(types.CPointer(like))
-        values = [builder.inttoptr(address, kind) for address in cgutils.unpack_tuple(builder, args[1])]
+        given = zip(cgutils.unpack_tuple(builder, args[1]), kinds, strict=True)
+        values = [builder.inttoptr(address, context.get_value_type(kind)) for address, kind in given]
         return context.make_tuple(builder, result, values)
 
     return result(like, addresses), codegen
@@ -284,7 +291,7 @@ def given(typingctx: Any, pointer: Any) -> Any:
 @intrinsic
 def width_of(typingctx: Any, pointer: Any) -> Any:
     """Lanes in a register of the numbers pointed to."""
-    count = LanesType(pointer.dtype).count
+    count = lanes_of(pointer.dtype).count
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         return ir.Constant(context.get_value_type(types.intp), count)
@@ -296,12 +303,39 @@ def _register(context: Any, builder: ir.IRBuilder, pointer: ir.Value, offset: ir
     return builder.bitcast(builder.gep(pointer, [offset]), context.get_value_type(lanes).as_pointer())
 
 
+def _integers(bits: int, lanes: Any) -> ir.VectorType:
+    return ir.VectorType(ir.IntType(bits), lanes.count)
+
+
+def _filled(kind: ir.VectorType, value: int) -> ir.Constant:
+    return ir.Constant(kind, [value] * kind.count)
+
+
+def _widened(builder: ir.IRBuilder, half: ir.Value, lanes: Any, vector: ir.VectorType) -> ir.Value:
+    """bfloat16 to float32: the same bits, and zeros."""
+    wide = _integers(32, lanes)
+    return builder.bitcast(builder.shl(builder.zext(half, wide), _filled(wide, 16)), vector)
+
+
+def _rounded(builder: ir.IRBuilder, value: ir.Value, lanes: Any) -> ir.Value:
+    """float32 to bfloat16, to the nearest, ties to even."""
+    wide, half = _integers(32, lanes), _integers(16, lanes)
+    bits = builder.bitcast(value, wide)
+    odd = builder.and_(builder.lshr(bits, _filled(wide, 16)), _filled(wide, 1))
+    near = builder.lshr(builder.add(bits, builder.add(odd, _filled(wide, 0x7FFF))), _filled(wide, 16))
+    is_number = builder.fcmp_ordered("ord", value, value)
+    return builder.trunc(builder.select(is_number, near, _filled(wide, 0x7FC0)), half)
+
+
 @intrinsic
 def load(typingctx: Any, pointer: Any, offset: Any) -> Any:
     """Lanes from element `offset` on."""
-    lanes = LanesType(pointer.dtype)
+    lanes = lanes_of(pointer.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        if pointer.dtype == types.uint16:
+            place = builder.bitcast(builder.gep(args[0], [args[1]]), _integers(16, lanes).as_pointer())
+            return _widened(builder, builder.load(place, align=2), lanes, context.get_value_type(lanes))
         return builder.load(_register(context, builder, args[0], args[1], lanes), align=pointer.dtype.bitwidth // 8)
 
     return lanes(pointer, types.intp), codegen
@@ -312,6 +346,10 @@ def store(typingctx: Any, pointer: Any, offset: Any, value: Any) -> Any:
     """Write lanes from element `offset` on."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+        if pointer.dtype == types.uint16:
+            place = builder.bitcast(builder.gep(args[0], [args[1]]), _integers(16, value).as_pointer())
+            builder.store(_rounded(builder, args[2], value), place, align=2)
+            return context.get_dummy_value()
         target = _register(context, builder, args[0], args[1], value)
         builder.store(args[2], target, align=pointer.dtype.bitwidth // 8)
         return context.get_dummy_value()
@@ -329,7 +367,7 @@ def _spread(builder: ir.IRBuilder, vector: ir.VectorType, scalar: ir.Value) -> i
 @intrinsic
 def spread(typingctx: Any, pointer: Any, offset: Any) -> Any:
     """Element `offset` in every lane."""
-    lanes = LanesType(pointer.dtype)
+    lanes = lanes_of(pointer.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         return _spread(builder, context.get_value_type(lanes), builder.load(builder.gep(args[0], [args[1]])))
@@ -340,10 +378,10 @@ def spread(typingctx: Any, pointer: Any, offset: Any) -> Any:
 @intrinsic
 def number(typingctx: Any, pointer: Any, value: Any) -> Any:
     """A float64 number in every lane, as the type pointed to."""
-    lanes = LanesType(pointer.dtype)
+    lanes = lanes_of(pointer.dtype)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        scalar = context.cast(builder, args[1], types.float64, pointer.dtype)
+        scalar = context.cast(builder, args[1], types.float64, lanes.dtype)
         return _spread(builder, context.get_value_type(lanes), scalar)
 
     return lanes(pointer, types.float64), codegen

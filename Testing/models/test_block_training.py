@@ -74,6 +74,28 @@ def test_the_fused_block_is_the_layers_to_rounding() -> None:
         assert (fused[name] - value).abs().max() < 3e-5 * value.abs().max(), name
 
 
+def test_bfloat16_products_round_as_the_layers_do() -> None:
+    block = _block(32, 6)
+    exact = copy.deepcopy(block).double()
+    inputs = _inputs(9, 36, 32)
+    pull = torch.randn_like(inputs[0])
+    expected = _solve(exact, inputs, pull, torch.double)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert block.mamba.is_trained_fused(inputs[0])
+        fused = _solve(block, inputs, pull, torch.float32)
+        block.mamba.backend = "torch"
+        plain = _solve(block, inputs, pull, torch.float32)
+
+    def error(values: dict[str, Tensor], name: str) -> float:
+        return float((values[name].double() - expected[name]).norm() / expected[name].norm())
+
+    for name in expected:
+        assert fused[name].dtype == plain[name].dtype == torch.float32, name
+        assert 1e-5 < error(fused, name) < 0.06, name
+    ours, theirs = (sum(error(values, name) for name in expected) for values in (fused, plain))
+    assert ours < 1.5 * theirs
+
+
 def test_one_mask_and_one_condition_serve_all_slices() -> None:
     block = _block(32, 4)
     tokens, condition, mask = _inputs(4, 16, 32)
