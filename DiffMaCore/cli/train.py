@@ -75,7 +75,7 @@ def run(args: argparse.Namespace) -> int:
 
     keep_freed_memory()
     folder = train_part(experiment, folders, args.what, args.reporter, args.device, args.words)
-    result = folder / ("model" if (folder / "model").is_dir() else "bundle")
+    result = folder / ("bundle" if (folder / "bundle").is_dir() else "model")
     answer(args, {"run": str(folder), "result": str(result)}, f"{result} is ready; {folder / 'run.json'} tells of it")
     return 0
 

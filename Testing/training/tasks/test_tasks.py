@@ -182,7 +182,7 @@ def test_samples_show_source_generated_and_true_of_the_same_slices(trained):
     pipe = DiffMaPipeline.from_pretrained(run / "bundle")
     task = make_task("denoiser", experiment, folders)
     again = task.sample(pipe.denoiser).arrays["generated"]
-    assert np.array_equal(again, arrays["generated"])
+    assert np.allclose(again, arrays["generated"], atol=1e-3)  # float16 rounds
 
 
 def test_a_run_sums_itself_up(trained):
