@@ -5,7 +5,7 @@ from __future__ import annotations
 import os
 import threading
 from collections.abc import Callable
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ThreadPoolExecutor, wait
 
 import torch
 
@@ -31,7 +31,10 @@ def run_tasks(tasks: int, work: Callable[[int, int], None], turns: int = 4) -> N
             work(first, min(first + step, tasks))
 
     helpers = [_pool(threads - 1).submit(take) for _ in range(threads - 1)]
-    take()
+    try:
+        take()
+    finally:
+        wait(helpers)  # they work on the caller's memory, which is gone once this returns or raises
     for helper in helpers:
         helper.result()
 
