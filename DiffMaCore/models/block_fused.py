@@ -25,8 +25,11 @@ def fits(x: Tensor) -> bool:
 
 def fused_block(block: DiffMaBlock, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
     """Tokens (B, L, D), condition (B, 2D) and soft mask (B, L, 1) to tokens (B, L, D)."""
-    x, soft_mask = x.contiguous(), soft_mask.contiguous()
-    modulation = block.adaLN_modulation(condition)
+    batch, length, _ = x.shape
+    # one slice's conditions may stand for all, in another type: kernels read addresses and know neither
+    x = x.contiguous()
+    soft_mask = soft_mask.expand(batch, length, 1).to(x.dtype).contiguous()
+    modulation = block.adaLN_modulation(condition.to(x.dtype)).expand(batch, -1).contiguous()
     norm: Any = block.norm
     join: Any = block.spatial_attention[0]
     into, out_of = (cast(nn.Linear, block.spatial_attention[i]) for i in (1, 3))
@@ -42,6 +45,9 @@ def fused_block(block: DiffMaBlock, x: Tensor, condition: Tensor, soft_mask: Ten
 
 
 def _run(kernel: Any, tensors: tuple[Tensor, ...], eps: float, x: Tensor) -> None:
+    for tensor in tensors:
+        if tensor.device != x.device or tensor.dtype != torch.float32 or not tensor.is_contiguous():
+            raise ValueError(f"the fused block takes contiguous float32 on {x.device}, not {tensor.dtype} there")
     batch, length, width = x.shape
     given, sizes = addresses_of(*tensors), (batch * length, length, width)
 

@@ -116,3 +116,24 @@ def test_the_fused_block_gives_the_layers_numbers(width: int, grid: int, batch: 
         fused = block(x, condition, soft_mask)
         expected = exact(x.double(), condition.double(), soft_mask.double())
     assert (fused - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("what", ["one condition", "one mask", "half mask", "half condition"])
+def test_one_slices_conditions_stand_for_all_and_other_types_are_converted(what: str) -> None:
+    torch.manual_seed(0)
+    block = DiffMaBlock(32, 4, block=1).eval()
+    torch.nn.init.normal_(block.adaLN_modulation[1].weight, std=0.2)
+    block.mamba.backend = "numba"
+    x, condition, mask = torch.randn(4, 16, 32), torch.randn(4, 64), torch.rand(4, 16, 1)
+    given = {
+        "one condition": (condition[:1], mask),
+        "one mask": (condition, mask[:1]),
+        "half mask": (condition, mask.half()),
+        "half condition": (condition.half(), mask),
+    }[what]
+    with torch.no_grad():
+        got = block(x, *given)
+        expected = block(
+            x, given[0].float().expand(4, -1).contiguous(), given[1].float().expand(4, -1, -1).contiguous()
+        )
+    assert torch.allclose(got, expected, atol=1e-6)
