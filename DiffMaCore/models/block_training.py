@@ -86,6 +86,9 @@ class _Block(torch.autograd.Function):
         *weights, order, enter_eps, join_eps, half = rest
         given = _Parameters._make(weight.contiguous() for weight in weights)
         x, modulation, mask = x.contiguous(), modulation.contiguous(), mask.contiguous()
+        for tensor in (x, modulation, mask, *given):  # the kernels are given addresses, and trust that float32 is there
+            if tensor.dtype != torch.float32 or tensor.device != x.device:
+                raise ValueError(f"the fused block takes float32 on {x.device}, not {tensor.dtype} on {tensor.device}")
         products = given.rounded() if half else given
         batch, length, width = x.shape
         rows = (batch * length, length, width)

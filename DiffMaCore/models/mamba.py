@@ -73,14 +73,23 @@ class SpiralMamba(StackedSSM):
             return known and torch.is_grad_enabled() and self._fits(tokens)
 
     def _fits(self, tokens: Tensor) -> bool:
+        self._check_length(tokens)
         if self.backend_for(tokens) != "numba":
             return False
         from DiffMaCore.models.order_fused import fits
 
-        return fits(tokens, self.inner, self.state_size)
+        # The kernels are given addresses, and trust that float32 is there.
+        full = all(each.dtype == torch.float32 and each.device == tokens.device for each in self.parameters())
+        return full and fits(tokens, self.inner, self.state_size)
+
+    def _check_length(self, tokens: Tensor) -> None:
+        """Raise ValueError where the orders would lead beyond the tokens (..., L, D)."""
+        if tokens.shape[-2] != self.order.shape[1]:
+            raise ValueError(f"this block's orders visit {self.order.shape[1]} tokens, not {tokens.shape[-2]}")
 
     def forward(self, tokens: Tensor) -> Tensor:
         """Tokens of both branches (2, B, L, D), raster order, to their outputs (2, B, L, D)."""
+        self._check_length(tokens)
         _, batch, length, width = tokens.shape
         inner = self.inner
         backend = self.backend_for(tokens)

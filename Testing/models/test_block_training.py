@@ -122,3 +122,29 @@ def test_a_sample_learns_the_same_alone_and_in_a_batch() -> None:
     for name, _ in block.named_parameters():
         total = torch.stack([part[name] for part in parts]).sum(0)
         assert (total - whole[name]).abs().max() < 3e-5 * whole[name].abs().max(), name
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_another_number_of_tokens_than_the_orders_visit_is_refused(trained: bool) -> None:
+    block = _block(32, 6)
+    with torch.set_grad_enabled(trained), pytest.raises(ValueError, match="visit 36 tokens, not 25"):
+        block(*_inputs(2, 25, 32))
+
+
+@pytest.mark.parametrize("trained", [False, True])
+def test_kernels_are_never_given_weights_of_another_type(trained: bool) -> None:
+    block = _block(32, 4)
+    block.mamba.A_log.data = block.mamba.A_log.data.double()
+    tokens, condition, mask = _inputs(2, 16, 32)
+    with torch.set_grad_enabled(trained):
+        assert not (block.mamba.is_trained_fused(tokens) or block.mamba.is_fused(tokens))
+        mixed = block(tokens, condition, mask)
+        expected = copy.deepcopy(block).double()(tokens.double(), condition.double(), mask.double())
+    assert torch.allclose(mixed, expected.to(mixed.dtype), atol=1e-3)
+
+
+def test_a_blocks_own_weights_of_another_type_are_refused() -> None:
+    block = _block(32, 4)
+    block.norm.half()
+    with pytest.raises(ValueError, match=r"takes float32 on cpu, not torch\.float16"):
+        block(*_inputs(2, 16, 32))
