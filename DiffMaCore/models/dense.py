@@ -6,6 +6,7 @@ AMD EPYC with AVX-512 oneDNN is 2.2 times as fast. Its operator is the one that 
 
 from __future__ import annotations
 
+import functools
 from typing import Any
 
 import torch
@@ -42,16 +43,19 @@ def _by_onednn(x: Tensor, weight: Tensor) -> bool:
         x.device.type == "cpu"
         and x.dtype == weight.dtype == torch.float32
         and x.numel() > 0
-        and torch.backends.mkldnn.is_available()
+        and _has_onednn()
         and not torch.is_autocast_enabled("cpu")
         and not torch.compiler.is_compiling()
-        and hasattr(torch.ops.mkldnn, "_linear_pointwise")
     )
+
+
+def _has_onednn() -> bool:
+    return torch.backends.mkldnn.is_available() and hasattr(torch.ops.mkldnn, "_linear_pointwise")
 
 
 def product(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     """As :func:`dense`, by oneDNN and without gradients; the weight may be a transposed view, both may be bfloat16."""
-    if x.dtype == torch.bfloat16:
+    if x.dtype == torch.bfloat16 or not _has_onednn():
         return F.linear(x, weight, bias)
     return torch.ops.mkldnn._linear_pointwise(x.contiguous(), weight, bias, "none", [], "")
 
@@ -63,14 +67,19 @@ def weight_gradient(dout: Tensor, x: Tensor) -> Tensor:
     """
     if x.dtype == torch.bfloat16:
         return torch.mm(dout.flatten(0, -2).t(), x.flatten(0, -2))
-    rows, pixels = dout.shape[-1], x.shape[-1]
-    images = [
-        tensor.contiguous().view(len(tensor), -1, 1, tensor.shape[-1]).permute(0, 3, 1, 2) for tensor in (dout, x)
-    ]
-    like = x.new_empty(rows, pixels, 1, 1)
+    width, depth, pixels = dout.shape[-1], x.shape[-1], _pixels(x.shape[:-1].numel())
+    images = [tensor.contiguous().view(-1, pixels, 1, tensor.shape[-1]).permute(0, 3, 1, 2) for tensor in (dout, x)]
+    like = x.new_empty(width, depth, 1, 1)
     sizes = ([1, 1], [0, 0], [1, 1], False, [0, 0], 1)
     of_weight = torch.ops.aten.convolution_backward(*images, like, None, *sizes, [False, True, False])[1]
-    return of_weight.view(rows, pixels)
+    return of_weight.view(width, depth)
+
+
+@functools.cache
+def _pixels(rows: int) -> int:
+    """Pixels of an image: with 100 to 200 oneDNN's product takes two thirds of the time that it takes with 400."""
+    best = max(size for size in range(1, min(rows, 200) + 1) if rows % size == 0)
+    return best if best >= 32 else rows
 
 
 class _Dense(torch.autograd.Function):

@@ -13,7 +13,7 @@ from __future__ import annotations
 from numba import njit
 
 from DiffMaCore.models import order_fused_kernels, order_kernels
-from DiffMaCore.models.order_fused_kernels import PAIR, PART, PLANE, ROOM, TOKENS, multiply_six
+from DiffMaCore.models.order_fused_kernels import AHEAD, PAIR, PART, PLANE, ROOM, TOKENS, multiply_six
 from DiffMaCore.models.order_kernels import LANES, convolve
 from DiffMaCore.scan import numba_backward, numba_forward, numba_lanes
 from DiffMaCore.scan.compiling import compiled, source_digest
@@ -25,6 +25,7 @@ from DiffMaCore.scan.numba_lanes import (
     load,
     number,
     pointers,
+    prefetch,
     shift,
     sigmoid,
     sigmoid_four,
@@ -173,10 +174,15 @@ def convolve_again(x, stride, order, place, start, count, taps, bias, inner, til
             v0, v1 = load(x, order[first - 3] * stride + lane), load(x, order[first - 2] * stride + lane)
             v2 = load(x, order[first - 1] * stride + lane)
         for token in range(0, count, 4):
-            v3 = load(x, order[first + token] * stride + lane)
-            v4 = load(x, order[first + min(token + 1, count - 1)] * stride + lane)
-            v5 = load(x, order[first + min(token + 2, count - 1)] * stride + lane)
-            v6 = load(x, order[first + min(token + 3, count - 1)] * stride + lane)
+            at0 = order[first + token] * stride + lane
+            at1 = order[first + min(token + 1, count - 1)] * stride + lane
+            at2 = order[first + min(token + 2, count - 1)] * stride + lane
+            at3 = order[first + min(token + 3, count - 1)] * stride + lane
+            prefetch(x, at0 + AHEAD)
+            prefetch(x, at1 + AHEAD)
+            prefetch(x, at2 + AHEAD)
+            prefetch(x, at3 + AHEAD)
+            v3, v4, v5, v6 = load(x, at0), load(x, at1), load(x, at2), load(x, at3)
             y0 = fma(v3, w3, fma(v2, w2, fma(v1, w1, fma(v0, w0, b))))
             y1 = fma(v4, w3, fma(v3, w2, fma(v2, w1, fma(v1, w0, b))))
             y2 = fma(v5, w3, fma(v4, w2, fma(v3, w1, fma(v2, w0, b))))
@@ -247,7 +253,9 @@ def scan_register_backward(
     for token in range(count):
         at = token * LANES
         store(drives, at, load(deltas, at) * load(tile, at))
-        store(dys, at, load(dy, order[first + token] * inner))
+        source = order[first + token] * inner
+        prefetch(dy, source + AHEAD)
+        store(dys, at, load(dy, source))
         store(ddrives, at, zero)
         store(dexponents, at, zero)
     for n in range(0, states, STATES):

@@ -140,7 +140,7 @@ class _Training:
             self.parameters.values(),
             self.config.learning_rate,
             weight_decay=self.config.weight_decay,
-            fused=self.device.type == "cuda",
+            fused=self.device.type in ("cuda", "cpu"),
         )
         if found:
             restore(found, self.task.model, self.ema.model, self.optimiser, self.parameters)
