@@ -6,7 +6,7 @@ import argparse
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from DiffMaCore.cli.reporting import add_progress_option, rank, silence_other_bars
 from DiffMaCore.errors import InputError
@@ -145,18 +145,13 @@ def run(args: argparse.Namespace) -> int:
     from DiffMaCore.convert import ConvertOptions, convert
 
     options = ConvertOptions(
-        mode=args.mode,
-        steps=args.steps,
-        scheduler=args.scheduler,
-        seed=args.seed,
+        **sampling_options(args),
         samples=args.samples,
         series=args.series,
         mask=args.mask,
         slices=args.slices,
         soft_mask=args.soft_mask,
-        batch_size=args.batch_size,
         start_slice=args.start_slice,
-        decoder=args.decoder,
     )
     pipe = load_pipeline(args, reporter)
     if single:
@@ -204,6 +199,11 @@ def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipelin
     reporter.note(f"model: {_made_by(pipe)}; device {pipe.device}, {pipe.precision}, selective scan by {backend}")
     reporter.window = pipe.bundle.output_range
     return pipe
+
+
+def sampling_options(args: argparse.Namespace) -> dict[str, Any]:
+    """What :func:`add_model_options` asked, as ``ConvertOptions`` takes it."""
+    return {name: getattr(args, name) for name in ("mode", "steps", "scheduler", "seed", "batch_size", "decoder")}
 
 
 def check_model_options(args: argparse.Namespace) -> None:

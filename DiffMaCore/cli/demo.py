@@ -7,7 +7,7 @@ import time
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from DiffMaCore.cli.convert import add_model_options, check_model_options, load_pipeline
+from DiffMaCore.cli.convert import add_model_options, check_model_options, load_pipeline, sampling_options
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -56,14 +56,7 @@ def run(args: argparse.Namespace) -> int:
     pipe = load_pipeline(args, reporter)
     if phantom is not None:
         truth = _truth(phantom, pipe.bundle.target_modality)
-    options = ConvertOptions(
-        mode=args.mode,
-        steps=args.steps,
-        scheduler=args.scheduler,
-        seed=args.seed,
-        batch_size=args.batch_size,
-        decoder=args.decoder,
-    )
+    options = ConvertOptions(**sampling_options(args))
     target = args.output / "synthetic_mr.nii.gz"
     result = convert(pipe, InputItem(source, "demo"), target, options, reporter)
     reporter.close()

@@ -16,6 +16,7 @@ from torch import Tensor, nn
 
 from DiffMaCore.models.blocks.making import BACKBONES, Backbone, BlockSettings, make_block
 from DiffMaCore.models.blocks.ssm import StackedSSM
+from DiffMaCore.models.contrasts import one_contrast
 from DiffMaCore.models.dense import Dense
 from DiffMaCore.models.layers import (
     FinalLayer,
@@ -171,14 +172,7 @@ class DiffMa(ModelMixin, ConfigMixin):
 
         Raises ValueError where this network has no such contrast.
         """
-        if self.contrast is None or not 0 <= index < len(self.contrast.weight):
-            raise ValueError(f"there is no contrast {index} in a network of {self.config['contrasts']}")
-        weights = dict(self.state_dict())
-        row = weights.pop("contrast.weight")[index]
-        weights["timestep.mlp.2.bias"] = weights["timestep.mlp.2.bias"] + row
-        one = DiffMa.from_config({**self.config, "contrasts": 1})
-        one.load_state_dict(weights)
-        return one.train(self.training)
+        return one_contrast(self, index, "timestep.mlp.2.bias")
 
     def set_scan_backend(self, name: str) -> None:
         """Run every block's selective scan on the named back end ("auto" chooses)."""

@@ -15,6 +15,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from DiffMaCore.models.contrasts import one_contrast
 from DiffMaCore.models.denoiser import DenoiserOutput
 
 MULTIPLES = (1, 2, 4)
@@ -122,11 +123,4 @@ class UNetDenoiser(ModelMixin, ConfigMixin):
 
     def for_contrast(self, index: int) -> UNetDenoiser:
         """A network of one contrast out of one of several, as :meth:`DiffMa.for_contrast`."""
-        if self.contrast is None or not 0 <= index < len(self.contrast.weight):
-            raise ValueError(f"there is no contrast {index} in a network of {self.config['contrasts']}")
-        weights = dict(self.state_dict())
-        row = weights.pop("contrast.weight")[index]
-        weights["condition.bias"] = weights["condition.bias"] + row
-        one = UNetDenoiser.from_config({**self.config, "contrasts": 1})
-        one.load_state_dict(weights)
-        return one.train(self.training)
+        return one_contrast(self, index, "condition.bias")

@@ -321,6 +321,12 @@ class SliceDataset(Dataset):
             **{key: value.float() if value.is_floating_point() else value for key, value in item.items()},
         }
 
+    def spread(self, count: int) -> dict[str, Tensor]:
+        """``count`` rows spread over all, fewer of a small set, stacked to (B, ...); float32."""
+        rows = torch.linspace(0, len(self) - 1, min(count, len(self))).long().tolist()
+        items = [self[row] for row in rows]
+        return {key: torch.stack([item[key] for item in items]) for key in self.keys}
+
     def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
         """Rows stacked to (B, ...), copied once out of the files: what is stored as float16 stays so."""
         places = [self.place(row) for row in rows]

@@ -28,6 +28,7 @@ from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
 AHEAD = 3  # volumes rendered before they are needed
 _FIRST = 8  # volumes that training begins with
 KEPT = 4  # volumes kept behind the window, which another process may still read
+OF_TARGET = ("target", "target_latent")  # stored under the name of each contrast
 
 
 @dataclass(frozen=True)
@@ -120,11 +121,10 @@ class FreshSlices:
             spacing = self._heads.slice_spacing
             three = with_neighbours(file.whole("source"), place, index, spacing, data.neighbour_distance)
             return ct_pixels(three[None], data)[0]
+        value = file.whole(f"{key}_{data.targets[contrast]}" if key in OF_TARGET else key)[place]
         if key == "target":
-            return file.whole(f"target_{data.targets[contrast]}")[place].float() * value_scale("mr")
-        if key == "target_latent":
-            return file.whole(f"target_latent_{data.targets[contrast]}")[place]
-        return file.whole(key)[place].float() if key in ("source", "body") else file.whole(key)[place]
+            return value.float() * value_scale("mr")
+        return value.float() if key in ("source", "body") else value
 
     def _file(self, volume: int) -> TensorFile:
         if volume not in self._files:

@@ -64,7 +64,7 @@ def mean_of(
     nothing = first.new_zeros(len(first), *latent_shape)
     t = torch.full((len(first),), len(alphas) - 1, device=first.device)
     v = model(nothing, t, *conditions, contrast=contrast).sample.float()
-    return -((1 - alphas[-1]) ** 0.5).to(v.device) * v
+    return implied(v, nothing, t, alphas.to(v.device), "v_prediction")[1]
 
 
 def loss_weight(alphas: Tensor, t: Tensor, max_weight: float) -> Tensor:

@@ -176,6 +176,12 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
+def kept_parts(folder: Path) -> Parts:
+    """The networks that :func:`load_parts` left in ``folder``; InputError where they cannot be read."""
+    loaded = {part.name: _load_saved(part, folder / part.name) for part in (VAE, IMAGE_ENCODER)}
+    return Parts(**loaded, records=_known(folder))
+
+
 def _known(folder: Path) -> dict[str, PartRecord]:
     try:
         found = json.loads((folder / "parts.json").read_text(encoding="utf-8"))

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -40,7 +41,6 @@ class AutoencoderTask:
         self.dataset: Rows = training_rows(experiment, folders, cache, ("target",))
         own = {**sizes, "gradient_weight": self.config.gradient_weight}
         self.settings: Mapping[str, Any] = {**own, "data": cache.data_fingerprint}
-        self._fixed: FixedSlices | None = None
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """L1 of pixels and of their differences."""
@@ -66,17 +66,14 @@ class AutoencoderTask:
         parameters = sum(p.numel() for p in vae.parameters())
         write_summary(folder, system="autoencoder", title="Image autoencoder", parameters=parameters)
 
-    @property
+    @cached_property
     def fixed(self) -> FixedSlices:
         """The slices that are shown."""
-        self._fixed = self._fixed or FixedSlices.choose(self.cache)
-        return self._fixed
+        return FixedSlices.choose(self.cache)
 
     def _prepared(self) -> Tensor:
         """Target slices (N, S, S) spread over those who train."""
-        prepared = SliceDataset(self.cache, self.cache.ids("train"), ("target",))
-        rows = torch.linspace(0, len(prepared) - 1, min(len(prepared), _FITTED_TO)).long().tolist()
-        return prepared.batch(rows)["target"].float()
+        return SliceDataset(self.cache, self.cache.ids("train"), ("target",)).spread(_FITTED_TO)["target"]
 
 
 class _Rebuilding(nn.Module):

@@ -4,6 +4,8 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
+from operator import itemgetter
 from pathlib import Path
 from typing import Any
 
@@ -20,8 +22,17 @@ from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.embeddings import embedder_hash
 from DiffMaCore.training.experiment import DenoiserConfig, Experiment, Folders
+from DiffMaCore.training.feeding import to_device
 from DiffMaCore.training.files import replacing_folder
-from DiffMaCore.training.objective import add_noise, diffusion_loss, mean_of, schedule, spread_timesteps, target
+from DiffMaCore.training.objective import (
+    add_noise,
+    diffusion_loss,
+    implied,
+    mean_of,
+    schedule,
+    spread_timesteps,
+    target,
+)
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.rows import training_rows
 from DiffMaCore.training.tasks.summary import trained_steps, write_summary
@@ -29,7 +40,7 @@ from DiffMaCore.training.triplets import FixedSlices, triplet_picture
 
 KEYS = ("target_latent", "source_latent", "clip_embedding")
 EMBEDDED = ("ct_embedding", "soft_mask")
-_HELD_OUT = 24  # slices of the held-out loss
+HELD_OUT = 24  # slices of the held-out loss
 
 
 def keys_of(experiment: Experiment, embedded: bool) -> tuple[str, ...]:
@@ -98,9 +109,7 @@ class DenoiserTask:
         own = {key: value for key, value in asdict(self.config).items() if key != "train"}
         self.settings: Mapping[str, Any] = {**own, "data": cache.fingerprint, "embedder": embedder_hash(embedder)[:12]}
         self._alphas = schedule()
-        self._fixed: FixedSlices | None = None
         self._pipeline: DiffMaPipeline | None = None
-        self._vae: Autoencoder | None = None
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """Epsilon's squared error (paper, Eq. 9) or v's, and the bound where the variance is learned.
@@ -123,7 +132,7 @@ class DenoiserTask:
         if not of_mean:
             weight = self.config.vlb_weight
             return diffusion_loss(prediction, x0, noise, t, alphas, self.config.prediction_type, weight)
-        mean = -((1 - alphas[-1]) ** 0.5) * prediction
+        _, mean = implied(prediction, xt, t, alphas, "v_prediction")
         wanted = target(x0, noise, t, alphas, "v_prediction")
         l1, mse = (mean - x0).abs().mean(dim=(1, 2, 3)), ((prediction - wanted) ** 2).mean(dim=(1, 2, 3))
         figures = {"mean_l1": _average(l1, expected), "mse": _average(mse, ~expected)}
@@ -152,18 +161,15 @@ class DenoiserTask:
             held_out=self.fixed.split,
         )
 
-    @property
+    @cached_property
     def fixed(self) -> FixedSlices:
         """The slices that are shown."""
-        self._fixed = self._fixed or FixedSlices.choose(self.cache)
-        return self._fixed
+        return FixedSlices.choose(self.cache)
 
     def _generate(self, model: Any) -> Tensor:
         """The fixed slices (n, S, S) in [-1, 1], made as `convert` makes slices, on the CPU."""
         device = next(model.parameters()).device
-        batch = {
-            key: value.to(device) for key, value in self.fixed.batch(self.cache, self.keys, self.embeddings).items()
-        }
+        batch = to_device(self.fixed.batch(self.cache, self.keys, self.embeddings), device)
         conditions, contrast = conditions_of(batch, self.embedder.to(device))
         if self.config.mean_share:
             latents = mean_of(model, conditions, contrast, self._alphas, self.cache.latent_shape)
@@ -171,28 +177,33 @@ class DenoiserTask:
         if self._pipeline is None:
             self._pipeline = build_pipeline(self.experiment, self.cache, self.embedder, model, self.config.backbone)
         pipe = self._pipeline
-        pipe.denoiser = model
         pipe.to(device)
         sampling = self.experiment.evaluation
-        latents = pipe.denoise(conditions, sampling.steps, sampling.scheduler, noise_seed(sampling.seed, 0))
+        wanted = sampling.steps, sampling.scheduler, noise_seed(sampling.seed, 0)
+        if contrast is None:
+            pipe.denoiser = model
+            latents = pipe.denoise(conditions, *wanted)
+        else:
+            latents = torch.empty_like(batch["target_latent"])
+            for index in contrast.unique().tolist():
+                pipe.denoiser = model.for_contrast(index)
+                chosen = contrast == index
+                latents[chosen] = pipe.denoise(conditions.map(itemgetter(chosen)), *wanted)
         pixels = decode(pipe.vae, latents).float().cpu()
         for network in (pipe.embedder, pipe.vae, pipe.image_encoder):
             network.cpu()  # the memory is the training's
         return pixels
 
-    @property
+    @cached_property
     def vae(self) -> Autoencoder:
         """What decodes the fixed slices."""
-        self._vae = self._vae or self.cache.load_vae()
-        return self._vae
+        return self.cache.load_vae()
 
     def _held_out(self, model: nn.Module) -> dict[str, float]:
         ids = self.cache.split["validation"] or self.cache.ids("train")
-        dataset = SliceDataset(self.cache, ids, self.keys, self.embeddings)
-        count = min(_HELD_OUT, len(dataset))
         device = next(model.parameters()).device
-        items = [dataset[row] for row in torch.linspace(0, len(dataset) - 1, count).long().tolist()]
-        batch = {key: torch.stack([item[key] for item in items]).to(device) for key in self.keys}
+        batch = to_device(SliceDataset(self.cache, ids, self.keys, self.embeddings).spread(HELD_OUT), device)
+        count = len(batch["target_latent"])
         # a step that training never reaches: these draws are its own
         draws = Draws(self.experiment.seed, -1, 0, count, count, device)
         loss, figures = self.loss(model, batch, draws)

@@ -5,6 +5,7 @@ from __future__ import annotations
 import copy
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -42,7 +43,6 @@ class EmbedderTask:
         self.dataset: Rows = SliceDataset(cache, cache.ids("train"), ("source_latent",))
         own = {key: value for key, value in asdict(self.config).items() if key != "train"}
         self.settings: Mapping[str, Any] = {**own, **size, "data": cache.fingerprint}
-        self._fixed: FixedSlices | None = None
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """InfoNCE over the whole batch, which every process computes alike."""
@@ -98,20 +98,17 @@ class EmbedderTask:
             )
         ensure_embeddings(self.cache, final, self.reporter, self.device)
 
-    @property
+    @cached_property
     def fixed(self) -> FixedSlices:
         """The slices that are shown."""
-        self._fixed = self._fixed or FixedSlices.choose(self.cache)
-        return self._fixed
+        return FixedSlices.choose(self.cache)
 
     def _figures(self, model: nn.Module) -> MaskFigures:
         return mask_figures(_masks(model, self._latents(self.cache.split["validation"] or self.cache.ids("train"))))
 
     def _latents(self, ids: Sequence[str]) -> Tensor:
         """Source latents of slices spread over ``ids``."""
-        dataset = SliceDataset(self.cache, ids, ("source_latent",))
-        rows = torch.linspace(0, len(dataset) - 1, min(_MANY, len(dataset))).long().tolist()
-        return torch.stack([dataset[row]["source_latent"] for row in rows])
+        return SliceDataset(self.cache, ids, ("source_latent",)).spread(_MANY)["source_latent"]
 
 
 @torch.no_grad()

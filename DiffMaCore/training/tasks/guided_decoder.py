@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Mapping
 from dataclasses import asdict
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -17,10 +18,11 @@ from DiffMaCore.training.bundling import write_bundles
 from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.feeding import to_device
 from DiffMaCore.training.files import replacing_folder
 from DiffMaCore.training.objective import mean_of, schedule
 from DiffMaCore.training.task import Rows, Sample
-from DiffMaCore.training.tasks.denoiser import conditions_of, keys_of
+from DiffMaCore.training.tasks.denoiser import HELD_OUT, conditions_of, keys_of
 from DiffMaCore.training.tasks.image_loss import image_loss, psnr
 from DiffMaCore.training.tasks.rows import training_rows
 from DiffMaCore.training.tasks.summary import write_summary
@@ -49,7 +51,6 @@ class GuidedDecoderTask:
         own = {key: value for key, value in asdict(self.config).items() if key != "train"}
         self.settings: Mapping[str, Any] = {**own, "data": cache.fingerprint}
         self._alphas = schedule()
-        self._fixed: FixedSlices | None = None
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """L1 of pixels and of their differences, for mean latents and for true ones with noise on them."""
@@ -61,7 +62,7 @@ class GuidedDecoderTask:
     def sample(self, model: nn.Module) -> Sample:
         """The fixed slices by their mean latents, and how near they come."""
         device = next(model.parameters()).device
-        batch = {key: value.to(device) for key, value in self.fixed.batch(self.cache, self.keys).items()}
+        batch = to_device(self.fixed.batch(self.cache, self.keys), device)
         made = model(self._mean(batch), batch["ct_pixels"]).clamp(-1, 1)
         generated = made.float().cpu().numpy()
         picture = triplet_picture(self.fixed, generated, self.cache.data, f"Guided decoder, {self.experiment.title}")
@@ -78,11 +79,10 @@ class GuidedDecoderTask:
         write_summary(folder, system="guided_decoder", title="Guided decoder", parameters=parameters)
         write_bundles(self.experiment, self.folders, self.cache)
 
-    @property
+    @cached_property
     def fixed(self) -> FixedSlices:
         """The slices that are shown."""
-        self._fixed = self._fixed or FixedSlices.choose(self.cache)
-        return self._fixed
+        return FixedSlices.choose(self.cache)
 
     @torch.no_grad()
     def _given(self, batch: dict[str, Tensor], draws: Draws) -> Tensor:
@@ -102,10 +102,8 @@ class GuidedDecoderTask:
         return mean_of(self.denoiser, conditions, contrast, self._alphas, self.cache.latent_shape)
 
     def _held_out(self, model: nn.Module) -> dict[str, float]:
-        dataset = SliceDataset(self.cache, self.cache.split["validation"] or self.cache.ids("train"), self.keys)
-        rows = torch.linspace(0, len(dataset) - 1, min(24, len(dataset))).long().tolist()
+        ids = self.cache.split["validation"] or self.cache.ids("train")
         device = next(model.parameters()).device
-        items = [dataset[row] for row in rows]
-        batch = {key: torch.stack([item[key] for item in items]).to(device) for key in self.keys}
+        batch = to_device(SliceDataset(self.cache, ids, self.keys).spread(HELD_OUT), device)
         made = model(self._mean(batch), batch["ct_pixels"])
         return {"held_out_loss": float(image_loss(made, batch["target"], self.config.gradient_weight))}

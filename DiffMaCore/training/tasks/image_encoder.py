@@ -70,9 +70,8 @@ class ImageEncoderTask:
         """Write ``model/``, embeddings scaled to about unit variance a component, and ``summary.json``."""
         towers: Any = model
         encoder: Any = copy.deepcopy(towers.source).eval()
-        prepared = SliceDataset(self.cache, self.cache.ids("train"), ("source",))
-        rows = torch.linspace(0, len(prepared) - 1, min(len(prepared), _SCALED_BY)).long().tolist()
-        spread = encoder(self._pixels(prepared.batch(rows)["source"].float())).std()
+        prepared = SliceDataset(self.cache, self.cache.ids("train"), ("source",)).spread(_SCALED_BY)
+        spread = encoder(self._pixels(prepared["source"])).std()
         encoder.visual.proj.mul_(1.0 / spread.clamp(min=1e-6))
         with replacing_folder(folder / "model") as part:
             encoder.save_pretrained(part)

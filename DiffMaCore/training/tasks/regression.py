@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Mapping
+from functools import cached_property
 from pathlib import Path
 from typing import Any
 
@@ -41,7 +42,6 @@ class RegressionTask:
         self.model: nn.Module = build_regression(**size, parameters=parameters)
         self.dataset: Rows = training_rows(experiment, folders, cache, KEYS, contrasts=(0,))
         self.settings: Mapping[str, Any] = {**size, "parameters": parameters, "data": cache.fingerprint}
-        self._fixed: FixedSlices | None = None
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean absolute error in [-1, 1]."""
@@ -70,16 +70,14 @@ class RegressionTask:
             held_out=self.fixed.split,
         )
 
-    @property
+    @cached_property
     def fixed(self) -> FixedSlices:
         """The slices that are shown."""
-        self._fixed = self._fixed or FixedSlices.choose(self.cache)
-        return self._fixed
+        return FixedSlices.choose(self.cache)
 
     def _held_out_loss(self, model: nn.Module, device: torch.device) -> float:
         ids = self.cache.split["validation"] or self.cache.ids("train")
         dataset = SliceDataset(self.cache, [id for id in ids if self.cache.case(id).contrast == 0], KEYS)
-        rows = torch.linspace(0, len(dataset) - 1, min(_HELD_OUT, len(dataset))).long().tolist()
-        items = [dataset[row] for row in rows]
-        source, target = (torch.stack([item[key] for item in items]).to(device) for key in KEYS)
+        batch = dataset.spread(_HELD_OUT)
+        source, target = (batch[key].to(device) for key in KEYS)
         return float(F.l1_loss(model(source), target))
