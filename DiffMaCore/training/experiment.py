@@ -190,6 +190,7 @@ class GuidedDecoderConfig:
     mean_share: float = 0.75
     noise: float = 0.3
     gradient_weight: float = 0.5
+    ssim_weight: float = 0.0
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5_000, batch_size=8, learning_rate=1e-3))
 
 

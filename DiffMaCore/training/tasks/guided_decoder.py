@@ -53,10 +53,9 @@ class GuidedDecoderTask:
         self._alphas = schedule()
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        """L1 of pixels and of their differences, for mean latents and for true ones with noise on them."""
+        """How far slices are from the truth, out of mean latents and out of true ones with noise on them."""
         latents = self._given(batch, draws)
-        error = image_loss(model(latents, batch["ct_pixels"]), batch["target"], self.config.gradient_weight)
-        return error, {}
+        return self._error(model(latents, batch["ct_pixels"]), batch), {}
 
     @torch.no_grad()
     def sample(self, model: nn.Module) -> Sample:
@@ -106,4 +105,7 @@ class GuidedDecoderTask:
         device = next(model.parameters()).device
         batch = to_device(SliceDataset(self.cache, ids, self.keys).spread(HELD_OUT), device)
         made = model(self._mean(batch), batch["ct_pixels"])
-        return {"held_out_loss": float(image_loss(made, batch["target"], self.config.gradient_weight))}
+        return {"held_out_loss": float(self._error(made, batch))}
+
+    def _error(self, made: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        return image_loss(made, batch["target"], self.config.gradient_weight, self.config.ssim_weight)
