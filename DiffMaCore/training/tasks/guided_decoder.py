@@ -49,7 +49,7 @@ class GuidedDecoderTask:
         self.keys = (*keys_of(experiment, embedded=False), "target")
         self.dataset: Rows = training_rows(experiment, folders, cache, self.keys)
         own = {key: value for key, value in asdict(self.config).items() if key != "train"}
-        self.settings: Mapping[str, Any] = {**own, "data": cache.fingerprint}
+        self.settings: Mapping[str, Any] = {**own, "grid_shift": experiment.grid_shift, "data": cache.fingerprint}
         self._alphas = schedule()
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
@@ -98,7 +98,8 @@ class GuidedDecoderTask:
         device = batch["source_latent"].device
         self.denoiser.to(device)
         conditions, contrast = conditions_of(batch, self.embedder.to(device))
-        return mean_of(self.denoiser, conditions, contrast, self._alphas, self.cache.latent_shape)
+        shift = self.experiment.grid_shift
+        return mean_of(self.denoiser, conditions, contrast, self._alphas, self.cache.latent_shape, shift)
 
     def _held_out(self, model: nn.Module) -> dict[str, float]:
         ids = self.cache.split["validation"] or self.cache.ids("train")
