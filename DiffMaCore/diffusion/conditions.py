@@ -39,6 +39,20 @@ class Conditions(NamedTuple):
         return self.map(lambda part: part.repeat_interleave(times, dim=0))
 
 
+def over_two_grids(evaluate: Callable[[Conditions], Tensor], conditions: Conditions, shift: int) -> Tensor:
+    """Latents (B, C, S', S') that a network expects, averaged over two places of its grid of tokens.
+
+    Tokens see the CT's pixels in squares that do not overlap; a second evaluation, of pixels moved by ``shift`` latent
+    pixels in both directions, sees across their borders. ``shift`` 0: one evaluation.
+    """
+    latents = evaluate(conditions)
+    if not shift or conditions.ct_pixels is None:
+        return latents
+    pixels = shift * (conditions.ct_pixels.shape[-1] // latents.shape[-1])
+    moved = conditions._replace(ct_pixels=conditions.ct_pixels.roll((pixels, pixels), (-2, -1)))
+    return (latents + evaluate(moved).roll((-shift, -shift), (-2, -1))) / 2
+
+
 def hu_to_pixels(hu: Tensor, windows: Sequence[Window]) -> Tensor:
     """CT slices (B, S, S) in HU to the VAE's input (B, 3, S, S) in [-1, 1].
 

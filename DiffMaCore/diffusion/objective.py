@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from typing import Any, Literal
 
 import torch
 from torch import Tensor
 
+from DiffMaCore.diffusion.conditions import Conditions, over_two_grids
 from DiffMaCore.diffusion.schedulers import TRAIN_TIMESTEPS, make_scheduler
 
 PredictionType = Literal["epsilon", "v_prediction"]
@@ -53,18 +54,23 @@ def implied(
 
 def mean_of(
     model: Callable[..., Any],
-    conditions: Sequence[Tensor | None],
+    conditions: Conditions,
     contrast: Tensor | None,
     alphas: Tensor,
     latent_shape: tuple[int, int, int],
+    grid_shift: int,
 ) -> Tensor:
-    """Conditional mean (B, C, S, S) that a network of v gives: its answer to no noise at the last timestep."""
-    first = conditions[0]
-    assert first is not None
-    nothing = first.new_zeros(len(first), *latent_shape)
-    t = torch.full((len(first),), len(alphas) - 1, device=first.device)
-    v = model(nothing, t, *conditions, contrast=contrast).sample.float()
-    return implied(v, nothing, t, alphas.to(v.device), "v_prediction")[1]
+    """Conditional mean (B, C, S, S) that a network of v gives: its answer to no noise at the last timestep, over two
+    grids of tokens where ``grid_shift`` is not 0."""
+    count, device = len(conditions.soft_mask), conditions.soft_mask.device
+    nothing = conditions.soft_mask.new_zeros(count, *latent_shape)
+    t = torch.full((count,), len(alphas) - 1, device=device)
+
+    def expected(given: Conditions) -> Tensor:
+        v = model(nothing, t, *given, contrast=contrast).sample.float()
+        return implied(v, nothing, t, alphas.to(device), "v_prediction")[1]
+
+    return over_two_grids(expected, conditions, grid_shift)
 
 
 def loss_weight(alphas: Tensor, t: Tensor, max_weight: float) -> Tensor:

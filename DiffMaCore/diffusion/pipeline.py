@@ -305,7 +305,8 @@ class DiffMaPipeline(DiffusionPipeline):
     @in_own_tf32
     @torch.inference_mode()
     def mean(self, conditions: cond.Conditions, warn: Warn = logger.warning) -> Tensor:
-        """Latents (B, C, S', S') of the conditional mean: one evaluation at the last timestep, of no noise at all.
+        """Latents (B, C, S', S') of the conditional mean: one evaluation at the last timestep, of no noise at all, or
+        two where the bundle has a ``grid_shift``.
 
         There, with v prediction, v = -x_0 / sqrt(1 - alpha_T) up to the signal's share that is left, so that the
         network's own regression is read off. Raises InputError where the bundle has no mean mode, ModelError for
@@ -316,8 +317,12 @@ class DiffMaPipeline(DiffusionPipeline):
         latents = torch.zeros(batch, *self.latent_shape, device=self.device)
         alphas = self.scheduler.alphas_cumprod
         t = torch.full((batch,), len(alphas) - 1, device=self.device)
-        v = self._evaluation(latents, t, conditions, warn)(latents, t)[:, : self.latent_shape[0]]
-        return _finite(-((1 - alphas[-1]) ** 0.5).item() * v)
+
+        def expected(given: cond.Conditions) -> Tensor:
+            v = self._evaluation(latents, t, given, warn)(latents, t)[:, : self.latent_shape[0]]
+            return -((1 - alphas[-1]) ** 0.5).item() * v
+
+        return _finite(cond.over_two_grids(expected, conditions, self.bundle.grid_shift))
 
     @in_own_tf32
     @torch.inference_mode()

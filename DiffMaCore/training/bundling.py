@@ -70,6 +70,7 @@ def bundle_config(
         modes=("mean", "sample") if experiment.denoiser.mean_share else ("sample",),
         neighbour_distance=distance,
         uncertainty_scale=experiment.uncertainty_scale,
+        grid_shift=experiment.grid_shift,
         family=family,
         card=ModelCard(
             training_data=card.training_data,

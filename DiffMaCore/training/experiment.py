@@ -190,6 +190,7 @@ class GuidedDecoderConfig:
     mean_share: float = 0.75
     noise: float = 0.3
     gradient_weight: float = 0.5
+    ssim_weight: float = 0.0
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5_000, batch_size=8, learning_rate=1e-3))
 
 
@@ -283,6 +284,7 @@ class Experiment:
         "float32"  # of the weights in the bundle; half of it half its size
     )
     uncertainty_scale: float = 1.0  # of the deviation over samples, measured on validation cases
+    grid_shift: int = 0  # latent pixels between two grids of tokens that the mean is averaged over; 0: one grid
     parts: PartsConfig = field(default_factory=PartsConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)

@@ -62,6 +62,19 @@ def test_the_expected_latent_is_v_at_the_last_timestep(pipe: DiffMaPipeline) -> 
     torch.testing.assert_close(mean, -((1 - left) ** 0.5) * v)
 
 
+def test_the_mean_over_two_grids_of_tokens_sees_across_the_borders_of_the_first(pipe: DiffMaPipeline) -> None:
+    generator = torch.Generator().manual_seed(0)
+    conditions = pipe.conditions(200 * torch.randn(2, 3, 32, 32, generator=generator))
+    assert conditions.ct_pixels is not None
+    moved = conditions._replace(ct_pixels=conditions.ct_pixels.roll((4, 4), (-2, -1)))  # latents are a quarter as large
+    here, there = pipe.mean(conditions), pipe.mean(moved).roll((-1, -1), (-2, -1))
+    pipe.bundle = replace(pipe.bundle, grid_shift=1)
+    torch.testing.assert_close(pipe.mean(conditions), (here + there) / 2)
+    assert not torch.allclose(here, there, atol=1e-3)
+    with pytest.raises(ModelError, match="grid_shift"):
+        replace(pipe.bundle, grid_shift=-1)
+
+
 def test_without_a_mean_mode_it_is_refused_in_one_sentence(sampling_pipe: DiffMaPipeline) -> None:
     message = "the model tiny was not trained for the mode mean; use --mode sample"
     with pytest.raises(InputError, match=message):

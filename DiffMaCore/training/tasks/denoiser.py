@@ -172,7 +172,9 @@ class DenoiserTask:
         batch = to_device(self.fixed.batch(self.cache, self.keys, self.embeddings), device)
         conditions, contrast = conditions_of(batch, self.embedder.to(device))
         if self.config.mean_share:
-            latents = mean_of(model, conditions, contrast, self._alphas, self.cache.latent_shape)
+            latents = mean_of(
+                model, conditions, contrast, self._alphas, self.cache.latent_shape, self.experiment.grid_shift
+            )
             return decode(self.vae.to(device), latents).float().cpu()
         if self._pipeline is None:
             self._pipeline = build_pipeline(self.experiment, self.cache, self.embedder, model, self.config.backbone)
