@@ -17,10 +17,10 @@ from DiffMaCore.baselines.systems import build_denoiser, count_parameters
 from DiffMaCore.devices import processor_name
 from DiffMaCore.diffusion.precision import DTYPES
 from DiffMaCore.errors import InputError
-from DiffMaCore.models.presets import preset
 from DiffMaCore.ops.scan import available_backends, selective_scan
 from DiffMaCore.ops.scan.arguments import check_arguments
 from DiffMaCore.ops.scan.reference import reference_scan
+from DiffMaCore.presets import preset
 
 REFERENCE = "reference"
 

@@ -12,10 +12,10 @@ from DiffMaCore import __version__
 from DiffMaCore.baselines.systems import TITLES
 from DiffMaCore.baselines.unet import UNetDenoiser
 from DiffMaCore.bundles.config import GUIDED_DECODER, SMALL_DECODER, BundleConfig, ModelCard
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.source import percentile_normalisation
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder

@@ -14,7 +14,6 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from DiffMaCore.models.ssm import StackedSSM
 from DiffMaCore.ops.scan.triton_launch import Problem, current, interpreted, run_backward, run_forward
 from DiffMaCore.ops.spiral import triton_kernels as kernels
 
@@ -23,13 +22,13 @@ T, LANES, SPAN, SIZE = (4, 16, 2, 256) if interpreted() else (16, 128, 16, 2048)
 
 
 def spiral_scan(
-    x: Tensor, z: Tensor, ssm: StackedSSM, weight: Tensor, bias: Tensor, order: Tensor, position: Tensor
+    x: Tensor, z: Tensor, ssm: Any, weight: Tensor, bias: Tensor, order: Tensor, position: Tensor
 ) -> Tensor:
     """What stands between a Mamba's two projections.
 
     Args:
         x, z: (2, B, L, E), raster order.
-        ssm: the two branches' state space models.
+        ssm: the two branches' state space models, a ``StackedSSM``.
         weight, bias: of the convolution, (2, E, taps) and (2, E).
         order, position: (K, L) raster indices in scan order, and where each raster token stands in it.
 

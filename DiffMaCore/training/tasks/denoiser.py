@@ -23,7 +23,8 @@ from DiffMaCore.diffusion.objective import (
     spread_timesteps,
     target,
 )
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline, noise_seed
+from DiffMaCore.diffusion.pipeline import noise_seed
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.autoencoders import Autoencoder
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.training.bundling import build_pipeline, system_title, write_bundles
