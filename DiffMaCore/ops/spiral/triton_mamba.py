@@ -104,7 +104,7 @@ class _ScanMergeGate(torch.autograd.Function):
         order: Tensor,
     ) -> Tensor:
         keep = any(ctx.needs_input_grad)
-        problem = Problem.make(_sequences(u), delta, None, A, B, C, D, bias, True, order)
+        problem = Problem.make((_sequences(u), delta, None, A, B, C, D, bias), True, order)
         y, border = run_forward(problem, keep)
         out, total = torch.empty_like(z), torch.empty_like(z) if keep else None
         rows, size = z.shape[0] * z.shape[1], z.shape[2] * z.shape[3]
@@ -126,9 +126,9 @@ class _ScanMergeGate(torch.autograd.Function):
                 dout.contiguous(), total, z, dtotal, dz, z.numel(), SIZE=SIZE, enable_fp_fusion=True
             )
         # Every order of a sample gives to the same sum: they share its gradient.
-        problem = Problem.make(_sequences(u), delta, None, A, B, C, D, bias, True, order)
-        gradients = run_backward(problem, border, dtotal.permute(1, 0, 3, 2), None)
-        du, ddelta, _, *rest = gradients.like((u, delta, None, A, B, C, D, bias))
+        given = (_sequences(u), delta, None, A, B, C, D, bias)
+        problem = Problem.make(given, True, order)
+        du, ddelta, _, *rest = run_backward(problem, given, border, dtotal.permute(1, 0, 3, 2), None)
         assert du is not None
         return du.permute(1, 0, 3, 2).reshape(u.shape), ddelta, dz, *rest, None
 
