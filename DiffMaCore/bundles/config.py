@@ -66,7 +66,8 @@ class BundleConfig:
     mapped to [-1, 1] ({"method": "percentile", "low", "high", "mask": "body"}), and its windows are not used.
     ``modes`` are those (:data:`MODES`) that the network was trained for, the default first. ``neighbour_distance`` is
     how far in mm the neighbouring slices lie that its pixels are taken from; None: no neighbours. Deviations over
-    samples are multiplied by ``uncertainty_scale``, so that 90 % intervals cover 90 % of held-out errors.
+    samples are multiplied by ``uncertainty_scale``, so that 90 % intervals cover 90 % of held-out errors. The mean is
+    averaged over two grids of tokens, ``grid_shift`` latent pixels apart; 0: one grid.
     Bundles of one ``family`` differ in their target contrast alone.
     ``missing`` names the components that are still to be added (an imported checkpoint without its VAE, say).
 
@@ -92,6 +93,7 @@ class BundleConfig:
     modes: tuple[str, ...] = ("sample",)
     neighbour_distance: float | None = None
     uncertainty_scale: float = 1.0
+    grid_shift: int = 0
     family: str = ""
     missing: tuple[str, ...] = field(default=())
 
@@ -140,6 +142,8 @@ class BundleConfig:
         good = distance is None or (_number(distance) and 0 < distance <= 100)
         _require(good, "neighbour_distance", distance, "nothing or up to 100 mm")
         _require(_number(scale) and 0 < scale <= 100, "uncertainty_scale", scale, "a factor up to 100")
+        shift = self.grid_shift
+        _require(type(shift) is int and 0 <= shift <= 16, "grid_shift", shift, "latent pixels, 0 to 16")
         _require(isinstance(self.family, str), "family", self.family, "a name or nothing")
         object.__setattr__(self, "missing", _tuples(self.missing))
         known = isinstance(self.missing, tuple) and set(self.missing) <= set(COMPONENTS)

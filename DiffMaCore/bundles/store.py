@@ -26,14 +26,7 @@ from DiffMaCore.bundles.config import (
 )
 from DiffMaCore.bundles.copying import copy_files
 from DiffMaCore.bundles.home import models_folder, require_room, temporary_folder
-from DiffMaCore.bundles.manifest import (
-    MANIFEST_FILE,
-    Progress,
-    bundle_checksum,
-    read_manifest,
-    verify,
-    write_text,
-)
+from DiffMaCore.bundles.manifest import MANIFEST_FILE, Progress, bundle_checksum, read_manifest, verify, write_text
 from DiffMaCore.errors import DiffMaError, ModelError, OutputError
 
 DEMO = "demo"

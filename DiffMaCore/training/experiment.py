@@ -10,7 +10,7 @@ An experiment lives in one folder, ``runs/<name>`` unless ``--out`` says otherwi
     guided_decoder/       the decoder that sees the CT as well
     small_decoder/        the small decoder
     evaluation/           tables of `diffma evaluate`
-    report/               the report of `diffma reproduce`
+    report/               the report of `python -m Training.reproduce`
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class HeadsConfig:
-    """Heads of real anatomy that are rendered (:mod:`DiffMaCore.phantom`) in place of a data set: those in ``folder``
-    train, every time in a fresh rendering; the package's own validate, in renderings that stay the same.
+    """Heads of real anatomy that are rendered (:mod:`DiffMaCore.imaging.phantom`) in place of a data set: those in
+    ``folder`` train, every time in a fresh rendering; the package's own validate, in renderings that stay the same.
 
     Attributes:
         folder: of label maps, relative to the working directory.
@@ -190,6 +190,7 @@ class GuidedDecoderConfig:
     mean_share: float = 0.75
     noise: float = 0.3
     gradient_weight: float = 0.5
+    ssim_weight: float = 0.0
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5_000, batch_size=8, learning_rate=1e-3))
 
 
@@ -283,6 +284,7 @@ class Experiment:
         "float32"  # of the weights in the bundle; half of it half its size
     )
     uncertainty_scale: float = 1.0  # of the deviation over samples, measured on validation cases
+    grid_shift: int = 0  # latent pixels between two grids of tokens that the mean is averaged over; 0: one grid
     parts: PartsConfig = field(default_factory=PartsConfig)
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)

@@ -61,7 +61,7 @@ def check(path: Path, expected: np.ndarray | None = None) -> Outcome:
 
 def _judged(path: Path, expected: np.ndarray | None, notes: str) -> Outcome:
     """An accepted file: were its voxels what they may be, and where the header puts them?"""
-    from DiffMaCore.volumes.reading import read_volume
+    from DiffMaCore.imaging.reading import read_volume
 
     image = read_volume(path).image
     voxels = sitk.GetArrayFromImage(image)

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 from pydicom.uid import EnhancedCTImageStorage, ImplicitVRLittleEndian, RLELossless
 
-sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "volumes"))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "imaging"))
 from dicom_files import head_hu, write_series, write_slice
 
 SPACING, ORIGIN = (0.8, 0.9, 3.0), (-10.0, -11.5, 20.25)

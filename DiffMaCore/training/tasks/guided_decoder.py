@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from DiffMaCore.diffusion.objective import mean_of, schedule
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
@@ -20,7 +21,6 @@ from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.feeding import to_device
 from DiffMaCore.training.files import replacing_folder
-from DiffMaCore.training.objective import mean_of, schedule
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.denoiser import HELD_OUT, conditions_of, keys_of
 from DiffMaCore.training.tasks.image_loss import image_loss, psnr
@@ -49,14 +49,13 @@ class GuidedDecoderTask:
         self.keys = (*keys_of(experiment, embedded=False), "target")
         self.dataset: Rows = training_rows(experiment, folders, cache, self.keys)
         own = {key: value for key, value in asdict(self.config).items() if key != "train"}
-        self.settings: Mapping[str, Any] = {**own, "data": cache.fingerprint}
+        self.settings: Mapping[str, Any] = {**own, "grid_shift": experiment.grid_shift, "data": cache.fingerprint}
         self._alphas = schedule()
 
     def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        """L1 of pixels and of their differences, for mean latents and for true ones with noise on them."""
+        """How far slices are from the truth, out of mean latents and out of true ones with noise on them."""
         latents = self._given(batch, draws)
-        error = image_loss(model(latents, batch["ct_pixels"]), batch["target"], self.config.gradient_weight)
-        return error, {}
+        return self._error(model(latents, batch["ct_pixels"]), batch), {}
 
     @torch.no_grad()
     def sample(self, model: nn.Module) -> Sample:
@@ -99,11 +98,15 @@ class GuidedDecoderTask:
         device = batch["source_latent"].device
         self.denoiser.to(device)
         conditions, contrast = conditions_of(batch, self.embedder.to(device))
-        return mean_of(self.denoiser, conditions, contrast, self._alphas, self.cache.latent_shape)
+        shift = self.experiment.grid_shift
+        return mean_of(self.denoiser, conditions, contrast, self._alphas, self.cache.latent_shape, shift)
 
     def _held_out(self, model: nn.Module) -> dict[str, float]:
         ids = self.cache.split["validation"] or self.cache.ids("train")
         device = next(model.parameters()).device
         batch = to_device(SliceDataset(self.cache, ids, self.keys).spread(HELD_OUT), device)
         made = model(self._mean(batch), batch["ct_pixels"])
-        return {"held_out_loss": float(image_loss(made, batch["target"], self.config.gradient_weight))}
+        return {"held_out_loss": float(self._error(made, batch))}
+
+    def _error(self, made: Tensor, batch: dict[str, Tensor]) -> Tensor:
+        return image_loss(made, batch["target"], self.config.gradient_weight, self.config.ssim_weight)

@@ -4,15 +4,32 @@ from __future__ import annotations
 
 import math
 
+import torch
 from torch import Tensor
+from torch.nn import functional as F
+
+SSIM_WINDOW = 7  # pixels
 
 
-def image_loss(output: Tensor, target: Tensor, gradient_weight: float) -> Tensor:
-    """Mean absolute error of (..., S, S) pixels, and of their differences from the next row and column."""
+def image_loss(output: Tensor, target: Tensor, gradient_weight: float, ssim_weight: float = 0.0) -> Tensor:
+    """Mean absolute error of (..., S, S) pixels in [-1, 1] and of their differences from the next row and column, and
+    what their SSIM lacks to 1."""
+    output = output.float()
     loss = (output - target).abs().mean()
     for axis in (-1, -2):
         loss = loss + gradient_weight * (output.diff(dim=axis) - target.diff(dim=axis)).abs().mean()
-    return loss
+    return loss + ssim_weight * (1 - ssim(output, target)) if ssim_weight else loss
+
+
+def ssim(a: Tensor, b: Tensor) -> Tensor:
+    """Mean SSIM (Wang et al. 2004, square window) of (B, S, S) images in [-1, 1], to be differentiated."""
+    moments = F.avg_pool2d(torch.stack([a, b, a * a, b * b, a * b], dim=1), SSIM_WINDOW, stride=1)
+    mean_a, mean_b, square_a, square_b, product = moments.unbind(dim=1)
+    c1, c2 = (0.01 * 2) ** 2, (0.03 * 2) ** 2
+    both = mean_a * mean_b
+    squares = mean_a**2 + mean_b**2
+    likeness = (2 * both + c1) * (2 * (product - both) + c2)
+    return (likeness / ((squares + c1) * (square_a + square_b - squares + c2))).mean()
 
 
 def psnr(output: Tensor, target: Tensor) -> float:

@@ -1,0 +1,138 @@
+"""From CT slices to what the denoiser is conditioned on (paper, Eq. 6), computed once a slice.
+
+Inference and training both come through here, so that they cannot differ.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Sequence
+from typing import NamedTuple
+
+from diffusers import AutoencoderTiny
+from torch import Tensor
+from torch.nn import functional as F
+
+from DiffMaCore.models.autoencoders import Autoencoder
+from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.models.guided_decoder import GuidedDecoder
+from DiffMaCore.models.image_encoder import ImageEncoder
+
+Window = tuple[float, float]
+
+
+class Conditions(NamedTuple):
+    """``clip_embedding`` (B, D), ``ct_embedding`` (B, L, D), ``soft_mask`` (B, L, 1), ``ct_latent`` (B, 4, S', S') and,
+    for networks that take them, ``ct_pixels`` (B, C, S, S; see :func:`neighbour_pixels`) of B slices."""
+
+    clip_embedding: Tensor
+    ct_embedding: Tensor
+    soft_mask: Tensor
+    ct_latent: Tensor
+    ct_pixels: Tensor | None = None
+
+    def map(self, change: Callable[[Tensor], Tensor]) -> Conditions:
+        """The same with every tensor changed."""
+        return Conditions(*(change(part) for part in self if part is not None))
+
+    def repeat(self, times: int) -> Conditions:
+        """The same conditions for ``times`` noises each, slice by slice."""
+        return self.map(lambda part: part.repeat_interleave(times, dim=0))
+
+
+def over_two_grids(evaluate: Callable[[Conditions], Tensor], conditions: Conditions, shift: int) -> Tensor:
+    """Latents (B, C, S', S') that a network expects, averaged over two places of its grid of tokens.
+
+    Tokens see the CT's pixels in squares that do not overlap; a second evaluation, of pixels moved by ``shift`` latent
+    pixels in both directions, sees across their borders. ``shift`` 0: one evaluation.
+    """
+    latents = evaluate(conditions)
+    if not shift or conditions.ct_pixels is None:
+        return latents
+    pixels = shift * (conditions.ct_pixels.shape[-1] // latents.shape[-1])
+    moved = conditions._replace(ct_pixels=conditions.ct_pixels.roll((pixels, pixels), (-2, -1)))
+    return (latents + evaluate(moved).roll((-shift, -shift), (-2, -1))) / 2
+
+
+def hu_to_pixels(hu: Tensor, windows: Sequence[Window]) -> Tensor:
+    """CT slices (B, S, S) in HU to the VAE's input (B, 3, S, S) in [-1, 1].
+
+    Args:
+        hu: Hounsfield units.
+        windows: one (low, high) window for all three channels, or one window a channel; values are clipped.
+    """
+    channels = windows if len(windows) == 3 else [windows[0]] * 3
+    low = hu.new_tensor([w[0] for w in channels])[:, None, None]
+    high = hu.new_tensor([w[1] for w in channels])[:, None, None]
+    return ((hu[:, None] - low) / (high - low) * 2 - 1).clamp(-1, 1)
+
+
+def mr_to_pixels(mr: Tensor) -> Tensor:
+    """Normalised MR slices (B, S, S) in [-1, 1] to the VAE's input (B, 3, S, S)."""
+    return mr[:, None].expand(-1, 3, -1, -1)
+
+
+def source_pixels(source: Tensor, windows: Sequence[Window] | None) -> Tensor:
+    """Source slices (B, S, S) to the VAE's input (B, 3, S, S): a CT's HU through its windows, an MRI as it is."""
+    return mr_to_pixels(source) if windows is None else hu_to_pixels(source, windows)
+
+
+def neighbour_pixels(source: Tensor, windows: Sequence[Window] | None) -> Tensor:
+    """Slices with their neighbours (B, 3, S, S: one below, own, one above) to pixels (B, C, S, S) in [-1, 1].
+
+    C is 9 where there are three HU ``windows``, those of each slice together; with one window, or of an MRI, 3.
+    """
+    pixels = source_pixels(source.flatten(0, 1), windows)
+    channels = 3 if windows is not None and len(windows) == 3 else 1
+    return pixels[:, :channels].unflatten(0, source.shape[:2]).flatten(1, 2)
+
+
+def encode(vae: Autoencoder, pixels: Tensor) -> Tensor:
+    """Latents (B, 4, S', S') of pixels (B, 3, S, S): the posterior's mode, so that two runs agree."""
+    return vae.encode(pixels).latent_dist.mode() * vae.config["scaling_factor"]
+
+
+def decode(vae: Autoencoder | AutoencoderTiny, latents: Tensor) -> Tensor:
+    """MR slices (B, S, S) in [-1, 1] of latents (B, 4, S', S'): the mean of the decoded channels.
+
+    A small decoder takes the latents as they are: its ``scaling_factor`` is 1.
+    """
+    return vae.decode(latents / vae.config["scaling_factor"]).sample.mean(dim=1).clamp(-1, 1)
+
+
+def decode_guided(decoder: GuidedDecoder, latents: Tensor, ct_pixels: Tensor) -> Tensor:
+    """The same by a decoder that sees the CT's pixels (B, P, S, S)."""
+    return decoder(latents, ct_pixels).clamp(-1, 1)
+
+
+def encoder_pixels(
+    pixels: Tensor, size: int, mean: Sequence[float] | None = None, std: Sequence[float] | None = None
+) -> Tensor:
+    """Pixels (B, 3, S, S) in [-1, 1] as the image encoder takes them: its size, and its mean and std if given.
+
+    Without ``mean`` and ``std`` the encoder sees [-1, 1], as in the released code.
+    """
+    if pixels.shape[-1] != size:
+        pixels = F.interpolate(pixels, (size, size), mode="bilinear", antialias=True, align_corners=False)
+    if mean is None or std is None:
+        return pixels
+    shape = (1, 3, 1, 1)
+    return ((pixels + 1) / 2 - pixels.new_tensor(mean).view(shape)) / pixels.new_tensor(std).view(shape)
+
+
+def compute_conditions(
+    source: Tensor,
+    windows: Sequence[Window] | None,
+    vae: Autoencoder,
+    image_encoder: ImageEncoder,
+    embedder: VisionEmbedder,
+    mean: Sequence[float] | None = None,
+    std: Sequence[float] | None = None,
+    with_pixels: bool = True,
+) -> Conditions:
+    """All conditions of source slices with their neighbours (B, 3, S, S), a CT in HU or an MRI in [-1, 1]."""
+    pixels = source_pixels(source[:, 1], windows)
+    ct_latent = encode(vae, pixels)
+    soft_mask, ct_embedding = embedder(ct_latent)
+    clip_embedding = image_encoder(encoder_pixels(pixels, image_encoder.image_size, mean, std))
+    ct_pixels = neighbour_pixels(source, windows) if with_pixels else None
+    return Conditions(clip_embedding, ct_embedding, soft_mask, ct_latent, ct_pixels)
