@@ -92,7 +92,9 @@ def _neighbours(config: BundleConfig) -> list[str]:
     distance = config.neighbour_distance
     lines = [] if distance is None else [f"- CT pixels of the slices {distance:g} mm below and above are seen as well"]
     if config.grid_shift:
-        lines.append(f"- The expected image is the mean over two grids of tokens, {config.grid_shift} latent pixel apart")
+        lines.append(
+            f"- The expected image is the mean over two grids of tokens, {config.grid_shift} latent pixel apart"
+        )
     return lines
 
 
