@@ -15,6 +15,8 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
+from pydicom.sr.codedict import codes
+from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 import DiffMaCore
@@ -139,10 +141,14 @@ def _common(
     data.SyntheticData, data.ContentQualification, data.BurnedInAnnotation = "YES", "RESEARCH", "NO"
     made_by = "; ".join(f"{key} {value}" for key, value in texts.items())
     description = f"{SYNTHETIC}, made from a CT by DiffMaCore; not for diagnosis. {made_by}"
-    data.DerivationDescription = description.encode("ascii", "replace").decode()[:1024]
+    data.DerivationDescription = _ascii(description)[:1024]
+    data.DerivationCodeSequence = [_coded(codes.DCM.ArtificialIntelligence)]
     data.ImageComments = SYNTHETIC
-    data.Manufacturer, data.ManufacturerModelName = "DiffMaCore", texts.get("model", "DiffMa")[:64]
-    data.SoftwareVersions = DiffMaCore.__version__
+    data.ContributingEquipmentSequence = [_equipment(Dataset(), texts)]
+    equipment = data.ContributingEquipmentSequence[0]
+    equipment.PurposeOfReferenceCodeSequence = [_coded(codes.DCM.SynthesizingEquipment)]
+    equipment.ContributionDescription = data.DerivationDescription
+    _equipment(data, texts)
     # what the MR image module asks of a scanner; RM is its term for research
     data.ScanningSequence, data.SequenceVariant, data.ScanOptions, data.MRAcquisitionType = (
         "RM",
@@ -166,12 +172,30 @@ def _common(
     return data
 
 
+def _equipment(data: Dataset, texts: Mapping[str, str]) -> Dataset:
+    """Put into ``data`` what made the image."""
+    data.Manufacturer, data.ManufacturerModelName = "DiffMaCore", _ascii(texts.get("model", "DiffMa"))[:64]
+    data.SoftwareVersions = DiffMaCore.__version__
+    return data
+
+
+def _coded(code: Code) -> Dataset:
+    item = Dataset()
+    item.CodeValue, item.CodingSchemeDesignator, item.CodeMeaning = code.value, code.scheme_designator, code.meaning
+    return item
+
+
+def _ascii(text: str) -> str:
+    return text.encode("ascii", "replace").decode()
+
+
 def _copy_patient_and_study(data: Dataset, source: DicomSource | None, origin: str) -> None:
     """Of the source; what it does not give follows from ``origin``."""
     for keyword in ("PatientName", "PatientID", "PatientBirthDate", "PatientSex", "StudyDate", "StudyTime"):
         setattr(data, keyword, "")
     for keyword in ("AccessionNumber", "StudyID", "ReferringPhysicianName", "PositionReferenceIndicator"):
         setattr(data, keyword, "")
+    data.PatientPosition = ""  # empty: nobody knows
     data.SpecificCharacterSet = "ISO_IR 192"
     data.StudyInstanceUID, data.FrameOfReferenceUID = _uid("study", origin), _uid("frame", origin)
     if source is not None:
@@ -180,6 +204,8 @@ def _copy_patient_and_study(data: Dataset, source: DicomSource | None, origin: s
                 data[keyword] = source.header[keyword]
     else:
         data.PatientName, data.PatientID = "SYNTHETIC^RESEARCH", "SYNTHETIC"
+    if not data.get("BodyPartExamined"):  # only of a part that may be one of a pair
+        data.setdefault("Laterality", "")
 
 
 def _write_slice(
@@ -219,6 +245,8 @@ def _instances_at(image: sitk.Image, k: int, source: DicomSource) -> list[tuple[
 def _reference(sop_class: str, sop_instance: str) -> Dataset:
     item = Dataset()
     item.ReferencedSOPClassUID, item.ReferencedSOPInstanceUID = sop_class, sop_instance
+    item.PurposeOfReferenceCodeSequence = [_coded(codes.DCM.SourceImageForImageProcessingOperation)]
+    item.SpatialLocationsPreserved = "YES"
     return item
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 
 import numpy as np
 import SimpleITK as sitk
@@ -49,7 +49,11 @@ def to_regular_grid(stack: Stack) -> tuple[sitk.Image, list[str]]:
     """
     if abs(stack.row @ stack.column) > 1e-3 or abs(np.linalg.norm(stack.row) * np.linalg.norm(stack.column) - 1) > 1e-3:
         raise InputError("the DICOM orientation is no pair of perpendicular directions; export the series again")
-    normal = np.cross(stack.row, stack.column)
+    # headers round their directions; ITK and NIfTI would each mend what is not orthonormal in another way
+    left, _, right = np.linalg.svd(np.stack([stack.row, stack.column]), full_matrices=False)
+    row, column = left @ right
+    stack = replace(stack, row=row, column=column)
+    normal = np.cross(row, column)
     offsets = stack.positions - stack.positions[0]
     along = offsets @ normal
     if len(along) == 1:

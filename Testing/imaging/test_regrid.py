@@ -2,9 +2,12 @@
 
 from __future__ import annotations
 
+from dataclasses import replace
+
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from scipy.spatial.transform import Rotation
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.regrid import AIR_HU, Stack, to_regular_grid
@@ -100,3 +103,15 @@ def test_a_single_slice_takes_its_thickness_as_spacing() -> None:
 def test_an_orientation_that_is_not_perpendicular_is_refused() -> None:
     with pytest.raises(InputError, match="perpendicular"):
         to_regular_grid(stack_at(np.zeros((2, 3)), np.array([0.5, 0.8, 0.0])))
+
+
+@pytest.mark.parametrize("decimals", [3, 4, 6])
+def test_rounded_directions_become_orthonormal_and_the_stack_stays_in_place(decimals: int) -> None:
+    rotation = Rotation.from_rotvec([0.3, -0.5, 0.2]).as_matrix()
+    row, column = np.round(rotation[:, :2].T, decimals)
+    positions = np.arange(20)[:, None] * 2.0 * rotation[:, 2]
+    image, notes = to_regular_grid(replace(stack_at(positions), row=row, column=column))
+    direction = np.array(image.GetDirection()).reshape(3, 3)
+    assert notes == []
+    np.testing.assert_allclose(direction.T @ direction, np.eye(3), atol=1e-12)
+    np.testing.assert_allclose(direction, rotation, atol=1.5 * 10.0**-decimals)
