@@ -18,8 +18,8 @@ _Config = TypeVar("_Config")
 def load_config(path: Path, cls: type[_Config]) -> _Config:
     """Read a YAML file into the frozen dataclass ``cls``.
 
-    Raises InputError naming the key that is unknown (with the nearest one), missing, of the wrong kind, or out of
-    range (the dataclass's own ValueError).
+    Raises InputError naming every key that is unknown (with the nearest one), missing or of the wrong kind, a line each;
+    where there is none, the first value out of range (the dataclass's own ValueError).
     """
     import yaml
 
@@ -38,19 +38,28 @@ def build(cls: type[_Config], values: Any, where: str) -> _Config:
         raise InputError(f"{where} must hold keys and values, not {values!r}")
     hints = typing.get_type_hints(cls)
     known = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
-    for key in values:
-        if key not in known:
-            near = difflib.get_close_matches(str(key), known, n=1)
-            hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
-            raise InputError(f"{where} has the unknown key {key!r}; {hint}")
+    problems = [_unknown(str(key), known, where) for key in values if key not in known]
     for name, item in known.items():
         if item.default is dataclasses.MISSING and item.default_factory is dataclasses.MISSING and name not in values:
-            raise InputError(f"{where} lacks the key {name!r}")
-    converted = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+            problems.append(f"{where} lacks the key {name!r}")
+    converted = {}
+    for key in (name for name in known if name in values):
+        try:
+            converted[key] = _convert(hints[key], values[key], f"{where}: {key}")
+        except InputError as problem:
+            problems.append(str(problem))
+    if problems:
+        raise InputError("\n".join(problems))
     try:
         return cls(**converted)
     except ValueError as problem:
         raise InputError(f"{where}: {problem}") from None
+
+
+def _unknown(key: str, known: Mapping[str, Any], where: str) -> str:
+    near = difflib.get_close_matches(key, known, n=1)
+    hint = f"did you mean {near[0]!r}?" if near else f"known are {', '.join(known)}"
+    return f"{where} has the unknown key {key!r}; {hint}"
 
 
 def _convert(kind: Any, value: Any, where: str) -> Any:
