@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from DiffMaCore.cli.experiment import add_dataset_options, add_experiment_options, read_experiment
 from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.errors import InputError
 
 EPILOG = """\
 DATASET is one or more of
@@ -54,8 +56,6 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare; raises InputError before long work for what cannot be used."""
-    from DiffMaCore.errors import InputError
-
     if args.template is not None:
         from DiffMaCore.training.template import write_template
 

@@ -18,7 +18,7 @@ _Config = TypeVar("_Config")
 def load_config(path: Path, cls: type[_Config]) -> _Config:
     """Read a YAML file into the frozen dataclass ``cls``.
 
-    Raises InputError naming every key that is unknown (with the nearest one), missing or of the wrong kind, a line each;
+    Raises InputError naming every key that is unknown (with the nearest one), missing or of the wrong kind, by line;
     where there is none, the first value out of range (the dataclass's own ValueError).
     """
     import yaml
