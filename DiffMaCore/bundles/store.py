@@ -13,14 +13,12 @@ from pathlib import Path
 from typing import Any
 
 from DiffMaCore.bundles.archive import extract
+from DiffMaCore.bundles.checking import check_bundle
 from DiffMaCore.bundles.config import (
-    COMPONENTS,
     GUIDED_DECODER,
     INDEX_FILE,
     SMALL_DECODER,
     BundleConfig,
-    has_component,
-    nearest,
     read_config,
     read_json,
 )
@@ -30,22 +28,16 @@ from DiffMaCore.bundles.manifest import (
     MANIFEST_FILE,
     Progress,
     bundle_checksum,
+    is_reserved,
     read_manifest,
     verify,
     write_text,
 )
+from DiffMaCore.configuring import nearest
 from DiffMaCore.errors import DiffMaError, ModelError, OutputError
 
 DEMO = "demo"
 _BUNDLED = Path(__file__).resolve().parent.parent / "data"
-_RESERVED = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    *(f"com{i}" for i in range(10)),
-    *(f"lpt{i}" for i in range(10)),
-}
 
 
 @dataclass(frozen=True)
@@ -66,6 +58,7 @@ class ModelEntry:
     target_modality: str = "?"
     small_decoder: bool = False
     guided_decoder: bool = False
+    scan_order: str = "none"
     modes: tuple[str, ...] = ("sample",)
     family: str = ""
 
@@ -134,20 +127,20 @@ def describe(name: str, folder: Path) -> ModelEntry:
         "source": "ships with DiffMaCore" if is_bundled(folder) else _source(folder).get("source", "unknown"),
     }
     try:
-        config = read_config(folder)
-        size = _size(folder)
+        config, parts = check_bundle(folder)
     except ModelError as error:
         return ModelEntry(title="damaged", anatomy="?", size="?", demo=False, problem=str(error), **known)
     return ModelEntry(
         title=config.title,
         anatomy=config.anatomy,
-        size=size,
+        size=_size(parts.get("denoiser")),
         demo=config.demo,
         missing=config.missing,
         source_modality=config.source_modality,
         target_modality=config.target_modality,
-        small_decoder=has_component(folder, SMALL_DECODER),
-        guided_decoder=has_component(folder, GUIDED_DECODER),
+        small_decoder=SMALL_DECODER in parts,
+        guided_decoder=GUIDED_DECODER in parts,
+        scan_order=getattr(parts.get("denoiser"), "scan_order", "none"),
         modes=config.modes,
         family=config.family,
         **known,
@@ -199,7 +192,7 @@ def choose_name(config: BundleConfig, name: str | None) -> str:
         raise ModelError(
             f"A model cannot be called {chosen!r}: give `--name` up to 64 letters, digits, dots, dashes or underscores."
         )
-    if chosen.lower().split(".")[0] in _RESERVED.union(bundled_names()):
+    if is_reserved(chosen) or chosen.lower().split(".")[0] in bundled_names():
         raise ModelError(f"The name {chosen!r} is reserved: give another one with `--name`.")
     taken = {other.lower() for other in installed_names()}
     if chosen.lower() in taken:
@@ -277,18 +270,13 @@ def _source(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def read_component_config(folder: Path, component: str) -> dict[str, Any]:
-    """A component's ``config.json``."""
-    return read_json(folder / component / "config.json", f"{folder} is damaged")
-
-
-def _size(folder: Path) -> str:
+def _size(denoiser: Any) -> str:
     """Such as "B/2, latent 28" for people, out of the denoiser's configuration."""
     from DiffMaCore.models.presets import size_name
 
-    config = read_component_config(folder, COMPONENTS[0])
-    try:
-        name = size_name(config["width"], config["depth"], config["patch_size"])
-        return f"{name}, latent {config['latent_size']}"
-    except KeyError as error:
-        raise ModelError(f"{folder} is damaged: its denoiser's config.json lacks {error}.") from None
+    if denoiser is None:
+        return "?"
+    kind = f"U-Net {denoiser.channels}"
+    if hasattr(denoiser, "depth"):
+        kind = size_name(denoiser.width, denoiser.depth, denoiser.patch_size)
+    return f"{kind}, latent {denoiser.latent_size}"

@@ -31,10 +31,10 @@ from torch import Tensor
 from torch.utils.data import Dataset
 
 from DiffMaCore import conditions
+from DiffMaCore.configuring import build
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.autoencoders import Autoencoder, load_autoencoder
 from DiffMaCore.models.image_encoder import ImageEncoder
-from DiffMaCore.training.configuring import build
 from DiffMaCore.training.experiment import CT, DataConfig
 from DiffMaCore.training.split import PARTS, read_split
 
