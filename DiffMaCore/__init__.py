@@ -18,11 +18,17 @@ _EXPORTS = {
     "VisionEmbedder": "DiffMaCore.models.embedder",
     "ImageEncoder": "DiffMaCore.models.image_encoder",
     "preset": "DiffMaCore.models.presets",
-    "selective_scan": "DiffMaCore.scan",
-    "DiffMaPipeline": "DiffMaCore.pipeline",
+    "selective_scan": "DiffMaCore.ops.scan",
+    "DiffMaPipeline": "DiffMaCore.diffusion.pipeline",
     "DiffMaError": "DiffMaCore.errors",
 }
-_SUBMODULES = ("orders", "phantom", "released", "schedulers", "scan")
+_SUBMODULES = {
+    "orders": "DiffMaCore.models.orders",
+    "phantom": "DiffMaCore.imaging.phantom",
+    "released": "DiffMaCore.models.released",
+    "scan": "DiffMaCore.ops.scan",
+    "schedulers": "DiffMaCore.diffusion.schedulers",
+}
 
 __all__ = ["__version__", *_EXPORTS, *_SUBMODULES]
 
@@ -31,7 +37,7 @@ def __getattr__(name: str) -> Any:
     if name in _EXPORTS:
         return getattr(importlib.import_module(_EXPORTS[name]), name)
     if name in _SUBMODULES:
-        return importlib.import_module(f"{__name__}.{name}")
+        return importlib.import_module(_SUBMODULES[name])
     raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
 
 

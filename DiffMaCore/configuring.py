@@ -141,7 +141,7 @@ def build(
 
 def check_fields(config: Any) -> None:
     """Check and convert every field of a frozen dataclass that was made by hand; raises ValueError naming the key."""
-    hints = _hints(type(config))
+    hints = _hints(typing.cast(Any, type(config)))
     for item in dataclasses.fields(config):
         object.__setattr__(config, item.name, _convert(hints[item.name], getattr(config, item.name), item.name))
 
@@ -174,7 +174,7 @@ def _build(cls: type[_Config], values: Any, where: str) -> _Config:
         return values
     if not isinstance(values, Mapping):
         raise ValueError(f"{where} must hold keys and values, not {shown(values)}")
-    hints = _hints(cls)
+    hints = _hints(typing.cast(Any, cls))
     known = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
     needed = {n for n, f in known.items() if f.default is f.default_factory is dataclasses.MISSING}
     absent = [name for name in known if name in needed and name not in values]

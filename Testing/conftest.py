@@ -53,7 +53,7 @@ def tiny_bundle_with_small_decoder(tiny_bundle: Path, tmp_path_factory: pytest.T
 
 def add_small_decoder(folder: Path) -> None:
     """Give a tiny bundle a small decoder; tests where torch must not be imported call it in another process."""
-    from DiffMaCore.bundles.import_released import complete_bundle
+    from DiffMaCore.inference.import_released import complete_bundle
 
     complete_bundle(folder, small_decoder=str(save_small_decoder(folder.with_name("decoder"))))
 
@@ -84,8 +84,8 @@ def make_tiny_bundle(folder: Path, expects: bool = False) -> None:
 
     from DiffMaCore import DiffMa, DiffMaPipeline, ImageEncoder, VisionEmbedder
     from DiffMaCore.bundles.config import BundleConfig, ModelCard
+    from DiffMaCore.diffusion.schedulers import make_scheduler
     from DiffMaCore.models.guided_decoder import GuidedDecoder
-    from DiffMaCore.schedulers import make_scheduler
 
     torch.manual_seed(0)
     kind = {"ct_conditioning": "pixels", "learn_sigma": False} if expects else {}

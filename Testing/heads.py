@@ -5,7 +5,7 @@ from __future__ import annotations
 from functools import lru_cache
 from pathlib import Path
 
-from DiffMaCore.phantom import Phantom, bundled_heads, head_phantom
+from DiffMaCore.imaging.phantom import Phantom, bundled_heads, head_phantom
 
 HEAD = bundled_heads()[0]
 TRAINING_HEAD = Path(__file__).resolve().parent.parent / "Training" / "heads" / "head_13.nii.gz"  # the smallest file

@@ -10,7 +10,7 @@ import sys
 
 from DiffMaCore.cli.main import main
 
-OTHERS = ("prepare", "bundle", "evaluate", "reproduce")
+OTHERS = ("prepare", "bundle", "evaluate")
 
 
 def run(words: list[str]) -> int:

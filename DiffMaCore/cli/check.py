@@ -31,8 +31,8 @@ def run(args: argparse.Namespace) -> int:
 
     config = read_config(store.resolve(args.model)) if args.model else None
     args.reporter.stage("reading")
-    from DiffMaCore.volumes.checks import describe_source
-    from DiffMaCore.volumes.reading import read_volume
+    from DiffMaCore.imaging.checks import describe_source
+    from DiffMaCore.imaging.reading import read_volume
 
     takes_ct = config is None or config.takes_ct
     volume = read_volume(args.input, args.series, modality="CT" if takes_ct else None)

@@ -11,7 +11,7 @@ from DiffMaCore.cli.reporting import add_progress_option, answer
 from DiffMaCore.errors import InputError
 
 if TYPE_CHECKING:
-    from DiffMaCore.volumes.agreement import Agreement
+    from DiffMaCore.imaging.agreement import Agreement
 
 DESCRIPTION = """\
 Say whether a synthetic MRI of a head follows the CT that it was made from. No true MRI is needed: what a CT shows
@@ -58,10 +58,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Tell how well the MRI follows; returns 0 whatever the answer, raises InputError for unusable files."""
     args.reporter.stage("reading")
-    from DiffMaCore.volumes.agreement import agreement
-    from DiffMaCore.volumes.checks import check_ct
-    from DiffMaCore.volumes.provenance import written_modality
-    from DiffMaCore.volumes.reading import read_volume
+    from DiffMaCore.imaging.agreement import agreement
+    from DiffMaCore.imaging.checks import check_ct
+    from DiffMaCore.imaging.provenance import written_modality
+    from DiffMaCore.imaging.reading import read_volume
 
     modality = args.contrast or written_modality(args.mr) or "t1"
     if modality == "CT":
@@ -78,7 +78,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _text(a: Agreement) -> str:
-    from DiffMaCore.volumes.agreement import agreement_words
+    from DiffMaCore.imaging.agreement import agreement_words
 
     change = "" if a.csf_volume_error is None else f" ({100 * a.csf_volume_error:+.0f} %)"
     lines = [

@@ -32,10 +32,10 @@ def run(args: argparse.Namespace) -> int:
     """Compare; raises InputError where the images do not belong together."""
     reporter = args.reporter
     reporter.stage("reading")
-    from DiffMaCore.compare import DATA_RANGE, NORMALISATION, compare
-    from DiffMaCore.volumes.reading import read_volume
-    from DiffMaCore.volumes.selection import read_mask
-    from DiffMaCore.volumes.writing import check_output, write_volume
+    from DiffMaCore.imaging.reading import read_volume
+    from DiffMaCore.imaging.selection import read_mask
+    from DiffMaCore.imaging.writing import check_output, write_volume
+    from DiffMaCore.inference.compare import DATA_RANGE, NORMALISATION, compare
 
     synthetic, true = (read_volume(path, modality=None).image for path in (args.synthetic, args.true))
     ct = read_volume(args.ct).image if args.ct else None

@@ -9,14 +9,14 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from DiffMaCore.cli.reporting import add_progress_option, rank, silence_other_bars
+from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS
 from DiffMaCore.errors import InputError
-from DiffMaCore.schedulers import DEFAULT_STEPS
 
 if TYPE_CHECKING:
-    from DiffMaCore.cohort import Cohort
-    from DiffMaCore.pipeline import DiffMaPipeline
+    from DiffMaCore.diffusion.pipeline import DiffMaPipeline
+    from DiffMaCore.imaging.inputs import InputItem
+    from DiffMaCore.inference.cohort import Cohort
     from DiffMaCore.progress import Reporter
-    from DiffMaCore.volumes.inputs import InputItem
 
 EPILOG = """\
 INPUT   .nii .nii.gz .nrrd .nhdr .mha .mhd, a DICOM file, or a folder with a DICOM series; also several of them,
@@ -141,8 +141,8 @@ def run(args: argparse.Namespace) -> int:
     if single and rank():
         return 0  # one volume is for one process
     reporter.stage("loading model")
-    from DiffMaCore.cohort import convert_many
-    from DiffMaCore.convert import ConvertOptions, convert
+    from DiffMaCore.inference.cohort import convert_many
+    from DiffMaCore.inference.convert import ConvertOptions, convert
 
     options = ConvertOptions(
         **sampling_options(args),
@@ -170,9 +170,9 @@ def run(args: argparse.Namespace) -> int:
 
 def _inputs(args: argparse.Namespace) -> tuple[list[InputItem], bool]:
     """The volumes to convert, and whether OUTPUT names the one result."""
-    from DiffMaCore.volumes.inputs import find_inputs
-    from DiffMaCore.volumes.reading import is_volume_file
-    from DiffMaCore.volumes.writing import output_format
+    from DiffMaCore.imaging.inputs import find_inputs
+    from DiffMaCore.imaging.reading import is_volume_file
+    from DiffMaCore.imaging.writing import output_format
 
     items = find_inputs(args.input)
     single = len(args.input) == 1 and len(items) == 1 and args.format is None
@@ -188,7 +188,7 @@ def _inputs(args: argparse.Namespace) -> tuple[list[InputItem], bool]:
 def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipeline:
     """The bundle of ``--model`` on the device of ``--device``; the choice is said aloud."""
     from DiffMaCore.devices import keep_freed_memory
-    from DiffMaCore.pipeline import DiffMaPipeline
+    from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 
     keep_freed_memory()
     silence_other_bars()
@@ -208,7 +208,7 @@ def sampling_options(args: argparse.Namespace) -> dict[str, Any]:
 
 def check_model_options(args: argparse.Namespace) -> None:
     """Numbers and names out of range, told before anything is loaded."""
-    from DiffMaCore.schedulers import check_sampling
+    from DiffMaCore.diffusion.schedulers import check_sampling
 
     check_sampling(
         steps=args.steps, seed=args.seed, samples=args.samples, batch_size=args.batch_size, scheduler=args.scheduler

@@ -13,7 +13,7 @@ if TYPE_CHECKING:
     import SimpleITK as sitk
 
     from DiffMaCore.bundles.config import BundleConfig
-    from DiffMaCore.phantom import Phantom
+    from DiffMaCore.imaging.phantom import Phantom
 
 SHOWN_SLICES = 4
 
@@ -35,10 +35,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 
 def run(args: argparse.Namespace) -> int:
-    from DiffMaCore.convert import ConvertOptions, convert
-    from DiffMaCore.volumes.inputs import InputItem
-    from DiffMaCore.volumes.reading import read_volume
-    from DiffMaCore.volumes.writing import write_volume
+    from DiffMaCore.imaging.inputs import InputItem
+    from DiffMaCore.imaging.reading import read_volume
+    from DiffMaCore.imaging.writing import write_volume
+    from DiffMaCore.inference.convert import ConvertOptions, convert
 
     check_model_options(args)
     began = time.monotonic()
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
     phantom, truth = None, None
     source = args.input
     if source is None:
-        from DiffMaCore.phantom import head_phantom
+        from DiffMaCore.imaging.phantom import head_phantom
 
         reporter.stage("rendering a head")
         phantom = head_phantom(args.phantom_seed)
@@ -77,9 +77,9 @@ def _draw(ct: sitk.Image, mr: sitk.Image, truth: sitk.Image | None, bundle: Bund
     import numpy as np
     import SimpleITK as sitk
 
-    from DiffMaCore.pictures import CT_WINDOW, Column, side_by_side, spread_indices
-    from DiffMaCore.volumes.body import body_of
-    from DiffMaCore.volumes.grid import SliceGrid
+    from DiffMaCore.imaging.body import body_of
+    from DiffMaCore.imaging.grid import SliceGrid
+    from DiffMaCore.imaging.pictures import CT_WINDOW, Column, side_by_side, spread_indices
 
     body = body_of(ct)
     grid = SliceGrid.from_image(ct, body, bundle.pixel_spacing, bundle.image_size)

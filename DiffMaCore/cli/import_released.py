@@ -51,7 +51,7 @@ def run(args: argparse.Namespace) -> int:
 
     args.reporter.stage("importing weights")
     silence_other_bars()
-    from DiffMaCore.bundles.import_released import import_released
+    from DiffMaCore.inference.import_released import import_released
 
     config = import_released(
         args.denoiser,

@@ -42,8 +42,8 @@ def gather() -> dict[str, Any]:
     from DiffMaCore.bundles.home import home
     from DiffMaCore.bundles.store import list_models
     from DiffMaCore.devices import choose_device, describe_devices
-    from DiffMaCore.scan import available_backends, choose_backend
-    from DiffMaCore.schedulers import describe_schedulers
+    from DiffMaCore.diffusion.schedulers import describe_schedulers
+    from DiffMaCore.ops.scan import available_backends, choose_backend
 
     devices = describe_devices()
     for device in devices:

@@ -37,7 +37,6 @@ COMMANDS = (
     "train",
     "bundle",
     "evaluate",
-    "reproduce",
 )
 CANCELLED = 130
 UNREAD = 141  # as a shell tells of SIGPIPE
@@ -60,10 +59,15 @@ def build_parser() -> argparse.ArgumentParser:
         prog="diffma", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"diffma {__version__}")
-    parser.set_defaults(progress="bar", previews=None)
     subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
     for name in COMMANDS:
         importlib.import_module(f"DiffMaCore.cli.{name}").add_parser(subparsers)
+    return parser
+
+
+def _add_common_options(parser: argparse.ArgumentParser) -> None:
+    """What every command takes."""
+    parser.set_defaults(progress="bar", previews=None)
     for command in _leaves(parser):
         command.add_argument("--verbose", action="store_true", help="log what is chosen and why, and show tracebacks")
         command.add_argument(
@@ -71,7 +75,6 @@ def build_parser() -> argparse.ArgumentParser:
             action="store_true",
             help="end this command and its children when standard input ends (for the program that starts it)",
         )
-    return parser
 
 
 def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
@@ -84,11 +87,16 @@ def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser
             yield from _leaves(child)
 
 
-def main(argv: list[str] | None = None) -> int:
-    """Run one command; returns the exit status (0 done, 1 some volumes failed, 2 error, 130 cancelled)."""
+def main(argv: list[str] | None = None, parser: argparse.ArgumentParser | None = None) -> int:
+    """Run one command; returns the exit status (0 done, 1 some volumes failed, 2 error, 130 cancelled).
+
+    ``parser`` is of a program other than ``diffma`` whose commands set ``run`` as ours do.
+    """
     words = sys.argv[1:] if argv is None else argv
-    args = build_parser().parse_args(words)
-    args.words = ["diffma", *words]
+    parser = parser or build_parser()
+    _add_common_options(parser)
+    args = parser.parse_args(words)
+    args.words = [*parser.prog.split(), *words]
     signal.signal(signal.SIGTERM, _cancel)
     if args.lifeline:
         lifeline.hold()
@@ -104,7 +112,7 @@ def main(argv: list[str] | None = None) -> int:
         args.reporter.close()
 
 
-def program() -> NoReturn:
+def program(parser: argparse.ArgumentParser | None = None) -> NoReturn:
     """``diffma`` as a program: :func:`main`, and then the end without a delay.
 
     Python would first take the modules of torch and diffusers apart piece by piece, which takes over a second.
@@ -113,7 +121,7 @@ def program() -> NoReturn:
     for name, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("KMP_BLOCKTIME", "0")):
         os.environ.setdefault(name, value)
     try:
-        status = main()
+        status = main(parser=parser)
     except BrokenPipeError:  # whoever read, such as `head`, has seen enough
         status = UNREAD
     logging.shutdown()

@@ -167,7 +167,7 @@ def _complete(args: argparse.Namespace) -> int:
     folder = store.resolve(args.model)
     args.reporter.stage("completing")
     silence_other_bars()
-    from DiffMaCore.bundles.import_released import complete_bundle
+    from DiffMaCore.inference.import_released import complete_bundle
 
     config = complete_bundle(folder, args.vae, args.image_encoder, args.small_decoder, args.reporter.bytes_done)
     if config.missing:

@@ -38,8 +38,8 @@ def run(args: argparse.Namespace) -> int:
     if args.seed < 0:
         raise InputError(f"seed is {args.seed}; it must be 0 or more")
     args.reporter.stage("making a phantom")
-    from DiffMaCore.phantom import head_phantom
-    from DiffMaCore.volumes.writing import check_output, write_volume
+    from DiffMaCore.imaging.phantom import head_phantom
+    from DiffMaCore.imaging.writing import check_output, write_volume
 
     phantom = head_phantom(args.seed, head=args.head)
     images = {"ct": (args.ct, phantom.ct_image())}

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 from DiffMaCore.errors import InputError
 
 if TYPE_CHECKING:
-    from DiffMaCore.models.counting import Count
+    from DiffMaCore.baselines.counting import Count
 
 EXPLANATION = """\
 params        trainable parameters, all of them
@@ -34,7 +34,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     from dataclasses import asdict
 
-    from DiffMaCore.models.counting import count_all
+    from DiffMaCore.baselines.counting import count_all
 
     if args.image_size < 8 or args.image_size % 8:
         raise InputError(f"an image of {args.image_size} px cannot be encoded; give a multiple of 8, such as 256")

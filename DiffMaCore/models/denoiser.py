@@ -14,10 +14,8 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from DiffMaCore.models.blocks.making import BACKBONES, Backbone, BlockSettings, make_block
-from DiffMaCore.models.blocks.ssm import StackedSSM
+from DiffMaCore.baselines.making import BACKBONES, Backbone, BlockSettings, make_block
 from DiffMaCore.models.contrasts import one_contrast
-from DiffMaCore.models.dense import Dense
 from DiffMaCore.models.layers import (
     FinalLayer,
     PatchEmbedding,
@@ -26,8 +24,10 @@ from DiffMaCore.models.layers import (
     sincos_positions,
     unpatchify,
 )
+from DiffMaCore.models.orders import SCAN_ORDERS, ScanOrder
 from DiffMaCore.models.presets import size_name
-from DiffMaCore.orders import SCAN_ORDERS, ScanOrder
+from DiffMaCore.models.ssm import StackedSSM
+from DiffMaCore.ops.dense import Dense
 
 CtConditioning = Literal["pooled", "tokens", "pixels"]
 CT_CONDITIONINGS: tuple[str, ...] = get_args(CtConditioning)

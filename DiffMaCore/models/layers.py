@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from DiffMaCore.models.dense import Dense
 from DiffMaCore.models.presets import check_patch
+from DiffMaCore.ops.dense import Dense
 
 
 class PatchEmbedding(nn.Module):

@@ -9,11 +9,11 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from DiffMaCore import orders
-from DiffMaCore.models.blocks.ssm import StackedSSM, uniform
-from DiffMaCore.models.dense import dense_each
-from DiffMaCore.models.order_ops import gather_conv_silu, merge_gate
-from DiffMaCore.scan import choose_backend
+from DiffMaCore.models import orders
+from DiffMaCore.models.ssm import StackedSSM, uniform
+from DiffMaCore.ops.dense import dense_each
+from DiffMaCore.ops.scan import choose_backend
+from DiffMaCore.ops.spiral.order import gather_conv_silu, merge_gate
 
 BRANCHES = 2
 
@@ -76,7 +76,7 @@ class SpiralMamba(StackedSSM):
         self._check_length(tokens)
         if self.backend_for(tokens) != "numba":
             return False
-        from DiffMaCore.models.order_fused import fits
+        from DiffMaCore.ops.spiral.fused import fits
 
         # The kernels are given addresses, and trust that float32 is there.
         full = all(each.dtype == torch.float32 and each.device == tokens.device for each in self.parameters())
@@ -94,7 +94,7 @@ class SpiralMamba(StackedSSM):
         inner = self.inner
         backend = self.backend_for(tokens)
         if self.is_fused(tokens):
-            from DiffMaCore.models.order_fused import fused_mamba
+            from DiffMaCore.ops.spiral.fused import fused_mamba
 
             return torch.stack(fused_mamba(tokens, self, self.order))
         flat = tokens.reshape(BRANCHES, -1, width)
@@ -109,7 +109,7 @@ class SpiralMamba(StackedSSM):
         """What stands between the projections, on a back end: x and z (2, B, L, E), raster order, to the same."""
         _, batch, length, inner = x.shape
         if backend == "triton":
-            from DiffMaCore.models.order_triton import spiral_scan
+            from DiffMaCore.ops.spiral.triton_mamba import spiral_scan
 
             return spiral_scan(x, z, self, self.conv_weight, self.conv_bias, self.order, self.position)
 

@@ -9,22 +9,22 @@ from diffusers import AutoencoderTiny
 from torch import nn
 
 from DiffMaCore import __version__
+from DiffMaCore.baselines.systems import TITLES
+from DiffMaCore.baselines.unet import UNetDenoiser
 from DiffMaCore.bundles.config import GUIDED_DECODER, SMALL_DECODER, BundleConfig, ModelCard
+from DiffMaCore.diffusion.pipeline import DiffMaPipeline
+from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.source import percentile_normalisation
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
-from DiffMaCore.models.systems import TITLES
-from DiffMaCore.models.unet import UNetDenoiser
-from DiffMaCore.pipeline import DiffMaPipeline
-from DiffMaCore.schedulers import make_scheduler
 from DiffMaCore.training.cache import CT, PairedCache
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
 from DiffMaCore.training.files import replacing_folder
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.sources.heads import MR_RANGE
 from DiffMaCore.training.triplets import modality
-from DiffMaCore.volumes.source import percentile_normalisation
 
 
 def system_title(backbone: str) -> str:

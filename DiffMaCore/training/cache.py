@@ -30,8 +30,8 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from DiffMaCore import conditions
 from DiffMaCore.configuring import build
+from DiffMaCore.diffusion import conditions
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.autoencoders import Autoencoder, load_autoencoder
 from DiffMaCore.models.image_encoder import ImageEncoder

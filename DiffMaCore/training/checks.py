@@ -6,11 +6,11 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.body import body_of, overlap
+from DiffMaCore.imaging.checks import check_ct, check_mr
+from DiffMaCore.imaging.grid import anatomical_axes
 from DiffMaCore.training.experiment import DataConfig
 from DiffMaCore.training.sources.case import RawPair
-from DiffMaCore.volumes.body import body_of, overlap
-from DiffMaCore.volumes.checks import check_ct, check_mr
-from DiffMaCore.volumes.grid import anatomical_axes
 
 LEAST_OVERLAP = 0.8
 """Dice coefficient of the two bodies. A head shifted sideways by 24 mm has 0.80; registered pairs have 0.97 (phantoms),

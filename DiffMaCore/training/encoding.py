@@ -7,8 +7,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from DiffMaCore.conditions import encode, encoder_pixels, mr_to_pixels
 from DiffMaCore.devices import choose_batch
+from DiffMaCore.diffusion.conditions import encode, encoder_pixels, mr_to_pixels
 from DiffMaCore.errors import ModelError
 from DiffMaCore.models.autoencoders import maps_per_slice
 from DiffMaCore.training.cache import source_pixels, target_pixels, value_scale

@@ -10,7 +10,7 @@ An experiment lives in one folder, ``runs/<name>`` unless ``--out`` says otherwi
     guided_decoder/       the decoder that sees the CT as well
     small_decoder/        the small decoder
     evaluation/           tables of `diffma evaluate`
-    report/               the report of `diffma reproduce`
+    report/               the report of `python -m Training.reproduce`
 """
 
 from __future__ import annotations
@@ -46,8 +46,8 @@ class SplitConfig:
 
 @dataclass(frozen=True)
 class HeadsConfig:
-    """Heads of real anatomy that are rendered (:mod:`DiffMaCore.phantom`) in place of a data set: those in ``folder``
-    train, every time in a fresh rendering; the package's own validate, in renderings that stay the same.
+    """Heads of real anatomy that are rendered (:mod:`DiffMaCore.imaging.phantom`) in place of a data set: those in
+    ``folder`` train, every time in a fresh rendering; the package's own validate, in renderings that stay the same.
 
     Attributes:
         folder: of label maps, relative to the working directory.

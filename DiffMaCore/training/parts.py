@@ -10,11 +10,12 @@ from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.bundles import components, manifest, store
-from DiffMaCore.bundles.components import IMAGE_ENCODER, VAE, Part
+from DiffMaCore.bundles import manifest, store
 from DiffMaCore.bundles.config import BundleConfig, read_config
 from DiffMaCore.errors import DiffMaError, InputError, OutOfMemory, loading
+from DiffMaCore.models import components
 from DiffMaCore.models.autoencoders import Autoencoder, factor_of, load_autoencoder
+from DiffMaCore.models.components import IMAGE_ENCODER, VAE, Part
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.experiment import TRAINED, Experiment, Folders

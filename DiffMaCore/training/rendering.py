@@ -7,7 +7,7 @@ import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
-from DiffMaCore.phantom import Head, load_head
+from DiffMaCore.imaging.phantom import Head, load_head
 from DiffMaCore.training.encoding import Encoder, stored_slices
 from DiffMaCore.training.files import replacing
 from DiffMaCore.training.fresh import AHEAD, KEPT, OF_TARGET, FreshSpec, volume_file

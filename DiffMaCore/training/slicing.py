@@ -9,13 +9,13 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.checks import check_ct
+from DiffMaCore.imaging.grid import AIR_HU, SliceGrid
+from DiffMaCore.imaging.intensity import normalise
+from DiffMaCore.imaging.source import percentile_normalisation, ready_source
 from DiffMaCore.training.checks import check_case
 from DiffMaCore.training.experiment import CT, DataConfig
 from DiffMaCore.training.sources.case import CaseSlices, RawCase, RawPair
-from DiffMaCore.volumes.checks import check_ct
-from DiffMaCore.volumes.grid import AIR_HU, SliceGrid
-from DiffMaCore.volumes.intensity import normalise
-from DiffMaCore.volumes.source import percentile_normalisation, ready_source
 
 _FLAT = 1e-3  # a slice whose target spans less inside the body shows nothing
 

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor, nn
 
+from DiffMaCore.imaging.pictures import CAPTION_HEIGHT, grey
 from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.pictures import CAPTION_HEIGHT, grey
 
 SPREAD = 1.3  # standard deviation of calibrated logits about each token's mean
 PLACES = 0.3  # the same of the tokens' means

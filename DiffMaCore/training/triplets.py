@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from DiffMaCore.pictures import CAPTION_HEIGHT, CT_WINDOW, grey
+from DiffMaCore.imaging.pictures import CAPTION_HEIGHT, CT_WINDOW, grey
 from DiffMaCore.training.cache import CT, PairedCache, SliceDataset
 from DiffMaCore.training.experiment import DataConfig
 

@@ -123,7 +123,7 @@ def run(chosen: list[Case], tell: Callable[[str], None] = lambda line: None) -> 
 
     from diffusers.utils.logging import disable_progress_bar
 
-    from DiffMaCore import pipeline  # noqa: F401
+    from DiffMaCore.diffusion import pipeline  # noqa: F401
 
     disable_progress_bar()
     torch.set_num_threads(1)

@@ -13,11 +13,11 @@ import pytest
 import safetensors.torch
 from safetensors.torch import save_file
 
-from DiffMaCore.bundles.components import IMAGE_ENCODER, VAE, obtain
-from DiffMaCore.bundles.import_released import import_released
+from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.errors import ModelError, OutOfMemory, OutputError
 from DiffMaCore.failures import explain
-from DiffMaCore.pipeline import DiffMaPipeline
+from DiffMaCore.inference.import_released import import_released
+from DiffMaCore.models.components import IMAGE_ENCODER, VAE, obtain
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.experiment import Folders
 from DiffMaCore.training.parts import load_parts

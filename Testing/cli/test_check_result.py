@@ -9,8 +9,8 @@ import pytest
 import SimpleITK as sitk
 
 from DiffMaCore.cli.main import main
-from DiffMaCore.volumes.provenance import written_modality
-from DiffMaCore.volumes.writing import write_volume
+from DiffMaCore.imaging.provenance import written_modality
+from DiffMaCore.imaging.writing import write_volume
 from Testing.images import head_images
 
 

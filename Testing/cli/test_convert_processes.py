@@ -15,8 +15,8 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from DiffMaCore import convert
 from DiffMaCore.cli.main import main
+from DiffMaCore.inference import convert
 from Testing.images import head_like_ct
 
 QUICK = ("--steps", "2", "--device", "cpu")

@@ -13,9 +13,9 @@ import SimpleITK as sitk
 
 from DiffMaCore.cli.export_dicom import PROVENANCE
 from DiffMaCore.cli.main import main
-from DiffMaCore.volumes.reading import read_volume
-from DiffMaCore.volumes.writing import write_volume
-from Testing.volumes.dicom_files import head_hu, write_series
+from DiffMaCore.imaging.reading import read_volume
+from DiffMaCore.imaging.writing import write_volume
+from Testing.imaging.dicom_files import head_hu, write_series
 
 Export = Callable[..., dict[str, Any]]
 
@@ -80,8 +80,8 @@ def test_another_patients_ct_is_refused(export: Export, tmp_path: Path) -> None:
 
 def test_every_word_of_provenance_may_be_written(tiny_bundle: Path) -> None:
     from DiffMaCore import DiffMaPipeline
-    from DiffMaCore.batches import Sampling
-    from DiffMaCore.synthesis import provenance
+    from DiffMaCore.inference.batches import Sampling
+    from DiffMaCore.inference.synthesis import provenance
 
     sampling = Sampling("sample", steps=1, scheduler=None, seed=0, samples=1, decoder="full")
     made = provenance(DiffMaPipeline.from_pretrained(tiny_bundle), sampling, batch=1)

@@ -8,12 +8,12 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from DiffMaCore import DiffMa
-from DiffMaCore.models.blocks.frame import ResidualFrame
-from DiffMaCore.models.blocks.making import BACKBONES, BlockSettings, make_block
-from DiffMaCore.models.blocks.ssm import StackedSSM
-from DiffMaCore.scan import available_backends
-from DiffMaCore.scan.backends import BACKENDS, Backend
-from DiffMaCore.scan.reference import reference_scan
+from DiffMaCore.baselines.making import BACKBONES, BlockSettings, make_block
+from DiffMaCore.models.frame import ResidualFrame
+from DiffMaCore.models.ssm import StackedSSM
+from DiffMaCore.ops.scan import available_backends
+from DiffMaCore.ops.scan.backends import BACKENDS, Backend
+from DiffMaCore.ops.scan.reference import reference_scan
 
 HERE = [name for name, reason in available_backends("cpu").items() if reason is None]
 GRID, WIDTH = 3, 32

@@ -9,7 +9,8 @@ import pytest
 import torch
 from torch.nn import functional as F
 
-from DiffMaCore import DiffMa, orders, preset
+from DiffMaCore import DiffMa, preset
+from DiffMaCore.models import orders
 from DiffMaCore.models.mamba import SpiralMamba
 from DiffMaCore.models.presets import PRESETS
 

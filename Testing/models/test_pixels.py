@@ -8,10 +8,10 @@ import pytest
 import torch
 from torch import nn
 
+from DiffMaCore.baselines.unet import UNetDenoiser
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.models.layers import PixelEmbedding
-from DiffMaCore.models.unet import UNetDenoiser
 
 CONTRASTS = 3
 

@@ -6,11 +6,11 @@ import numpy as np
 import pytest
 import torch
 
-from DiffMaCore.models.blocks.efficient_vmamba import ES2D, EfficientVMambaBlock, sub_grids
-from DiffMaCore.models.blocks.ssm import CausalConvolution, GridConvolution, TokenOrders
-from DiffMaCore.models.blocks.vim import BidirectionalMamba
-from DiffMaCore.models.blocks.vmamba import routes
-from DiffMaCore.models.blocks.zigma import PATHS, zigzag
+from DiffMaCore.baselines.efficient_vmamba import ES2D, EfficientVMambaBlock, sub_grids
+from DiffMaCore.baselines.vim import BidirectionalMamba
+from DiffMaCore.baselines.vmamba import routes
+from DiffMaCore.baselines.zigma import PATHS, zigzag
+from DiffMaCore.models.ssm import CausalConvolution, GridConvolution, TokenOrders
 
 
 def _steps(order: np.ndarray, grid: int) -> np.ndarray:
@@ -74,7 +74,7 @@ def test_vims_second_direction_sees_the_tokens_backwards_and_the_channels_as_the
 
 
 def test_vims_two_directions_reach_every_token_and_zigmas_one_only_what_follows() -> None:
-    from DiffMaCore.models.blocks.zigma import ZigzagMamba
+    from DiffMaCore.baselines.zigma import ZigzagMamba
 
     tokens = torch.randn(1, 9, 8)
     changed = tokens.clone()

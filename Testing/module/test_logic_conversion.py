@@ -34,7 +34,7 @@ def tiny(tiny_bundle):
 def test_as_many_steps_are_asked_for_as_the_command_line_takes_by_default():
     from DiffMaSlicerLib.jobs.conversion import SamplingOptions
 
-    from DiffMaCore.schedulers import DEFAULT_STEPS
+    from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS
 
     assert SamplingOptions().steps == DEFAULT_STEPS
 

@@ -50,7 +50,7 @@ def test_a_missing_package_leads_to_the_packages_check(logic, slicer_host, ct, t
 
 LITTLE_MEMORY = """
 import re, resource, runpy, sys
-import DiffMaCore.convert, DiffMaCore.pipeline
+import DiffMaCore.inference.convert, DiffMaCore.diffusion.pipeline
 from diffusers import AutoencoderKL
 size = int(re.search(r"VmSize:\\s+(\\d+)", open("/proc/self/status").read())[1]) << 10
 resource.setrlimit(resource.RLIMIT_AS, (size + (160 << 20), size + (160 << 20)))

@@ -13,10 +13,10 @@ import torch
 
 from DiffMaCore.bundles.config import has_component, read_config
 from DiffMaCore.cli.main import main
+from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.phantom.demo import bundled_head
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
-from DiffMaCore.phantom.demo import bundled_head
-from DiffMaCore.pipeline import DiffMaPipeline
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training import fresh, rendering
 from DiffMaCore.training.bundling import write_bundles
@@ -26,11 +26,11 @@ from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.fresh import FreshSpec
 from DiffMaCore.training.launch import train_part
 from DiffMaCore.training.prepare import prepare
-from DiffMaCore.training.report.plan import Wish, make_plan
 from DiffMaCore.training.sources import heads
 from DiffMaCore.training.tasks import make_task
 from Testing.heads import HEAD, TRAINING_HEAD, rendered
 from Testing.training.heads_run import heads_experiment, write_config
+from Training.reproduce.plan import Wish, make_plan
 
 CPU = "cpu"
 TRAINED_ON = TRAINING_HEAD.name.removesuffix(".nii.gz")
@@ -188,7 +188,7 @@ def test_systems_are_judged_on_the_head_that_validates_by_their_expected_image(t
     planes = sitk.GetImageFromArray(case.source().numpy())
     planes.SetSpacing((7.0, 7.0, 14.0))
     row = len(case) // 2
-    from DiffMaCore.volumes.grid import SliceGrid
+    from DiffMaCore.imaging.grid import SliceGrid
 
     grid = SliceGrid.from_image(planes, np.ones(case.source().shape, bool), 7.0, 32)
     source = grid.neighbours(case.source().numpy(), [row], 7.0, -1000.0)

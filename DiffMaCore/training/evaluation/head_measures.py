@@ -13,8 +13,8 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from DiffMaCore import metrics
 from DiffMaCore.errors import InputError
+from DiffMaCore.imaging import metrics
 from DiffMaCore.training.evaluation.scores import consistency
 
 CONFIDENCE = 0.9

@@ -16,8 +16,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.grid import AIR_HU
 from DiffMaCore.training.sources.slices import SLICE_MM, picture_body
-from DiffMaCore.volumes.grid import AIR_HU
 
 WINDOW = (-10.0, 80.0)
 

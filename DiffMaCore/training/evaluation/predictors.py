@@ -17,14 +17,14 @@ from torch.utils.data import DataLoader
 from DiffMaCore.bundles import manifest
 from DiffMaCore.bundles.config import read_config
 from DiffMaCore.devices import choose_batch, choose_device
+from DiffMaCore.diffusion.pipeline import DiffMaPipeline, noise_seed
+from DiffMaCore.diffusion.precision import choose_precision
 from DiffMaCore.errors import ModelError, loading
-from DiffMaCore.pipeline import DiffMaPipeline, noise_seed
-from DiffMaCore.precision import choose_precision
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import Case, PairedCache, SliceDataset, with_neighbours
 
 if TYPE_CHECKING:
-    from DiffMaCore.models.regression import RegressionUNet
+    from DiffMaCore.baselines.regression import RegressionUNet
 
 Kind = Literal["system", "bundle", "reference"]
 
@@ -188,7 +188,7 @@ class RegressionPredictor:
     @cached_property
     def model(self) -> RegressionUNet:
         """The network, loaded when the first volume is asked for."""
-        from DiffMaCore.models.regression import RegressionUNet
+        from DiffMaCore.baselines.regression import RegressionUNet
 
         try:
             with loading(f"the regression in {self.folder}"):

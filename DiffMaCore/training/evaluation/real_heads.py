@@ -11,17 +11,17 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffMaCore.errors import DiffMaError, InputError
+from DiffMaCore.imaging.agreement import agreement, agreement_words, contrast_of
+from DiffMaCore.imaging.checks import check_ct
+from DiffMaCore.imaging.inputs import find_inputs
+from DiffMaCore.imaging.reading import read_volume
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.evaluation.head_measures import likeness
 from DiffMaCore.training.evaluation.picture_pairs import WINDOW, PicturePair, inside_skull, read_pair
-from DiffMaCore.volumes.agreement import agreement, agreement_words, contrast_of
-from DiffMaCore.volumes.checks import check_ct
-from DiffMaCore.volumes.inputs import find_inputs
-from DiffMaCore.volumes.reading import read_volume
 
 if TYPE_CHECKING:
-    from DiffMaCore.pipeline import DiffMaPipeline
-    from DiffMaCore.synthesis import DiffMaOutput
+    from DiffMaCore.diffusion.pipeline import DiffMaPipeline
+    from DiffMaCore.inference.synthesis import DiffMaOutput
 
 OTHER_PART = ("pelvis", "abdomen", "thorax")
 """In a file's name: pairs that show no head."""
@@ -110,7 +110,7 @@ def _judge_pair(
 def judge_cts(
     pipe: DiffMaPipeline, paths: Iterable[Path], reporter: Reporter | None = None, **options: Any
 ) -> dict[str, Any]:
-    """Convert head CTs and measure how well each MRI follows its CT (:mod:`DiffMaCore.volumes.agreement`).
+    """Convert head CTs and measure how well each MRI follows its CT (:mod:`DiffMaCore.imaging.agreement`).
 
     Args:
         pipe: the loaded bundle.

@@ -12,8 +12,8 @@ import torch
 from numpy.typing import NDArray
 from torch import Tensor
 
-from DiffMaCore import conditions as cond
 from DiffMaCore.devices import choose_batch, choose_device
+from DiffMaCore.diffusion import conditions as cond
 from DiffMaCore.models.autoencoders import Autoencoder, maps_per_slice
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import Case, PairedCache, source_pixels

@@ -11,16 +11,16 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.phantom import Phantom, heads_in, load_head, render, tissues
+from DiffMaCore.imaging.agreement import contrast_of
+from DiffMaCore.imaging.intensity import normalise
+from DiffMaCore.imaging.phantom import Phantom, heads_in, load_head, render, tissues
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.evaluation.head_measures import head_figures
 from DiffMaCore.training.sources.heads import MR_RANGE
-from DiffMaCore.volumes.agreement import contrast_of
-from DiffMaCore.volumes.intensity import normalise
 
 if TYPE_CHECKING:
     from DiffMaCore.bundles.config import BundleConfig
-    from DiffMaCore.pipeline import DiffMaPipeline
+    from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 
 SLICE_MM = 3.0
 _SEEDS = 7_000_000  # of no training: those are below 1,000,000, and where renderings stay the same above 1,000,000

@@ -10,9 +10,9 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
+from DiffMaCore.diffusion.schedulers import check_sampling
 from DiffMaCore.errors import InputError, ModelError
 from DiffMaCore.progress import Reporter
-from DiffMaCore.schedulers import check_sampling
 from DiffMaCore.training.cache import Case, PairedCache
 from DiffMaCore.training.evaluation import calibration, intervals, tables
 from DiffMaCore.training.evaluation.calibration import Calibration

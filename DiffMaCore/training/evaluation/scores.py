@@ -10,7 +10,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from DiffMaCore import metrics
+from DiffMaCore.imaging import metrics
 
 SCORING = 1
 """Version of the definitions: figures of another one are taken anew."""

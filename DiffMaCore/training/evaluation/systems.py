@@ -75,7 +75,7 @@ def model_folder(folders: Folders, backbone: str) -> Path:
 
 def load_predictor(folders: Folders, backbone: str, cache: PairedCache, device: str = "auto") -> Predictor:
     """The predictor of a trained system; raises InputError when its bundle was made for other slices."""
-    from DiffMaCore.models.systems import TITLES
+    from DiffMaCore.baselines.systems import TITLES
 
     folder = model_folder(folders, backbone)
     if backbone == "regression":

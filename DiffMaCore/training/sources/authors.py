@@ -19,11 +19,11 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 
 from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.inputs import read_table
 from DiffMaCore.training.experiment import DataConfig
 from DiffMaCore.training.sources.case import RawCase, RawPair
 from DiffMaCore.training.sources.naming import centre_of, of_anatomy, synthrad_id
 from DiffMaCore.training.sources.slices import picture_body, stack, windowed_ct
-from DiffMaCore.volumes.inputs import read_table
 
 TABLE = "patients.csv"
 _ROLE = re.compile(r"(?:^|(?<=_))([ABC])(?=_|$)")

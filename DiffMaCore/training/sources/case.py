@@ -10,8 +10,8 @@ import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
 
+from DiffMaCore.imaging.reading import read_volume
 from DiffMaCore.training.experiment import DataConfig
-from DiffMaCore.volumes.reading import read_volume
 
 
 @dataclass(frozen=True)

@@ -6,10 +6,10 @@ from functools import partial
 from pathlib import Path
 
 from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.inputs import read_table
 from DiffMaCore.training.experiment import DataConfig
 from DiffMaCore.training.sources.case import RawCase, read_pair
 from DiffMaCore.training.sources.naming import centre_of
-from DiffMaCore.volumes.inputs import read_table
 
 COLUMNS = "id, source, target and, if there are any, mask, centre, patient"
 

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.phantom import Head, Phantom, bundled_heads, heads_in, load_head, render
+from DiffMaCore.imaging.phantom import Head, Phantom, bundled_heads, heads_in, load_head, render
 from DiffMaCore.training.experiment import DataConfig, HeadsConfig
 from DiffMaCore.training.sources.case import CaseSlices, RawCase
 

@@ -7,8 +7,8 @@ import SimpleITK as sitk
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from DiffMaCore.imaging.grid import AIR_HU
 from DiffMaCore.training.experiment import DataConfig
-from DiffMaCore.volumes.grid import AIR_HU
 
 SLICE_MM = 5.0  # between slices where nothing tells: thick enough that no step looks across them
 _BLACK = 0.04  # of the range: noise of the background lies below

@@ -12,11 +12,11 @@ from functools import partial
 from pathlib import Path
 
 from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.reading import is_volume_file
+from DiffMaCore.imaging.writing import split_extension
 from DiffMaCore.training.experiment import DataConfig
 from DiffMaCore.training.sources.case import RawCase, read_pair
 from DiffMaCore.training.sources.naming import centre_of, of_anatomy
-from DiffMaCore.volumes.reading import is_volume_file
-from DiffMaCore.volumes.writing import split_extension
 
 _MODALITIES = {"ct", "mr", "cbct", "t1", "t2", "flair"}
 _PASSED_OVER = "overview"  # pictures and tables that come with every SynthRAD archive

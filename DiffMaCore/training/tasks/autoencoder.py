@@ -11,7 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from DiffMaCore.conditions import decode, encode, mr_to_pixels
+from DiffMaCore.diffusion.conditions import decode, encode, mr_to_pixels
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 from DiffMaCore.training.cache import PairedCache, SliceDataset
 from DiffMaCore.training.draws import Draws

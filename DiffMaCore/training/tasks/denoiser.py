@@ -12,19 +12,9 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from DiffMaCore.conditions import Conditions, decode
-from DiffMaCore.models.autoencoders import Autoencoder
-from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.models.systems import TITLES, build_denoiser, count_parameters
-from DiffMaCore.pipeline import DiffMaPipeline, noise_seed
-from DiffMaCore.training.bundling import build_pipeline, system_title, write_bundles
-from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
-from DiffMaCore.training.draws import Draws
-from DiffMaCore.training.embeddings import embedder_hash
-from DiffMaCore.training.experiment import DenoiserConfig, Experiment, Folders
-from DiffMaCore.training.feeding import to_device
-from DiffMaCore.training.files import replacing_folder
-from DiffMaCore.training.objective import (
+from DiffMaCore.baselines.systems import TITLES, build_denoiser, count_parameters
+from DiffMaCore.diffusion.conditions import Conditions, decode
+from DiffMaCore.diffusion.objective import (
     add_noise,
     diffusion_loss,
     implied,
@@ -33,6 +23,16 @@ from DiffMaCore.training.objective import (
     spread_timesteps,
     target,
 )
+from DiffMaCore.diffusion.pipeline import DiffMaPipeline, noise_seed
+from DiffMaCore.models.autoencoders import Autoencoder
+from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.training.bundling import build_pipeline, system_title, write_bundles
+from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
+from DiffMaCore.training.draws import Draws
+from DiffMaCore.training.embeddings import embedder_hash
+from DiffMaCore.training.experiment import DenoiserConfig, Experiment, Folders
+from DiffMaCore.training.feeding import to_device
+from DiffMaCore.training.files import replacing_folder
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.rows import training_rows
 from DiffMaCore.training.tasks.summary import trained_steps, write_summary

@@ -11,6 +11,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
+from DiffMaCore.diffusion.objective import mean_of, schedule
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
@@ -20,7 +21,6 @@ from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.feeding import to_device
 from DiffMaCore.training.files import replacing_folder
-from DiffMaCore.training.objective import mean_of, schedule
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.denoiser import HELD_OUT, conditions_of, keys_of
 from DiffMaCore.training.tasks.image_loss import image_loss, psnr

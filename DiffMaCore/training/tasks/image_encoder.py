@@ -13,7 +13,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from DiffMaCore.conditions import encoder_pixels, mr_to_pixels
+from DiffMaCore.diffusion.conditions import encoder_pixels, mr_to_pixels
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.training.cache import PairedCache, SliceDataset, source_pixels
 from DiffMaCore.training.draws import Draws

@@ -11,7 +11,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from DiffMaCore.models.systems import TITLES, build_denoiser, build_regression, count_parameters
+from DiffMaCore.baselines.systems import TITLES, build_denoiser, build_regression, count_parameters
 from DiffMaCore.training.bundling import system_title
 from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
 from DiffMaCore.training.draws import Draws

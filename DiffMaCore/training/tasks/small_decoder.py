@@ -15,7 +15,7 @@ import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 
-from DiffMaCore.conditions import decode
+from DiffMaCore.diffusion.conditions import decode
 from DiffMaCore.training.bundling import write_bundles
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.draws import Draws

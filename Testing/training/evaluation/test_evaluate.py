@@ -12,11 +12,11 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from DiffMaCore import pipeline, precision
 from DiffMaCore.bundles.config import read_config, read_index
 from DiffMaCore.bundles.manifest import bundle_checksum
 from DiffMaCore.bundles.writing import seal, write_index
 from DiffMaCore.cli.main import main
+from DiffMaCore.diffusion import pipeline, precision
 from DiffMaCore.errors import InputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache
@@ -108,7 +108,7 @@ def test_predictions_are_those_of_the_bundle_itself(made) -> None:
     case = PairedCache.open(folders.data).case("head_4")
     pipe = DiffusionPredictor(folders.system("diffma") / "bundle", "a", "A", "bundle", "cpu").pipe
     settings = experiment.evaluation
-    from DiffMaCore.pipeline import noise_seed
+    from DiffMaCore.diffusion.pipeline import noise_seed
 
     conditions = pipe.conditions(case.source())
     latents = pipe.denoise(conditions, settings.steps, settings.scheduler, noise_seed(settings.seed, 0))

@@ -5,8 +5,8 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from DiffMaCore import metrics
 from DiffMaCore.errors import InputError
+from DiffMaCore.imaging import metrics
 from DiffMaCore.training.evaluation.head_measures import auc, contrast_ratio, fitted, head_figures, likeness, trust
 
 

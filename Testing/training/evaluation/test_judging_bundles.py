@@ -13,7 +13,7 @@ import SimpleITK as sitk
 
 from DiffMaCore.cli.main import main
 from DiffMaCore.errors import InputError
-from DiffMaCore.phantom import Phantom, tissues
+from DiffMaCore.imaging.phantom import Phantom, tissues
 from DiffMaCore.training.evaluation.head_tables import markdown
 from DiffMaCore.training.evaluation.picture_pairs import inside_skull, read_pair
 from DiffMaCore.training.evaluation.real_heads import judge_cts, judge_pairs, means

@@ -7,8 +7,8 @@ from pathlib import Path
 import torch
 import yaml
 
+from DiffMaCore.baselines.systems import build_denoiser, build_regression
 from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.models.systems import build_denoiser, build_regression
 from DiffMaCore.training.bundling import build_pipeline
 from DiffMaCore.training.cache import PairedCache, pixel_channels
 from DiffMaCore.training.experiment import Experiment, Folders

@@ -11,9 +11,9 @@ import torch
 from torch.utils.data import default_collate
 
 from DiffMaCore.errors import InputError
+from DiffMaCore.inference.synthesis import synthesise
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.synthesis import synthesise
 from DiffMaCore.training.bundling import build_pipeline
 from DiffMaCore.training.cache import (
     PairedCache,

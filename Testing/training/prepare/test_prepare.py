@@ -22,8 +22,8 @@ import yaml
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 
-from DiffMaCore.bundles import components
 from DiffMaCore.errors import InputError, OutputError
+from DiffMaCore.models import components
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache, SliceDataset

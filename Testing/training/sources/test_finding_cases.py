@@ -11,7 +11,7 @@ import pytest
 import SimpleITK as sitk
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.phantom import bundled_heads
+from DiffMaCore.imaging.phantom import bundled_heads
 from DiffMaCore.training.experiment import DataConfig, HeadsConfig
 from DiffMaCore.training.sources import RawCase, find_cases
 from DiffMaCore.training.sources.heads import heads_split

@@ -14,15 +14,15 @@ import torch
 from PIL import Image
 from torch import nn
 
+from DiffMaCore.baselines.regression import RegressionUNet
+from DiffMaCore.diffusion.objective import target
+from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.models.regression import RegressionUNet
-from DiffMaCore.pipeline import DiffMaPipeline
 from DiffMaCore.training.bundling import bundle_config
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import DataConfig, Folders
-from DiffMaCore.training.objective import target
 from DiffMaCore.training.tasks import make_task
 from DiffMaCore.training.tasks.summary import read_summary
 from DiffMaCore.training.triplets import FixedSlices, source_window, target_window, triplet_picture

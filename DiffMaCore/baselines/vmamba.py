@@ -1,0 +1,51 @@
+"""A visual state space block (Liu et al. 2024, VMamba, Figures 2 and 3): four straight routes over the grid.
+
+As in MzeroMiko/VMamba's first version ("v0", without an MLP): depthwise 3 x 3 convolution, SS2D with a separate
+model for each route, their sum through a LayerNorm, SiLU gate.
+"""
+
+from __future__ import annotations
+
+import numpy as np
+from torch import Tensor, nn
+from torch.nn import functional as F
+
+from DiffMaCore.models.frame import ResidualFrame
+from DiffMaCore.models.ssm import GridConvolution, StackedSSM, TokenOrders
+from DiffMaCore.ops.dense import Dense
+
+
+def routes(grid: int) -> list[np.ndarray]:
+    """Raster indices of the four routes: along rows, along columns, and both backwards."""
+    rows = np.arange(grid * grid)
+    columns = rows.reshape(grid, grid).T.flatten()
+    return [rows, columns, rows[::-1].copy(), columns[::-1].copy()]
+
+
+class SS2D(StackedSSM):
+    """Tokens (B, L, D) to tokens (B, L, D)."""
+
+    def __init__(self, width: int, grid: int, *, inner: int, state_size: int) -> None:
+        super().__init__(width, inner, state_size, sets=4)
+        self.orders = TokenOrders(routes(grid))
+        self.in_proj = Dense(width, 2 * inner, bias=False)
+        self.conv = GridConvolution(inner)
+        self.out_norm = nn.LayerNorm(inner)
+        self.out_proj = Dense(inner, width, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x, z = self.in_proj(tokens).chunk(2, dim=2)
+        x = F.silu(self.conv(x))
+        y = self.orders.merge(self.scan(self.orders.gather(x)))
+        return self.out_proj(self.out_norm(y) * F.silu(z))
+
+
+class VMambaBlock(ResidualFrame):
+    """LayerNorm and SS2D."""
+
+    def __init__(self, width: int, grid: int, *, inner: int, state_size: int = 16) -> None:
+        super().__init__(width, nn.LayerNorm(width))
+        self.mixer = SS2D(width, grid, inner=inner, state_size=state_size)
+
+    def mix(self, h: Tensor, soft_mask: Tensor, residual: int) -> Tensor:
+        return self.mixer(h)

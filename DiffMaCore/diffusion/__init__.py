@@ -1,0 +1,1 @@
+"""Latent diffusion: conditions, noise, schedulers, the loss, and the pipeline of a bundle's networks."""

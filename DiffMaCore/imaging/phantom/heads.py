@@ -1,0 +1,113 @@
+"""Heads to render: label maps of real heads, cleaned, with the distance maps that split what has no label."""
+
+from __future__ import annotations
+
+import hashlib
+from dataclasses import dataclass, fields
+from importlib import resources
+from pathlib import Path
+
+import numpy as np
+from numpy.typing import NDArray
+
+from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.phantom.cleaning import clean, padded
+from DiffMaCore.imaging.phantom.splitting import MAPS, SIDES, Eye, distance_maps, find_eyes, landmarks
+
+VERSION = 3  # of what a cached head holds
+
+
+@dataclass(frozen=True)
+class Head:
+    """A head at 1 mm: arrays (z, y, x), z to the vertex, y to the back, x to the patient's left.
+
+    ``labels`` uint8 (``phantom.tissues``), ``maps`` uint8 (z, y, x, len(MAPS)), see ``splitting``;
+    ``eyes`` (eyes, 4) centre and radius, ``landmarks`` (``splitting.LANDMARKS``, 3), NaN where unknown, and
+    ``centre``, all in voxels; ``length`` of the head from front to back in mm; ``base``: slice of the eyes' centre.
+    """
+
+    name: str
+    labels: NDArray[np.uint8]
+    maps: NDArray[np.uint8]
+    eyes: NDArray[np.float32]
+    landmarks: NDArray[np.float32]
+    centre: NDArray[np.float32]
+    length: float
+    base: float
+
+
+def bundled_heads() -> tuple[str, ...]:
+    """Names of the heads that come with the package."""
+    return tuple(sorted(heads_in(_bundled())))
+
+
+def heads_in(folder: Path) -> dict[str, Path]:
+    """Label maps of a folder, name to path, by name; raises InputError where there is none."""
+    found = {path.name.removesuffix(".nii.gz"): path for path in sorted(Path(folder).glob("*.nii.gz"))}
+    if not found:
+        raise InputError(f"{folder} holds no label maps of heads (.nii.gz)")
+    return found
+
+
+def _bundled() -> Path:
+    return Path(str(resources.files("DiffMaCore") / "data" / "heads"))
+
+
+def load_head(path_or_name: str | Path, *, cache: Path | None = None) -> Head:
+    """Read, clean and measure a label map: 1 mm, FreeSurfer's labels with those of SimNIBS' CHARM (``tissues``).
+
+    ``path_or_name``: a path, or a name of ``bundled_heads``. ``cache``: a folder that keeps the result.
+    Raises InputError for a name or file that is not there.
+    """
+    path = Path(path_or_name)
+    if not path.exists():
+        names = heads_in(_bundled())
+        if str(path_or_name) not in names:
+            raise InputError(f"no head called {path_or_name}; there are {', '.join(names)}, or give a label map")
+        path = names[str(path_or_name)]
+    if cache is None:
+        return _make(path)
+    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    kept = Path(cache) / f"{path.name.removesuffix('.nii.gz')}-{digest}-{VERSION}.npz"
+    if kept.exists():
+        with np.load(kept) as data:
+            values = {f.name: data[f.name] for f in fields(Head)}
+        scalars = {"name": str(values["name"]), "length": float(values["length"]), "base": float(values["base"])}
+        return Head(**{**values, **scalars})
+    head = _make(path)
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    part = kept.with_name(f".{kept.name}.part.npz")
+    np.savez_compressed(part, **{f.name: getattr(head, f.name) for f in fields(Head)})
+    part.replace(kept)
+    return head
+
+
+def _make(path: Path) -> Head:
+    import SimpleITK as sitk
+
+    image = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
+    if not np.allclose(image.GetSpacing(), 1.0, atol=0.02):
+        raise InputError(f"{path} has voxels of {image.GetSpacing()} mm; a head's label map has 1 mm")
+    source = sitk.GetArrayFromImage(image)
+    labels, bottom = clean(source)
+    source = padded(source)[bottom:]
+    eyes = find_eyes(labels)
+    maps = distance_maps(labels, {name: np.isin(source, values) for name, values in SIDES.items()}, eyes)
+    return assemble(path.name.removesuffix(".nii.gz"), labels, maps, eyes, landmarks(source, eyes))
+
+
+def assemble(
+    name: str, labels: NDArray[np.uint8], maps: NDArray[np.uint8], eyes: list[Eye], points: NDArray[np.float32]
+) -> Head:
+    """A head of its parts, with what is measured on them."""
+    from DiffMaCore.imaging.phantom import tissues as t
+
+    assert maps.shape[-1] == len(MAPS)
+    brain = np.argwhere(np.isin(labels, [t.WHITE.label, t.CORTEX.label]))
+    middle = (brain.min(0) + brain.max(0)) / 2
+    upper = (labels[int(middle[0])] > 0).any(1).nonzero()[0]
+    base = float(np.mean([eye.centre[0] for eye in eyes])) if eyes else float(brain[:, 0].min() + 25)
+    table = np.array([[*eye.centre, eye.radius] for eye in eyes], np.float32).reshape(-1, 4)
+    head = np.argwhere((labels > 0).any((1, 2)))
+    centre = np.array([(head.min() + head.max()) / 2, (upper[0] + upper[-1]) / 2, middle[2]], np.float32)
+    return Head(name, labels, maps, table, points, centre, float(upper[-1] - upper[0] + 1), base)

@@ -1,0 +1,269 @@
+"""Write a result: the CT's geometry to the last digit, whole or not at all, the same bytes every time."""
+
+from __future__ import annotations
+
+import gzip
+import json
+import os
+import shutil
+import unicodedata
+from collections.abc import Iterable, Iterator, Mapping
+from contextlib import contextmanager, suppress
+from pathlib import Path
+from typing import IO
+
+import numpy as np
+import SimpleITK as sitk
+
+from DiffMaCore.errors import OutputError
+from DiffMaCore.imaging import nifti, nrrd
+
+SYNTHETIC = "SYNTHETIC image, research only"
+"""Sentence written into every file this package makes."""
+
+_FORMATS = {".nii.gz": "nifti", ".nii": "nifti", ".nrrd": "nrrd", ".mha": "meta"}
+_GZIP_LEVEL = 1  # float voxels: higher levels take longer for one percent
+
+
+def split_extension(path: Path) -> tuple[str, str]:
+    """``("scan", ".nii.gz")`` for ``scan.nii.gz``: the name and its lower-case extension."""
+    name = path.name
+    if name.lower().endswith(".nii.gz"):
+        return name[:-7], ".nii.gz"
+    return path.stem, path.suffix.lower()
+
+
+def file_key(path: str | Path) -> str:
+    """Equal for two paths that are one file on some system: macOS and Windows do not tell upper from lower case."""
+    return unicodedata.normalize("NFC", os.path.normpath(path)).casefold()
+
+
+def output_format(path: str | Path) -> str:
+    """``nifti``, ``nrrd``, ``meta``, or ``dicom`` for a folder (a name without extension).
+
+    Raises:
+        OutputError: the extension is none that can be written.
+    """
+    path = Path(path)
+    extension = split_extension(path)[1]
+    if extension in _FORMATS and not path.is_dir():
+        return _FORMATS[extension]
+    if path.is_dir() or not extension or not extension[1:].isalpha():
+        return "dicom"
+    raise OutputError(f"cannot write {path}; end the name in .nii.gz, .nii, .nrrd or .mha, or name a folder for DICOM")
+
+
+def check_output(path: str | Path, *, like: sitk.Image, n_volumes: int = 1, inputs: Iterable[str | Path] = ()) -> None:
+    """Find out before any long work whether ``n_volumes`` float32 volumes can be written at ``path``.
+
+    Args:
+        path: file (by extension) or folder for a DICOM series.
+        like: image whose size the output will have.
+        n_volumes: how many volumes of that size will be written into the same folder.
+        inputs: files and folders that must not be overwritten.
+
+    Raises:
+        OutputError: unknown extension, no such drive, no permission, too little room, or an input's own name.
+    """
+    path = Path(path)
+    kind = output_format(path)
+    target = path.resolve()
+    for source in inputs:
+        given = Path(source).resolve()
+        same = target == given or (target.exists() and given.exists() and target.samefile(given))
+        if same or (kind == "dicom" and target in given.parents):
+            raise OutputError(f"the output {path} is the input itself; choose another name for the output")
+    if kind == "dicom":
+        check_series_folder(path)
+    folder = path if kind == "dicom" else path.parent
+    existing = next((f for f in (folder, *folder.absolute().parents) if f.exists()), None)
+    if existing is None or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
+        raise OutputError(f"cannot write into {folder}; choose a folder that you may write to")
+    if path.exists() and kind != "dicom" and not os.access(path, os.W_OK):
+        raise OutputError(f"cannot replace {path}, it is write-protected; choose another name for the output")
+    needed = int(np.prod(like.GetSize(), dtype=np.int64)) * 4 * n_volumes + (1 << 20)
+    free = shutil.disk_usage(existing).free
+    if free < needed:
+        raise OutputError(
+            f"not enough room in {existing} ({needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free);"
+            " free some space or choose another folder for the output"
+        )
+
+
+def check_series_folder(folder: Path) -> None:
+    """Raise OutputError unless ``folder`` is new, empty, or holds nothing but an earlier derived series."""
+    if folder.exists() and not folder.is_dir():
+        raise OutputError(f"{folder} is a file; name a folder for the DICOM series")
+    if folder.is_dir() and any(not _is_ours(file) for file in folder.iterdir()):
+        raise OutputError(f"{folder} holds other files; name a new or empty folder for the DICOM series")
+
+
+def _is_ours(file: Path) -> bool:
+    return file.is_file() and file.suffix == ".dcm" and file.stem[:2] == "MR" and file.stem[2:].isdigit()
+
+
+def write_volume(
+    volume: sitk.Image | np.ndarray,
+    path: str | Path,
+    *,
+    like: sitk.Image,
+    metadata: Mapping[str, object] | None = None,
+) -> None:
+    """Write ``volume`` as float32 with the geometry of ``like``; the format follows from the extension.
+
+    The file appears whole or not at all, and two calls with the same arguments write the same bytes.
+
+    Args:
+        volume: image, or array in z, y, x order, of the size of ``like``.
+        path: ends in .nii, .nii.gz, .nrrd or .mha; missing folders are made.
+        like: the CT; read by this package from NIfTI or NRRD it hands on its exact geometry fields.
+        metadata: what made the image (model, steps, seed, ...); goes into the header as text. A ``notice``
+            in it replaces the sentence that the image is synthetic.
+
+    Raises:
+        OutputError: the extension, the folder or the size does not allow it.
+    """
+    path = Path(path)
+    kind = output_format(path)
+    if kind == "dicom":
+        raise OutputError(f"{path} has no file extension; end the name in .nii.gz, .nii, .nrrd or .mha")
+    array = sitk.GetArrayViewFromImage(volume) if isinstance(volume, sitk.Image) else volume
+    if array.shape != like.GetSize()[::-1]:
+        raise OutputError(f"the result has {array.shape} voxels (z, y, x) but the CT {like.GetSize()[::-1]}")
+    texts = {"notice": SYNTHETIC, **{key: str(value) for key, value in (metadata or {}).items()}}
+    stem, extension = split_extension(path)
+    temporary = path.with_name(f".{stem}.{os.getpid()}.part{extension}")
+    try:
+        path.parent.mkdir(parents=True, exist_ok=True)
+        write = {"nifti": _write_nifti, "nrrd": _write_nrrd, "meta": _write_meta}[kind]
+        write(np.ascontiguousarray(array, "<f4"), temporary, like, texts)
+        temporary.replace(path)
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1]
+        raise OutputError(f"cannot write {path} ({reason}); check the folder and the room on the drive") from error
+    finally:
+        temporary.unlink(missing_ok=True)
+
+
+@contextmanager
+def undone_on_failure(paths: Iterable[Path]) -> Iterator[None]:
+    """Where the block fails or is cancelled, the files at ``paths`` are as they were before, or absent as before.
+
+    Earlier files lie aside meanwhile, under hidden names in their own folders.
+
+    Raises:
+        OutputError: an earlier file cannot be put aside.
+    """
+    aside = {path: path.with_name(f".{path.name}.{os.getpid()}.old") if path.exists() else None for path in paths}
+    try:
+        for path, old in aside.items():
+            if old is not None:
+                _rename(path, old)
+        yield
+    except BaseException:
+        for path, old in aside.items():
+            with suppress(OSError):  # of one file; the others must come back all the same
+                if old is None:
+                    path.unlink(missing_ok=True)
+                elif old.exists():
+                    old.replace(path)
+        raise
+    for old in filter(None, aside.values()):
+        with suppress(OSError):
+            old.unlink()
+
+
+def _rename(path: Path, target: Path) -> None:
+    try:
+        path.replace(target)
+    except OSError as error:
+        raise OutputError(f"cannot replace {path} ({error.strerror}); close it or choose another name") from error
+
+
+def same_geometry(a: sitk.Image | sitk.ImageFileReader, b: sitk.Image) -> bool:
+    """Whether size, origin, spacing and direction are equal digit for digit."""
+    return (a.GetSize(), a.GetOrigin(), a.GetSpacing(), a.GetDirection()) == (
+        b.GetSize(),
+        b.GetOrigin(),
+        b.GetSpacing(),
+        b.GetDirection(),
+    )
+
+
+def _information(path: Path, io: str) -> sitk.ImageFileReader:
+    reader = sitk.ImageFileReader()
+    reader.SetFileName(str(path))
+    reader.SetImageIO(io)
+    reader.ReadImageInformation()
+    return reader
+
+
+def _write_compressed(stream: IO[bytes], header: bytes, array: np.ndarray) -> None:
+    data = _bytes(array)
+    with gzip.GzipFile(filename="", fileobj=stream, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0) as packed:
+        packed.write(header)
+        for start in range(0, len(data), 1 << 24):
+            packed.write(data[start : start + (1 << 24)])
+
+
+def _bytes(array: np.ndarray) -> memoryview:
+    return memoryview(array.reshape(-1).view(np.uint8))  # type: ignore[arg-type]
+
+
+def _write_nifti(array: np.ndarray, path: Path, like: sitk.Image, texts: dict[str, str]) -> None:
+    template = _itk_nifti_header(like, path.with_name(path.name.removesuffix(".gz")))
+    made_by = ", ".join(f"{key} {texts[key]}" for key in ("model", "seed", "steps") if key in texts)
+    description = texts["notice"] + (f": {made_by}" if made_by else "")
+    header = nifti.build_header(like, template, description, json.dumps(texts), _carried_nifti(like, template, path))
+    with path.open("wb") as stream:
+        if path.name.lower().endswith(".gz"):
+            _write_compressed(stream, header, array)
+        else:
+            stream.write(header)
+            stream.write(_bytes(array))
+
+
+def _itk_nifti_header(like: sitk.Image, path: Path) -> bytes:
+    """The header ITK writes for the geometry of ``like`` (one voxel of data)."""
+    probe = sitk.Image([1, 1, 1], sitk.sitkFloat32)
+    probe.SetSpacing(like.GetSpacing())
+    probe.SetOrigin(like.GetOrigin())
+    probe.SetDirection(like.GetDirection())
+    try:
+        sitk.WriteImage(probe, str(path))
+        return path.read_bytes()[:348]
+    finally:
+        path.unlink(missing_ok=True)
+
+
+def _carried_nifti(like: sitk.Image, template: bytes, path: Path) -> bytes | None:
+    """Geometry fields of the NIfTI ``like`` was read from, if they still describe it digit for digit."""
+    if not like.HasMetaDataKey(nifti.GEOMETRY_KEY):
+        return None
+    geometry = bytes.fromhex(like.GetMetaData(nifti.GEOMETRY_KEY))
+    probe = path.with_name(f"{path.name}.probe.nii")
+    try:
+        probe.write_bytes(nifti.build_header(like, template, SYNTHETIC, "", geometry))
+        return geometry if same_geometry(_information(probe, "NiftiImageIO"), like) else None
+    finally:
+        probe.unlink(missing_ok=True)
+
+
+def _write_nrrd(array: np.ndarray, path: Path, like: sitk.Image, texts: dict[str, str]) -> None:
+    lines = nrrd.geometry_lines(like)
+    if like.HasMetaDataKey(nrrd.GEOMETRY_KEY):
+        carried = like.GetMetaData(nrrd.GEOMETRY_KEY)
+        path.write_bytes(nrrd.build_header(like.GetSize(), carried, texts))
+        if same_geometry(_information(path, "NrrdImageIO"), like):
+            lines = carried
+    with path.open("wb") as stream:
+        stream.write(nrrd.build_header(like.GetSize(), lines, texts))
+        _write_compressed(stream, b"", array)
+
+
+def _write_meta(array: np.ndarray, path: Path, like: sitk.Image, texts: dict[str, str]) -> None:
+    image = sitk.GetImageFromArray(array)
+    image.CopyInformation(like)
+    for key, value in texts.items():
+        image.SetMetaData(key, value.replace("\n", " "))
+    sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=_GZIP_LEVEL, imageIO="MetaImageIO")

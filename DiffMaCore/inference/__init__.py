@@ -1,0 +1,1 @@
+"""From a CT volume to a synthetic MRI: one volume, many, and what came of it."""

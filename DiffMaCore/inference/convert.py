@@ -1,0 +1,288 @@
+"""A file in, files out: the job behind ``diffma convert`` for one volume."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import numpy as np
+import SimpleITK as sitk
+
+from DiffMaCore import __version__
+from DiffMaCore.devices import peak_memory
+from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS
+from DiffMaCore.errors import InputError, OutputError
+from DiffMaCore.imaging.agreement import agreement, agreement_words
+from DiffMaCore.imaging.dicom_writing import write_dicom_series
+from DiffMaCore.imaging.grid import anatomical_axes
+from DiffMaCore.imaging.inputs import InputItem
+from DiffMaCore.imaging.reading import Volume, read_volume
+from DiffMaCore.imaging.selection import parse_slices, read_mask
+from DiffMaCore.imaging.writing import (
+    check_output,
+    file_key,
+    output_format,
+    split_extension,
+    undone_on_failure,
+    write_volume,
+)
+from DiffMaCore.inference.batches import Sampling
+from DiffMaCore.inference.synthesis import DiffMaOutput, provenance, synthesise
+from DiffMaCore.progress import Reporter
+
+if TYPE_CHECKING:
+    from DiffMaCore.diffusion.pipeline import DiffMaPipeline
+
+
+RESAMPLED = {"notice": "source volume resampled once to the regular grid that its synthetic image shares"}
+
+
+@dataclass(frozen=True)
+class ConvertOptions:
+    """What decides the result of a conversion beside the model; see ``diffma convert --help``."""
+
+    mode: str | None = None
+    steps: int = DEFAULT_STEPS
+    scheduler: str | None = None
+    seed: int = 0
+    samples: int = 1
+    series: str | None = None
+    mask: Path | None = None
+    slices: str | None = None
+    soft_mask: Path | None = None
+    batch_size: int | None = None
+    start_slice: int | None = None
+    decoder: str | None = None
+
+
+@dataclass(frozen=True)
+class Request:
+    """One volume that was read, and what is to become of it.
+
+    Attributes:
+        path: of the source.
+        volume, mask, slices: the source, and which part of it is converted.
+        output: of the result.
+        extras: files written beside it, by what they hold.
+        inputs: files that must not be overwritten.
+        settings: what decides the result beside the voxels, as it stands in the result.
+        settings_sha256: over the settings and all voxels that went in; None for a model that has no checksum.
+    """
+
+    path: Path
+    volume: Volume
+    mask: sitk.Image | None
+    slices: tuple[int, int] | None
+    output: Path
+    extras: dict[str, Path]
+    inputs: list[Path]
+    settings: dict[str, Any]
+    settings_sha256: str | None
+
+
+def convert(
+    pipe: DiffMaPipeline, item: InputItem, output: Path, options: ConvertOptions, reporter: Reporter
+) -> DiffMaOutput:
+    """Convert one file or DICOM series and write the result; nothing is written if anything fails.
+
+    With several samples the standard deviation is written beside it, and a source that had to be resampled to a
+    regular grid is written beside it too, since the result shares that grid.
+
+    Raises:
+        DiffMaError: of the kind that says what is wrong, with cause and remedy.
+    """
+    return make(pipe, read_request(pipe, item, output, options, reporter), options, reporter)
+
+
+def read_request(
+    pipe: DiffMaPipeline, item: InputItem, output: Path, options: ConvertOptions, reporter: Reporter
+) -> Request:
+    """Read what is to be converted; a DiffMaError tells what is wrong with it."""
+    if not reporter.item:
+        reporter.begin(item.path, 1, 1)
+    reporter.stage("reading")
+    if pipe.bundle.makes_ct and output_format(output) == "dicom":
+        raise OutputError(f"{output} would be a DICOM series of MR images, and this model makes CTs; write .nii.gz")
+    volume = read_volume(item.path, item.series or options.series, modality="CT" if pipe.bundle.takes_ct else "MR")
+    for note in volume.notes:
+        reporter.note(note)
+    mask, mask_notes = _mask(item.mask or options.mask, volume.image)
+    for note in mask_notes:
+        reporter.note(note)
+    length = volume.image.GetSize()[anatomical_axes(volume.image)[0]]
+    slices = parse_slices(options.slices, length) if options.slices else None
+    settings = _settings(pipe, options)
+    return Request(
+        path=item.path,
+        volume=volume,
+        mask=mask,
+        slices=slices,
+        output=output,
+        extras=_extra_outputs(output, volume, options, "ct" if pipe.bundle.takes_ct else "mr"),
+        inputs=[path for path in (item.path, item.mask, options.mask) if path],
+        settings=settings,
+        settings_sha256=None if pipe.checksum is None else _sha256(settings, slices, volume.image, mask),
+    )
+
+
+def make(pipe: DiffMaPipeline, request: Request, options: ConvertOptions, reporter: Reporter) -> DiffMaOutput:
+    """Convert what was read and write the result, as :func:`convert` does."""
+    image, output, extras = request.volume.image, request.output, request.extras
+    check_output(output, like=image, n_volumes=1 + len(extras), inputs=request.inputs)
+    for path in extras.values():
+        check_output(path, like=image, inputs=request.inputs)
+        if output_format(path) == "dicom":
+            raise OutputError(f"{path} has no file extension; end the name in .nii.gz, .nii, .nrrd or .mha")
+    _check_apart(output, extras)
+
+    result = synthesise(
+        pipe,
+        image,
+        mode=options.mode,
+        steps=options.steps,
+        seed=options.seed,
+        scheduler=options.scheduler,
+        samples=options.samples,
+        mask=request.mask,
+        slices=request.slices,
+        batch_size=options.batch_size,
+        start_slice=options.start_slice,
+        decoder=options.decoder,
+        reporter=reporter,
+    )
+    if request.settings_sha256 is not None:  # in front: DICOM keeps 1024 characters
+        result = replace(result, metadata={"settings_sha256": request.settings_sha256, **result.metadata})
+    words = _agreement(pipe, image, result, reporter)
+    if words is not None:
+        result = replace(result, metadata={**result.metadata, "agreement_words": words})
+    reporter.stage("writing")
+    images = {"uncertainty": result.uncertainty, "soft_mask": result.soft_mask}
+    images.update({name: image for name in extras if name.startswith("resampled_")})
+    _write_all(output, request.volume, result, {name: (path, images[name]) for name, path in extras.items()})
+    tell_result(pipe, request, result.metadata, reporter, slices=len(result.slices))
+    return result
+
+
+def _agreement(pipe: DiffMaPipeline, image: sitk.Image, result: DiffMaOutput, reporter: Reporter) -> str | None:
+    """Whether the MRI of a head follows its CT, in one line; None where that cannot be told."""
+    bundle = pipe.bundle
+    if not (bundle.takes_ct and bundle.anatomy == "brain") or bundle.makes_ct:
+        return None
+    reporter.stage("comparing with the CT")
+    try:
+        words = agreement_words(agreement(image, result.mr, bundle.target_modality))
+    except InputError:  # no skull in these slices, or a contrast that it does not know
+        return None
+    reporter.note(words)
+    return words
+
+
+def tell_result(
+    pipe: DiffMaPipeline, request: Request, metadata: dict[str, Any], reporter: Reporter, **facts: Any
+) -> None:
+    """The event that says where the result is, and how it was made."""
+    reporter.result(
+        input=str(request.path),
+        output=str(request.output),
+        **{name: str(path) for name, path in request.extras.items()},
+        **metadata,
+        **facts,
+        shape=list(request.volume.image.GetSize()[::-1]),
+        output_range=list(pipe.bundle.output_range),
+        seconds=_seconds(reporter.lap()),
+        **peak_memory(pipe.device),
+    )
+
+
+def _settings(pipe: DiffMaPipeline, options: ConvertOptions) -> dict[str, Any]:
+    """The part of the provenance that decides the result: not the machine, and not the batch."""
+    mode, decoder = pipe.mode(options.mode), pipe.decoder(options.decoder)
+    sampling = Sampling(mode, options.steps, options.scheduler, options.seed, options.samples, decoder)
+    made = provenance(pipe, sampling, batch=0)
+    machine = ("batch_size", "device", "scan_backend", "software")
+    return {key: value for key, value in made.items() if key not in machine}
+
+
+def _sha256(
+    settings: dict[str, Any], slices: tuple[int, int] | None, image: sitk.Image, mask: sitk.Image | None
+) -> str:
+    """Over all that decides a result."""
+    place = (
+        image.GetSize(),
+        image.GetSpacing(),
+        image.GetOrigin(),
+        image.GetDirection(),
+        image.GetPixelIDTypeAsString(),
+    )
+    text = json.dumps([__version__, settings, slices, place], sort_keys=True)
+    digest = hashlib.sha256(text.encode())
+    digest.update(_voxels(image))
+    if mask is not None:
+        digest.update(np.packbits(sitk.GetArrayViewFromImage(mask) > 0).data)
+    return digest.hexdigest()
+
+
+def _voxels(image: sitk.Image) -> memoryview:
+    return np.ascontiguousarray(sitk.GetArrayViewFromImage(image)).data
+
+
+def _seconds(laps: dict[str, float]) -> dict[str, float]:
+    """Seconds a volume took, by what they were spent on; the model is loaded for the first one only."""
+    parts = {
+        "loading": laps.get("loading model", 0.0),
+        "preparing": laps.get("reading", 0.0) + laps.get("preparing", 0.0),
+        "synthesising": laps.get("synthesising", 0.0),
+        "comparing": laps.get("comparing with the CT", 0.0),
+        "writing": laps.get("writing", 0.0),
+    }
+    return {name: round(value, 3) for name, value in {**parts, "total": sum(parts.values())}.items()}
+
+
+def _mask(path: Path | None, image: sitk.Image) -> tuple[sitk.Image | None, list[str]]:
+    return (None, []) if path is None else read_mask(path, like=image)
+
+
+def _extra_outputs(output: Path, volume: Volume, options: ConvertOptions, source: str) -> dict[str, Path]:
+    """Files written beside the result, by what they hold; ``source`` is "ct" or "mr"."""
+    beside = output if output_format(output) != "dicom" else output.with_name(output.name + ".nrrd")
+    stem, extension = split_extension(beside)
+    extras = {}
+    if options.samples > 1:
+        extras["uncertainty"] = beside.with_name(f"{stem}_uncertainty{extension}")
+    if options.soft_mask:
+        extras["soft_mask"] = options.soft_mask
+    if volume.resampled:
+        extras[f"resampled_{source}"] = beside.with_name(f"{stem}_{source}{extension}")
+    return extras
+
+
+def _check_apart(output: Path, extras: dict[str, Path]) -> None:
+    """Raise OutputError where two of the files would be one, or one would lie inside the result's DICOM folder."""
+    taken = {file_key(output.resolve()): "result"}
+    for name, path in extras.items():
+        what = name.replace("_", " ")
+        other = taken.setdefault(file_key(path.resolve()), what)
+        if other != what:
+            raise OutputError(f"{path} would hold both the {other} and the {what}; choose another name for one of them")
+        if output_format(output) == "dicom" and output.resolve() in path.resolve().parents:
+            raise OutputError(f"{path} is inside {output}, which is for the DICOM series; write the {what} elsewhere")
+
+
+def _write_all(
+    output: Path, volume: Volume, result: DiffMaOutput, extras: dict[str, tuple[Path, sitk.Image | None]]
+) -> None:
+    """Write the result last and what goes beside it first; on any failure or cancel, all is as it was before."""
+    with undone_on_failure(path for path, _ in extras.values()):
+        for name, (path, image) in extras.items():
+            if image is None:
+                raise OutputError(f"there is no {name} to write to {path}; ask for more than one sample")
+            metadata = RESAMPLED if name.startswith("resampled_") else {**result.metadata, "content": name}
+            write_volume(image, path, like=volume.image, metadata=metadata)
+        if output_format(output) == "dicom":
+            made_from = hashlib.sha256(_voxels(volume.image)).hexdigest()
+            write_dicom_series(result.mr, output, source=volume.dicom, metadata=result.metadata, made_from=made_from)
+        else:
+            write_volume(result.mr, output, like=volume.image, metadata=result.metadata)

@@ -1,0 +1,258 @@
+"""The authors' released weights become a bundle, and a bundle without VAE or image encoder is completed."""
+
+from __future__ import annotations
+
+import math
+import os
+import shutil
+import tempfile
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from torch import Tensor
+
+from DiffMaCore.bundles import store
+from DiffMaCore.bundles.checking import check_bundle, check_fit, component_config
+from DiffMaCore.bundles.config import INDEX_FILE, BundleConfig, ModelCard, has_component, read_json
+from DiffMaCore.bundles.manifest import Progress, verify
+from DiffMaCore.bundles.unpickle import Weights, load_released_checkpoint
+from DiffMaCore.bundles.writing import class_entry, save_component, seal, write_bundle, write_index
+from DiffMaCore.diffusion.schedulers import make_scheduler
+from DiffMaCore.errors import ModelError, OutputError, loading
+from DiffMaCore.models.components import PARTS, SMALL, obtain
+from DiffMaCore.models.presets import VAE_FACTOR, size_name
+from DiffMaCore.models.released import load_denoiser, load_embedder
+
+HU_WINDOW = (-1024.0, 2000.0)
+PIXEL_SPACING = 1.0
+
+
+def import_released(
+    denoiser: str | Path,
+    embedder: str | Path,
+    output: str | Path,
+    anatomy: str,
+    name: str | None = None,
+    weights: Weights = "ema",
+    pixel_spacing: float = PIXEL_SPACING,
+    hu_window: tuple[float, float] = HU_WINDOW,
+    vae: str | None = None,
+    image_encoder: str | None = None,
+    small_decoder: str | None = None,
+    progress: Progress | None = None,
+) -> BundleConfig:
+    """Write a bundle folder ``output`` from the authors' denoiser and embedder files; it appears in one step.
+
+    Patch size, latent size, depth and width are read from the weights. VAE and image encoder are taken from
+    the folders or hub ids given, else from the authors' sources on the hub or their local cache; one that
+    cannot be had is left out and named in ``missing`` of what is returned (see :func:`complete_bundle`).
+
+    Args:
+        denoiser, embedder: the authors' files, or plain state dicts (.pt, .safetensors).
+        output: a folder that does not exist yet.
+        anatomy: what the weights were trained on, such as "brain".
+        name: of the bundle; that of the folder by default.
+        weights: "ema" or "model".
+        pixel_spacing: of the slices it was trained on, in mm. The authors published neither this
+        hu_window: nor the window (low, high) in HU; the card says that both are assumptions.
+        vae, image_encoder: folder or hub id.
+        small_decoder: folder or hub id of a diffusers AutoencoderTiny; without one the bundle has none.
+        progress: told the bytes of what is downloaded.
+
+    Raises:
+        ModelError: a file is damaged or no such weights, the parts do not fit each other, or the small decoder
+            cannot be had.
+        OutputError: ``output`` exists or cannot be written.
+    """
+    output = Path(output).expanduser()
+    if output.exists():
+        raise OutputError(f"{output} exists already: give another folder with -o or remove it.")
+    with loading("the checkpoints"):
+        denoiser_state = load_released_checkpoint(denoiser, weights)
+        embedder_state = load_released_checkpoint(embedder, weights)
+    latent_size, patch_size = _sizes(denoiser_state, embedder_state)
+    model = load_denoiser(denoiser_state, latent_size, patch_size)
+    components: dict[str, Any] = {
+        "denoiser": model,
+        "embedder": load_embedder(embedder_state, latent_size, patch_size),
+        "scheduler": make_scheduler(),
+    }
+    for part in PARTS:
+        found = obtain(part, {"vae": vae, "image_encoder": image_encoder}[part.name], progress)
+        if found is not None:
+            components[part.name] = found
+    if small_decoder:
+        components[SMALL.name] = _asked_for(small_decoder, progress)
+    size = size_name(model.config["width"], model.config["depth"], patch_size)
+    config = BundleConfig(
+        name=name or output.name,
+        title=f"DiffMa-{size} {anatomy} CT to MR (the authors' released weights)",
+        anatomy=anatomy,
+        image_size=latent_size * VAE_FACTOR,
+        pixel_spacing=pixel_spacing,
+        hu_windows=(hu_window,),
+        mr_normalisation={"method": "unpublished", "assumed": "minimum to maximum of each slice"},
+        output_units="arbitrary",
+        card=_card(anatomy, weights),
+        missing=tuple(part.name for part in PARTS if part.name not in components),
+    )
+    check_parts(config, components)
+    with _replacing(output) as folder:
+        write_bundle(folder, config, components)
+    return config
+
+
+def complete_bundle(
+    folder: Path,
+    vae: str | None = None,
+    image_encoder: str | None = None,
+    small_decoder: str | None = None,
+    progress: Progress | None = None,
+) -> BundleConfig:
+    """Add the missing VAE and image encoder to a bundle, and a small decoder if one is given; the folder changes in
+    one step or not at all.
+
+    Sources are as in :func:`import_released`. Raises ModelError when the bundle is damaged, ships with the package,
+    or has what is to be added, when a given part does not fit, and when none of the missing parts can be had.
+    """
+    config = verify(folder, progress)
+    if store.is_bundled(folder):
+        raise ModelError("The demo ships inside of the package and stays as it is: complete a bundle of yours.")
+    if not config.missing and not small_decoder:
+        raise ModelError(f"{folder} is complete: nothing has to be added.")
+    if small_decoder and has_component(folder, SMALL.name):
+        raise ModelError(f"{folder} has its small decoder already: leave {SMALL.option} out.")
+    given = {"vae": vae, "image_encoder": image_encoder}
+    for part in PARTS:
+        if given[part.name] and part.name not in config.missing:
+            raise ModelError(f"{folder} has its {part.name.replace('_', ' ')} already: leave {part.option} out.")
+    found = {part.name: obtain(part, given[part.name], progress) for part in PARTS if part.name in config.missing}
+    components = {name: component for name, component in found.items() if component is not None}
+    if small_decoder:
+        components[SMALL.name] = _asked_for(small_decoder, progress)
+    if not components:
+        config.require_complete(str(folder))
+    check_parts(config, components, check_bundle(folder)[1])
+    config = replace(config, missing=tuple(name for name in config.missing if name not in components))
+    with _replacing(folder) as copy:
+        shutil.copytree(folder, copy, copy_function=_link, dirs_exist_ok=True)
+        index = read_json(copy / INDEX_FILE, str(folder)) | {"bundle": config.to_dict()}
+        for name, component in components.items():
+            save_component(copy / name, component)
+            index[name] = class_entry(component)
+        write_index(copy, index)
+        seal(copy, config)
+    store.record(folder)
+    return config
+
+
+def check_parts(config: BundleConfig, components: Mapping[str, Any], present: Mapping[str, Any] | None = None) -> None:
+    """Raise ModelError, naming key and both values, where components do not fit each other or what is ``present``.
+
+    ``present`` are the checked configurations of a bundle's components.
+    """
+    parts = dict(present or {})
+    for name, part in components.items():
+        given = {key: value for key, value in part.config.items() if not key.startswith("_")}
+        parts[name] = component_config(name, type(part).__name__, given, name)
+    try:
+        check_fit(config, parts)
+    except ValueError as problem:
+        known = " and ".join(part.hub_id for part in PARTS if part.name in components)
+        raise ModelError(f"the components do not fit: {problem}; give {known or 'others'}") from None
+
+
+def _asked_for(small_decoder: str, progress: Progress | None) -> Any:
+    found = obtain(SMALL, small_decoder, progress)
+    if found is None:
+        raise ModelError(
+            f"The small decoder {small_decoder} cannot be had from the hub: check its name and the network, or give"
+            f" {SMALL.option} the folder of a diffusers AutoencoderTiny."
+        )
+    return found
+
+
+def _sizes(denoiser: Mapping[str, Tensor], embedder: Mapping[str, Tensor]) -> tuple[int, int]:
+    """Latent and patch size of the two networks, which must agree."""
+    try:
+        shape = tuple(denoiser["x_embedder.proj.weight"].shape)
+        tokens = denoiser["pos_embed"].shape[1]
+    except (KeyError, IndexError):
+        raise ModelError(
+            "The first file holds no released DiffMa denoiser (x_embedder.proj.weight and pos_embed are"
+            " wanted): give the denoiser's checkpoint first and the embedder's with --embedder."
+        ) from None
+    try:
+        other = tuple(embedder["vision_embedding.proj.weight"].shape)
+        other_tokens = embedder["fc.0.weight"].shape[1]
+    except (KeyError, IndexError):
+        raise ModelError(
+            "The --embedder file holds no released Vision Embedder (vision_embedding.proj.weight and"
+            " fc.0.weight are wanted): give the embedder's checkpoint."
+        ) from None
+    if shape != other or tokens != other_tokens:
+        raise ModelError(
+            f"Denoiser and embedder do not belong together: patch weights {shape} and {tokens} tokens"
+            f" against {other} and {other_tokens}; give the embedder of the same patch size."
+        )
+    grid = math.isqrt(tokens)
+    if len(shape) != 4 or grid * grid != tokens:
+        raise ModelError(f"The denoiser's {tokens} tokens are no square grid: give another file.")
+    return grid * shape[-1], shape[-1]
+
+
+def _card(anatomy: str, weights: Weights) -> ModelCard:
+    return ModelCard(
+        training_data=f"SynthRAD2023 task 1, {anatomy}, as DiffMa's authors state; split by slice.",
+        licence="MIT",
+        limits=(
+            "The authors published neither the HU window and MR normalisation nor the pixel spacing of their"
+            " training arrays: those in this bundle are assumptions, and results depend on them. Slices are"
+            " made one by one. Trained on one public data set; other scanners, contrast agents, implants and"
+            " pathology were not tested."
+        ),
+        source=(
+            f"Converted from the {weights} weights released with DiffMa (wongzbb/DiffMa-Diffusion-Mamba,"
+            f" MIT); VAE: {PARTS[0].hub_id} (MIT); image encoder: {PARTS[1].hub_id} (MIT)."
+        ),
+        version="1",
+    )
+
+
+@contextmanager
+def _replacing(target: Path) -> Iterator[Path]:
+    """An empty folder that takes ``target``'s place in one step if all goes well, and else leaves it as it
+    was.
+    """
+    try:
+        target.parent.mkdir(parents=True, exist_ok=True)
+        beside = Path(tempfile.mkdtemp(prefix=".incoming-", dir=target.parent))
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written ({error.strerror}): choose another folder.") from None
+    try:
+        (beside / "new").mkdir()
+        yield beside / "new"
+        if target.exists():
+            target.rename(beside / "old")
+        try:
+            (beside / "new").rename(target)
+        except OSError:
+            if (beside / "old").exists():
+                (beside / "old").rename(target)
+            raise
+    except OSError as error:
+        raise OutputError(f"{target} cannot be written ({error.strerror or error}): check the disk.") from None
+    finally:
+        shutil.rmtree(beside, ignore_errors=True)
+
+
+def _link(source: str, target: str) -> str:
+    """Copy a file, as a hard link where the disk can: files here are replaced, never changed in place."""
+    try:
+        os.link(source, target)
+    except OSError:
+        return shutil.copy2(source, target)
+    return target

@@ -1,0 +1,172 @@
+"""Parts from elsewhere: Stable Diffusion's VAE, BiomedCLIP's visual tower, and a small decoder beside the VAE."""
+
+from __future__ import annotations
+
+import errno
+import re
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from pickle import UnpicklingError
+from typing import Any
+from zipfile import BadZipFile
+
+import diffusers
+from safetensors import SafetensorError
+
+from DiffMaCore.bundles.checking import component_config, read_component
+from DiffMaCore.bundles.config import AGAIN, SMALL_DECODER, read_json
+from DiffMaCore.bundles.hub import byte_bar
+from DiffMaCore.bundles.manifest import Progress
+from DiffMaCore.errors import ModelError, OutputError, loading
+from DiffMaCore.models.image_encoder import ImageEncoder
+from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
+
+_DAMAGED = (
+    OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, UnpicklingError, BadZipFile, SafetensorError,
+)  # fmt: skip
+"""What json, torch, safetensors, diffusers and open_clip raise on damaged files."""
+
+
+@dataclass(frozen=True)
+class Part:
+    """A component from elsewhere: where it is from, the files it needs, how it is loaded."""
+
+    name: str
+    hub_id: str
+    config: str
+    weights: tuple[str, ...]
+    load: Callable[[Path], Any]
+
+    @property
+    def option(self) -> str:
+        """The command line option that names it."""
+        return f"--{self.name.replace('_', '-')}"
+
+
+def _load_part(name: str, folder: Path) -> Any:
+    """A component of the allowed class that its ``config.json`` says; a pickle is read with weights_only."""
+    chosen, _ = read_component(folder, name)
+    return load_network(PatchAutoencoder if chosen == "PatchAutoencoder" else getattr(diffusers, chosen), folder, name)
+
+
+def _load_image_encoder(folder: Path) -> ImageEncoder:
+    """The visual tower of an open_clip model."""
+    path = folder / IMAGE_ENCODER.config
+    content = read_json(path, f"{folder} holds no image encoder").get("model_cfg")
+    tower = content.get("vision_cfg") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(tower, dict):
+        raise ModelError(f"{path}: model_cfg must hold vision_cfg{AGAIN}.")
+    tower = {key: value for key, value in tower.items() if key != "timm_model_pretrained"}
+    values = {"embed_dim": content.get("embed_dim"), "vision_cfg": tower}
+    component_config(IMAGE_ENCODER.name, ImageEncoder.__name__, values, str(path))
+    return ImageEncoder.from_open_clip(folder)
+
+
+def load_network(cls: Any, folder: Path, name: str, **options: Any) -> Any:
+    """A network of a class of ours or diffusers' from a folder, in eval mode; ``name`` is the component's.
+
+    Raises:
+        ModelError: its files are damaged or do not fit each other.
+        OutOfMemory: the memory is not enough for it.
+    """
+    with _told_as_damaged(folder, name):
+        model, info = cls.from_pretrained(str(folder), local_files_only=True, output_loading_info=True, **options)
+    lacking = [*info["missing_keys"], *info["mismatched_keys"]]
+    if lacking:
+        what = name.replace("_", " ")
+        raise ModelError(f"{folder} is no usable {what}: its weights lack {lacking[0]}; fetch it again.")
+    return model.eval()
+
+
+@contextmanager
+def _told_as_damaged(folder: Path, name: str) -> Iterator[None]:
+    """Tell a lack of memory as such, and what damaged files raise in one sentence."""
+    what = name.replace("_", " ")
+    try:
+        with loading(f"the {what} in {folder}"):
+            yield
+    except _DAMAGED as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{folder} cannot be loaded as {what} ({first}): fetch it again.") from error
+
+
+VAE = Part(
+    "vae",
+    "stabilityai/sd-vae-ft-ema",
+    "config.json",
+    ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
+    partial(_load_part, "vae"),
+)
+IMAGE_ENCODER = Part(
+    "image_encoder",
+    "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+    "open_clip_config.json",
+    ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
+    _load_image_encoder,
+)
+PARTS = (VAE, IMAGE_ENCODER)
+"""Those that the authors' files leave out and every bundle needs."""
+
+SMALL = Part(
+    SMALL_DECODER,
+    "madebyollin/taesd",
+    "config.json",
+    ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
+    partial(_load_part, SMALL_DECODER),
+)
+"""Only ever taken where it is asked for; what is on the hub is for the latents of Stable Diffusion 1's VAE."""
+
+
+def obtain(part: Part, given: str | None, progress: Progress | None = None) -> Any | None:
+    """Load a part from the folder or hub id ``given``, else from its own hub id or the local cache of it.
+
+    Returns None when it has to come from the hub and the hub cannot be reached.
+
+    Raises:
+        ModelError: the given folder is not such a component or its weights are damaged.
+        OutputError: there is no room to keep what comes from the hub.
+        OutOfMemory: the memory is not enough for it.
+    """
+    folder = _locate(part, given, progress)
+    if folder is None:
+        return None
+    lacking = _lacking(part, folder)
+    if lacking:
+        raise ModelError(f"{folder} is no {part.name.replace('_', ' ')}: it lacks {lacking}.")
+    with _told_as_damaged(folder, part.name):
+        return part.load(folder)
+
+
+def _locate(part: Part, given: str | None, progress: Progress | None) -> Path | None:
+    if given and Path(given).expanduser().is_dir():
+        return Path(given).expanduser()
+    if given and not re.fullmatch(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*", given):
+        raise ModelError(f"{part.option} {given} is neither a folder nor a hub id such as {part.hub_id}.")
+    folder = _from_hub(part, given or part.hub_id, progress)
+    return folder if folder and (given or not _lacking(part, folder)) else None
+
+
+def _lacking(part: Part, folder: Path) -> str | None:
+    """The first file of a part that a folder does not have."""
+    if not (folder / part.config).is_file():
+        return part.config
+    return None if any((folder / name).is_file() for name in part.weights) else " and ".join(part.weights)
+
+
+def _from_hub(part: Part, hub_id: str, progress: Progress | None) -> Path | None:
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HTTPError
+
+    wanted = [part.config, *part.weights]
+    try:
+        return Path(snapshot_download(hub_id, allow_patterns=wanted, tqdm_class=byte_bar(progress, hub_id)))
+    # offline, refused, unknown, broken off: they mean the same to the caller; hf_xet raises RuntimeError
+    except (HTTPError, OSError, RuntimeError, ValueError) as error:
+        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise OutputError(
+                f"there is no room to keep {hub_id} ({error.strerror}); free some or set HF_HOME"
+            ) from error
+        return None

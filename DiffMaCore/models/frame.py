@@ -1,0 +1,42 @@
+"""The residual frame of every block: x + gate * mixer(modulate(norm(x), shift, scale)), adaLN-zero.
+
+Peebles and Xie 2023 (DiT, Figure 3): shift, scale and gate come from the condition and start at zero, so that
+a new block is the identity. DiffMa and ZigMa are published in it; the blocks that were made to classify images
+(ViM, VMamba, EfficientVMamba) get it in place of their own residual, to be told the timestep and the CT.
+"""
+
+from __future__ import annotations
+
+import torch
+from torch import Tensor, nn
+
+from DiffMaCore.models.layers import modulate
+from DiffMaCore.ops.dense import Dense
+
+
+class ResidualFrame(nn.Module):
+    """Tokens (B, L, D), condition (B, 2D) and soft mask (B, L, 1) to tokens (B, L, D).
+
+    Args:
+        width: token width D.
+        norm: what the tokens go through before they are modulated.
+        residuals: mixers that stand one after the other in the block.
+    """
+
+    def __init__(self, width: int, norm: nn.Module, residuals: int = 1) -> None:
+        super().__init__()
+        self.residuals = residuals
+        self.norm = norm
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Dense(2 * width, 3 * residuals * width))
+
+    def forward(self, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
+        """One pass; only blocks that look at ``soft_mask`` (DiffMa's) depend on it."""
+        modulations = self.adaLN_modulation(condition).unflatten(1, (self.residuals, 3, -1))
+        for i in range(self.residuals):
+            shift, scale, gate = modulations[:, i].unbind(1)
+            x = torch.addcmul(x, gate[:, None], self.mix(modulate(self.norm(x), shift, scale), soft_mask, i))
+        return x
+
+    def mix(self, h: Tensor, soft_mask: Tensor, residual: int) -> Tensor:
+        """The block's own part: modulated tokens (B, L, D) to what is added to the tokens."""
+        raise NotImplementedError

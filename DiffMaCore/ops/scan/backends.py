@@ -1,0 +1,134 @@
+"""Which selective-scan back ends run on a device, why the others do not, and which one is taken."""
+
+from __future__ import annotations
+
+import functools
+import importlib
+import logging
+import os
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor
+
+from DiffMaCore.errors import BackendError
+from DiffMaCore.ops.scan.arguments import ScanArguments
+from DiffMaCore.ops.scan.probing import failure_of, scan_error
+
+logger = logging.getLogger("DiffMaCore")
+
+Scan = Callable[[ScanArguments], tuple[Tensor, Tensor]]
+
+
+@dataclass(frozen=True)
+class Backend:
+    """One way to compute the scan.
+
+    `reason(device type)` is None where it runs, else why not; `load()` imports and returns the scan;
+    `preferred` names the device types on which "auto" takes it before plain torch; `float64` tells whether
+    it can compute in double precision.
+    """
+
+    reason: Callable[[str], str | None]
+    load: Callable[[], Scan]
+    preferred: frozenset[str]
+    float64: bool = True
+
+    def reason_for(self, device: str, dtype: torch.dtype) -> str | None:
+        """As `reason`, for a state of that type."""
+        if dtype == torch.float64 and not self.float64:
+            return "it computes in float32, not in float64"
+        return self.reason(device)
+
+
+def _triton_reason(device: str) -> str | None:
+    if device != "cuda" and not (device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
+        return f"the Triton kernels run on CUDA devices only, not on {device}"
+    if device == "cuda" and not torch.cuda.is_available():
+        return "no CUDA device is available"
+    return _triton_failure(device)
+
+
+@functools.cache
+def _triton_failure(device: str) -> str | None:
+    try:
+        scan = importlib.import_module(".triton_scan", __package__).triton_scan
+    except Exception as failure:  # Windows has it as `triton-windows` only, macOS not at all
+        return f"Triton cannot be used ({type(failure).__name__}: {failure})"
+    return failure_of("Triton", lambda: scan_error(scan, device))
+
+
+def _mamba_ssm_reason(device: str) -> str | None:
+    if device != "cuda":
+        return f"mamba-ssm runs on CUDA devices only, not on {device}"
+    from DiffMaCore.ops.scan.mamba_ssm_scan import probe
+
+    return probe()
+
+
+def _numba_reason(device: str) -> str | None:
+    return _numba_failure() if device == "cpu" else f"the Numba kernels run on the CPU only, not on {device}"
+
+
+@functools.cache
+def _numba_failure() -> str | None:
+    try:
+        importlib.import_module(".numba_scan", __package__)
+    except Exception as failure:  # a missing or broken installation must leave plain torch usable
+        return f"Numba cannot be used ({type(failure).__name__}: {failure})"
+    return None
+
+
+def _loader(module: str, function: str) -> Callable[[], Scan]:
+    def load() -> Scan:
+        return getattr(importlib.import_module(module, __package__), function)
+
+    return load
+
+
+# "auto" takes the first of those preferred on a device that runs there.
+BACKENDS: dict[str, Backend] = {
+    "triton": Backend(_triton_reason, _loader(".triton_scan", "triton_scan"), frozenset({"cuda"}), float64=False),
+    "mamba-ssm": Backend(
+        _mamba_ssm_reason, _loader(".mamba_ssm_scan", "mamba_ssm_scan"), frozenset({"cuda"}), float64=False
+    ),
+    "numba": Backend(_numba_reason, _loader(".numba_scan", "numba_scan"), frozenset({"cpu"})),
+    "torch": Backend(lambda device: None, _loader(".torch_scan", "torch_scan"), frozenset()),
+}
+
+
+def available_backends(device: str | torch.device = "cpu") -> dict[str, str | None]:
+    """Every back end by name: None where it runs on the device, else the reason why it does not."""
+    kind = torch.device(device).type
+    return {name: backend.reason(kind) for name, backend in BACKENDS.items()}
+
+
+def choose_backend(name: str = "auto", device: str | torch.device = "cpu", dtype: torch.dtype = torch.float32) -> str:
+    """Name of the back end to use on a device for a state of a type; "auto" takes the fastest that runs.
+
+    Raises BackendError if the named back end is unknown or cannot run; never takes another instead.
+    """
+    return _choose(name, torch.device(device).type, dtype)
+
+
+@functools.cache
+def _choose(name: str, kind: str, dtype: torch.dtype) -> str:
+    if name == "auto":
+        preferred = {key: backend for key, backend in BACKENDS.items() if kind in backend.preferred}
+        reasons = {key: backend.reason_for(kind, dtype) for key, backend in preferred.items()}
+        name = next((key for key, reason in reasons.items() if reason is None), "torch")
+        passed_over = "".join(f" ({key}: {reason})" for key, reason in reasons.items() if reason)
+        logger.info("selective scan on %s: %s%s", kind, name, passed_over)
+        return name
+    if name not in BACKENDS:
+        known = ", ".join(("auto", *BACKENDS))
+        raise BackendError(f"There is no selective-scan back end {name!r}; choose one of {known}.")
+    reason = BACKENDS[name].reason_for(kind, dtype)
+    if reason is not None:
+        raise BackendError(
+            f"The selective-scan back end {name!r} cannot run: {reason}; choose 'auto' or one that "
+            "`diffma info` lists as available."
+        )
+    logger.info("selective scan on %s: %s, as asked for", kind, name)
+    return name

@@ -1,0 +1,212 @@
+"""Buffers, layouts and block sizes for the Triton kernels of the scan, and their launches."""
+
+from __future__ import annotations
+
+import contextlib
+import math
+import os
+from collections.abc import Sequence
+from dataclasses import dataclass
+
+import torch
+import triton
+from torch import Tensor
+
+from DiffMaCore.ops.scan import triton_kernels as kernels
+
+LOG2E = math.log2(math.e)
+BUSY = 1024
+"""Programs that keep a large GPU busy; where there would be fewer, each takes fewer channels."""
+
+
+def interpreted() -> bool:
+    """Whether Triton was told to interpret its kernels on the CPU."""
+    return os.environ.get("TRITON_INTERPRET") == "1"
+
+
+@dataclass(frozen=True)
+class Tiles:
+    """Tokens and channels of a tile; small ones if the kernels are interpreted, number by number."""
+
+    tokens: int
+    channels: int
+
+    @classmethod
+    def choose(cls, programs_of_64: int) -> Tiles:
+        if interpreted():
+            return cls(4, 4)
+        return cls(16, 64 if programs_of_64 >= BUSY else 32)
+
+
+@dataclass(frozen=True)
+class Problem:
+    """A scan as the kernels want it: u, delta, z (S, G, D/G, L) by their strides, the rest small and new.
+
+    A: (N, D), times log2(e); B, C: (S, G, N, L padded to whole tiles) or (N, D); D, bias: (D,); float32.
+    order: (K, L) int32, or None; the sequences are then those of the samples, each K times.
+    """
+
+    u: Tensor
+    delta: Tensor
+    z: Tensor | None
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    D: Tensor | None
+    bias: Tensor | None
+    softplus: bool
+    order: Tensor | None
+    tiles: Tiles
+
+    @classmethod
+    def make(
+        cls,
+        u: Tensor,
+        delta: Tensor,
+        z: Tensor | None,
+        A: Tensor,
+        B: Tensor,
+        C: Tensor,
+        D: Tensor | None,
+        bias: Tensor | None,
+        softplus: bool,
+        order: Tensor | None = None,
+    ) -> Problem:
+        """From A (D, N), B and C (S, G, N, L) or (D, N), D and bias (D,), order (K, L), of any type."""
+        sequences, groups, width, length = u.shape
+        tiles = Tiles.choose(sequences * groups * triton.cdiv(width, 64))
+        chunks = triton.cdiv(length, tiles.tokens)
+
+        def laid_out(weights: Tensor) -> Tensor:
+            if weights.dim() == 2:
+                return weights.float().t().contiguous()
+            rows = weights.new_zeros(*weights.shape[:3], chunks * tiles.tokens, dtype=torch.float32)
+            rows[..., :length] = weights
+            return rows
+
+        def full(vector: Tensor | None) -> Tensor | None:
+            return None if vector is None else vector.float().contiguous()
+
+        scaled = (A.float() * LOG2E).t().contiguous()
+        order = None if order is None else order.to(torch.int32).contiguous()
+        return cls(u, delta, z, scaled, laid_out(B), laid_out(C), full(D), full(bias), softplus, order, tiles)
+
+    @property
+    def chunks(self) -> int:
+        return triton.cdiv(self.u.shape[3], self.tiles.tokens)
+
+    @property
+    def blocks(self) -> int:
+        """Blocks of channels in a group."""
+        return triton.cdiv(self.u.shape[2], self.tiles.channels)
+
+    def grid(self) -> tuple[int]:
+        return (self.u.shape[0] * self.u.shape[1] * self.blocks,)
+
+    def sizes(self) -> tuple[int, ...]:
+        _, groups, width, length = self.u.shape
+        return 1, length, self.chunks, groups, width
+
+    def constants(self) -> dict[str, int | bool]:
+        return {
+            "N": len(self.A),
+            "T": self.tiles.tokens,
+            "E": self.tiles.channels,
+            "ORDERS": 0 if self.order is None else len(self.order),
+            "WHOLE": self.u.shape[2] % self.tiles.channels == 0,
+            "SOFTPLUS": self.softplus,
+            "HAS_Z": self.z is not None,
+            "HAS_D": self.D is not None,
+            "HAS_BIAS": self.bias is not None,
+            "B_BY_TOKEN": self.B.dim() == 4,
+            "C_BY_TOKEN": self.C.dim() == 4,
+            "num_warps": 1,
+            "enable_fp_fusion": True,
+        }
+
+
+@dataclass(frozen=True)
+class Gradients:
+    """Those of u, delta, z in their types; A (D, N), B and C as they were given, D and bias (D,), float32."""
+
+    u: Tensor
+    delta: Tensor
+    z: Tensor | None
+    A: Tensor
+    B: Tensor
+    C: Tensor
+    D: Tensor | None
+    bias: Tensor | None
+
+    def like(self, given: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
+        """In the order and the types of (u, delta, z, A, B, C, D, bias)."""
+        all_ = (self.u, self.delta, self.z, self.A, self.B, self.C, self.D, self.bias)
+        pairs = zip(all_, given, strict=True)
+        return tuple(None if g is None or t is None else g.to(t.dtype) for g, t in pairs)
+
+
+def run_forward(problem: Problem, keep: bool) -> tuple[Tensor, Tensor]:
+    """y like u, and the states at the tiles' ends (S, chunks, N, D), or only the last (S, 1, N, D)."""
+    u, delta, z = problem.u, problem.delta, problem.z
+    y = torch.empty_like(u)
+    border = u.new_empty(len(u), problem.chunks if keep else 1, *problem.A.shape, dtype=torch.float32)
+    with current(u):
+        kernels.scan_forward[problem.grid()](
+            u, delta, z, problem.A, problem.B, problem.C, problem.D, problem.bias, problem.order, y, border,
+            *_strides(u), *_strides(delta), *_strides(z), *_strides(y), *problem.sizes(),
+            **problem.constants(), KEEP=keep,
+        )  # fmt: skip
+    return y, border
+
+
+def run_backward(problem: Problem, border: Tensor, dy: Tensor, dlast: Tensor | None) -> Gradients:
+    """Gradients from dy like u, or with orders (samples, G, D/G, L) in raster order, and from dlast (S, N, D)."""
+    u, delta, z = problem.u, problem.delta, problem.z
+    states, channels = problem.A.shape
+
+    def per_sequence(*shape: int) -> Tensor:
+        return u.new_empty(len(u), *shape, dtype=torch.float32)
+
+    def weights(given: Tensor) -> Tensor:
+        if given.dim() == 2:
+            return per_sequence(states, channels)
+        return per_sequence(u.shape[1], problem.blocks, states, given.shape[3])
+
+    du, ddelta, dz = torch.empty_like(u), torch.empty_like(delta), None if z is None else torch.empty_like(z)
+    carry, dA = per_sequence(states, channels), per_sequence(states, channels)
+    dB, dC = weights(problem.B), weights(problem.C)
+    dD, dbias = (None if given is None else per_sequence(channels) for given in (problem.D, problem.bias))
+    with current(u):
+        kernels.scan_backward[problem.grid()](
+            dy, u, delta, z, problem.A, problem.B, problem.C, problem.D, problem.bias, problem.order, border,
+            dlast, carry, du, ddelta, dz, dA, dB, dC, dD, dbias,
+            *_strides(dy), *_strides(u), *_strides(delta), *_strides(z), *_strides(du), *_strides(ddelta),
+            *_strides(dz), *problem.sizes(), **problem.constants(), HAS_LAST=dlast is not None,
+        )  # fmt: skip
+
+    def gathered(gradient: Tensor) -> Tensor:
+        return gradient.sum(0).t() if gradient.dim() == 3 else gradient.sum(2)[..., : u.shape[3]]
+
+    return Gradients(
+        du,
+        ddelta,
+        dz,
+        dA.sum(0).t(),
+        gathered(dB),
+        gathered(dC),
+        None if dD is None else dD.sum(0),
+        None if dbias is None else dbias.sum(0),
+    )
+
+
+def _strides(tensor: Tensor | None) -> tuple[int, ...]:
+    """Of sequence, group, token and channel."""
+    if tensor is None:
+        return 0, 0, 0, 0
+    sequence, group, channel, token = tensor.stride()
+    return sequence, group, token, channel
+
+
+def current(tensor: Tensor) -> contextlib.AbstractContextManager[object]:
+    """Triton launches on the current device, which need not be the tensor's."""
+    return torch.cuda.device(tensor.device) if tensor.is_cuda else contextlib.nullcontext()

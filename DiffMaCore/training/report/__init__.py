@@ -1,1 +1,0 @@
-"""The report of ``diffma reproduce``: the paper's tables and figures from one experiment's folders."""

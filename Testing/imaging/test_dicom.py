@@ -1,0 +1,237 @@
+"""Reading DICOM series: choosing, sorting, rescaling, regridding."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+import pytest
+import SimpleITK as sitk
+from dicom_files import head_hu, write_series, write_slice
+from pydicom.dataset import Dataset
+from pydicom.uid import EnhancedCTImageStorage
+
+from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.dicom_headers import list_series
+from DiffMaCore.imaging.reading import read_volume
+
+HU = head_hu()
+
+
+def voxels(path: Path, **choice) -> np.ndarray:
+    return sitk.GetArrayFromImage(read_volume(path, **choice).image)
+
+
+def assert_as_itk_reads_it(image: sitk.Image, folder: Path) -> None:
+    reference = sitk.ReadImage(sitk.ImageSeriesReader.GetGDCMSeriesFileNames(str(folder)))
+    assert image.GetSize() == reference.GetSize()
+    assert image.GetOrigin() == reference.GetOrigin()
+    np.testing.assert_allclose(image.GetSpacing(), reference.GetSpacing(), rtol=1e-12)
+    np.testing.assert_allclose(image.GetDirection(), reference.GetDirection(), atol=1e-9)
+    assert np.array_equal(sitk.GetArrayFromImage(image), sitk.GetArrayFromImage(reference))
+
+
+@pytest.mark.parametrize("orientation", [(1, 0, 0, 0, 1, 0), (0, 1, 0, 0, 0, -1), (0.36, 0.48, -0.8, -0.8, 0.6, 0)])
+def test_slices_are_sorted_by_position_and_placed_as_itk_places_them(
+    orientation: tuple[float, ...], tmp_path: Path
+) -> None:
+    normal = np.cross(orientation[:3], orientation[3:])
+    write_series(tmp_path, HU, orientation=orientation, step=tuple(2.5 * normal))
+    volume = read_volume(tmp_path)
+    assert volume.notes == [] and not volume.resampled
+    assert np.array_equal(sitk.GetArrayFromImage(volume.image), HU)
+    assert_as_itk_reads_it(volume.image, tmp_path)
+
+
+def test_slope_and_intercept_of_each_slice_are_applied(tmp_path: Path) -> None:
+    for k, plane in enumerate(HU):
+        write_slice(tmp_path / str(k), plane, (0, 0, 3.0 * k), instance=k, slope=0.5 + 0.25 * k, intercept=-1000 - k)
+    np.testing.assert_allclose(voxels(tmp_path), HU, atol=1.3)
+
+
+def test_files_may_lie_deep_without_extension_beside_other_things(tmp_path: Path) -> None:
+    write_series(tmp_path / "a" / "b", HU)
+    (tmp_path / "DICOMDIR").write_bytes(b"\0" * 128 + b"DICM")
+    (tmp_path / "a" / "report.txt").write_text("x" * 500)
+    assert np.array_equal(voxels(tmp_path), HU)
+
+
+def test_one_file_stands_for_its_series(tmp_path: Path) -> None:
+    write_series(tmp_path, HU)
+    write_series(tmp_path, HU[:5] + 50, series="b", step=(0, 0, 4.0))
+    one = next(p for p in tmp_path.iterdir() if pydicom.dcmread(p).SeriesDescription == "series b")
+    assert voxels(one).shape[0] == 5
+
+
+def test_several_series_are_listed_and_chosen(tmp_path: Path) -> None:
+    write_series(tmp_path / "x", HU, number=4)
+    write_series(tmp_path / "y", HU[:6] + 10, series="b", number=7)
+    with pytest.raises(InputError, match="--series") as caught:
+        read_volume(tmp_path)
+    message = str(caught.value)
+    assert "series number 4" in message and "6 slices of 32 x 32" in message
+    assert "Doe" not in message and "secret" not in message
+    uid = list_series(tmp_path)[1].uid
+    for choice in (7, "7", "#2", "2", uid, uid[-8:]):
+        assert len(voxels(tmp_path, series=choice)) == 6
+    with pytest.raises(InputError, match="--series 9 does not name"):
+        read_volume(tmp_path, series=9)
+
+
+def test_a_localizer_does_not_make_the_folder_ambiguous(tmp_path: Path) -> None:
+    write_series(tmp_path / "ct", HU)
+    write_series(tmp_path / "scout", HU[:1], series="b")
+    write_series(tmp_path / "plan", HU, series="c", ImageType=["ORIGINAL", "PRIMARY", "LOCALIZER"])
+    write_series(tmp_path / "pet", HU, series="d", Modality="PT")
+    volume = read_volume(tmp_path)
+    assert np.array_equal(sitk.GetArrayFromImage(volume.image), HU)
+    assert "left aside" in volume.notes[0]
+
+
+def test_two_phases_in_one_series_are_told_apart(tmp_path: Path) -> None:
+    for phase in (1, 2):
+        for k, plane in enumerate(HU):
+            write_slice(tmp_path / f"{phase}_{k}", plane + phase, (0, 0, 3.0 * k), instance=10 * phase + k,
+                        AcquisitionNumber=phase)  # fmt: skip
+    with pytest.raises(InputError, match="2 series"):
+        read_volume(tmp_path)
+    assert np.array_equal(voxels(tmp_path, series="#2"), HU + 2)
+
+
+def test_repeated_positions_are_left_out_and_said_aloud(tmp_path: Path) -> None:
+    write_series(tmp_path, HU)
+    write_slice(tmp_path / "again", HU[3], (-10, -10, -1.0), instance=99)
+    volume = read_volume(tmp_path)
+    assert "1 slice" in volume.notes[0]
+    assert np.array_equal(sitk.GetArrayFromImage(volume.image), HU)
+
+
+def test_other_modalities_are_named_and_refused(tmp_path: Path) -> None:
+    write_series(tmp_path, HU, Modality="MR")
+    with pytest.raises(InputError, match="MR images, not CT"):
+        read_volume(tmp_path)
+
+
+def test_images_without_positions_are_refused(tmp_path: Path) -> None:
+    for file in write_series(tmp_path, HU).iterdir():
+        data = pydicom.dcmread(file)
+        del data.ImagePositionPatient
+        data.save_as(file)
+    with pytest.raises(InputError, match="without position"):
+        read_volume(tmp_path)
+
+
+@pytest.mark.parametrize("share", [0.3, 0.6, 0.99])
+def test_a_truncated_slice_is_named(share: float, tmp_path: Path, capfd: pytest.CaptureFixture[str]) -> None:
+    write_series(tmp_path, HU)
+    broken = sorted(tmp_path.iterdir())[2]
+    broken.write_bytes(broken.read_bytes()[: int(broken.stat().st_size * share)])
+    with pytest.raises(InputError, match=broken.name):
+        read_volume(tmp_path)
+    assert capfd.readouterr().err == ""
+
+
+def test_a_folder_without_dicom_says_so(tmp_path: Path) -> None:
+    (tmp_path / "x.txt").write_text("x")
+    with pytest.raises(InputError, match="holds no DICOM image"):
+        read_volume(tmp_path)
+
+
+def test_padding_becomes_air(tmp_path: Path) -> None:
+    padded = HU.copy()
+    padded[:, :3] = -2000
+    write_series(tmp_path, padded, intercept=0, PixelPaddingValue=-2000)
+    volume = read_volume(tmp_path)
+    assert "-2000" in volume.notes[0]
+    assert sitk.GetArrayFromImage(volume.image)[:, :3].max() == -1024
+
+
+def test_odd_headers_print_nothing(tmp_path: Path, recwarn: pytest.WarningsRecorder) -> None:
+    write_series(tmp_path, HU)
+    for file in tmp_path.iterdir():
+        file.write_bytes(file.read_bytes().replace(b"19500102", b"Doe 1950"))
+    assert read_volume(tmp_path).dicom is not None
+    assert len(recwarn) == 0
+
+
+def test_rounding_of_the_orientation_does_not_split_a_series(tmp_path: Path) -> None:
+    for k, plane in enumerate(HU):
+        tilt = (1, 0, 0, 0, 0.99999, 0.0005 + 1e-5 * (-1) ** k)
+        write_slice(tmp_path / str(k), plane, (0, -0.0005 * 3 * k, 3.0 * k), instance=k, orientation=tilt)
+    assert len(list_series(tmp_path)) == 1
+
+
+def test_a_compressed_series_is_decoded(tmp_path: Path) -> None:
+    image = sitk.GetImageFromArray(HU.astype(np.int16))
+    writer = sitk.ImageFileWriter()
+    writer.KeepOriginalImageUIDOn()
+    writer.UseCompressionOn()
+    writer.SetCompressor("JPEGLS")
+    for k in range(len(HU)):
+        plane = image[:, :, k]
+        tags = {
+            "0008|0016": "1.2.840.10008.5.1.4.1.1.2",
+            "0008|0018": f"1.2.{k + 1}",
+            "0008|0060": "CT",
+            "0020|000e": "1.2.3.4",
+            "0020|0032": f"0\\0\\{3 * k}",
+            "0020|0037": "1\\0\\0\\0\\1\\0",
+            "0028|0030": "1\\1",
+        }
+        for key, value in tags.items():
+            plane.SetMetaData(key, value)
+        writer.SetFileName(str(tmp_path / f"{k}.dcm"))
+        writer.Execute(plane)
+    assert pydicom.dcmread(tmp_path / "0.dcm").file_meta.TransferSyntaxUID.is_compressed
+    assert np.array_equal(voxels(tmp_path), HU)
+
+
+def write_enhanced(path: Path, hu: np.ndarray, order: list[int]) -> None:
+    """One multi-frame file whose frames come in ``order``."""
+    write_slice(path, hu[0], (0, 0, 0))
+    data = pydicom.dcmread(path)
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
+                    "RescaleSlope", "RescaleIntercept", "RescaleType"):  # fmt: skip
+        delattr(data, keyword)
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    shared, measures, plane, rescale = Dataset(), Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [0.9, 0.8], 3.0
+    plane.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    rescale.RescaleIntercept, rescale.RescaleSlope, rescale.RescaleType = -1024, 1, "HU"
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
+    shared.PixelValueTransformationSequence = [rescale]
+    data.SharedFunctionalGroupsSequence = [shared]
+    frames = []
+    for k in order:
+        frame, position = Dataset(), Dataset()
+        position.ImagePositionPatient = [1.0, 2.0, 3.0 * k]
+        frame.PlanePositionSequence = [position]
+        frames.append(frame)
+    data.PerFrameFunctionalGroupsSequence = frames
+    data.NumberOfFrames = len(order)
+    data.PixelData = (hu[order] + 1024).astype("<i2").tobytes()
+    data.save_as(path)
+
+
+def test_an_enhanced_multi_frame_ct_is_sorted_too(tmp_path: Path) -> None:
+    write_enhanced(tmp_path / "ct.dcm", HU, [3, 1, 0, 2, 7, 6, 5, 4])
+    volume = read_volume(tmp_path / "ct.dcm")
+    assert np.array_equal(sitk.GetArrayFromImage(volume.image), HU)
+    assert volume.image.GetSpacing() == (0.8, 0.9, 3.0)
+    assert volume.image.GetOrigin() == (1.0, 2.0, 0.0)
+
+
+def test_the_tilted_uneven_head_is_resampled_once_and_said_aloud(shared: Path) -> None:
+    folder = shared / "data" / "head_ct_dicom"
+    volume = read_volume(folder)
+    assert volume.resampled
+    said = " ".join(volume.notes)
+    assert all(figure in said for figure in ("18.5 degrees", "4.22", "7.38", "-1500"))
+    assert volume.image.GetSpacing()[2] == pytest.approx(4.002, abs=1e-3)
+    # the same bone and the same air at the same physical places as in the reference on another grid
+    reference = read_volume(shared / "data" / "head_ct_detilted_1x1x2mm.nii.gz").image
+    ours = sitk.Resample(volume.image, reference, sitk.Transform(), sitk.sitkLinear, -1024.0)
+    a, b = sitk.GetArrayFromImage(ours), sitk.GetArrayFromImage(reference)
+    both = (a > -1000) & (b > -1000)
+    assert np.corrcoef(a[both], b[both])[0, 1] > 0.95

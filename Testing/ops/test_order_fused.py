@@ -1,0 +1,139 @@
+"""The fused Mamba of inference, and its matrix products, against plain torch in float64."""
+
+from __future__ import annotations
+
+import copy
+
+import pytest
+import torch
+from torch import nn
+
+from DiffMaCore.models.block import DiffMaBlock
+from DiffMaCore.models.mamba import SpiralMamba
+from DiffMaCore.ops.dense import Dense, dense_each
+from DiffMaCore.ops.spiral.fused import fits, fused_mamba
+
+
+@pytest.mark.parametrize(
+    ("width", "grid", "batch", "window_bytes", "taps"),
+    [
+        (32, 7, 5, 1, 4),  # one sample and one token at a time after the scan, two tiles
+        (32, 7, 5, 80_000, 4),  # two samples at a time, and one that is left
+        (48, 4, 2, 1 << 20, 4),  # all at once
+        (16, 2, 1, 1 << 20, 4),  # fewer tokens than are projected at once, one rank
+        (32, 6, 2, 1 << 20, 3),
+        (32, 2, 1, 1 << 20, 5),  # more taps than tokens
+    ],
+)
+def test_the_fused_mamba_gives_the_steps_numbers(
+    width: int, grid: int, batch: int, window_bytes: int, taps: int
+) -> None:
+    torch.manual_seed(0)
+    mamba = SpiralMamba(width, grid, block=1, conv_size=taps)
+    tokens = torch.randn(2, batch, grid * grid, width)
+    exact = copy.deepcopy(mamba).double()
+    exact.backend = "torch"
+    assert fits(tokens, mamba.inner, mamba.state_size)
+    with torch.no_grad():
+        fused = torch.stack(fused_mamba(tokens, mamba, mamba.order, window_bytes))
+        expected = exact(tokens.double())
+    assert (fused - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("threads", [1, 7])
+def test_orders_are_summed_by_one_task_or_shared_among_threads(threads: int) -> None:
+    torch.manual_seed(0)
+    mamba = SpiralMamba(32, 7, block=1)
+    tokens = torch.randn(2, 2, 49, 32)
+    before = torch.get_num_threads()
+    try:
+        torch.set_num_threads(threads)
+        with torch.no_grad():
+            fused, expected = mamba(tokens), copy.deepcopy(mamba).double()(tokens.double())
+    finally:
+        torch.set_num_threads(before)
+    assert (fused - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_inference_is_fused_and_agrees_with_training() -> None:
+    torch.manual_seed(0)
+    mamba = SpiralMamba(32, 4, block=0)
+    tokens = torch.randn(2, 3, 16, 32)
+    trained = mamba(tokens)
+    with torch.inference_mode():
+        inferred = mamba(tokens)
+        assert torch.equal(inferred, torch.stack(fused_mamba(tokens, mamba, mamba.order)))
+    assert torch.allclose(inferred, trained, rtol=0, atol=1e-6)
+
+
+def test_other_types_and_odd_widths_are_left_to_the_steps() -> None:
+    tokens = torch.zeros(2, 1, 4, 32)
+    assert not fits(tokens.double(), 64, 16)
+    assert not fits(tokens, 60, 16)
+    assert not fits(tokens, 64, 6)
+    with torch.autocast("cpu", torch.bfloat16):
+        assert not fits(tokens, 64, 16)
+
+
+@pytest.mark.parametrize("dtype", [torch.float32, torch.float64])
+def test_a_dense_layer_is_a_linear_one(dtype: torch.dtype) -> None:
+    torch.manual_seed(0)
+    layer = Dense(24, 40).to(dtype)
+    exact = nn.Linear(24, 40).double()
+    exact.load_state_dict(layer.state_dict())
+    x = torch.randn(3, 5, 24, dtype=dtype, requires_grad=True)
+    exact_x = x.detach().double().requires_grad_()
+    results = []
+    for module, given in ((layer, x), (exact, exact_x)):
+        out = module(given)
+        results.append([out, *torch.autograd.grad(out.cos().sum(), [given, *module.parameters()])])
+    with torch.no_grad():
+        assert torch.allclose(layer(x), results[0][0])
+    for fast, expected in zip(*results, strict=True):
+        assert (fast - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+def test_a_stack_of_products_is_theirs_side_by_side() -> None:
+    x, weight = torch.randn(2, 6, 8), torch.randn(2, 4, 8)
+    out = dense_each(x.requires_grad_(), weight)
+    expected = torch.bmm(x, weight.transpose(1, 2))
+    assert torch.allclose(out, expected, atol=1e-5)
+    gradients = [torch.autograd.grad(y.square().sum(), x)[0] for y in (out, expected)]
+    assert torch.allclose(*gradients, atol=1e-4)
+
+
+@pytest.mark.parametrize(("width", "grid", "batch"), [(32, 7, 3), (48, 4, 2), (16, 1, 1)])
+def test_the_fused_block_gives_the_layers_numbers(width: int, grid: int, batch: int) -> None:
+    torch.manual_seed(0)
+    block = DiffMaBlock(width, grid, block=1)
+    for parameter in (*block.adaLN_modulation.parameters(), *block.norm.parameters()):
+        nn.init.normal_(parameter)
+    x, condition = 3 * torch.randn(batch, grid * grid, width) + 1, torch.randn(batch, 2 * width)
+    soft_mask = torch.rand(batch, grid * grid, 1)
+    exact = copy.deepcopy(block).double()
+    exact.mamba.backend = "torch"
+    with torch.no_grad():
+        fused = block(x, condition, soft_mask)
+        expected = exact(x.double(), condition.double(), soft_mask.double())
+    assert (fused - expected).abs().max() < 1e-5 * expected.abs().max()
+
+
+@pytest.mark.parametrize("what", ["one condition", "one mask", "half mask", "half condition"])
+def test_one_slices_conditions_stand_for_all_and_other_types_are_converted(what: str) -> None:
+    torch.manual_seed(0)
+    block = DiffMaBlock(32, 4, block=1).eval()
+    torch.nn.init.normal_(block.adaLN_modulation[1].weight, std=0.2)
+    block.mamba.backend = "numba"
+    x, condition, mask = torch.randn(4, 16, 32), torch.randn(4, 64), torch.rand(4, 16, 1)
+    given = {
+        "one condition": (condition[:1], mask),
+        "one mask": (condition, mask[:1]),
+        "half mask": (condition, mask.half()),
+        "half condition": (condition.half(), mask),
+    }[what]
+    with torch.no_grad():
+        got = block(x, *given)
+        expected = block(
+            x, given[0].float().expand(4, -1).contiguous(), given[1].float().expand(4, -1, -1).contiguous()
+        )
+    assert torch.allclose(got, expected, atol=1e-6)

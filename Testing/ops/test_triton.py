@@ -1,0 +1,73 @@
+"""The Triton kernels of the scan without a GPU: interpreted against float64, and compiled for GPUs elsewhere."""
+
+from __future__ import annotations
+
+import json
+import os
+import subprocess
+import sys
+from pathlib import Path
+from typing import Any
+
+import pytest
+
+pytest.importorskip("triton", reason="Triton has no package for this system")
+
+
+def _program(module: str, **environment: str) -> dict[str, Any]:
+    """What a program of this folder prints, in a process of its own."""
+    run = subprocess.run(
+        [sys.executable, "-m", module],
+        capture_output=True,
+        text=True,
+        cwd=Path(__file__).parents[2],
+        env={**os.environ, **environment},
+        check=False,
+    )
+    assert run.returncode == 0, run.stderr
+    return json.loads(run.stdout)
+
+
+@pytest.fixture(scope="module")
+def interpreted() -> dict[str, Any]:
+    return _program("Testing.ops.triton_interpreted", TRITON_INTERPRET="1")
+
+
+@pytest.fixture(scope="module")
+def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
+    cache = str(tmp_path_factory.mktemp("triton"))
+    return _program("Testing.ops.triton_compiled", TRITON_INTERPRET="0", TRITON_CACHE_DIR=cache)
+
+
+@pytest.mark.parametrize("shape", ["tokens", "groups", "constant B", "constant C", "no options"])
+def test_values_and_all_gradients_agree_with_float64(interpreted: dict[str, Any], shape: str) -> None:
+    assert interpreted["errors"][shape] < 1e-4
+
+
+def test_half_precision_comes_back_as_half_precision_with_a_full_state(interpreted: dict[str, Any]) -> None:
+    assert interpreted["types"] == ["torch.bfloat16", "torch.float32"]
+    assert interpreted["errors"]["half"] < 0.02
+
+
+def test_softplus_keeps_five_digits_even_where_it_vanishes(interpreted: dict[str, Any]) -> None:
+    assert interpreted["errors"]["softplus"] < 1e-5
+
+
+def test_a_damaged_number_spoils_its_own_channel_from_there_on_and_nothing_else(interpreted: dict[str, Any]) -> None:
+    assert interpreted["damaged"] == [[0, 3, token] for token in range(2, 6)]
+
+
+def test_the_interpreter_is_never_chosen_by_itself(interpreted: dict[str, Any]) -> None:
+    assert interpreted["reason"] is None
+    assert interpreted["auto"] == "numba"
+
+
+def test_every_kernel_compiles_for_a_gpu_that_is_not_here(compiled: dict[str, Any]) -> None:
+    assert len(compiled) == 7
+
+
+def test_no_recurrence_needs_a_shuffle(compiled: dict[str, Any]) -> None:
+    """Only the sums of dB and dC over a warp's channels do: 16 tokens, log2(32) steps, two of them."""
+    assert compiled["scan_forward"]["shuffles"] == 0
+    assert compiled["scan_backward"]["shuffles"] <= 2 * 16 * 5
+    assert compiled["scan_backward"]["shared"] <= 1024

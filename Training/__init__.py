@@ -1,0 +1,1 @@
+"""Configurations of trainings, and what repeats the paper; in the sources alone."""

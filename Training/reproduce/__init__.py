@@ -1,0 +1,1 @@
+"""``python -m Training.reproduce``: the paper's tables and figures from one experiment's folders."""

@@ -1,0 +1,1 @@
+"""What is measured of this software: ``python -m benchmarks``, from the root of the sources."""

@@ -1,0 +1,29 @@
+"""``python -m benchmarks cache``: a training step on cached latents against one that encodes each time."""
+
+from __future__ import annotations
+
+import argparse
+
+from DiffMaCore.cli.benchmark import step_table, time_steps
+from DiffMaCore.cli.benchmark_options import add_benchmark_options, add_size_options, begin, write_figures
+
+
+def add_parser(kinds: argparse._SubParsersAction) -> None:
+    """Add ``cache`` to the parsers of ``python -m benchmarks``."""
+    parser = kinds.add_parser("cache", help="a training step on cached latents against one that encodes each time")
+    parser.add_argument("--batch", type=int, default=4, help="slices (default 4)")
+    add_size_options(parser)
+    add_benchmark_options(parser, rounds=3)
+    parser.set_defaults(run=run)
+
+
+def run(args: argparse.Namespace) -> int:
+    """Measure and print; raises InputError for sizes that cannot be."""
+    device = begin(args)
+
+    from benchmarks.cache import benchmark_cache
+
+    figures = time_steps(benchmark_cache, args, device)
+    print(step_table(figures))
+    write_figures(args, figures)
+    return 0

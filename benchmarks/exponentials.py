@@ -1,0 +1,54 @@
+"""How many exponentials a second this machine takes: the scan kernels' own, on registers that never leave the first
+cache, on as many threads as torch uses."""
+
+# mypy: ignore-errors
+# (The kernels are typed by Numba, whose intrinsics take fewer arguments than their definitions.)
+
+from __future__ import annotations
+
+import numpy as np
+import torch
+
+from DiffMaCore.ops.scan import numba_lanes
+from DiffMaCore.ops.scan.compiling import compiled, source_digest
+from DiffMaCore.ops.scan.numba_forward import PLANE
+from DiffMaCore.ops.scan.numba_lanes import exp2_four, load, pointers, store, width_of
+from DiffMaCore.ops.scan.threads import run_tasks
+
+PASSES = 512  # over a task's plane: a task is then a million exponentials, and its start costs nothing
+PER_TASK = PASSES * PLANE
+
+
+def take_exponentials(count: int) -> int:
+    """Take at least ``count`` float32 exponentials; returns how many it were."""
+    tasks = -(-count // PER_TASK)
+
+    def work(first: int, last: int) -> None:
+        planes = torch.full((2 * PLANE,), -0.5)  # a decay's exponent; the time does not depend on it
+        size = planes.element_size() * PLANE
+        _exponentials((last - first) * PASSES, np.float32(0), (planes.data_ptr(), planes.data_ptr() + size))
+
+    run_tasks(tasks, work)
+    return tasks * PER_TASK
+
+
+def _entry_point(digest):
+    @compiled
+    def exponentials(passes, like, addresses):
+        given, made = pointers(like, addresses)
+        lanes = width_of(given)
+        for _ in range(passes):
+            for at in range(0, PLANE, 4 * lanes):
+                a, b, c, d = exp2_four(
+                    load(given, at), load(given, at + lanes), load(given, at + 2 * lanes), load(given, at + 3 * lanes)
+                )
+                store(made, at, a)
+                store(made, at + lanes, b)
+                store(made, at + 2 * lanes, c)
+                store(made, at + 3 * lanes, d)
+        return digest
+
+    return exponentials
+
+
+_exponentials = _entry_point(source_digest(numba_lanes))
