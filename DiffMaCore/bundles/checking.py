@@ -50,7 +50,7 @@ def check_bundle(folder: Path) -> tuple[BundleConfig, dict[str, Any]]:
         raise ModelError(f"{folder}: {problem}{AGAIN}") from None
     for name in classes:
         if name != SCHEDULER:
-            check_weights(folder / name / WEIGHTS_FILE)
+            weight_shapes(folder / name / WEIGHTS_FILE)
     return config, parts
 
 
@@ -75,16 +75,18 @@ def component_config(name: str, chosen: str, values: Mapping[str, Any], where: s
     return build(CLASSES[name][chosen][1], values, where, ModelError, AGAIN)
 
 
-def check_weights(path: Path) -> None:
-    """Raise ModelError where a file is no safetensors file, or holds other than floating-point numbers."""
+def weight_shapes(path: Path) -> dict[str, tuple[int, ...]]:
+    """Shapes of a safetensors file's tensors by name; ModelError where it is none, or holds other than floats."""
     try:
         if not path.is_file():
             raise ModelError(f"{path} is missing{AGAIN}.")
         with safe_open(path, framework="numpy") as weights:
-            for name in weights.keys():  # noqa: SIM118  safetensors' handle is no mapping
-                kind = weights.get_slice(name).get_dtype()
-                if kind not in _TYPES:
+            tensors = {name: weights.get_slice(name) for name in weights.keys()}  # noqa: SIM118  it is no mapping
+            for name, tensor in tensors.items():
+                if tensor.get_dtype() not in _TYPES:
+                    kind = tensor.get_dtype()
                     raise ModelError(f"{path} holds {shown(name)} as {kind}, not one of {', '.join(_TYPES)}{AGAIN}.")
+            return {name: tuple(tensor.get_shape()) for name, tensor in tensors.items()}
     except (SafetensorError, OSError, ValueError) as problem:
         raise ModelError(f"{path} is no sound safetensors file ({shown(str(problem))}){AGAIN}.") from None
 
@@ -122,7 +124,8 @@ def check_fit(config: BundleConfig, parts: Mapping[str, Any]) -> None:
                 file = f"{name}/{config_file(name)}"
                 if key == "factor":
                     file += f" ({'channels' if name == 'guided_decoder' else 'num_decoder_blocks'})"
-                raise ValueError(f"{file}: {key} must be {value} to fit the other components, not {has}")
+                whom = "hu_windows and neighbours" if key == "pixel_channels" else "the other components"
+                raise ValueError(f"{file}: {key} must be {value} to fit {whom}, not {has}")
     if config.image_size != factor * denoiser.latent_size:
         raise ValueError(
             f"{INDEX_FILE}: image_size must be {factor * denoiser.latent_size}, the denoiser's latent_size times the"

@@ -35,7 +35,7 @@ _Sha256: TypeAlias = Annotated[str, Pattern("[0-9a-f]{64}", "64 hexadecimal digi
 class Entry:
     """One file: POSIX path inside the bundle, size in bytes, SHA-256 in hex."""
 
-    path: Annotated[str, Words(200)]
+    path: Annotated[str, Words(200, empty=True)]
     size: Annotated[int, Bounds(0, 1 << 44)]
     sha256: _Sha256
 

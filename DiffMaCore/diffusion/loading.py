@@ -9,8 +9,9 @@ import diffusers
 import torch
 
 from DiffMaCore.baselines.unet import UNetDenoiser
-from DiffMaCore.bundles.checking import SCHEDULER, check_bundle
-from DiffMaCore.bundles.config import read_index
+from DiffMaCore.bundles.checking import SCHEDULER, WEIGHTS_FILE, check_bundle, weight_shapes
+from DiffMaCore.bundles.config import AGAIN, read_index
+from DiffMaCore.errors import ModelError
 from DiffMaCore.models.components import load_network
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
@@ -41,6 +42,24 @@ def load_components(folder: Path, dtype: torch.dtype = torch.float32) -> dict[st
         if name == SCHEDULER:
             loaded[name] = class_of(chosen).from_pretrained(str(folder / name), local_files_only=True)
         else:
+            _check_shapes(class_of(chosen), folder / name)
             options = {"use_safetensors": True, "torch_dtype": dtype}
             loaded[name] = load_network(class_of(chosen), folder / name, name, **options)
     return loaded
+
+
+def _check_shapes(cls: Any, folder: Path) -> None:
+    """Raise ModelError where the weights are not those of the network that ``config.json`` describes.
+
+    The network is made without memory, so that a description of a giant costs nothing.
+    """
+    with torch.device("meta"):
+        network = cls.from_config(cls.load_config(str(folder), local_files_only=True))
+    path = folder / WEIGHTS_FILE
+    has = weight_shapes(path)
+    for name, tensor in network.state_dict().items():
+        if has.get(name) != tuple(tensor.shape):
+            found = has.get(name, "absent")
+            raise ModelError(
+                f"{path}: {name} must be of shape {tuple(tensor.shape)} for its config.json, not {found}{AGAIN}"
+            )

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -17,6 +16,7 @@ from torch import Tensor
 from DiffMaCore.bundles import store
 from DiffMaCore.bundles.checking import check_bundle, check_fit, component_config
 from DiffMaCore.bundles.config import INDEX_FILE, BundleConfig, ModelCard, has_component, read_json
+from DiffMaCore.bundles.home import replace_folder, temporary_folder, writing
 from DiffMaCore.bundles.manifest import Progress, verify
 from DiffMaCore.bundles.unpickle import Weights, load_released_checkpoint
 from DiffMaCore.bundles.writing import class_entry, save_component, seal, write_bundle, write_index
@@ -144,7 +144,7 @@ def complete_bundle(
             save_component(copy / name, component)
             index[name] = class_entry(component)
         write_index(copy, index)
-        seal(copy, config)
+        store.record(folder, also=seal(copy, config).bundle_sha256)
     store.record(folder)
     return config
 
@@ -224,29 +224,11 @@ def _card(anatomy: str, weights: Weights) -> ModelCard:
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """An empty folder that takes ``target``'s place in one step if all goes well, and else leaves it as it
-    was.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".incoming-", dir=target.parent))
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written ({error.strerror}): choose another folder.") from None
-    try:
+    """An empty folder that takes ``target``'s place in one step if all goes well, and else leaves it as it was."""
+    with writing(target), temporary_folder(target.parent) as beside:
         (beside / "new").mkdir()
         yield beside / "new"
-        if target.exists():
-            target.rename(beside / "old")
-        try:
-            (beside / "new").rename(target)
-        except OSError:
-            if (beside / "old").exists():
-                (beside / "old").rename(target)
-            raise
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written ({error.strerror or error}): check the disk.") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        replace_folder(beside / "new", target)
 
 
 def _link(source: str, target: str) -> str:

@@ -71,19 +71,21 @@ def judge(case: Case, folder: Path) -> list[str]:
     given = make(case, folder / "given")
     home = folder / "home"
     os.environ["DIFFMA_HOME"] = str(home)
-    outside = set(folder.iterdir()) | {home}
+    outside = {*folder.iterdir(), home, folder / "added"}
 
     def add() -> str:
         from DiffMaCore.bundles import store
 
-        return _use(store.add(given))
+        target = store.add(given)
+        (folder / "added").touch()
+        return _use(target)
 
     found = []
     for door, task in (("add", add), ("load", lambda: _use(given))):
         outcome, printed = in_child(task)
         found += [f"{door}: {wrong}" for wrong in _wrong(case, outcome, printed)]
         left = [str(path.relative_to(home)) for path in home.rglob("*")] if home.exists() else []
-        if case.names is not None and [name for name in left if name != "models"]:
+        if not (folder / "added").exists() and [name for name in left if name != "models"]:
             found.append(f"{door}: left {left[:3]} behind")
     found += [f"wrote {path}" for path in folder.iterdir() if path not in outside]
     return found
@@ -120,7 +122,6 @@ def _wrong(case: Case, outcome: str, printed: str) -> list[str]:
 def run(chosen: list[Case], tell: Callable[[str], None] = lambda line: None) -> dict[str, list[str]]:
     """The mishandled cases and what is wrong with each."""
     import torch  # loaded once, for all children
-
     from diffusers.utils.logging import disable_progress_bar
 
     from DiffMaCore.diffusion import pipeline  # noqa: F401
