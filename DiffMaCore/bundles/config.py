@@ -220,22 +220,22 @@ def small_decoder_command(where: str) -> str:
 
 
 def read_json(path: Path, blame: str, most: int = _MOST_JSON) -> dict[str, Any]:
-    """The JSON object in ``path``, of at most ``most`` bytes; ``blame`` opens the ModelError where there is none."""
+    """The JSON object in ``path``, of at most ``most`` bytes; ``blame`` opens the ModelError where it is absent."""
     again = "fetch the bundle again"
     try:
         if not path.exists():
             raise ModelError(f"{blame}: it has no {path.name}; give a bundle's folder or an installed name.")
         if not path.is_file():
-            raise ModelError(f"{blame}: {path.name} is a pipe, a device or a folder, not a file; {again}.")
+            raise ModelError(f"{path} is a pipe, a device or a folder, not a file; {again}.")
         if path.stat().st_size > most:
-            raise ModelError(f"{blame}: {path.name} is over {most >> 20} MB long, far more than it can need; {again}.")
+            raise ModelError(f"{path} is over {most >> 20} MB long, far more than it can need; {again}.")
         value = json.loads(path.read_text(encoding="utf-8"))
     except (OSError, ValueError) as error:
-        raise ModelError(f"{blame}: {path.name} cannot be read ({error}); {again}.") from None
+        raise ModelError(f"{path} cannot be read ({error}); {again}.") from None
     except RecursionError:
-        raise ModelError(f"{blame}: {path.name} is nested without end; {again}.") from None
+        raise ModelError(f"{path} is nested without end; {again}.") from None
     if not isinstance(value, dict):
-        raise ModelError(f"{blame}: {path.name} is not a JSON object; {again}.")
+        raise ModelError(f"{path} is not a JSON object; {again}.")
     return value
 
 

@@ -139,7 +139,13 @@ def verify(folder: Path, progress: Progress | None = None) -> BundleConfig:
         report = (
             (lambda n, e=entry, b=base: progress(b + n, manifest.total, f"checking {e.path}")) if progress else None
         )
-        if sha256_of(folder / entry.path, report) != entry.sha256:
+        try:
+            has = sha256_of(folder / entry.path, report)
+        except OSError as error:
+            raise ModelError(
+                f"{folder / entry.path} cannot be read ({error.strerror or error}): check its rights and its disk."
+            ) from None
+        if has != entry.sha256:
             raise ModelError(f"{folder / entry.path} was altered (its checksum differs): {_AGAIN}.")
         done += entry.size
     return check_bundle(folder)[0]

@@ -8,6 +8,7 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -102,8 +103,9 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     if text in names:
         return (_BUNDLED if text in bundled else models_folder()) / text
     path = Path(text).expanduser()
-    if text and not path.exists():
-        restore(path)
+    if text and _kind(path) is None:
+        with suppress(OSError, ValueError):  # such as a name that is too long
+            restore(path)
     kind = _kind(path)
     if kind == "folder":
         read_config(path)

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import errno
 import re
+import warnings
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
@@ -16,7 +17,7 @@ from zipfile import BadZipFile
 import diffusers
 from safetensors import SafetensorError
 
-from DiffMaCore.bundles.checking import component_config, read_component
+from DiffMaCore.bundles.checking import WEIGHTS_FILE, component_config, read_component
 from DiffMaCore.bundles.config import AGAIN, SMALL_DECODER, read_json
 from DiffMaCore.bundles.hub import byte_bar
 from DiffMaCore.bundles.manifest import Progress
@@ -49,7 +50,8 @@ class Part:
 def _load_part(name: str, folder: Path) -> Any:
     """A component of the allowed class that its ``config.json`` says; a pickle is read with weights_only."""
     chosen, _ = read_component(folder, name)
-    return load_network(PatchAutoencoder if chosen == "PatchAutoencoder" else getattr(diffusers, chosen), folder, name)
+    cls = PatchAutoencoder if chosen == PatchAutoencoder.__name__ else getattr(diffusers, chosen)
+    return load_network(cls, folder, name, use_safetensors=(folder / WEIGHTS_FILE).is_file())
 
 
 def _load_image_encoder(folder: Path) -> ImageEncoder:
@@ -136,7 +138,8 @@ def obtain(part: Part, given: str | None, progress: Progress | None = None) -> A
     lacking = _lacking(part, folder)
     if lacking:
         raise ModelError(f"{folder} is no {part.name.replace('_', ' ')}: it lacks {lacking}.")
-    with _told_as_damaged(folder, part.name):
+    with _told_as_damaged(folder, part.name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of pickles that it refuses
         return part.load(folder)
 
 

@@ -493,7 +493,7 @@ def _files() -> Iterator[Case]:
 
     for path in ("/dev/zero", "/dev/null", "/dev/random", "/dev/stdin", "/proc/self/mem", "/", "", "."):
         yield Case(f"given: {path!r}", give(path), ())
-    yield Case("given: a named pipe", given_fifo, ("pipe",))
+    yield Case("given: a named pipe", given_fifo, ("fifo",))
     yield Case("given: a link to itself", loop, ())
     yield Case("given: a path beyond the file system", give("x" * 5000), ())
     yield Case("given: a path with a null byte", give("a\x00b"), ())

@@ -1,4 +1,4 @@
-"""Give hostile bundles to the program, each in a child process of its own, and judge what becomes of them.
+"""Give hostile bundles, pickles and zips to the program, each in a child process, and judge what becomes of them.
 
 python -m Testing.bundles.judging --seed 1          every case of a seed, and a table of the mishandled
 python -m Testing.bundles.judging --seed 1 --only manifest
@@ -18,6 +18,7 @@ from pathlib import Path
 
 from DiffMaCore.errors import DiffMaError
 from Testing.bundles.hostile import Case, cases, make
+from Testing.bundles.malicious import CANARY, Attack, attacks
 
 SECONDS = 10  # of the processor; of the clock six times that, since other programs may be busy
 MEMORY = 2 << 30  # beside what the program holds when it starts
@@ -91,6 +92,30 @@ def judge(case: Case, folder: Path) -> list[str]:
     return found
 
 
+def judge_attack(attack: Attack, folder: Path, bundle: Path) -> list[str]:
+    """The same of a pickle or zip that is made to harm; ``bundle`` is a sound one that it may be made of."""
+    canary, home, given = folder / CANARY, folder / "home", folder / "given"
+    os.environ["DIFFMA_HOME"] = str(home)
+    given.mkdir()
+    path = attack.make(given, canary, bundle)
+    before = {*folder.rglob("*")}
+
+    def task() -> str:
+        from DiffMaCore.bundles import store
+        from DiffMaCore.bundles.unpickle import load_released_checkpoint
+        from DiffMaCore.models import components
+
+        parts = {"vae": components.VAE, "small": components.SMALL, "clip": components.IMAGE_ENCODER}
+        if attack.door in parts:
+            return f"taken: {components.obtain(parts[attack.door], str(path))}"
+        return f"taken: {store.add(path) if attack.door == 'zip' else load_released_checkpoint(path)}"
+
+    outcome, printed = in_child(task)
+    found = _wrong(Case(attack.name, lambda _: None, ()), outcome, printed)
+    left = {*folder.rglob("*")} - before - {home, home / "models"}
+    return found + ([f"left {sorted(left)[:3]}"] if left else [])
+
+
 def _use(bundle: Path) -> str:
     """Load a bundle and let it make the mean and a step of a sample of one slice."""
     import torch
@@ -119,7 +144,7 @@ def _wrong(case: Case, outcome: str, printed: str) -> list[str]:
     return found
 
 
-def run(chosen: list[Case], tell: Callable[[str], None] = lambda line: None) -> dict[str, list[str]]:
+def run(chosen: list[Case | Attack], tell: Callable[[str], None] = lambda line: None) -> dict[str, list[str]]:
     """The mishandled cases and what is wrong with each."""
     import torch  # loaded once, for all children
     from diffusers.utils.logging import disable_progress_bar
@@ -129,11 +154,14 @@ def run(chosen: list[Case], tell: Callable[[str], None] = lambda line: None) -> 
     disable_progress_bar()
     torch.set_num_threads(1)
     mishandled = {}
-    for case in chosen:
-        with tempfile.TemporaryDirectory() as folder:
-            if wrong := judge(case, Path(folder)):
-                mishandled[case.name] = wrong
-                tell(f"{case.name}\n" + "".join(f"    {line}\n" for line in wrong))
+    with tempfile.TemporaryDirectory() as common:
+        bundle = make(cases()[0], Path(common) / "bundle")
+        for case in chosen:
+            with tempfile.TemporaryDirectory() as folder:
+                place = Path(folder)
+                if wrong := judge(case, place) if isinstance(case, Case) else judge_attack(case, place, bundle):
+                    mishandled[case.name] = wrong
+                    tell(f"{case.name}\n" + "".join(f"    {line}\n" for line in wrong))
     return mishandled
 
 
@@ -142,9 +170,11 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--seed", type=int, default=0)
     parser.add_argument("--only", default="", help="cases whose name holds this")
+    parser.add_argument("--every", type=int, default=1, help="take one of every so many")
     parser.add_argument("--json", action="store_true", help="print JSON at the end")
     args = parser.parse_args()
-    chosen = [case for case in cases(args.seed) if args.only in case.name]
+    chosen = [case for case in (*cases(args.seed), *attacks(args.seed)) if args.only in case.name]
+    chosen = chosen[:: args.every]
     mishandled = run(chosen, print if not args.json else lambda line: None)
     if args.json:
         print(json.dumps({"cases": len(chosen), "mishandled": mishandled}))

@@ -66,7 +66,7 @@ def in_child(task: Callable[[], object], die_at: int | None = None) -> tuple[int
 
 
 class Trial:
-    """One task in a folder of its own: what is done, and what must hold after it was killed and after it was repeated."""
+    """One task in a folder of its own, and what must hold after it was killed and after it was repeated."""
 
     def __init__(self, folder: Path, bundle: Path, server: LocalHub) -> None:
         self.home, self.new, self.bundle, self.server = folder / "home", folder / "new", bundle, server

@@ -13,6 +13,7 @@ import random
 import stat
 import struct
 import tarfile
+import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
@@ -79,7 +80,9 @@ def _pickles() -> Iterator[Attack]:
     for module, name in _CALLS:
         for proto in (0, 2, 4) if (module, name) in (("os", "system"), ("builtins", "eval")) else (2,):
 
-            def make(folder: Path, canary: Path, _: Path, call: tuple[str, str] = (module, name), p: int = proto) -> Path:
+            def make(
+                folder: Path, canary: Path, _: Path, call: tuple[str, str] = (module, name), p: int = proto
+            ) -> Path:
                 code = f"open({str(canary)!r}, 'w')" if call[1] in ("eval", "exec", "timeit") else f"touch {canary}"
                 path = folder / "weights.pt"
                 path.write_bytes(_zipped(_global(*call, code.encode(), p)))
@@ -116,7 +119,9 @@ def _pickles() -> Iterator[Attack]:
         return folder / "weights.pt"
 
     def script(folder: Path, canary: Path, _: Path) -> Path:
-        torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), folder / "weights.pt")
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), folder / "weights.pt")
         return folder / "weights.pt"
 
     for name, make in (("legacy", legacy), ("modern", modern), ("plain", plain), ("tar", tar), ("TorchScript", script)):
@@ -170,7 +175,9 @@ def _zipped(data: bytes) -> bytes:
 
 
 def _zips(random_: random.Random) -> Iterator[Attack]:
-    def adding(info: zipfile.ZipInfo | str, data: bytes = b"evil", **options: int) -> Callable[[Path, Path, Path], Path]:
+    def adding(
+        info: zipfile.ZipInfo | str, data: bytes = b"evil", **options: int
+    ) -> Callable[[Path, Path, Path], Path]:
         def make(folder: Path, canary: Path, bundle: Path) -> Path:
             path = _zip_of(bundle, folder / "bundle.zip")
             with zipfile.ZipFile(path, "a") as made:
@@ -199,14 +206,21 @@ def _zips(random_: random.Random) -> Iterator[Attack]:
                  "/".join("d" * 500), "evil.json ", "model_index.json/evil", "DENOISER/config.json"):  # fmt: skip
         shown = name if len(name) < 30 else f"{name[:10]}... ({len(name)})"
         yield Attack(f"zip: holds {shown!r}", "zip", adding(name))
-    for kind, word in ((stat.S_IFLNK, "link"), (stat.S_IFCHR, "device"), (stat.S_IFIFO, "pipe"), (stat.S_IFSOCK, "socket")):
+    for kind, word in (
+        (stat.S_IFLNK, "link"),
+        (stat.S_IFCHR, "device"),
+        (stat.S_IFIFO, "pipe"),
+        (stat.S_IFSOCK, "socket"),
+    ):
         yield Attack(f"zip: holds a {word}", "zip", adding(of_kind(kind, "link.json", b""), b"/etc/passwd"))
     yield Attack("zip: holds a folder that is a link", "zip", adding(of_kind(stat.S_IFLNK, "vae/", b""), b"/etc"))
     yield Attack("zip: a bomb", "zip", adding("bomb.json", b"\0" * 200_000_000, compress_type=zipfile.ZIP_DEFLATED))
     yield Attack("zip: a file twice", "zip", adding("model_index.json"))
     yield Attack("zip: another manifest", "zip", adding("manifest.json", b"{}"))
     yield Attack("zip: a manifest that is deep", "zip", _with_manifest(b"[" * 200_000))
-    yield Attack("zip: a manifest of infinite sizes", "zip", _with_manifest(b'{"format": 1, "files": [{"size": 1e999}]}'))
+    yield Attack(
+        "zip: a manifest of infinite sizes", "zip", _with_manifest(b'{"format": 1, "files": [{"size": 1e999}]}')
+    )
     yield Attack("zip: a manifest of 50 MB", "zip", _with_manifest(b" " * 50_000_000))
     yield Attack("zip: no manifest", "zip", _with_manifest(None))
     yield Attack("zip: 2000 files", "zip", _many)

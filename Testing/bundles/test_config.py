@@ -84,7 +84,7 @@ def test_a_bundle_is_not_allowed_to_choose_what_is_imported(bundle: Path) -> Non
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"_class_name": "StableDiffusionPipeline"}'])
 def test_a_folder_that_is_no_bundle_is_told_so(tmp_path: Path, text: str) -> None:
     (tmp_path / "model_index.json").write_text(text)
-    with pytest.raises(ModelError, match=r"is not a|lacks the key 'bundle'"):
+    with pytest.raises(ModelError, match=r"is not a|cannot be read|lacks the key 'bundle'"):
         read_config(tmp_path)
 
 
