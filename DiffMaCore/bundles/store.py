@@ -37,6 +37,7 @@ from DiffMaCore.bundles.manifest import (
 )
 from DiffMaCore.configuring import nearest, shown
 from DiffMaCore.errors import DiffMaError, ModelError
+from DiffMaCore.presets import size_name
 
 DEMO = "demo"
 _BUNDLED = Path(__file__).resolve().parent.parent / "data"
@@ -312,8 +313,6 @@ def _source(folder: Path) -> dict[str, Any]:
 
 def _size(denoiser: Any) -> str:
     """Such as "B/2, latent 28" for people, out of the denoiser's configuration."""
-    from DiffMaCore.models.presets import size_name
-
     if denoiser is None:
         return "?"
     if isinstance(denoiser, UNetDenoiserConfig):

@@ -149,7 +149,7 @@ def run(chosen: list[Case | Attack], tell: Callable[[str], None] = lambda line: 
     import torch  # loaded once, for all children
     from diffusers.utils.logging import disable_progress_bar
 
-    from DiffMaCore.diffusion import pipeline  # noqa: F401
+    from DiffMaCore.inference import pipeline  # noqa: F401
 
     disable_progress_bar()
     torch.set_num_threads(1)

@@ -13,9 +13,9 @@ from safetensors.torch import load_file
 from DiffMaCore.bundles import store
 from DiffMaCore.bundles.config import BundleConfig, read_config
 from DiffMaCore.bundles.manifest import verify
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.errors import ModelError, OutputError
 from DiffMaCore.inference.import_released import complete_bundle, import_released
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 
 from .released_files import denoiser_state, embedder_state, save_checkpoint, save_open_clip, save_vae
 

@@ -112,7 +112,7 @@ def test_the_dicom_export_writes_a_derived_series(reviewed, tmp_path):
 def test_a_batch_of_loaded_volumes_lists_the_state_of_each(panel, tmp_path):
     panel.load(np.full((4, 8, 8), 5, np.int16), "No CT")
     panel.load_ct("Second", seed=1)
-    panel.host.click(panel.ui.batchButton)
+    panel.choose(panel.ui.loadButton, "Several CTs")
     ui = panel.widget.batch.ui
     panel.host.click(ui.loadedRadio)
     assert not ui.batchRunButton.enabled
@@ -133,14 +133,14 @@ def test_a_batch_of_loaded_volumes_lists_the_state_of_each(panel, tmp_path):
 
 
 def test_a_batch_can_be_cancelled_and_its_window_closed_meanwhile(panel, tmp_path):
-    panel.host.click(panel.ui.batchButton)
+    panel.choose(panel.ui.loadButton, "Several CTs")
     ui = panel.widget.batch.ui
     ui.batchInputEdit.text = str(tmp_path)
     ui.batchOutputEdit.text = str(tmp_path / "out")
     panel.host.click(ui.batchRunButton)
     panel.host.click(ui.batchCloseButton)
     assert panel.widget.batch.running
-    panel.host.click(panel.ui.batchButton)
+    panel.choose(panel.ui.loadButton, "Several CTs")
     if panel.widget.batch.running:
         panel.host.click(ui.batchRunButton)
     panel.finish(30)

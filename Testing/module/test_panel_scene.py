@@ -49,7 +49,7 @@ NODES = {
 
 def controls(panel) -> dict[str, object]:
     """Every control with a parameter's name, of the panel and of the batch window."""
-    panel.ui.batchButton.clicked.emit()
+    panel.choose(panel.ui.loadButton, "Several CTs")
     found = {}
     for ui in (panel.ui, panel.widget.batch.ui):
         for widget in vars(ui).values():

@@ -13,9 +13,9 @@ import torch
 
 from DiffMaCore.bundles.config import has_component, read_config
 from DiffMaCore.cli.main import main
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.phantom.demo import bundled_head
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training import fresh, rendering
