@@ -106,10 +106,12 @@ _KEYS: dict[str, dict[str, str]] = {
         "width": "count", "latent_size": "count", "patch_size": "count", "in_channels": "count", "mask_hidden": "count",
     },
     "vae/config.json": {
-        "factor": "count", "latent_channels": "count", "channels": "count", "blocks": "count", "scaling_factor": "number",
+        "factor": "count", "latent_channels": "count", "channels": "count", "blocks": "count",
+        "scaling_factor": "number",
     },
     "image_encoder/config.json": {
-        "embed_dim": "count", "vision_cfg.width": "count", "vision_cfg.layers": "count", "vision_cfg.head_width": "count",
+        "embed_dim": "count", "vision_cfg.width": "count", "vision_cfg.layers": "count",
+        "vision_cfg.head_width": "count",
         "vision_cfg.patch_size": "count", "vision_cfg.image_size": "count", "vision_cfg.mlp_ratio": "number",
         "vision_cfg": "choice",
     },
@@ -228,9 +230,12 @@ def _indexes() -> Iterator[Case]:
         if key != "_name_or_path":
             yield _edit(f"index has {key}", INDEX, key, value)
     for component in ("denoiser", "embedder", "vae", "image_encoder", "scheduler", "guided_decoder"):
-        for entry in (["diffusers", "UNet2DModel"], ["os", "system"], ["DiffMaCore.bundles.store", "remove"], [None, None],
-                      ["transformers", "CLIPModel"], ["diffusers"], ["diffusers", None], "DiffMa", {}, [["diffusers"], "x"],
-                      ["diffusers.pipelines", "X"], ["DiffMaCore.evil", "Evil"])[:: 1 if component == "vae" else 3]:  # fmt: skip
+        for entry in (["diffusers", "UNet2DModel"], ["os", "system"], ["DiffMaCore.bundles.store", "remove"], [None,
+        None],
+                      ["transformers", "CLIPModel"], ["diffusers"], ["diffusers", None], "DiffMa", {}, [["diffusers"],
+                      "x"],
+                      ["diffusers.pipelines", "X"], ["DiffMaCore.evil",
+                      "Evil"])[:: 1 if component == "vae" else 3]:  # fmt: skip
             if component != "guided_decoder" or entry != [None, None]:
                 yield _edit(f"index {component} = {_short(entry)}", INDEX, component, entry)
     for file, right in (("denoiser", "DiffMa"), ("embedder", "VisionEmbedder"), ("vae", "PatchAutoencoder"),
@@ -238,14 +243,18 @@ def _indexes() -> Iterator[Case]:
         path = f"{file}/config.json"
         for name in ("AsymmetricAutoencoderKL", "StableDiffusionPipeline", ["a", right], 5):
             yield _edit(f"{path} _class_name = {_short(name)}", path, "_class_name", name)
-        for key, value in (("auto_map", {"AutoModel": "evil--evil.Evil"}), ("quantization_config", {"quant_method": "gptq"}),
+        for key, value in (("auto_map", {"AutoModel": "evil--evil.Evil"}), ("quantization_config",
+        {"quant_method": "gptq"}),
                            ("custom_pipeline", "evil"), ("_diffusers_version", {}), ("widht", 192)):  # fmt: skip
             yield _edit(f"{path} has {key}", path, key, value)
-    for key, value in (("_class_name", "EulerDiscreteScheduler"), ("_class_name", "Evil"), ("solver_p", {}), ("sigma_min", 1),
+    for key, value in (("_class_name", "EulerDiscreteScheduler"), ("_class_name", "Evil"), ("solver_p", {}),
+    ("sigma_min", 1),
                        ("auto_map", {}), ("interpolation", "x"), ("_use_default_values", {"x": 1})):  # fmt: skip
         yield _edit(f"scheduler has {key} = {_short(value)}", SCHEDULER, key, value)
-    for key, value in (("timm_model_name", "hf-hub:evil/evil"), ("timm_model_name", "resnet50"), ("timm_model_pretrained", True),
-                       ("block_type", "evil"), ("act_kwargs", {"x": 1}), ("norm_kwargs", {"eps": "x"}), ("layer", 3)):  # fmt: skip
+    for key, value in (("timm_model_name", "hf-hub:evil/evil"), ("timm_model_name", "resnet50"),
+    ("timm_model_pretrained", True),
+                       ("block_type", "evil"), ("act_kwargs", {"x": 1}), ("norm_kwargs", {"eps": "x"}), ("layer",
+                       3)):  # fmt: skip
         yield _edit(
             f"image encoder's tower has {key} = {value}", "image_encoder/config.json", f"vision_cfg.{key}", value
         )
@@ -267,16 +276,23 @@ def _foreign_vae(folder: Path) -> None:
 
 def _mismatches() -> Iterator[Case]:
     for file, key, value in (
-        (INDEX, "bundle.image_size", 224), (INDEX, "bundle.image_size", 156), ("embedder/config.json", "latent_size", 20),
-        ("embedder/config.json", "width", 96), ("embedder/config.json", "patch_size", 4), ("denoiser/config.json", "latent_size", 80),
-        ("denoiser/config.json", "patch_size", 3), ("denoiser/config.json", "in_channels", 4), ("denoiser/config.json", "width", 190),
-        ("denoiser/config.json", "inner", 384), ("denoiser/config.json", "pixel_factor", 8), ("denoiser/config.json", "pixel_channels", 3),
-        ("denoiser/config.json", "learn_sigma", True), ("vae/config.json", "factor", 8), ("vae/config.json", "latent_channels", 16),
+        (INDEX, "bundle.image_size", 224), (INDEX, "bundle.image_size", 156), ("embedder/config.json", "latent_size",
+        20),
+        ("embedder/config.json", "width", 96), ("embedder/config.json", "patch_size", 4), ("denoiser/config.json",
+        "latent_size", 80),
+        ("denoiser/config.json", "patch_size", 3), ("denoiser/config.json", "in_channels", 4),
+        ("denoiser/config.json", "width", 190),
+        ("denoiser/config.json", "inner", 384), ("denoiser/config.json", "pixel_factor", 8), ("denoiser/config.json",
+        "pixel_channels", 3),
+        ("denoiser/config.json", "learn_sigma", True), ("vae/config.json", "factor", 8), ("vae/config.json",
+        "latent_channels", 16),
         ("vae/config.json", "latent_channels", 17), ("image_encoder/config.json", "embed_dim", 512),
-        ("image_encoder/config.json", "vision_cfg.head_width", 60), ("image_encoder/config.json", "vision_cfg.patch_size", 15),
+        ("image_encoder/config.json", "vision_cfg.head_width", 60), ("image_encoder/config.json",
+        "vision_cfg.patch_size", 15),
         ("guided_decoder/config.json", "channels", [16, 32]), ("guided_decoder/config.json", "pixel_channels", 3),
         ("guided_decoder/config.json", "latent_channels", 4), (SCHEDULER, "prediction_type", "epsilon"),
-        (SCHEDULER, "beta_start", 0.5), (INDEX, "bundle.neighbour_distance", None), (INDEX, "bundle.hu_windows", [[-1000, 1000]]),
+        (SCHEDULER, "beta_start", 0.5), (INDEX, "bundle.neighbour_distance", None), (INDEX, "bundle.hu_windows",
+        [[-1000, 1000]]),
         (INDEX, "bundle.modes", ["mean", "mean"]), (INDEX, "bundle.modes", []), (INDEX, "bundle.missing", ["vae"]),
         (INDEX, "bundle.image_encoder_mean", [0.5, 0.5, 0.5]), (INDEX, "bundle.image_encoder_std", [0, 0, 0]),
     ):  # fmt: skip
@@ -419,22 +435,32 @@ def _manifests() -> Iterator[Case]:
     for name, spoil in (
         *((f"size = {_short(value)}", with_entry(size=value))
           for value in (INF, NAN, -1, 1e308, 10**30, 10**400, "12", None, [], 443.0, True)),
-        *((f"sha256 = {_short(value)}", with_entry(sha256=value)) for value in ("", "x", 5, None, [], "A" * 64, "0" * 63)),
+        *((f"sha256 = {_short(value)}", with_entry(sha256=value)) for value in ("", "x", 5, None, [], "A" * 64,
+        "0" * 63)),
         *((f"path = {_short(value)}", with_entry(path=value)) for value in (None, 5, [], {}, "", ".", "x" * 10_000)),
         *((f"lists {_short(value)}", more(value))
-          for value in ("../evil", "/etc/passwd", "a/../../evil", "C:\\evil", "\\\\host\\share", "a//b", "./a", "a/.", "con",
-                        "nul.json", "denoiser/aux.txt", "a\x00b", "a\nb", "a:b", "README.md ", "x.", "DENOISER/config.json",
-                        "x" * 300, "/".join(["d"] * 2000), "evil.py", "evil.pkl", "evil.bin", "evil.PT", "e.so", "e.dll", "e.sh",
-                        "e.exe", "e.pth", "e.ckpt", "e.msgpack", "e.joblib", "e.npy", "vae/other.safetensors", "\u202egpj.exe",
-                        "vae/diffusion_pytorch_model.safetensors.index.json", "manifest.json", unicodedata.normalize("NFD", "é.md"))),
+          for value in ("../evil", "/etc/passwd", "a/../../evil", "C:\\evil", "\\\\host\\share", "a//b", "./a", "a/.",
+          "con",
+                        "nul.json", "denoiser/aux.txt", "a\x00b", "a\nb", "a:b", "README.md ", "x.",
+                        "DENOISER/config.json",
+                        "x" * 300, "/".join(["d"] * 2000), "evil.py", "evil.pkl", "evil.bin", "evil.PT", "e.so",
+                        "e.dll", "e.sh",
+                        "e.exe", "e.pth", "e.ckpt", "e.msgpack", "e.joblib", "e.npy", "vae/other.safetensors",
+                        "\u202egpj.exe",
+                        "vae/diffusion_pytorch_model.safetensors.index.json", "manifest.json",
+                        unicodedata.normalize("NFD", "é.md"))),
         ("is a list", text("[]")), ("is nothing", text("")), ("is no JSON", text("{")), ("is NaN", text("NaN")),
         ("has an endless depth", text('{"files":' * 100_000)), ("has endless lists", text("[" * 1_000_000)),
         ("is not UTF-8", text(b"\xff\xfe{}")), ("is 50 MB of blanks", text(" " * 50_000_000)),
-        ("is of format 2", top(format=2)), ("is of format true", top(format=True)), ("is of format nothing", top(format=None)),
-        ("has no files", top(files=[])), ("has files that are a mapping", top(files={})), ("has files that are text", top(files="evil")),
+        ("is of format 2", top(format=2)), ("is of format true", top(format=True)), ("is of format nothing",
+        top(format=None)),
+        ("has no files", top(files=[])), ("has files that are a mapping", top(files={})), ("has files that are text",
+        top(files="evil")),
         ("has files of text", top(files=["evil"])), ("has files that are nothing", top(files=None)),
-        ("has another checksum", top(bundle_sha256="0" * 64)), ("has a checksum that is a number", top(bundle_sha256=0)),
-        ("has an unknown key", top(evil=1)), ("has a million files", top(files=[{"path": "x", "size": 1, "sha256": "0"}] * 200_000)),
+        ("has another checksum", top(bundle_sha256="0" * 64)), ("has a checksum that is a number",
+        top(bundle_sha256=0)),
+        ("has an unknown key", top(evil=1)), ("has a million files", top(files=[{"path": "x", "size": 1,
+        "sha256": "0"}] * 200_000)),
     ):  # fmt: skip
         yield Case(f"manifest: {name}", spoil, () if name.startswith(("lists", "path")) else (MANIFEST,), reseal=False)
 
@@ -508,8 +534,10 @@ def _files() -> Iterator[Case]:
         yield Case(f"files: {name} is a list", json_of(name, b"[1]"), (name,))
         yield Case(f"files: {name} is not UTF-8", json_of(name, b'{"\xff": 1}'), (name,))
         yield Case(f"files: {name} is 60 MB", json_of(name, b"{" + b" " * 60_000_000 + b"}"), (name,))
-    for name in ("evil.py", "vae/evil.pkl", "vae/diffusion_pytorch_model.bin", "denoiser/denoiser.py", "vae/pytorch_model.pt",
-                 "vae/diffusion_pytorch_model.fp16.safetensors", "evil.so", "evil.sh", "setup.exe", "vae/modeling.json"):  # fmt: skip
+    for name in ("evil.py", "vae/evil.pkl", "vae/diffusion_pytorch_model.bin", "denoiser/denoiser.py",
+    "vae/pytorch_model.pt",
+                 "vae/diffusion_pytorch_model.fp16.safetensors", "evil.so", "evil.sh", "setup.exe",
+                 "vae/modeling.json"):  # fmt: skip
         yield Case(f"files: also {name}", extra(name), (name,))
     sharded = {"metadata": {}, "weight_map": {"mean": "../../../../../../etc/passwd"}}
     index = f"vae/{WEIGHTS}.index.json"

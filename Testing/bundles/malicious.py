@@ -66,11 +66,15 @@ def attacks(seed: int = 0) -> list[Attack]:
 
 _CALLS = (
     ("os", "system"), ("posix", "system"), ("subprocess", "getoutput"), ("builtins", "eval"), ("builtins", "exec"),
-    ("builtins", "__import__"), ("builtins", "open"), ("builtins", "getattr"), ("runpy", "run_path"), ("shutil", "rmtree"),
+    ("builtins", "__import__"), ("builtins", "open"), ("builtins", "getattr"), ("runpy", "run_path"), ("shutil",
+    "rmtree"),
     ("importlib", "import_module"), ("webbrowser", "open"), ("pty", "spawn"), ("code", "interact"), ("pickle", "loads"),
-    ("torch", "load"), ("torch.hub", "load"), ("torch.jit", "load"), ("torch.utils.cpp_extension", "load"), ("numpy", "load"),
-    ("numpy.f2py", "compile"), ("timeit", "timeit"), ("bdb", "Bdb"), ("operator", "attrgetter"), ("functools", "partial"),
-    ("argparse", "FileType"), ("argparse", "ArgumentParser"), ("collections", "namedtuple"), ("DiffMaCore.bundles.store", "remove"),
+    ("torch", "load"), ("torch.hub", "load"), ("torch.jit", "load"), ("torch.utils.cpp_extension", "load"), ("numpy",
+    "load"),
+    ("numpy.f2py", "compile"), ("timeit", "timeit"), ("bdb", "Bdb"), ("operator", "attrgetter"), ("functools",
+    "partial"),
+    ("argparse", "FileType"), ("argparse", "ArgumentParser"), ("collections", "namedtuple"),
+    ("DiffMaCore.bundles.store", "remove"),
     ("torch.serialization", "add_safe_globals"), ("ctypes", "CDLL"), ("marshal", "loads"), ("evil_module", "evil"),
     ("torch._utils", "_rebuild_device_tensor_from_numpy"), ("pathlib", "Path"), ("urllib.request", "urlopen"),
 )  # fmt: skip
@@ -200,9 +204,12 @@ def _zips(random_: random.Random) -> Iterator[Attack]:
 
         return make
 
-    for name in ("../evil", "../../evil", "a/../../evil", "/etc/evil", "//host/evil", "C:evil", "C:/evil", "..\\evil", "\\evil",
-                 "a\\..\\..\\evil", "./../evil", "denoiser/../../evil", "a/./b", "a//b", "evil\n.json", "evil:stream", "~/evil",
-                 "con", "aux.json", "vae/nul.json", ".hidden", "evil.py", "denoiser/evil.so", "\u202egnp.exe", "x" * 5000,
+    for name in ("../evil", "../../evil", "a/../../evil", "/etc/evil", "//host/evil", "C:evil", "C:/evil", "..\\evil",
+    "\\evil",
+                 "a\\..\\..\\evil", "./../evil", "denoiser/../../evil", "a/./b", "a//b", "evil\n.json", "evil:stream",
+                 "~/evil",
+                 "con", "aux.json", "vae/nul.json", ".hidden", "evil.py", "denoiser/evil.so", "\u202egnp.exe",
+                 "x" * 5000,
                  "/".join("d" * 500), "evil.json ", "model_index.json/evil", "DENOISER/config.json"):  # fmt: skip
         shown = name if len(name) < 30 else f"{name[:10]}... ({len(name)})"
         yield Attack(f"zip: holds {shown!r}", "zip", adding(name))
