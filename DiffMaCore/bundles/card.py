@@ -90,7 +90,12 @@ def _decoders(small: bool, guided: bool) -> list[str]:
 
 def _neighbours(config: BundleConfig) -> list[str]:
     distance = config.neighbour_distance
-    return [] if distance is None else [f"- CT pixels of the slices {distance:g} mm below and above are seen as well"]
+    lines = [] if distance is None else [f"- CT pixels of the slices {distance:g} mm below and above are seen as well"]
+    if config.grid_shift:
+        lines.append(
+            f"- The expected image is the mean over two grids of tokens, {config.grid_shift} latent pixel apart"
+        )
+    return lines
 
 
 def _uncertainty(config: BundleConfig) -> list[str]:

@@ -68,9 +68,8 @@ def run(args: argparse.Namespace) -> int:
     if metadata and metadata.get("target_modality") == "CT":
         raise InputError(f"{args.volume} is a synthetic CT, and only MRIs are written as DICOM; keep the file as it is")
     args.reporter.stage("reading")
-    from DiffMaCore.imaging.dicom import read_dicom_source
     from DiffMaCore.imaging.dicom_writing import check_source, write_dicom_series
-    from DiffMaCore.imaging.reading import read_volume
+    from DiffMaCore.imaging.reading import read_dicom_source, read_volume
     from DiffMaCore.imaging.writing import check_output
 
     image = read_volume(args.volume).image

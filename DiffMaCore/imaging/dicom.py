@@ -5,17 +5,33 @@ Headers are read by pydicom, voxels by GDCM (inside SimpleITK), which knows ever
 
 from __future__ import annotations
 
+import warnings
+from contextlib import suppress
 from dataclasses import dataclass, field
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pydicom
 import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
-from DiffMaCore.errors import InputError
-from DiffMaCore.imaging.dicom_headers import Series, Slice, list_series, to_int
+from DiffMaCore.errors import InputError, is_out_of_memory
+from DiffMaCore.imaging.dicom_checks import check_one_series, check_pixels, odd_slices
+from DiffMaCore.imaging.dicom_headers import Series, Slice, integer, list_series, numbers, to_int
 from DiffMaCore.imaging.regrid import Stack, to_regular_grid
+
+COPIED = (
+    # patient
+    "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
+    "PatientAge", "PatientSize", "PatientWeight", "PatientIdentityRemoved", "DeidentificationMethod",
+    # study
+    "StudyInstanceUID", "StudyDate", "StudyTime", "AccessionNumber", "StudyID", "StudyDescription",
+    "ReferringPhysicianName",
+    # frame of reference and position
+    "FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition", "BodyPartExamined",
+)  # fmt: skip
+"""What a derived series takes over from its source."""
 
 
 @dataclass(frozen=True)
@@ -23,7 +39,7 @@ class DicomSource:
     """What a derived series takes from its source. Holds the patient's data: never log or print it.
 
     Attributes:
-        header: one slice's data set without pixels.
+        header: ``COPIED`` of one slice.
         instances: (SOP class UID, SOP instance UID) in slice order.
         positions: (slices, 3) centre of the first pixel of each of these slices, mm, LPS.
     """
@@ -47,12 +63,14 @@ def read_dicom_series(
         InputError: no or several series, another modality, no positions, or damaged pixels.
     """
     chosen, notes = _positioned(path, series, modality)
-    if int(chosen.slices[0].header.get("SamplesPerPixel", 1)) != 1:
-        raise InputError(f"{path} holds colour pictures (screenshots); give the original series")
+    check_one_series(path, chosen)
     slices, duplicates = _sorted_slices(chosen)
+    if duplicates >= len(slices) > 1 or (duplicates and len(slices) == 1):
+        raise InputError(f"{path} has most of its slices at one position; export the series again")
     if duplicates:
         notes.append(f"{duplicates} slices lie where another one lies: the first of each was used.")
     voxels, padded = _read_voxels(slices)
+    notes += odd_slices(slices, voxels)
     if padded:
         notes.append(f"The padding around the scanner's round field ({padded:g} HU) was set to -1024 HU.")
     orientation = slices[0].orientation
@@ -70,17 +88,24 @@ def read_dicom_series(
     return image, notes, bool(moved), _source(slices)
 
 
-def read_dicom_source(path: Path, series: str | int | None = None) -> DicomSource:
-    """What a derived series takes from a CT series; no pixels are read.
-
-    Args:
-        path: a folder, one file of the series, or a list of files (.txt, one path a line).
-        series: as in ``read_volume``.
-
-    Raises:
-        InputError: no or several CT series, or no positions.
-    """
+def find_source(path: Path, series: str | int | None = None) -> DicomSource:
+    """``reading.read_dicom_source``, in this process."""
     return _source(_sorted_slices(_positioned(path, series, "CT")[0])[0])
+
+
+def pack_source(source: DicomSource) -> dict[str, Any]:
+    """A source as JSON holds it."""
+    return {
+        "header": source.header.to_json_dict(),
+        "instances": source.instances,
+        "positions": source.positions.tolist(),
+    }
+
+
+def unpack_source(packed: dict[str, Any]) -> DicomSource:
+    """What :func:`pack_source` packed."""
+    instances = tuple((str(kind), str(uid)) for kind, uid in packed["instances"])
+    return DicomSource(Dataset.from_json(packed["header"]), instances, np.array(packed["positions"]))
 
 
 def _positioned(path: Path, series: str | int | None, modality: str | None) -> tuple[Series, list[str]]:
@@ -93,8 +118,18 @@ def _positioned(path: Path, series: str | int | None, modality: str | None) -> t
 
 
 def _source(slices: list[Slice]) -> DicomSource:
-    header = pydicom.dcmread(slices[0].path, stop_before_pixels=True, force=True)
-    instances = tuple((str(s.header.SOPClassUID), str(s.header.SOPInstanceUID)) for s in slices)
+    """The elements a derived series copies, as far as they can be read, in Unicode."""
+    full = pydicom.dcmread(slices[0].path, stop_before_pixels=True, force=True, specific_tags=list(COPIED))
+    header = Dataset()
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        for keyword in COPIED:
+            with suppress(Exception):  # an element that cannot be read is one that was not given
+                element = full[keyword]
+                element.to_json_dict(None, 0)
+                header[keyword] = element
+    header.SpecificCharacterSet = "ISO_IR 192"
+    instances = tuple((str(s.header.get("SOPClassUID")), str(s.header.get("SOPInstanceUID"))) for s in slices)
     return DicomSource(header, instances, np.array([item.position for item in slices]))
 
 
@@ -156,30 +191,35 @@ def _read_voxels(slices: list[Slice]) -> tuple[np.ndarray, float | None]:
         if item.path != path:
             frames, path = _frames(item), item.path
         voxels[k] = frames[item.frame]
-        value = _padding(item.header)
+        value = _padding(item)
         if value is not None and (hit := voxels[k] == np.float32(value)).any():
             voxels[k][hit] = -1024
             padding = value
     return voxels, padding
 
 
-def _padding(head: Dataset) -> float | None:
+def _padding(item: Slice) -> float | None:
     """Padding in rescaled units, where it can't be mistaken for tissue or air."""
-    raw = to_int(head.get("PixelPaddingValue"))
+    raw = to_int(item.header.get("PixelPaddingValue"))
     if raw is None:
         return None
-    value = raw * float(head.get("RescaleSlope") or 1) + float(head.get("RescaleIntercept") or 0)
+    slope, intercept = (numbers(item.path, item.header, f"Rescale{name}") for name in ("Slope", "Intercept"))
+    value = raw * (slope[0] if slope else 1.0) + (intercept[0] if intercept else 0.0)
     return value if value < -1024 or value > 4000 else None
 
 
 def _frames(item: Slice) -> np.ndarray:
     """All frames of a file (frames, rows, columns), rescaled by GDCM."""
+    damaged = InputError(f"{item.path} is truncated or its pixels cannot be decoded; copy the series again")
+    check_pixels(item)
     try:
         image = sitk.ReadImage(str(item.path), sitk.sitkFloat32, imageIO="GDCMImageIO")
         array = sitk.GetArrayFromImage(image)
-    except RuntimeError as error:
-        raise InputError(f"{item.path} is truncated or its pixels cannot be decoded; copy the series again") from error
-    array = array.reshape(-1, *array.shape[-2:])
-    if array.shape[1:] != (item.header.Rows, item.header.Columns) or len(array) <= item.frame:
-        raise InputError(f"{item.path} is truncated or its pixels cannot be decoded; copy the series again")
-    return array
+    except (RuntimeError, TypeError) as error:  # TypeError: a name that is no UTF-8
+        if is_out_of_memory(error):
+            raise
+        raise damaged from error
+    shape = (integer(item.path, item.header, "NumberOfFrames", 1) or 1, item.header.Rows, item.header.Columns)
+    if array.size != np.prod(shape) or array.shape[-2:] != shape[1:] or len(array.shape) > 3:
+        raise damaged
+    return array.reshape(shape)

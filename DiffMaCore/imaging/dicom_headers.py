@@ -2,28 +2,37 @@
 
 from __future__ import annotations
 
+import logging
+import warnings
 from collections import defaultdict
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
 import numpy as np
 import pydicom
+from pydicom.datadict import keyword_for_tag
 from pydicom.dataset import Dataset
-from pydicom.errors import InvalidDicomError
+from pydicom.multival import MultiValue
 from pydicom.uid import UID
 
 from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.files import is_dicom
 
 _TAGS = [
     "SOPClassUID", "SOPInstanceUID", "ImageType", "Modality", "SeriesInstanceUID", "SeriesNumber",
     "SeriesDescription", "AcquisitionNumber", "InstanceNumber", "ImagePositionPatient",
     "ImageOrientationPatient", "PixelSpacing", "SliceThickness", "Rows", "Columns", "NumberOfFrames",
     "PixelPaddingValue", "RescaleSlope", "RescaleIntercept", "SharedFunctionalGroupsSequence",
-    "PerFrameFunctionalGroupsSequence", "SamplesPerPixel", "BitsAllocated",
+    "PerFrameFunctionalGroupsSequence", "SamplesPerPixel", "BitsAllocated", "BitsStored",
+    "PhotometricInterpretation", "PatientID", "PatientName", "StudyInstanceUID", "FrameOfReferenceUID",
 ]  # fmt: skip
+_UNIMPORTANT = ("ImageType", "SeriesNumber", "SeriesDescription", "AcquisitionNumber", "InstanceNumber", "PatientName")
 # odd headers are common, and pydicom's warnings would print what stands in them
 pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
+logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
+_NEVER_MM = 1e5  # no scanner's table is 100 m long
 _REAL_SLICES = 3  # fewer are a scout or a reference picture when a fuller series lies beside them
 
 
@@ -70,20 +79,57 @@ class Slice:
     thickness: float
 
 
-def is_dicom(path: Path) -> bool:
-    """Whether ``path`` is a DICOM file, with or without the preamble and whatever its name."""
-    if not path.is_file() or path.name.upper() == "DICOMDIR":
-        return False
+def read_header(file: Path, keywords: Sequence[str] = _TAGS) -> Dataset:
+    """These elements of a file, all of them decoded: nothing that is asked of them later can fail.
+
+    Elements that decide nothing are left out where they cannot be decoded, and texts are read as far as they can be.
+
+    Raises:
+        InputError: no DICOM, or one of the others is damaged.
+    """
+    damaged = InputError(f"{file} is damaged DICOM; copy the series again or take the file away")
+    with warnings.catch_warnings():
+        warnings.simplefilter("ignore")
+        try:
+            head = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=list(keywords), force=True)
+        except Exception as error:  # pydicom raises many kinds, and none of them is anyone's fault but the file's
+            raise damaged from error
+        for tag in list(head.keys()):
+            try:
+                repr(head[tag])  # decodes sequences down to their last item
+            except Exception as error:
+                if keyword_for_tag(tag) not in _UNIMPORTANT:
+                    raise damaged from error
+                del head[tag]
+    return head
+
+
+def numbers(file: Path, group: Dataset, keyword: str, count: int = 1) -> tuple[float, ...] | None:
+    """The numbers under ``keyword``; None where there are none.
+
+    Raises:
+        InputError: others than ``count`` finite numbers.
+    """
+    value = group.get(keyword)
+    if value is None or value == "":
+        return None
     try:
-        with path.open("rb") as stream:
-            start = stream.read(132)
-        if start[128:] == b"DICM":
-            return True
-        if path.suffix.lower() not in (".dcm", ".ima", ".dicom") or len(start) < 132:
-            return False
-        return "SOPClassUID" in pydicom.dcmread(path, force=True, specific_tags=["SOPClassUID"])
-    except (OSError, InvalidDicomError, ValueError, KeyError, AttributeError, NotImplementedError, EOFError):
-        return False
+        found = tuple(float(v) for v in (value if isinstance(value, (MultiValue, list, tuple)) else [value]))
+    except (TypeError, ValueError, OverflowError):
+        found = ()
+    if len(found) != count or not np.isfinite(found).all():
+        raise InputError(f"{file} has a {keyword} that is no such number; export the series again")
+    return found
+
+
+def integer(file: Path, group: Dataset, keyword: str, default: int | None = None) -> int:
+    """The whole number under ``keyword``, at least 0; InputError where it is none, or absent without a default."""
+    found = numbers(file, group, keyword)
+    if found is None and default is not None:
+        return default
+    if found is None or found[0] != int(found[0]) or found[0] < 0:
+        raise InputError(f"{file} has no usable {keyword}; export the series again")
+    return int(found[0])
 
 
 def list_series(path: str | Path) -> list[Series]:
@@ -134,49 +180,56 @@ def _listed(path: Path) -> list[Path]:
 
 def _slices_of(file: Path) -> list[Slice]:
     """The frames of one file; empty when it holds no image."""
-    try:
-        head = pydicom.dcmread(file, stop_before_pixels=True, specific_tags=_TAGS, force=True)
-        if "Rows" not in head or "Columns" not in head:
-            if UID(head.get("SOPClassUID", "")).name.endswith("Image Storage"):
-                raise InputError(f"{file} is truncated or damaged; copy the series again")
-            return []
-        frames = head.get("PerFrameFunctionalGroupsSequence")
-        if frames is None:
-            many = int(head.get("NumberOfFrames") or 1) > 1  # frames without positions: no volume
-            return [_slice(file, 0, head, [] if many else [head])]
-        rescales = {str(frame.get("PixelValueTransformationSequence")) for frame in frames}
-        if len(rescales) > 1:
-            raise InputError(f"{file} has frames of different scale; export it as one file per slice")
-        shared = list(head.get("SharedFunctionalGroupsSequence") or [])
-        return [_slice(file, k, head, [frame, *shared]) for k, frame in enumerate(frames)]
-    except (OSError, InvalidDicomError, ValueError, KeyError, AttributeError, TypeError, EOFError) as error:
-        raise InputError(f"{file} is damaged DICOM; copy the series again or take the file away") from error
+    head = read_header(file)
+    if "Rows" not in head or "Columns" not in head:
+        if UID(str(head.get("SOPClassUID", ""))).name.endswith("Image Storage"):
+            raise InputError(f"{file} is truncated or damaged; copy the series again")
+        return []
+    for keyword in ("Rows", "Columns", "BitsAllocated"):
+        if integer(file, head, keyword) < 1:
+            raise InputError(f"{file} has no usable {keyword}; export the series again")
+    count = integer(file, head, "NumberOfFrames", 1)
+    frames = head.get("PerFrameFunctionalGroupsSequence")
+    if frames is None:
+        return [_slice(file, 0, head, [] if count > 1 else [head])]  # frames without positions: no volume
+    if not isinstance(frames, Sequence) or len(frames) != count:
+        raise InputError(f"{file} promises {count} frames, which it does not describe; copy the series again")
+    rescales = {str(frame.get("PixelValueTransformationSequence")) for frame in frames}
+    if len(rescales) > 1:
+        raise InputError(f"{file} has frames of different scale; export it as one file per slice")
+    shared = list(head.get("SharedFunctionalGroupsSequence") or [])
+    return [_slice(file, k, head, [frame, *shared]) for k, frame in enumerate(frames)]
 
 
 def _slice(file: Path, frame: int, head: Dataset, groups: list[Dataset]) -> Slice:
-    position = _value(groups, "PlanePositionSequence", "ImagePositionPatient", 3)
-    orientation = _value(groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
-    spacing = _value(groups, "PixelMeasuresSequence", "PixelSpacing", 2)
-    thickness = _value(groups, "PixelMeasuresSequence", "SliceThickness", 1)
+    position = _value(file, groups, "PlanePositionSequence", "ImagePositionPatient", 3)
+    orientation = _value(file, groups, "PlaneOrientationSequence", "ImageOrientationPatient", 6)
+    spacing = _value(file, groups, "PixelMeasuresSequence", "PixelSpacing", 2)
+    try:
+        thickness = _value(file, groups, "PixelMeasuresSequence", "SliceThickness", 1)
+    except InputError:  # used for a single slice only
+        thickness = None
+    far = position is not None and np.abs(position).max() > _NEVER_MM
+    if far or (spacing is not None and spacing.min() <= 0) or (orientation is not None and not orientation.any()):
+        raise InputError(f"{file} has an impossible position, orientation or pixel spacing; export the series again")
     return Slice(
         path=file,
         frame=frame,
         header=head,
         position=position,
         orientation=None if orientation is None else orientation.reshape(2, 3),
-        spacing=None if spacing is None or spacing.min() <= 0 else (float(spacing[1]), float(spacing[0])),
-        thickness=0.0 if thickness is None else float(thickness[0]),
+        spacing=None if spacing is None else (float(spacing[1]), float(spacing[0])),
+        thickness=0.0 if thickness is None else max(0.0, float(thickness[0])),
     )
 
 
-def _value(groups: list[Dataset], sequence: str, keyword: str, length: int) -> np.ndarray | None:
-    """Numbers under ``keyword``, plain or inside a functional group; None where absent or not finite."""
+def _value(file: Path, groups: list[Dataset], sequence: str, keyword: str, length: int) -> np.ndarray | None:
+    """Numbers under ``keyword``, plain or inside a functional group; None where absent."""
     for group in groups:
-        holder = group[sequence].value[0] if group.get(sequence) else group
-        value = holder.get(keyword)
-        if value is not None and value != "":
-            numbers = np.atleast_1d(np.array(value, dtype=np.float64))
-            return numbers if numbers.shape == (length,) and np.isfinite(numbers).all() else None
+        items = group.get(sequence)
+        found = numbers(file, items[0] if isinstance(items, Sequence) and items else group, keyword, length)
+        if found is not None:
+            return np.array(found)
     return None
 
 
@@ -205,7 +258,7 @@ def _place(item: Slice) -> tuple[float, ...] | int:
 def to_int(value: object) -> int | None:
     try:
         return int(value)  # type: ignore[call-overload]
-    except (TypeError, ValueError):
+    except (TypeError, ValueError, OverflowError):
         return None
 
 
@@ -216,11 +269,11 @@ def _describe(index: int, uid: str, stack: list[Slice], fullest: int) -> Series:
     return Series(
         index=index,
         number=to_int(head.get("SeriesNumber")),
-        description=str(head.get("SeriesDescription", "")).strip(),
+        description=" ".join(str(head.get("SeriesDescription", "")).split())[:64],
         modality=str(head.get("Modality", "")) or "unknown",
         size=(int(head.Columns), int(head.Rows), len(stack)),
         spacing=stack[0].spacing if placed else None,
-        localizer=few or "LOCALIZER" in [str(part).upper() for part in head.get("ImageType") or []],
+        localizer=few or "LOCALIZER" in [str(part).upper() for part in np.atleast_1d(head.get("ImageType") or [])],
         uid=uid,
         slices=tuple(stack),
     )

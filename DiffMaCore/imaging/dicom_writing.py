@@ -19,22 +19,12 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 import DiffMaCore
 from DiffMaCore.errors import InputError, OutputError
-from DiffMaCore.imaging.dicom import DicomSource
+from DiffMaCore.imaging.dicom import COPIED, DicomSource
 from DiffMaCore.imaging.writing import SYNTHETIC, check_series_folder
 
 SERIES_DESCRIPTION = "SYNTHETIC MR (research only)"
 
 _ROOT = "2.25."  # UIDs derived from numbers, open to everybody
-_COPIED = (
-    # patient
-    "SpecificCharacterSet", "PatientName", "PatientID", "IssuerOfPatientID", "PatientBirthDate", "PatientSex",
-    "PatientAge", "PatientSize", "PatientWeight", "PatientIdentityRemoved", "DeidentificationMethod",
-    # study
-    "StudyInstanceUID", "StudyDate", "StudyTime", "AccessionNumber", "StudyID", "StudyDescription",
-    "ReferringPhysicianName",
-    # frame of reference and position
-    "FrameOfReferenceUID", "PositionReferenceIndicator", "PatientPosition", "BodyPartExamined",
-)  # fmt: skip
 _LARGEST = 32767
 _SAME_PLACE_MM = 1e-3
 
@@ -185,7 +175,7 @@ def _copy_patient_and_study(data: Dataset, source: DicomSource | None, origin: s
     data.SpecificCharacterSet = "ISO_IR 192"
     data.StudyInstanceUID, data.FrameOfReferenceUID = _uid("study", origin), _uid("frame", origin)
     if source is not None:
-        for keyword in _COPIED:
+        for keyword in COPIED:
             if keyword in source.header:
                 data[keyword] = source.header[keyword]
     else:

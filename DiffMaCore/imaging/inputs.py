@@ -6,14 +6,12 @@ import csv
 import io
 from collections import Counter
 from collections.abc import Iterable
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
 
-import pydicom
-
 from DiffMaCore.errors import InputError
-from DiffMaCore.imaging.dicom_headers import is_dicom
-from DiffMaCore.imaging.reading import is_volume_file
+from DiffMaCore.imaging.files import is_dicom, is_volume_file
 from DiffMaCore.imaging.writing import file_key, split_extension
 
 _COLUMNS = ("input", "output", "series", "mask")
@@ -84,14 +82,16 @@ def _from_folder(folder: Path) -> list[Path]:
 
 def _studies(folder: Path) -> set[str]:
     """Study UIDs of the first DICOM file in every folder at or below ``folder``."""
+    from DiffMaCore.imaging.dicom_headers import read_header
+
     studies = set()
     for place in (folder, *(p for p in folder.rglob("*") if p.is_dir())):
         if any(is_volume_file(p) for p in place.iterdir()):
             return set()
         first = next((p for p in sorted(place.iterdir()) if is_dicom(p)), None)
         if first is not None:
-            header = pydicom.dcmread(first, force=True, specific_tags=["StudyInstanceUID"], stop_before_pixels=True)
-            studies.add(str(header.get("StudyInstanceUID", "")))
+            with suppress(InputError):  # told where it is read
+                studies.add(str(read_header(first, ["StudyInstanceUID"]).get("StudyInstanceUID", "")))
     return studies
 
 

@@ -1,4 +1,4 @@
-"""NIfTI-1 at byte level: what ITK neither checks nor keeps (complete data, exact geometry fields)."""
+"""NIfTI-1 at byte level: what ITK neither checks nor keeps (what the voxels are, exact geometry fields)."""
 
 from __future__ import annotations
 
@@ -13,6 +13,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.stored import Stored, corner_shift
 
 GEOMETRY_KEY = "diffma_nifti_geometry"
 """Metadata key under which an image read from NIfTI carries its geometry fields, as little-endian hex."""
@@ -31,143 +32,122 @@ _DTYPES = {
     1024: "i8",
     1280: "u8",
 }
-_RAS_TO_LPS = np.diag([-1.0, -1.0, 1.0])
+
+
+_COLOURS = (32, 128, 1792, 2304)  # complex and colour, which are told apart from damage and refused as such
+_FLIP = np.diag([-1.0, -1.0, 1.0])  # RAS to LPS, both ways
 
 
 @dataclass(frozen=True)
 class NiftiHeader:
-    """The fields of a NIfTI-1 header that decide where the voxels are and how many there must be."""
+    """The fields of a NIfTI-1 header that decide what the voxels are and where they lie.
 
-    shape: tuple[int, ...]
-    dtype: np.dtype | None
-    bytes_per_voxel: float
-    data_offset: int
-    scale: tuple[float, float]
-    sform: np.ndarray | None  # (3, 4) in mm, RAS, or None when the file says it is not set
+    Attributes:
+        stored: the voxels; None where they are no numbers but colours.
+        sform: (3, 4) in mm, LPS, or None when the file says it is not set.
+        geometry: the geometry's fields as they stand, little-endian.
+    """
+
+    stored: Stored | None
+    sform: np.ndarray | None
     geometry: bytes
-
-    @property
-    def n_bytes(self) -> int:
-        """Bytes the uncompressed file must have at least."""
-        return self.data_offset + int(np.prod(self.shape, dtype=np.int64) * self.bytes_per_voxel)
 
 
 def open_maybe_gzip(path: Path) -> BinaryIO:
     """Open ``path`` for reading, through gzip when its first bytes say so."""
+    return gzip.open(path, "rb") if _is_gzip(path) else path.open("rb")  # type: ignore[return-value]
+
+
+def _is_gzip(path: Path) -> bool:
     with path.open("rb") as stream:
-        compressed = stream.read(2) == b"\x1f\x8b"
-    return gzip.open(path, "rb") if compressed else path.open("rb")  # type: ignore[return-value]
+        return stream.read(2) == b"\x1f\x8b"
 
 
 def read_header(path: Path) -> NiftiHeader | None:
-    """Parse the header of ``path``; None for NIfTI-2 and for anything else that is not NIfTI-1."""
+    """Parse the header of ``path``; None for NIfTI-2 and for anything that is no intact NIfTI-1 in a single file.
+
+    Raises:
+        InputError: a position that is none.
+    """
     try:
         with open_maybe_gzip(path) as stream:
             raw = stream.read(348)
     except (EOFError, OSError, zlib.error):
         return None
-    if len(raw) < 348:
+    order = next((o for o in "<>" if len(raw) == 348 and struct.unpack_from(o + "i", raw)[0] == 348), None)
+    if order is None or raw[344:346] != b"n+":
         return None
-    order = next((o for o in "<>" if struct.unpack_from(o + "i", raw)[0] == 348), None)
-    if order is None:
-        return None
-    dim = struct.unpack_from(order + "8h", raw, 40)
-    datatype, bitpix = struct.unpack_from(order + "2h", raw, 70)
-    slope, intercept = struct.unpack_from(order + "2f", raw, 112)
+    count, *dim = struct.unpack_from(order + "8h", raw, 40)
+    (datatype,) = struct.unpack_from(order + "h", raw, 70)
+    start, slope, intercept = struct.unpack_from(order + "3f", raw, 108)
     geometry = [struct.unpack_from(order + f, raw, o) for f, o in zip(_FIELDS, _OFFSETS, strict=True)]
-    name = _DTYPES.get(datatype)
+    places = _places(geometry)
+    shape = tuple(dim[: max(count, 0)])
+    whole = 1 <= count <= 7 and min(shape) > 0 and np.isfinite([start, intercept]).all() and 0 <= start < 2**31
+    if not whole or (datatype not in _DTYPES and datatype not in _COLOURS):
+        return None
+    if places is None:
+        raise InputError(f"{path} has no usable voxel spacing or position (NaN or infinite); export it again")
+    packed = _is_gzip(path)
+    stored = (
+        Stored(
+            shape=shape,
+            dtype=np.dtype(order + _DTYPES[datatype]),
+            data=path,
+            offset=0 if packed else int(start),
+            packed="gzip" if packed else "",
+            skip=int(start) if packed else 0,
+            scale=(slope, intercept) if np.isfinite(slope) and slope != 0 else (1.0, 0.0),
+            affines=places,
+        )
+        if datatype in _DTYPES
+        else None
+    )
     return NiftiHeader(
-        shape=tuple(dim[1 : 1 + min(max(dim[0], 0), 7)]),
-        dtype=np.dtype(order + name) if name else None,
-        bytes_per_voxel=bitpix / 8,
-        data_offset=int(struct.unpack_from(order + "f", raw, 108)[0]) if raw[344:346] == b"n+" else 0,
-        scale=(slope, intercept) if np.isfinite(slope) and slope != 0 else (1.0, 0.0),
-        sform=np.array(geometry[4], dtype=np.float64).reshape(3, 4) if geometry[1][1] > 0 else None,
+        stored=stored,
+        sform=places[0] if geometry[1][1] > 0 else None,
         geometry=b"".join(struct.pack("<" + f, *v) for f, v in zip(_FIELDS, geometry, strict=True)),
     )
 
 
-def check_complete(path: Path, header: NiftiHeader) -> bool:
-    """Raise InputError unless all voxels are there: ITK itself fills a truncated NIfTI with rubbish.
-
-    Returns whether all are finite: ITK makes NaN and infinity 0 without a word (:func:`restore_not_finite`).
-    """
-    floats = header.dtype if header.dtype is not None and header.dtype.kind == "f" and header.data_offset else None
-    length, finite = 0, True
-    try:
-        with open_maybe_gzip(path) as stream:
-            if floats is None and not isinstance(stream, gzip.GzipFile):
-                length = path.stat().st_size
-            else:
-                length = len(stream.read(header.data_offset))
-                while chunk := stream.read(1 << 22):
-                    length += len(chunk)
-                    finite = finite and (floats is None or _all_finite(chunk, floats))
-    except (EOFError, OSError, zlib.error):
-        length = -1
-    if header.data_offset and length < header.n_bytes:
-        raise InputError(f"{path} is truncated or damaged (voxels are missing); copy or export it again")
-    return finite
+def _places(geometry: list[tuple[float, ...]]) -> tuple[np.ndarray, ...] | None:
+    """What sform and qform say, those that are set, in mm, LPS; None where one of them is no place."""
+    steps, (q_code, s_code), turns, offset, rows = geometry
+    found = []
+    if s_code > 0:
+        found.append(_FLIP @ np.array(rows, dtype=np.float64).reshape(3, 4))
+    if q_code > 0:
+        b, c, d = np.array(turns, dtype=np.float64)
+        a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+        with np.errstate(all="ignore"):
+            a, b, c, d = np.array([a, b, c, d]) / np.sqrt(a * a + b * b + c * c + d * d)
+            turn = [
+                [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
+                [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
+                [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
+            ]
+            scaled = np.array(turn) * [steps[1], steps[2], -steps[3] if steps[0] < 0 else steps[3]]
+        found.append(_FLIP @ np.hstack([scaled, np.array(offset)[:, None]]))
+    return tuple(found) if all(np.isfinite(place).all() for place in found) else None
 
 
-def restore_not_finite(image: sitk.Image, path: Path, header: NiftiHeader) -> sitk.Image:
-    """``image`` as ITK read it, float, with NaN again where the file's voxels are not finite."""
-    voxels = _voxels(path, header)
-    array = sitk.GetArrayFromImage(image)
-    array[~np.isfinite(voxels).reshape(array.shape)] = np.nan
-    restored = sitk.GetImageFromArray(array)
-    restored.CopyInformation(image)
-    return restored
+def nearest_orthogonal(path: Path, header: NiftiHeader) -> sitk.Image:
+    """An image (one byte a voxel) that lies as a slightly sheared sform says, its axes made orthogonal.
 
-
-def _all_finite(chunk: bytes, dtype: np.dtype) -> bool:
-    whole = len(chunk) - len(chunk) % dtype.itemsize
-    return bool(np.isfinite(np.frombuffer(chunk[:whole], dtype)).all())
-
-
-def _voxels(path: Path, header: NiftiHeader) -> np.ndarray:
-    """The stored voxels of the first volume, as they are, in one row."""
-    assert header.dtype is not None
-    with open_maybe_gzip(path) as stream:
-        stream.seek(header.data_offset)
-        data = stream.read(int(np.prod(header.shape[:3])) * header.dtype.itemsize)
-    return np.frombuffer(data, header.dtype)
-
-
-def sform_shift(header: NiftiHeader, image: sitk.Image) -> float:
-    """Largest distance, in voxels of ``image``, between the file's sform and the image's geometry."""
-    if header.sform is None or not np.isfinite(header.sform).all():
-        return 0.0
-    affine = _RAS_TO_LPS @ header.sform
-    spacing = np.array(image.GetSpacing())
-    direction = np.array(image.GetDirection()).reshape(3, 3)
-    corners = np.array(np.meshgrid(*[(0, n - 1) for n in image.GetSize()])).reshape(3, -1)
-    ours = direction @ (corners * spacing[:, None]) + np.array(image.GetOrigin())[:, None]
-    theirs = affine[:, :3] @ corners + affine[:, 3:]
-    return float(np.linalg.norm(ours - theirs, axis=0).max() / spacing.min())
-
-
-def read_with_nearest_orthogonal(path: Path, header: NiftiHeader) -> sitk.Image:
-    """Read a volume whose sform is slightly sheared, its axes made orthogonal (polar decomposition).
-
-    Raises InputError when that would move any corner by more than half a voxel.
+    Polar decomposition. Raises InputError when that would move any corner by more than half a voxel.
     """
     remedy = f"{path} has sheared axes (sform); resample it to an orthogonal grid first, for example in 3D Slicer"
-    if header.sform is None or header.dtype is None or len(header.shape) < 3:
+    if header.sform is None or header.stored is None or len(header.stored.shape) < 3:
         raise InputError(remedy)
-    affine = _RAS_TO_LPS @ header.sform
-    spacing = np.linalg.norm(affine[:, :3], axis=0)
-    if not np.isfinite(affine).all() or spacing.min() <= 0:
+    spacing = np.linalg.norm(header.sform[:, :3], axis=0)
+    if spacing.min() <= 0:
         raise InputError(remedy)
-    u, _, vt = np.linalg.svd(affine[:, :3] / spacing)
-    array = _voxels(path, header).reshape(header.shape[2::-1]).astype(np.float32)
-    array *= np.float32(header.scale[0])
-    array += np.float32(header.scale[1])
-    image = sitk.GetImageFromArray(array)
+    u, _, vt = np.linalg.svd(header.sform[:, :3] / spacing)
+    image = sitk.Image(header.stored.shape[:3], sitk.sitkUInt8)
     image.SetSpacing(spacing.tolist())
-    image.SetOrigin(affine[:, 3].tolist())
+    image.SetOrigin(header.sform[:, 3].tolist())
     image.SetDirection((u @ vt).ravel().tolist())
-    if sform_shift(header, image) > 0.5:
+    if corner_shift(header.sform, image) > 0.5:
         raise InputError(remedy)
     return image
 

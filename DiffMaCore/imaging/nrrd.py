@@ -1,4 +1,4 @@
-"""NRRD headers as text, so that the geometry of an input comes back digit for digit."""
+"""NRRD headers: what they say of the voxels, and as text, so that an input's geometry comes back digit for digit."""
 
 from __future__ import annotations
 
@@ -7,26 +7,102 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
+from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.stored import Stored, damaged_header, numbers, sizes
+
 GEOMETRY_KEY = "diffma_nrrd_geometry"
 """Metadata key under which an image read from NRRD carries its three space lines."""
 
 _SPACE_FIELDS = ("space", "space directions", "space origin")
+_TYPES = {
+    "i1": ("signed char", "int8", "int8_t"),
+    "u1": ("uchar", "unsigned char", "uint8", "uint8_t"),
+    "i2": ("short", "short int", "signed short", "signed short int", "int16", "int16_t"),
+    "u2": ("ushort", "unsigned short", "unsigned short int", "uint16", "uint16_t"),
+    "i4": ("int", "signed int", "int32", "int32_t"),
+    "u4": ("uint", "unsigned int", "uint32", "uint32_t"),
+    "i8": ("longlong", "long long", "long long int", "signed long long", "signed long long int", "int64", "int64_t"),
+    "u8": ("ulonglong", "unsigned long long", "unsigned long long int", "uint64", "uint64_t"),
+    "f4": ("float",),
+    "f8": ("double",),
+}
+_TO_LPS = {"right-anterior-superior": (-1, -1, 1), "left-anterior-superior": (1, -1, 1)}
+_SHORT = {"ras": "right-anterior-superior", "las": "left-anterior-superior"}
+
+
+def read_header(path: Path) -> Stored | None:
+    """Parse the header of ``path``; None for codings and layouts that are rare, which ITK reads.
+
+    Raises:
+        InputError: no NRRD, numbers that cannot be, or the data file is missing.
+    """
+    fields, start = _fields(path)
+    shape = sizes(path, fields.get("sizes", ""))
+    if fields.get("dimension") != str(len(shape)):
+        raise damaged_header(path)
+    dtype = next((t for t, names in _TYPES.items() if fields.get("type", "").lower() in names), None)
+    packed = {"raw": "", "gzip": "gzip", "gz": "gzip"}.get(fields.get("encoding", "").lower())
+    name = fields.get("data file", fields.get("datafile"))
+    skips = any(fields.get(key, "0") != "0" for key in ("byte skip", "byteskip", "line skip", "lineskip"))
+    several = name is not None and (name.upper().startswith("LIST") or "%" in name)
+    if dtype is None or packed is None or skips or several or len(shape) < 3:
+        return None
+    data = path if name is None else path.parent / name
+    if not data.is_file():
+        raise InputError(f"{path} needs the file {name} beside it; put both into one folder")
+    order = ">" if fields.get("endian", "little").lower() == "big" else "<"
+    place = _affine(path, fields)
+    return Stored(
+        shape,
+        np.dtype(order + dtype),
+        data,
+        start if name is None else 0,
+        packed,
+        affines=() if place is None else (place,),
+    )
+
+
+def _fields(path: Path) -> tuple[dict[str, str], int]:
+    """The header's fields by their names in lower case, and where it ends."""
+    fields: dict[str, str] = {}
+    with path.open("rb") as stream:
+        if stream.readline(64)[:4] != b"NRRD":
+            raise InputError(f"{path} is no NRRD file; copy or export it again")
+        for raw in iter(lambda: stream.readline(1 << 16), b""):
+            line = raw.decode("latin-1").strip()
+            if not line:
+                break
+            name, colon, value = line.partition(":")
+            if line.startswith("#") or value.startswith("="):
+                continue
+            name = name.strip().lower()
+            if not colon or name in fields:
+                raise InputError(f"{path} has a damaged header ({line[:40]!r}); copy or export it again")
+            fields[name] = value.strip()
+        return fields, stream.tell()
+
+
+def _affine(path: Path, fields: dict[str, str]) -> np.ndarray | None:
+    if "space directions" not in fields:
+        return None
+    words = fields["space directions"].replace("(", " ").replace(")", " ").replace(",", " ")
+    vectors = numbers(path, words.replace("none", " ").replace("???", " "))
+    if fields["dimension"] != "3":
+        return None
+    if len(vectors) != 9:
+        raise damaged_header(path)
+    text = fields.get("space origin", "(0,0,0)").replace("(", " ").replace(")", " ").replace(",", " ")
+    space = fields.get("space", "").lower()
+    flip = np.diag(_TO_LPS.get(_SHORT.get(space, space), (1, 1, 1))).astype(float)
+    return flip @ np.hstack([np.array(vectors).reshape(3, 3).T, np.array(numbers(path, text, 3))[:, None]])
 
 
 def read_geometry(path: Path) -> str | None:
     """The ``space``, ``space directions`` and ``space origin`` lines of a NRRD header, or None."""
-    found: dict[str, str] = {}
-    with path.open("rb") as stream:
-        for raw in iter(lambda: stream.readline(4096), b""):
-            line = raw.decode("latin-1").strip()
-            if not line:
-                break
-            name, _, value = line.partition(":")
-            if name.strip().lower() in _SPACE_FIELDS:
-                found[name.strip().lower()] = value.strip()
-    if len(found) != 3 or "none" in found["space directions"]:
+    fields, _ = _fields(path)
+    if any(name not in fields for name in _SPACE_FIELDS) or "none" in fields["space directions"]:
         return None
-    return "\n".join(f"{name}: {found[name]}" for name in _SPACE_FIELDS)
+    return "\n".join(f"{name}: {fields[name]}" for name in _SPACE_FIELDS)
 
 
 def geometry_lines(image: sitk.Image) -> str:

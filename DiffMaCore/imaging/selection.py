@@ -8,7 +8,8 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.imaging.reading import is_volume_file, read_image_file
+from DiffMaCore.imaging.files import is_volume_file
+from DiffMaCore.imaging.reading import read_image_file
 
 _SAME_GRID_MM = 1e-2
 

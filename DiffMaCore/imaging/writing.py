@@ -17,6 +17,7 @@ import SimpleITK as sitk
 
 from DiffMaCore.errors import OutputError
 from DiffMaCore.imaging import nifti, nrrd
+from DiffMaCore.imaging.files import image_information
 
 SYNTHETIC = "SYNTHETIC image, research only"
 """Sentence written into every file this package makes."""
@@ -190,14 +191,6 @@ def same_geometry(a: sitk.Image | sitk.ImageFileReader, b: sitk.Image) -> bool:
     )
 
 
-def _information(path: Path, io: str) -> sitk.ImageFileReader:
-    reader = sitk.ImageFileReader()
-    reader.SetFileName(str(path))
-    reader.SetImageIO(io)
-    reader.ReadImageInformation()
-    return reader
-
-
 def _write_compressed(stream: IO[bytes], header: bytes, array: np.ndarray) -> None:
     data = _bytes(array)
     with gzip.GzipFile(filename="", fileobj=stream, mode="wb", compresslevel=_GZIP_LEVEL, mtime=0) as packed:
@@ -244,7 +237,7 @@ def _carried_nifti(like: sitk.Image, template: bytes, path: Path) -> bytes | Non
     probe = path.with_name(f"{path.name}.probe.nii")
     try:
         probe.write_bytes(nifti.build_header(like, template, SYNTHETIC, "", geometry))
-        return geometry if same_geometry(_information(probe, "NiftiImageIO"), like) else None
+        return geometry if same_geometry(image_information(probe, "NiftiImageIO"), like) else None
     finally:
         probe.unlink(missing_ok=True)
 
@@ -254,7 +247,7 @@ def _write_nrrd(array: np.ndarray, path: Path, like: sitk.Image, texts: dict[str
     if like.HasMetaDataKey(nrrd.GEOMETRY_KEY):
         carried = like.GetMetaData(nrrd.GEOMETRY_KEY)
         path.write_bytes(nrrd.build_header(like.GetSize(), carried, texts))
-        if same_geometry(_information(path, "NrrdImageIO"), like):
+        if same_geometry(image_information(path, "NrrdImageIO"), like):
             lines = carried
     with path.open("wb") as stream:
         stream.write(nrrd.build_header(like.GetSize(), lines, texts))

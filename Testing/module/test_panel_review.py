@@ -19,6 +19,7 @@ def reviewed(panel):
         mr.SetAttribute(f"DiffMa.{name}", value)
     mr.SetNodeReferenceID("DiffMa.ct", ct.GetID())
     panel.parameters.outputVolume = mr
+    panel.ui.reviewSectionButton.collapsed = False
     panel.host.click(panel.ui.layoutAxialButton)
     return panel
 
@@ -51,12 +52,12 @@ def test_a_click_on_the_chosen_layout_returns_from_the_users_own(reviewed):
 def test_layers_fade_and_tiles_reach_the_review(reviewed):
     reviewed.pick(reviewed.ui.layersBox, "overlay")
     assert reviewed.widget.review.layers == "overlay"
-    assert reviewed.ui.fadeSlider.enabled
-    assert not reviewed.ui.tilesBox.enabled
+    assert reviewed.ui.fadeSlider.isVisible()
+    assert not reviewed.ui.tilesBox.isVisible()
     reviewed.ui.fadeSlider.value = 0.9
     assert reviewed.widget.review._opacity == 0.9
     reviewed.pick(reviewed.ui.layersBox, "checkerboard")
-    assert reviewed.ui.tilesBox.enabled
+    assert reviewed.ui.tilesBox.isVisible()
     reviewed.ui.tilesBox.value = 4
     assert reviewed.widget.review._tiles == 4
     reviewed.host.click(reviewed.ui.linkBox)

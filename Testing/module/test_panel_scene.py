@@ -31,6 +31,8 @@ OTHER = {
     "overlayOpacity": 0.25,
     "checkerboardTiles": 12,
     "linkViews": False,
+    "batchFromFolder": False,
+    "batchLoad": True,
     "batchInput": "/somewhere/in",
     "batchOutput": "/somewhere/out",
     "batchFormat": "mha",
@@ -67,7 +69,7 @@ def shown(name: str, widget) -> object:
         return widget.currentNode()
     if isinstance(widget, qt.QComboBox):
         return widget.itemData(widget.currentIndex)
-    if isinstance(widget, qt.QCheckBox):
+    if isinstance(widget, (qt.QCheckBox, qt.QRadioButton)):
         return widget.checked
     if isinstance(widget, qt.QLineEdit):
         return widget.text

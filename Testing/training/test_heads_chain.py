@@ -60,7 +60,7 @@ def one_head():
     patch.setattr(heads, "_head", bundled_head)
     patch.setattr(rendering, "load_head", lambda path, cache: bundled_head(str(path)))
     patch.setattr(fresh, "_FIRST", 2)
-    patch.setattr(fresh, "_Renderer", RendersHere)
+    patch.setattr(fresh, "Renderer", RendersHere)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

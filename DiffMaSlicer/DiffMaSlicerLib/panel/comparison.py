@@ -75,8 +75,8 @@ class Comparison:
             (_("SSIM"), f"{result['ssim']:.3f}", _("Structural similarity: 1 is identical.")),
             (_("PSNR"), f"{result['psnr_db']:.1f} dB", _("Peak signal to noise: higher is nearer.")),
             (
-                _("MAE (of 1)"),
-                f"{result['mae']:.3f}",
+                _("MAE"),
+                _("{value:.3f} of 1").format(value=result["mae"]),
                 _("Mean absolute error of images normalised to 0 to 1: lower is nearer."),
             ),
         ]

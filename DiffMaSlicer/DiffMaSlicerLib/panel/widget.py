@@ -46,7 +46,7 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._uiWidget.setMRMLScene(slicer.mrmlScene)
 
         self.logic = DiffMaSlicerLogic()
-        self.review = Review(self.logic)
+        self.review = Review()
         self.messages = Messages(self.ui)
         self.shortcuts = Shortcuts()
         self.input = InputSection(self)

@@ -1,0 +1,91 @@
+"""Whether a DICOM series is one series of one patient, and whether its pixels are what its headers promise."""
+
+from __future__ import annotations
+
+from pathlib import Path
+
+import numpy as np
+import pydicom
+
+from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.dicom_headers import Series, Slice, integer, numbers, to_int
+
+_ONE = {
+    "PatientID": "patients",
+    "PatientName": "patients",
+    "StudyInstanceUID": "studies",
+    "FrameOfReferenceUID": "frames of reference, so their positions have nothing to do with each other",
+}
+_ODD = 6.0  # times the usual change between slices
+_ODD_HU = 60.0
+
+
+def check_one_series(path: Path, series: Series) -> None:
+    """Raise InputError where slices belong to several patients, or cannot be grey values in a known scale."""
+    for keyword, what in _ONE.items():
+        found = {_normal(str(item.header.get(keyword, ""))) for item in series.slices}
+        if len(found) > 1:
+            raise InputError(f"{path} holds slices of {len(found)} {what}; export each series alone")
+    for item in series.slices:
+        if integer(item.path, item.header, "SamplesPerPixel", 1) != 1 or not str(
+            item.header.get("PhotometricInterpretation", "MONOCHROME2")
+        ).startswith("MONOCHROME"):
+            raise InputError(f"{path} holds colour pictures (screenshots); give the original series")
+    _check_scale(path, series)
+
+
+def _normal(text: str) -> str:
+    """Spelling aside: a name written with and without trailing carets is one name."""
+    return " ".join(text.replace("^", " ").casefold().split())
+
+
+def _check_scale(path: Path, series: Series) -> None:
+    """One slope and intercept for each slice, or none for all: GDCM takes 1 and 0 for whatever it cannot read."""
+    given = set()
+    for item in series.slices:
+        slope, intercept = (numbers(item.path, item.header, f"Rescale{name}") for name in ("Slope", "Intercept"))
+        empty = any(f"Rescale{name}" in item.header for name in ("Slope", "Intercept")) and not (slope and intercept)
+        if empty or (slope and not 1e-6 < slope[0] < 1e6) or (intercept and abs(intercept[0]) > 1e6):
+            raise InputError(f"{item.path} has no usable rescale slope and intercept; export the series again")
+        given.add(slope is not None)
+    if len(given) > 1:
+        raise InputError(f"{path} gives a rescale slope for some of its slices only; export the series again")
+
+
+def check_pixels(item: Slice) -> None:
+    """Raise InputError unless the file holds as many bytes of pixels as its header promises."""
+    frames = integer(item.path, item.header, "NumberOfFrames", 1) or 1
+    bits = integer(item.path, item.header, "BitsAllocated")
+    stored = integer(item.path, item.header, "BitsStored", bits)
+    if bits not in (8, 16, 32) or not 0 < stored <= bits:
+        raise InputError(f"{item.path} has pixels of {stored} in {bits} bits, which no CT has; export the series again")
+    try:
+        data = pydicom.dcmread(item.path, force=True, specific_tags=["PixelData"])
+        there = len(data.get_item("PixelData").value)  # type: ignore[union-attr,arg-type]
+        syntax = data.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian)
+        exact = not syntax.is_encapsulated
+    except Exception as error:  # as in dicom_headers.read_header
+        raise InputError(f"{item.path} has no pixels, or damaged ones; copy the series again") from error
+    needed = frames * int(item.header.Rows) * int(item.header.Columns) * bits // 8
+    if there == 0 or (exact and not needed <= there <= needed + 1):
+        raise InputError(f"{item.path} is truncated or its pixels cannot be decoded; copy the series again")
+
+
+def odd_slices(slices: list[Slice], voxels: np.ndarray) -> list[str]:
+    """A note where slices differ from their neighbours as no anatomy does: pixels that decoded to other values.
+
+    Args:
+        slices: in order.
+        voxels: (slices, rows, columns) in HU.
+    """
+    if len(voxels) < 5:
+        return []
+    clipped = np.clip(voxels, -1024, 3071)
+    change = np.array([np.abs(a - b).mean() for a, b in zip(clipped[1:], clipped[:-1], strict=True)])
+    from_both = np.minimum(change[1:], change[:-1])  # of slices 1 to n - 2, from the nearer neighbour
+    across = np.array([np.abs(a - b).mean() for a, b in zip(clipped[2:], clipped[:-2], strict=True)])
+    odd = np.flatnonzero((from_both > _ODD * np.median(change)) & (from_both > 2 * across) & (from_both > _ODD_HU)) + 1
+    if not len(odd):
+        return []
+    names = ", ".join(str(to_int(slices[k].header.get("InstanceNumber")) or k + 1) for k in odd[:5])
+    return [f"Slices unlike both of their neighbours (instance {names}): their pixels may be damaged, look at them."]
