@@ -196,8 +196,16 @@ def is_clutter(path: str) -> bool:
 def check_inside(path: str, where: str) -> None:
     """Raise ModelError when ``path`` is not a plain relative POSIX path that stays inside its folder."""
     parts = path.split("/")
-    if not path or set(parts) & {"", ".", ".."} or re.search(r'[\\:*?"<>|\x00-\x1f]', path):
-        raise ModelError(f"{where} is refused: it holds {shown(path)}, a path that could lie outside of the bundle.")
+    if (
+        not path.isprintable()
+        or len(path) > 200
+        or not path
+        or set(parts) & {"", ".", ".."}
+        or re.search(r'[\\:*?"<>|\x00-\x1f]', path)
+    ):
+        raise ModelError(
+            f"{where} is refused: it holds {shown(path)}, a path that is too long or could lie outside of the bundle."
+        )
 
 
 def is_reserved(name: str) -> bool:

@@ -184,7 +184,8 @@ def _zips(random_: random.Random) -> Iterator[Attack]:
     ) -> Callable[[Path, Path, Path], Path]:
         def make(folder: Path, canary: Path, bundle: Path) -> Path:
             path = _zip_of(bundle, folder / "bundle.zip")
-            with zipfile.ZipFile(path, "a") as made:
+            with warnings.catch_warnings(), zipfile.ZipFile(path, "a") as made:
+                warnings.simplefilter("ignore")  # a name that is there already
                 made.writestr(info, data, **options)
             return path
 
@@ -199,7 +200,8 @@ def _zips(random_: random.Random) -> Iterator[Attack]:
         def make(folder: Path, canary: Path, bundle: Path) -> Path:
             path = _zip_of(bundle, folder / "bundle.zip")
             data = bytearray(path.read_bytes())
-            path.write_bytes(change(data) or data)
+            changed = change(data)
+            path.write_bytes(data if changed is None else changed)
             return path
 
         return make

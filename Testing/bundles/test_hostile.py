@@ -1,6 +1,6 @@
 """Hostile bundles, pickles and zips are refused in one sentence, run nothing and leave nothing; sound ones are taken.
 
-``python -m Testing.bundles.judging --seed N`` gives every case of a seed to the program; here is every tenth of one.
+``python -m Testing.bundles.judging --seed N`` gives every case of a seed to the program; here is every fifteenth of one.
 """
 
 from __future__ import annotations
@@ -22,11 +22,11 @@ _EXTRA = {"block_out_channels"}  # AutoencoderTiny saves it and does not take it
 
 @pytest.mark.timeout(900)
 def test_no_hostile_bundle_pickle_or_zip_is_mishandled() -> None:
-    command = [sys.executable, "-m", "Testing.bundles.judging", "--seed", "0", "--every", "10", "--json"]
+    command = [sys.executable, "-m", "Testing.bundles.judging", "--seed", "0", "--every", "15", "--json"]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
     told = json.loads(done.stdout.splitlines()[-1])
-    assert told["mishandled"] == {} and told["cases"] > 50
+    assert told["mishandled"] == {} and told["cases"] > 35
 
 
 @pytest.mark.parametrize(("component", "name"), [(part, name) for part, known in CLASSES.items() for name in known])
