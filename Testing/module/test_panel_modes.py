@@ -13,10 +13,10 @@ OF_SAMPLING = ("schedulerBox", "seedBox", "newSeedButton")
 
 
 @pytest.fixture
-def home(models, tiny_bundle):
+def home(models, expecting_bundle):
     """Two more models of the user's: "both" knows both modes, "expected" the mean alone."""
-    saying(tiny_bundle, models / "models" / "both", modes=["mean", "sample"])
-    saying(tiny_bundle, models / "models" / "expected", modes=["mean"])
+    saying(expecting_bundle, models / "models" / "both", modes=["mean", "sample"])
+    saying(expecting_bundle, models / "models" / "expected", modes=["mean"])
     return models
 
 
