@@ -13,7 +13,7 @@ from DiffMaCore.bundles.checking import SCHEDULER, WEIGHTS_FILE, check_bundle, w
 from DiffMaCore.bundles.config import AGAIN, read_index
 from DiffMaCore.errors import ModelError
 from DiffMaCore.models.components import load_network
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.models.image_encoder import ImageEncoder

@@ -25,7 +25,7 @@ from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS, make_scheduler, model
 from DiffMaCore.diffusion.streams import Pace
 from DiffMaCore.errors import BackendError, InputError, ModelError, loading
 from DiffMaCore.models.autoencoders import Autoencoder, maps_per_slice
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.models.image_encoder import ImageEncoder

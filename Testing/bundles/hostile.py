@@ -223,7 +223,7 @@ def _indexes() -> Iterator[Case]:
     for key, value in (
         ("custom_pipeline", "evil"), ("auto_map", {"AutoModel": "evil.Evil"}), ("trust_remote_code", True),
         ("_module", "evil"), ("safety_checker", ["transformers", "Evil"]), ("feature_extractor", [None, None]),
-        ("requires_safety_checker", True), ("denoisr", ["DiffMaCore.models.denoiser", "DiffMa"]),
+        ("requires_safety_checker", True), ("denoisr", ["DiffMaCore.models.diffma", "DiffMa"]),
         ("_name_or_path", "hub/evil"), ("quantization_config", {}), ("torch_dtype", "float16"), ("__class__", "x"),
         ("bundles", {}), ("unet", ["diffusers", "UNet2DModel"]),
     ):  # fmt: skip

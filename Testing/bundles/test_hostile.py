@@ -1,6 +1,6 @@
 """Hostile bundles, pickles and zips are refused in one sentence, run nothing and leave nothing; sound ones are taken.
 
-``python -m Testing.bundles.judging --seed N`` gives every case of a seed to the program; here is every fifteenth of one.
+``python -m Testing.bundles.judging --seed N`` gives every case of a seed to the program; here is every fifteenth of it.
 """
 
 from __future__ import annotations

@@ -78,7 +78,7 @@ def test_a_model_that_was_not_trained_for_a_mode_says_so_and_does_the_other(read
     assert choosable(ready) == {"mean": False, "sample": True}
     assert "tiny random networks (for tests) was trained to sample only" in ready.ui.modeBox.toolTip
     assert all(sampling(ready).values())
-    assert ready.widget.logic.samplingOf(ready.parameters)["mode"] == "sample"
+    assert ready.widget.logic.samplingOf(ready.parameters).mode == "sample"
     assert ready.ui.applyButton.enabled
 
     ready.parameters.model = "both"
