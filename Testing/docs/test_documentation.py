@@ -5,16 +5,20 @@ from __future__ import annotations
 import ast
 import re
 import shlex
+import shutil
 import subprocess
 import sys
 from pathlib import Path
 
+import numpy as np
 import pytest
+import SimpleITK as sitk
 
-from DiffMaCore.cli.main import build_parser
-from DiffMaCore.training.configuring import load_config
+from DiffMaCore.cli.main import _add_common_options, build_parser, main
+from DiffMaCore.configuring import load_config
 from DiffMaCore.training.experiment import Experiment
 from DiffMaCore.training.template import keys, page, write_template
+from Testing.imaging.dicom_files import head_hu, write_series
 
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
@@ -76,11 +80,56 @@ def test_every_page_is_reached_from_the_navigation() -> None:
 
 @pytest.mark.parametrize("command", commands())
 def test_every_command_is_one_that_the_command_line_takes(command: str) -> None:
-    build_parser().parse_args(shlex.split(command))
+    parser = build_parser()
+    _add_common_options(parser)
+    parser.parse_args(shlex.split(command))
+
+
+def test_what_the_command_page_converts_and_checks_comes_out(
+    expecting_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Every line under Convert and Check, by tiny networks in the demos' place."""
+    from DiffMaCore.bundles import store
+
+    for name in ("demo", "demo-t2"):
+        shutil.copytree(expecting_bundle, tmp_path / "bundles" / name)
+    monkeypatch.setattr(store, "_BUNDLED", tmp_path / "bundles")
+    monkeypatch.chdir(tmp_path)
+    image = thin_head()
+    for name in ("head_ct.nii.gz", "a.nii.gz", "b.nrrd", "cohort/c.nii", "cohort/d.nii"):
+        (tmp_path / name).parent.mkdir(exist_ok=True)
+        sitk.WriteImage(image, str(tmp_path / name))
+    sitk.WriteImage(sitk.Cast(image > -500, sitk.sitkUInt8), "brain.nrrd")
+    sitk.WriteImage(sitk.Cast(image + 1024, sitk.sitkFloat32), "true_mr.nii.gz")
+    write_series(make_folder(tmp_path / "DICOM_FOLDER"), sitk.GetArrayFromImage(image).astype(np.int16))
+    page = text(ROOT / "docs" / "command-line.md")
+    ran = [words for heading in ("Convert", "Check") for words in lines_below(page, heading)]
+    assert len(ran) == 11
+    assert {" ".join(words): main(words) for words in ran if words[0] != "check-result"} == {
+        " ".join(words): 0 for words in ran if words[0] != "check-result"
+    }
+    assert len(list((tmp_path / "RESULTS").iterdir())) == 4 and (tmp_path / "head_mr_uncertainty.nii.gz").is_file()
+
+
+def lines_below(page: str, heading: str) -> list[list[str]]:
+    block = re.findall(rf"(?s)\n## {heading}\n.*?```sh\n(.*?)```", page)[0]
+    return [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
+
+
+def make_folder(folder: Path) -> Path:
+    folder.mkdir()
+    return folder
+
+
+def thin_head() -> sitk.Image:
+    """A ball of brain in a skull, of 64 slices, which is soon converted."""
+    image = sitk.GetImageFromArray(head_hu(slices=64).astype(np.float32))
+    image.SetSpacing((6.0, 6.0, 3.0))
+    return image
 
 
 def test_the_commands_are_found() -> None:
-    assert len(commands()) > 30
+    assert len(commands()) > 25
 
 
 def test_the_command_page_names_every_command() -> None:
@@ -138,8 +187,6 @@ def test_versions_agree() -> None:
 
 @pytest.mark.parametrize("name", ["convert", "own_scheduler"])
 def test_an_example_converts_a_ct(name: str, tmp_path: Path) -> None:
-    import SimpleITK as sitk
-
     from DiffMaCore.imaging.phantom import head_phantom
 
     ct = head_phantom(1).ct_image()
@@ -152,8 +199,6 @@ def test_an_example_converts_a_ct(name: str, tmp_path: Path) -> None:
 
 
 def test_the_readmes_python_runs_as_it_stands(tmp_path: Path) -> None:
-    import SimpleITK as sitk
-
     from DiffMaCore.imaging.phantom import head_phantom
 
     (code,) = re.findall(r"(?s)```python\n(.*?)```", text(ROOT / "README.md"))
