@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import json
+import os
+import shutil
 import subprocess
 import sys
 import venv
@@ -14,7 +16,8 @@ ROOT = Path(__file__).resolve().parents[2]
 
 
 def run(*words: object, cwd: Path) -> str:
-    done = subprocess.run([*map(str, words)], cwd=cwd, capture_output=True, text=True)
+    alone = {name: value for name, value in os.environ.items() if name != "PYTHONPATH"}
+    done = subprocess.run([*map(str, words)], cwd=cwd, capture_output=True, text=True, env=alone)
     assert done.returncode == 0, done.stdout + done.stderr
     return done.stdout
 
@@ -22,8 +25,11 @@ def run(*words: object, cwd: Path) -> str:
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
     pytest.importorskip("build", reason="build is not installed; it is in the extra test")
-    folder = tmp_path_factory.mktemp("dist")
-    words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(ROOT)]
+    folder, sources = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("sources")
+    shutil.copytree(ROOT / "DiffMaCore", sources / "DiffMaCore", ignore=shutil.ignore_patterns("__pycache__"))
+    for name in ("pyproject.toml", "README.md", "LICENSE"):
+        shutil.copy(ROOT / name, sources)  # setuptools leaves its build folder beside the sources
+    words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(sources)]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return next(folder.glob("*.whl"))
