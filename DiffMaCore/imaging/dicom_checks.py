@@ -11,11 +11,13 @@ from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.dicom_headers import Series, Slice, integer, numbers, to_int
 
 _ONE = {
+    "Modality": "modalities",
     "PatientID": "patients",
     "PatientName": "patients",
     "StudyInstanceUID": "studies",
     "FrameOfReferenceUID": "frames of reference, so their positions have nothing to do with each other",
 }
+_ITEM = b"\xfe\xff\x00\xe0"  # begins the pixels of every compressed coding
 _ODD = 6.0  # times the usual change between slices
 _ODD_HU = 60.0
 
@@ -59,15 +61,16 @@ def check_pixels(item: Slice) -> None:
     stored = integer(item.path, item.header, "BitsStored", bits)
     if bits not in (8, 16, 32) or not 0 < stored <= bits:
         raise InputError(f"{item.path} has pixels of {stored} in {bits} bits, which no CT has; export the series again")
+    needed = frames * int(item.header.Rows) * int(item.header.Columns) * bits // 8
     try:
         data = pydicom.dcmread(item.path, force=True, specific_tags=["PixelData"])
-        there = len(data.get_item("PixelData").value)  # type: ignore[union-attr,arg-type]
+        pixels = data.get_item("PixelData").value  # type: ignore[union-attr]
         syntax = data.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian)
-        exact = not syntax.is_encapsulated
+        packed = syntax.is_encapsulated
+        fits = len(pixels) > 0 and pixels[:4] == _ITEM if packed else needed <= len(pixels) <= needed + 1
     except Exception as error:  # as in dicom_headers.read_header
         raise InputError(f"{item.path} has no pixels, or damaged ones; copy the series again") from error
-    needed = frames * int(item.header.Rows) * int(item.header.Columns) * bits // 8
-    if there == 0 or (exact and not needed <= there <= needed + 1):
+    if not fits:
         raise InputError(f"{item.path} is truncated or its pixels cannot be decoded; copy the series again")
 
 
@@ -82,10 +85,11 @@ def odd_slices(slices: list[Slice], voxels: np.ndarray) -> list[str]:
         return []
     clipped = np.clip(voxels, -1024, 3071)
     change = np.array([np.abs(a - b).mean() for a, b in zip(clipped[1:], clipped[:-1], strict=True)])
-    from_both = np.minimum(change[1:], change[:-1])  # of slices 1 to n - 2, from the nearer neighbour
+    nearer = np.minimum([change[0], *change], [*change, change[-1]])  # change from the nearer neighbour
     across = np.array([np.abs(a - b).mean() for a, b in zip(clipped[2:], clipped[:-2], strict=True)])
-    odd = np.flatnonzero((from_both > _ODD * np.median(change)) & (from_both > 2 * across) & (from_both > _ODD_HU)) + 1
+    around = [change[1], *across, change[-2]]
+    odd = np.flatnonzero((nearer > _ODD * np.median(change)) & (nearer > 2 * np.array(around)) & (nearer > _ODD_HU))
     if not len(odd):
         return []
     names = ", ".join(str(to_int(slices[k].header.get("InstanceNumber")) or k + 1) for k in odd[:5])
-    return [f"Slices unlike both of their neighbours (instance {names}): their pixels may be damaged, look at them."]
+    return [f"Slices unlike their neighbours (instance {names}): their pixels may be damaged, look at them."]

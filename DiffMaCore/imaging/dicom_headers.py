@@ -101,6 +101,10 @@ def read_header(file: Path, keywords: Sequence[str] = _TAGS) -> Dataset:
                 if keyword_for_tag(tag) not in _UNIMPORTANT:
                     raise damaged from error
                 del head[tag]
+        try:
+            repr(head.file_meta)
+        except Exception as error:
+            raise damaged from error
     return head
 
 
@@ -182,7 +186,8 @@ def _slices_of(file: Path) -> list[Slice]:
     """The frames of one file; empty when it holds no image."""
     head = read_header(file)
     if "Rows" not in head or "Columns" not in head:
-        if UID(str(head.get("SOPClassUID", ""))).name.endswith("Image Storage"):
+        kinds = (head.get("SOPClassUID", ""), head.file_meta.get("MediaStorageSOPClassUID", ""))
+        if any(UID(str(kind)).name.endswith("Image Storage") for kind in kinds):
             raise InputError(f"{file} is truncated or damaged; copy the series again")
         return []
     for keyword in ("Rows", "Columns", "BitsAllocated"):
