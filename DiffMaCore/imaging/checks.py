@@ -16,6 +16,7 @@ _LEAST_AIR = 0.001  # part of the voxels below _AIR_BELOW: every scan of a body 
 _AIR_BELOW = -200.0
 _LEAST_BODY = 1e-4
 _PADDING_BELOW = -1100.0  # noise in air reaches a little below -1024 HU, padding far below
+_HIGHEST_HU = 1e5  # metal, in scanners of an extended range, stays below 65536
 _HU_AIR, _HU_DEPTH = -900.0, -500.0  # no MRI, z-scored ones included, has values like these
 _SPACING_MM = (0.05, 100.0)
 _THICK_SLICES_MM = 20.0
@@ -55,7 +56,7 @@ def check_ct(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
         notes.append("All values were 1024 too high (intercept left out): 1024 was subtracted.")
     if np.mean(sample > BODY_HU) < _LEAST_BODY:
         raise InputError(f"the volume is all air (nothing above {BODY_HU:g} HU); check that it is a CT in HU")
-    problem = _not_hu(sample, repaired)
+    problem = f"the values reach {high:g}" if high > _HIGHEST_HU else _not_hu(sample, repaired)
     if problem:
         raise InputError(f"{problem}; give the original CT in Hounsfield units with the air around the body")
     if low < _PADDING_BELOW:

@@ -195,7 +195,7 @@ def _slices_of(file: Path) -> list[Slice]:
             raise InputError(f"{file} has no usable {keyword}; export the series again")
     count = integer(file, head, "NumberOfFrames", 1)
     frames = head.get("PerFrameFunctionalGroupsSequence")
-    if frames is None:
+    if frames is None and (count <= 1 or "ImagePositionPatient" not in head):
         return [_slice(file, 0, head, [] if count > 1 else [head])]  # frames without positions: no volume
     if not isinstance(frames, Sequence) or len(frames) != count:
         raise InputError(f"{file} promises {count} frames, which it does not describe; copy the series again")
