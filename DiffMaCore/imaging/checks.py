@@ -59,6 +59,8 @@ def check_ct(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
     problem = f"the values reach {high:g}" if high > _HIGHEST_HU else _not_hu(sample, repaired)
     if problem:
         raise InputError(f"{problem}; give the original CT in Hounsfield units with the air around the body")
+    if not _has_tissue_peak(sample):
+        notes.append("The values have no peak where a CT's soft tissue lies: if this is no CT in HU, expect nonsense.")
     if low < _PADDING_BELOW:
         share = max(0.1, 100 * float(np.mean(sample < AIR_HU)))
         repaired, changed = np.maximum(repaired, np.float32(AIR_HU)), True
@@ -224,6 +226,13 @@ def _lacks_intercept(sample: np.ndarray) -> bool:
     near_water = np.mean((tissue > 850) & (tissue < 1150))
     lighter = np.mean(tissue <= 850)
     return bool(np.mean(sample < 100) > 0.05 and near_water > 0.6 and lighter < 0.15)
+
+
+def _has_tissue_peak(sample: np.ndarray) -> bool:
+    """Whether a range of 100 HU near water holds a third of what is no air; in real CTs it holds 0.38 and more."""
+    tissue = sample[(sample > -400) & (sample < _HIGHEST_HU)]
+    counts = np.histogram(tissue, np.arange(-400, 301, 20))[0]
+    return bool(np.convolve(counts, np.ones(5), "valid").max() > 0.33 * len(tissue))
 
 
 def _not_hu(sample: np.ndarray, array: np.ndarray) -> str | None:

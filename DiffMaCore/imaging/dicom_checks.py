@@ -18,8 +18,8 @@ _ONE = {
     "FrameOfReferenceUID": "frames of reference, so their positions have nothing to do with each other",
 }
 _ITEM = b"\xfe\xff\x00\xe0"  # begins the pixels of every compressed coding
-_ODD = 6.0  # times the usual change between slices
-_ODD_HU = 60.0
+_ROUGHER, _ROUGHER_HU = 1.3, 8.0  # than the neighbours: damaged codes decode to streaks and blocks
+_ODD, _ODD_HU = 2.5, 30.0  # times the usual change from slice to slice, and more
 
 
 def check_one_series(path: Path, series: Series) -> None:
@@ -65,13 +65,21 @@ def check_pixels(item: Slice) -> None:
     try:
         data = pydicom.dcmread(item.path, force=True, specific_tags=["PixelData"])
         pixels = data.get_item("PixelData").value  # type: ignore[union-attr]
-        syntax = data.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian)
-        packed = syntax.is_encapsulated
+        packed = _is_encapsulated(data)
         fits = len(pixels) > 0 and pixels[:4] == _ITEM if packed else needed <= len(pixels) <= needed + 1
     except Exception as error:  # as in dicom_headers.read_header
         raise InputError(f"{item.path} has no pixels, or damaged ones; copy the series again") from error
     if not fits:
         raise InputError(f"{item.path} is truncated or its pixels cannot be decoded; copy the series again")
+
+
+def is_compressed(file: Path) -> bool:
+    """Whether a file whose pixels were read holds them in a compressed coding."""
+    return _is_encapsulated(pydicom.dcmread(file, force=True, specific_tags=["Rows"], stop_before_pixels=True))
+
+
+def _is_encapsulated(data: pydicom.FileDataset) -> bool:
+    return bool(data.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian).is_encapsulated)
 
 
 def odd_slices(slices: list[Slice], voxels: np.ndarray) -> list[str]:
@@ -84,11 +92,14 @@ def odd_slices(slices: list[Slice], voxels: np.ndarray) -> list[str]:
     if len(voxels) < 5:
         return []
     clipped = np.clip(voxels, -1024, 3071)
-    change = np.array([np.abs(a - b).mean() for a, b in zip(clipped[1:], clipped[:-1], strict=True)])
-    nearer = np.minimum([change[0], *change], [*change, change[-1]])  # change from the nearer neighbour
-    across = np.array([np.abs(a - b).mean() for a, b in zip(clipped[2:], clipped[:-2], strict=True)])
-    around = [change[1], *across, change[-2]]
-    odd = np.flatnonzero((nearer > _ODD * np.median(change)) & (nearer > 2 * np.array(around)) & (nearer > _ODD_HU))
+    rough = np.array(
+        [np.abs(np.diff(plane, axis=0)).mean() + np.abs(np.diff(plane, axis=1)).mean() for plane in clipped]
+    )
+    apart = np.array([np.abs(a - b).mean() for a, b in zip(clipped[1:], clipped[:-1], strict=True)])
+    near = np.minimum([apart[0], *apart], [*apart, apart[-1]])  # from the nearer neighbour
+    around = np.maximum([rough[1], *rough[:-1]], [*rough[1:], rough[-2]])  # the rougher neighbour
+    noisy = rough > _ROUGHER * around + _ROUGHER_HU
+    odd = np.flatnonzero(noisy | (near > _ODD * np.median(near) + _ODD_HU))
     if not len(odd):
         return []
     names = ", ".join(str(to_int(slices[k].header.get("InstanceNumber")) or k + 1) for k in odd[:5])

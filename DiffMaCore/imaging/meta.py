@@ -13,6 +13,12 @@ _TYPES = {
     "CHAR": "i1", "UCHAR": "u1", "SHORT": "i2", "USHORT": "u2", "INT": "i4", "UINT": "u4", "LONG": "i4", "ULONG": "u4",
     "LONG_LONG": "i8", "ULONG_LONG": "u8", "FLOAT": "f4", "DOUBLE": "f8",
 }  # fmt: skip
+_KNOWN = (
+    "NDims", "BinaryData", "BinaryDataByteOrderMSB", "CompressedData", "TransformMatrix", "Rotation", "Orientation",
+    "Offset", "Position", "Origin", "ElementSpacing", "ElementSize", "DimSize", "HeaderSize", "ElementType",
+    "ElementNumberOfChannels", "ElementDataFile",
+)  # fmt: skip
+_SPELLING = {name.lower(): name for name in _KNOWN}
 _PLACES = (("TransformMatrix", "Rotation", "Orientation"), ("Offset", "Position", "Origin"))
 
 
@@ -58,10 +64,11 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
             name, separator, value = raw.decode("latin-1").partition("=")
             if not separator:
                 break
-            if name.strip() in fields:
-                raise InputError(f"{path} has a damaged header ({name.strip()!r} twice); copy or export it again")
-            fields[name.strip()] = value.strip()
-            if name.strip() == "ElementDataFile":
+            name = name.strip()
+            if name in fields or not name.isprintable() or _SPELLING.get(name.lower(), name) != name:
+                raise InputError(f"{path} has a damaged header ({name[:40]!a}); copy or export it again")
+            fields[name] = value.strip()
+            if name == "ElementDataFile":
                 break
         return fields, stream.tell()
 
