@@ -14,12 +14,12 @@ from typing import Any
 __version__ = "0.1.0"
 
 _EXPORTS = {
-    "DiffMa": "DiffMaCore.models.denoiser",
+    "DiffMa": "DiffMaCore.baselines.systems",
     "VisionEmbedder": "DiffMaCore.models.embedder",
     "ImageEncoder": "DiffMaCore.models.image_encoder",
-    "preset": "DiffMaCore.models.presets",
+    "preset": "DiffMaCore.presets",
     "selective_scan": "DiffMaCore.ops.scan",
-    "DiffMaPipeline": "DiffMaCore.diffusion.pipeline",
+    "DiffMaPipeline": "DiffMaCore.inference.pipeline",
     "DiffMaError": "DiffMaCore.errors",
 }
 _SUBMODULES = {

@@ -59,11 +59,10 @@ def _why_not(device: torch.device) -> str | None:
 
 
 def describe_devices() -> list[dict[str, Any]]:
-    """One entry a device: name, title, available, reason if not, total and free memory in bytes."""
+    """One entry a device: name, title, available, reason if not, total and free memory in bytes; the CPU's threads."""
     total, free = host_memory()
-    entries: list[dict[str, Any]] = [
-        _entry("cpu", f"{processor_name()} ({torch.get_num_threads()} threads)", None, total, free)
-    ]
+    threads = torch.get_num_threads()
+    entries = [_entry("cpu", f"{processor_name()} ({threads} threads)", None, total, free) | {"threads": threads}]
     for index in range(torch.cuda.device_count()):
         gpu_free, gpu_total = torch.cuda.mem_get_info(index)
         entries.append(_entry(f"cuda:{index}", torch.cuda.get_device_name(index), None, gpu_total, gpu_free))

@@ -1,7 +1,8 @@
-"""Draw the pictures of the review that stand in the README: ``python -m Testing.review_pictures [FOLDER]``.
+"""Draw the pictures of panel and review that stand in the documents: ``python -m Testing.review_pictures [FOLDER]``.
 
-A head phantom is rendered and converted with the DEMO model (some minutes on two CPU cores; what is already in FOLDER
-is used again), shown by the module's own review in real slice views without a screen, and put into ``Screenshots``.
+A rendered head is converted with the DEMO model (some minutes on two CPU cores; what is already in FOLDER is used
+again), shown by the module's own panel and review in real slice views without a screen, and put into ``Screenshots``,
+with a list of the panel's controls, by which a test notices that the picture of the panel has become old.
 """
 
 from __future__ import annotations
@@ -10,6 +11,7 @@ import subprocess
 import sys
 import tempfile
 from pathlib import Path
+from xml.etree import ElementTree
 
 import numpy as np
 
@@ -17,6 +19,8 @@ from Testing.slicer_host.pictures import picture_of
 
 ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "Screenshots"
+CONTROLS = PICTURES / "panel.txt"
+INTERFACE = ROOT / "DiffMaSlicer" / "Resources" / "UI" / "DiffMaSlicer.ui"
 SAMPLES, STEPS = 4, 20
 _GAP = 3  # pixels between the views
 
@@ -80,6 +84,40 @@ def draw(files: dict[str, Path]) -> None:
         host.end()
 
 
+def draw_panel(files: dict[str, Path]) -> None:
+    """Picture of the panel beside CT and synthetic MRI, as it is after a conversion."""
+    sys.path.insert(0, str(ROOT / "DiffMaSlicer"))
+    from Testing.slicer_host.host import Host
+
+    host = Host()
+    try:
+        import slicer
+        from DiffMaSlicerLib.review.layouts import CT, MR, View
+
+        slicer.util.loadVolume(str(files["ct"]), {"show": False}).SetName("Head phantom CT")
+        widget = host.load_module(ROOT / "DiffMaSlicer" / "DiffMaSlicer.py")
+        host.wait_until(lambda: widget.machine, 120, "the machine's facts")
+        host.click(widget.ui.applyButton)
+        host.wait_until(lambda: not widget.running, 600, "the end of the conversion")
+        host.process_events()
+        panel = widget.layout.parentWidget().qt_object()
+        panel.resize(400, 700)
+        host.process_events()
+        image = panel.grab().toImage().convertToFormat(panel.grab().toImage().Format.Format_RGB888)
+        rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())
+        shot = rows[:, : 3 * image.width()].reshape(image.height(), image.width(), 3)
+        save("panel", [[shot, *(picture(View(role), (420, image.height())) for role in (CT, MR))]])
+        CONTROLS.write_text("\n".join(controls()) + "\n", encoding="utf-8")
+    finally:
+        host.end()
+
+
+def controls() -> list[str]:
+    """Names of what a user can act on in the panel's interface file."""
+    widgets = ElementTree.parse(INTERFACE).iter("widget")
+    return sorted(each.get("name", "") for each in widgets if each.get("class") not in ("QLabel", "QWidget", "QFrame"))
+
+
 def picture(view, size: tuple[int, int]) -> np.ndarray:
     """RGB picture of a slice view at this size (width, height): uint8; rows from the top, columns, 3."""
     import slicer
@@ -112,4 +150,6 @@ def save(name: str, rows: list[list[np.ndarray]]) -> None:
 if __name__ == "__main__":
     PICTURES.mkdir(exist_ok=True)
     with tempfile.TemporaryDirectory() as temporary:
-        draw(make_images(Path(sys.argv[1] if len(sys.argv) > 1 else temporary)))
+        made = make_images(Path(sys.argv[1] if len(sys.argv) > 1 else temporary))
+        draw(made)
+        draw_panel(made)

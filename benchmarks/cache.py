@@ -22,7 +22,7 @@ from DiffMaCore.errors import InputError
 from DiffMaCore.inference.benchmark import machine, take_turns, versus
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
-from DiffMaCore.models.presets import STABLE_DIFFUSION_VAE, VAE_FACTOR, VIT_B_16, preset
+from DiffMaCore.presets import STABLE_DIFFUSION_VAE, VAE_FACTOR, VIT_B_16, preset
 from DiffMaCore.training.cache import FORMAT, PairedCache, SliceDataset, source_pixels
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.ema import Ema

@@ -14,7 +14,7 @@ from DiffMaCore.baselines.systems import count_parameters
 from DiffMaCore.diffusion.conditions import decode
 from DiffMaCore.errors import InputError
 from DiffMaCore.inference.benchmark import machine, take_turns, versus
-from DiffMaCore.models.presets import STABLE_DIFFUSION_VAE, VAE_FACTOR
+from DiffMaCore.presets import STABLE_DIFFUSION_VAE, VAE_FACTOR
 
 LAYOUTS = {"contiguous": torch.contiguous_format, "channels_last": torch.channels_last}
 """How feature maps lie in memory: channel after channel, or pixel after pixel."""

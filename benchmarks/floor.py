@@ -16,8 +16,8 @@ from DiffMaCore.baselines.counting import count_model, matmuls
 from DiffMaCore.errors import InputError
 from DiffMaCore.inference.benchmark import machine, random_step, spread, take_turns
 from DiffMaCore.models.denoiser import DiffMa
-from DiffMaCore.models.presets import preset
 from DiffMaCore.ops.dense import dense
+from DiffMaCore.presets import preset
 
 BATCH = {"cpu": 8, "cuda": 64}
 BACKEND = {"cpu": "numba", "cuda": "triton"}

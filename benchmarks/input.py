@@ -20,7 +20,7 @@ from benchmarks.cache import random_cache
 from DiffMaCore.errors import InputError
 from DiffMaCore.inference.benchmark import machine, spread
 from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.models.presets import preset
+from DiffMaCore.presets import preset
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import SliceDataset
 from DiffMaCore.training.embeddings import ensure_embeddings

@@ -15,11 +15,11 @@ from benchmarks.fresh_process import forget_peak, held, in_fresh_process
 from benchmarks.networks import random_pipeline
 from DiffMaCore.devices import keep_freed_memory
 from DiffMaCore.diffusion.conditions import Conditions
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.errors import InputError
 from DiffMaCore.inference.benchmark import machine
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.denoiser import DiffMa
-from DiffMaCore.models.presets import STABLE_DIFFUSION_VAE, VIT_B_16, preset
+from DiffMaCore.presets import STABLE_DIFFUSION_VAE, VIT_B_16, preset
 from DiffMaCore.progress import Reporter
 
 SIZES = ("S/2", "B/2", "L/2")

@@ -9,12 +9,12 @@ import torch
 from diffusers import AutoencoderKL
 
 from DiffMaCore.bundles.config import BundleConfig, ModelCard
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.diffusion.schedulers import make_scheduler
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
-from DiffMaCore.models.presets import preset
+from DiffMaCore.presets import preset
 
 
 def random_pipeline(

@@ -12,15 +12,15 @@ from torch import Tensor
 from benchmarks.networks import random_pipeline
 from benchmarks.released_way import released_scan, released_way
 from DiffMaCore.diffusion.conditions import Conditions
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.diffusion.schedulers import DEFAULT_SCHEDULER, DEFAULT_STEPS, TRAIN_TIMESTEPS
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.grid import SliceGrid
 from DiffMaCore.imaging.phantom import head_phantom
 from DiffMaCore.imaging.source import ready_source
 from DiffMaCore.inference.benchmark import machine, spread, take_turns
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.denoiser import DiffMa
-from DiffMaCore.models.presets import STABLE_DIFFUSION_VAE, VIT_B_16
+from DiffMaCore.presets import STABLE_DIFFUSION_VAE, VIT_B_16
 from DiffMaCore.progress import Reporter
 
 RELEASED_SCHEDULER, RELEASED_STEPS = "ddpm", 250

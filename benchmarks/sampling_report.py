@@ -5,8 +5,8 @@ from __future__ import annotations
 from pathlib import Path
 from typing import Any
 
+from benchmarks.style import COLOURS, INK, QUIET, new_figure, quiet, save
 from DiffMaCore.training.files import replacing, write_json
-from Training.reproduce.style import COLOURS, INK, QUIET, new_figure, quiet, save
 
 _PANELS = (
     ("to_ode", "Error to the 1000-step ODE", "relative error of the latents"),

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from DiffMaCore.diffusion.conditions import Conditions, encode, mr_to_pixels
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.errors import InputError
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.training.cache import PairedCache, SliceDataset
 from DiffMaCore.training.evaluation.predictors import DiffusionPredictor, RegressionPredictor
 from DiffMaCore.training.evaluation.systems import is_trained, load_predictor

@@ -11,8 +11,8 @@ import torch
 from torch import Tensor
 
 from DiffMaCore.diffusion.conditions import Conditions
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.diffusion.schedulers import LU_FROM, TRAIN_TIMESTEPS, describe_schedulers, make_scheduler, model_output
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 
 STEPS = (5, 10, 15, 20, 30, 50, 250)
 RELEASED_STEPS = 250

@@ -18,7 +18,7 @@ from benchmarks.fresh_process import forget_peak, held, in_fresh_process
 from DiffMaCore.baselines.systems import build_denoiser, count_parameters
 from DiffMaCore.errors import InputError
 from DiffMaCore.inference.benchmark import machine, random_step, spread, take_turns
-from DiffMaCore.models.presets import VAE_FACTOR, preset
+from DiffMaCore.presets import VAE_FACTOR, preset
 from DiffMaCore.progress import Reporter
 
 TOKENS = (196, 784, 3136, 12544)

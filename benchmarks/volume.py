@@ -14,13 +14,13 @@ from torch import nn
 from benchmarks.networks import random_pipeline
 from DiffMaCore.baselines.systems import count_parameters
 from DiffMaCore.devices import peak_memory
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.diffusion.precision import choose_precision
 from DiffMaCore.diffusion.schedulers import check_sampling
 from DiffMaCore.errors import BackendError, InputError
 from DiffMaCore.inference.benchmark import machine, take_turns, versus
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.denoiser import DiffMa
-from DiffMaCore.models.presets import STABLE_DIFFUSION_VAE, VIT_B_16
+from DiffMaCore.presets import STABLE_DIFFUSION_VAE, VIT_B_16
 from DiffMaCore.progress import Reporter
 
 EVERYTHING = "everything on"

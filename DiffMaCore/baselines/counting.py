@@ -14,7 +14,7 @@ from torch import Tensor
 
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.mamba import BRANCHES, SpiralMamba
-from DiffMaCore.models.presets import IMAGE_SIZE, PRESETS, preset
+from DiffMaCore.presets import IMAGE_SIZE, PRESETS, preset
 
 TABLE_1: dict[str, tuple[float, float]] = {
     "S/7": (10.16, 0.05),

@@ -13,8 +13,9 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from DiffMaCore.baselines.vmamba import SS2D
 from DiffMaCore.models.frame import ResidualFrame
-from DiffMaCore.models.ssm import GridConvolution, StackedSSM, to_grid, to_tokens
+from DiffMaCore.models.ssm import to_grid, to_tokens
 from DiffMaCore.ops.dense import Dense
 
 STEP = 2
@@ -28,35 +29,27 @@ def sub_grids(grid: int) -> np.ndarray:
     return np.stack([part.flatten() for part in parts])
 
 
-class ES2D(StackedSSM):
-    """Tokens (B, L, D) to tokens (B, L, D); a grid of odd side is padded with a row and a column of zeros."""
+class SubGrids(nn.Module):
+    """Tokens to four sub-grids' sequences and back; a grid of odd side is padded with a row and a column of zeros."""
 
     order: Tensor
     position: Tensor
 
-    def __init__(self, width: int, grid: int, *, inner: int, state_size: int) -> None:
-        super().__init__(width, inner, state_size, sets=STEP * STEP)
+    def __init__(self, grid: int) -> None:
+        super().__init__()
         self.grid, self.padding = grid, -grid % STEP
         order = sub_grids(grid + self.padding)
         self.register_buffer("order", torch.from_numpy(order.flatten()), persistent=False)
         self.register_buffer("position", torch.from_numpy(np.argsort(order.flatten())), persistent=False)
-        self.in_proj = Dense(width, 2 * inner, bias=False)
-        self.conv = GridConvolution(inner)
-        self.out_norm = nn.LayerNorm(inner)
-        self.out_proj = Dense(inner, width, bias=False)
 
-    def forward(self, tokens: Tensor) -> Tensor:
-        x, z = self.in_proj(tokens).chunk(2, dim=2)
-        y = self._merge(self.scan(self._split(F.silu(self.conv(x)))))
-        return self.out_proj(self.out_norm(y) * F.silu(z))
-
-    def _split(self, x: Tensor) -> Tensor:
+    def gather(self, x: Tensor) -> Tensor:
         """Tokens (B, L, E) to the sub-grids' sequences (B, L/4, 4, E)."""
         padding = (0, 0, 0, self.padding, 0, self.padding)
         padded = F.pad(x.unflatten(1, (self.grid, self.grid)), padding).flatten(1, 2)
         return padded.index_select(1, self.order).unflatten(1, (STEP * STEP, -1)).transpose(1, 2).contiguous()
 
-    def _merge(self, y: Tensor) -> Tensor:
+    def merge(self, y: Tensor) -> Tensor:
+        """Inverse of :meth:`gather`."""
         side = self.grid + self.padding
         padded = y.transpose(1, 2).flatten(1, 2).index_select(1, self.position).unflatten(1, (side, side))
         return padded[:, : self.grid, : self.grid].flatten(1, 2)
@@ -76,11 +69,11 @@ class ChannelAttention(nn.Module):
 
 
 class EfficientVMambaBlock(ResidualFrame):
-    """LayerNorm, then ES2D and the convolutional branch side by side."""
+    """LayerNorm, then SS2D over the sub-grids and the convolutional branch side by side."""
 
     def __init__(self, width: int, grid: int, *, inner: int, state_size: int = 16) -> None:
         super().__init__(width, nn.LayerNorm(width, eps=1e-6))
-        self.mixer = ES2D(width, grid, inner=inner, state_size=state_size)
+        self.mixer = SS2D(width, SubGrids(grid), inner=inner, state_size=state_size)
         self.convolution = nn.Sequential(
             nn.Conv2d(width, width, 3, padding=1, groups=width),
             nn.GroupNorm(1, width),

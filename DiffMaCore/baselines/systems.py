@@ -14,7 +14,7 @@ import numpy as np
 import torch
 from torch import nn
 
-from DiffMaCore.baselines.making import BACKBONES
+from DiffMaCore.baselines import BACKBONES
 from DiffMaCore.baselines.regression import RegressionUNet
 from DiffMaCore.baselines.unet import UNetDenoiser
 from DiffMaCore.models.denoiser import DiffMa

@@ -6,6 +6,8 @@ model for each route, their sum through a LayerNorm, SiLU gate.
 
 from __future__ import annotations
 
+from typing import Any
+
 import numpy as np
 from torch import Tensor, nn
 from torch.nn import functional as F
@@ -23,11 +25,14 @@ def routes(grid: int) -> list[np.ndarray]:
 
 
 class SS2D(StackedSSM):
-    """Tokens (B, L, D) to tokens (B, L, D)."""
+    """Tokens (B, L, D) to tokens (B, L, D).
 
-    def __init__(self, width: int, grid: int, *, inner: int, state_size: int) -> None:
+    ``orders`` gathers tokens (B, L, E) into four sequences (B, L', 4, E) and merges these into tokens.
+    """
+
+    def __init__(self, width: int, orders: nn.Module, *, inner: int, state_size: int) -> None:
         super().__init__(width, inner, state_size, sets=4)
-        self.orders = TokenOrders(routes(grid))
+        self.orders: Any = orders
         self.in_proj = Dense(width, 2 * inner, bias=False)
         self.conv = GridConvolution(inner)
         self.out_norm = nn.LayerNorm(inner)
@@ -35,8 +40,7 @@ class SS2D(StackedSSM):
 
     def forward(self, tokens: Tensor) -> Tensor:
         x, z = self.in_proj(tokens).chunk(2, dim=2)
-        x = F.silu(self.conv(x))
-        y = self.orders.merge(self.scan(self.orders.gather(x)))
+        y = self.orders.merge(self.scan(self.orders.gather(F.silu(self.conv(x)))))
         return self.out_proj(self.out_norm(y) * F.silu(z))
 
 
@@ -45,7 +49,7 @@ class VMambaBlock(ResidualFrame):
 
     def __init__(self, width: int, grid: int, *, inner: int, state_size: int = 16) -> None:
         super().__init__(width, nn.LayerNorm(width))
-        self.mixer = SS2D(width, grid, inner=inner, state_size=state_size)
+        self.mixer = SS2D(width, TokenOrders(routes(grid)), inner=inner, state_size=state_size)
 
     def mix(self, h: Tensor, soft_mask: Tensor, residual: int) -> Tensor:
         return self.mixer(h)

@@ -49,10 +49,11 @@ def card_text(config: BundleConfig, small_decoder: bool = False, guided_decoder:
         f"**{RESEARCH_ONLY}**",
         *_incomplete(config),
         f"{config.source_modality} to {config.target_modality}, {config.anatomy}. Version {card.version}.",
-        "## How to use",
-        f"```\ndiffma convert {source}.nii.gz {target}.nii.gz --model {config.name}\n```",
-        "```python\nfrom DiffMaCore import DiffMaPipeline\n\n"
-        f'pipe = DiffMaPipeline.from_pretrained("{config.name}")\n{target} = pipe({source}_image, seed=0).mr\n```',
+        "## Training data",
+        card.training_data,
+        "## Known limits",
+        card.limits,
+        *(["## Measured", card.measured] if card.measured else []),
         "## What decides the result",
         "\n".join(
             [
@@ -69,13 +70,12 @@ def card_text(config: BundleConfig, small_decoder: bool = False, guided_decoder:
                 *_uncertainty(config),
             ]
         ),
-        "## Training data",
-        card.training_data,
-        *(["## Measured", card.measured] if card.measured else []),
-        "## Known limits",
-        card.limits,
         "## Licence and source",
         f"{card.licence}\n\n{card.source}",
+        "## How to use",
+        f"```\ndiffma convert {source}.nii.gz {target}.nii.gz --model {config.name}\n```",
+        "```python\nfrom DiffMaCore import DiffMaPipeline\n\n"
+        f'pipe = DiffMaPipeline.from_pretrained("{config.name}")\n{target} = pipe({source}_image).mr\n```',
     ]
     return "\n".join(front) + "\n\n" + "\n\n".join(body) + "\n"
 
@@ -90,7 +90,12 @@ def _decoders(small: bool, guided: bool) -> list[str]:
 
 def _neighbours(config: BundleConfig) -> list[str]:
     distance = config.neighbour_distance
-    return [] if distance is None else [f"- CT pixels of the slices {distance:g} mm below and above are seen as well"]
+    lines = [] if distance is None else [f"- CT pixels of the slices {distance:g} mm below and above are seen as well"]
+    if config.grid_shift:
+        lines.append(
+            f"- The expected image is the mean over two grids of tokens, {config.grid_shift} latent pixel apart"
+        )
+    return lines
 
 
 def _uncertainty(config: BundleConfig) -> list[str]:

@@ -17,11 +17,11 @@ _TEXTS = ("name", "title", "anatomy", "size")
 
 
 def list_catalogue() -> list[dict[str, Any]]:
-    """Models that can be had: name, title, anatomy, size ("L/2"), state, hub and how.
+    """Models that can be had: name, title, anatomy, size ("L/2"), state, hub, how and link.
 
-    ``state`` is "downloadable" (``hub`` is its id) or "importable" (the user has the files; ``hub`` is None).
-    An institution lists its own in ``catalogue.json`` of the user's folder, as
-    ``{"models": [{"name", "title", "anatomy", "size", "hub", "how"}]}``.
+    ``state`` is "downloadable" (``hub`` is its id) or "importable" (the user has the files; ``hub`` is None); ``link``
+    is a page about it, or empty. An institution lists its own in ``catalogue.json`` of the user's folder, as
+    ``{"models": [{"name", "title", "anatomy", "size", "hub", "how", "link"}]}``.
 
     Raises:
         ModelError: that file is damaged; the message names it.
@@ -46,17 +46,18 @@ def _read(path: Path) -> list[dict[str, Any]]:
     listed = content.get("models")
     if not isinstance(listed, list):
         raise ModelError(f"{path} is no catalogue: it holds no list `models`; correct the file or delete it.")
-    return [_entry(entry, str(content.get("how", "")), path) for entry in listed]
+    common = {key: str(content.get(key, "")) for key in ("how", "link")}
+    return [_entry(entry, common, path) for entry in listed]
 
 
-def _entry(entry: Any, how: str, path: Path) -> dict[str, Any]:
+def _entry(entry: Any, common: dict[str, str], path: Path) -> dict[str, Any]:
     if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) and entry[key] for key in _TEXTS):
         raise ModelError(f"{path} has an entry without {', '.join(_TEXTS)}; correct the file or delete it.")
     hub = entry.get("hub")
     if hub is not None and not (isinstance(hub, str) and is_hub_id(hub)):
         raise ModelError(f"{path} gives {entry['name']} the hub id {hub!r}, which is none such as owner/name.")
-    told = str(entry.get("how") or how)
-    if hub:
-        told = told or f"Download it with `diffma models download {hub}`."
+    texts = {key: str(entry.get(key) or common[key]) for key in common}
+    if hub and not texts["how"]:
+        texts["how"] = f"Download it with `diffma models download {hub}`."
     state = "downloadable" if hub else "importable"
-    return {**{key: entry[key] for key in _TEXTS}, "state": state, "hub": hub, "how": told}
+    return {**{key: entry[key] for key in _TEXTS}, "state": state, "hub": hub, **texts}

@@ -28,6 +28,7 @@ from DiffMaCore.bundles.copying import copy_files
 from DiffMaCore.bundles.home import models_folder, require_room, temporary_folder
 from DiffMaCore.bundles.manifest import MANIFEST_FILE, Progress, bundle_checksum, read_manifest, verify, write_text
 from DiffMaCore.errors import DiffMaError, ModelError, OutputError
+from DiffMaCore.presets import size_name
 
 DEMO = "demo"
 _BUNDLED = Path(__file__).resolve().parent.parent / "data"
@@ -277,8 +278,6 @@ def read_component_config(folder: Path, component: str) -> dict[str, Any]:
 
 def _size(folder: Path) -> str:
     """Such as "B/2, latent 28" for people, out of the denoiser's configuration."""
-    from DiffMaCore.models.presets import size_name
-
     config = read_component_config(folder, COMPONENTS[0])
     try:
         name = size_name(config["width"], config["depth"], config["patch_size"])

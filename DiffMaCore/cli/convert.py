@@ -13,9 +13,9 @@ from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS
 from DiffMaCore.errors import InputError
 
 if TYPE_CHECKING:
-    from DiffMaCore.diffusion.pipeline import DiffMaPipeline
     from DiffMaCore.imaging.inputs import InputItem
     from DiffMaCore.inference.cohort import Cohort
+    from DiffMaCore.inference.pipeline import DiffMaPipeline
     from DiffMaCore.progress import Reporter
 
 EPILOG = """\
@@ -191,7 +191,7 @@ def _inputs(args: argparse.Namespace) -> tuple[list[InputItem], bool]:
 def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipeline:
     """The bundle of ``--model`` on the device of ``--device``; the choice is said aloud."""
     from DiffMaCore.devices import keep_freed_memory
-    from DiffMaCore.diffusion.pipeline import DiffMaPipeline
+    from DiffMaCore.inference.pipeline import DiffMaPipeline
 
     keep_freed_memory()
     silence_other_bars()

@@ -112,7 +112,7 @@ def _on_heads(args: argparse.Namespace) -> int:
         raise InputError("name what is to be judged with --bundle, such as --bundle demo")
     args.reporter.stage("loading")
 
-    from DiffMaCore.diffusion.pipeline import DiffMaPipeline
+    from DiffMaCore.inference.pipeline import DiffMaPipeline
     from DiffMaCore.training.evaluation import head_tables, real_heads, rendered_heads
 
     silence_other_bars()

@@ -1,4 +1,4 @@
-"""The pipeline: a bundle's networks, loaded, run on CT slices, and saved (diffusers' layout)."""
+"""A bundle's networks, loaded, run on CT slices, and saved (diffusers' layout)."""
 
 from __future__ import annotations
 
@@ -31,10 +31,7 @@ from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.ops.scan import choose_backend
 
 if TYPE_CHECKING:
-    import SimpleITK as sitk
-
-    from DiffMaCore.inference.synthesis import DiffMaOutput
-    from DiffMaCore.progress import Reporter
+    from typing import Self
 
 logger = logging.getLogger("DiffMaCore")
 
@@ -44,14 +41,8 @@ MOVED = {"DiffMaCore.models.unet": "DiffMaCore.baselines.unet"}
 """Modules that bundles written earlier name, and where their classes are now."""
 
 
-class DiffMaPipeline(DiffusionPipeline):
-    """CT to synthetic MRI with one model bundle.
-
-    >>> pipe = DiffMaPipeline.from_pretrained("demo")
-    >>> out = pipe(image)  # a SimpleITK image in HU; mode="sample", num_inference_steps=15, seed=0 draws a sample
-
-    ``out.mr``, ``out.uncertainty`` and ``out.soft_mask`` are SimpleITK images in the CT's geometry.
-    Research only.
+class SlicePipeline(DiffusionPipeline):
+    """A bundle's networks, on slices: conditions, noise to latents, latents to images.
 
     Attributes:
         precision: "float32" or "bfloat16", in which the denoiser computes; see :meth:`set_device`.
@@ -100,7 +91,7 @@ class DiffMaPipeline(DiffusionPipeline):
             module.eval().requires_grad_(False)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path = "demo", **kwargs: Any) -> DiffMaPipeline:
+    def from_pretrained(cls, name_or_path: str | Path = "demo", **kwargs: Any) -> Self:
         """Load a bundle by installed name, folder, or hub id, after its checksums have been verified.
 
         Args:
@@ -142,40 +133,6 @@ class DiffMaPipeline(DiffusionPipeline):
         folder = Path(save_directory)
         super().save_pretrained(str(folder), safe_serialization=True, **kwargs)
         self.checksum = writing.seal(folder, self.bundle).bundle_sha256
-
-    def __call__(
-        self,
-        image: sitk.Image,
-        mode: str | None = None,
-        num_inference_steps: int = DEFAULT_STEPS,
-        seed: int = 0,
-        scheduler: str | None = None,
-        samples: int = 1,
-        mask: sitk.Image | None = None,
-        slices: tuple[int, int] | None = None,
-        batch_size: int | None = None,
-        start_slice: int | None = None,
-        decoder: str | None = None,
-        reporter: Reporter | None = None,
-    ) -> DiffMaOutput:
-        """Synthesise an MRI of a CT volume in HU; arguments as :func:`DiffMaCore.inference.synthesis.synthesise`'s."""
-        from DiffMaCore.inference.synthesis import synthesise
-
-        return synthesise(
-            self,
-            image,
-            mode=mode,
-            steps=num_inference_steps,
-            seed=seed,
-            scheduler=scheduler,
-            samples=samples,
-            mask=mask,
-            slices=slices,
-            batch_size=batch_size,
-            start_slice=start_slice,
-            decoder=decoder,
-            reporter=reporter,
-        )
 
     def set_device(self, name: str = "auto", scan_backend: str = "auto", precision: str = "auto") -> str:
         """Move all networks to a device, choose how they compute, and return the selective-scan back end's name.

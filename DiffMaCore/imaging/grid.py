@@ -187,12 +187,6 @@ class SliceGrid:
         """Planes (n, rows, columns) flipped so that anterior is up and the patient's right is on the left."""
         return planes[:, :: self.row_sign, :: self.column_sign]
 
-    @property
-    def plane_spacing(self) -> tuple[float, float]:
-        """mm between the rows and between the columns of a native plane."""
-        spacing = self.image.GetSpacing()
-        return spacing[self.row_axis], spacing[self.column_axis]
-
     def _plane(self, array: np.ndarray, index: int) -> np.ndarray:
         """View of plane ``index`` of an array in z, y, x order as (row axis, column axis)."""
         plane = array[(slice(None),) * self.array_axis + (index,)]

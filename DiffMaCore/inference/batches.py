@@ -19,12 +19,12 @@ from DiffMaCore.progress import Reporter
 
 if TYPE_CHECKING:
     from DiffMaCore.diffusion.conditions import Conditions
-    from DiffMaCore.diffusion.pipeline import DiffMaPipeline
+    from DiffMaCore.diffusion.pipeline import SlicePipeline
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How slices are made; see :func:`DiffMaCore.inference.synthesis.synthesise`."""
+    """How slices are made; see :class:`DiffMaCore.DiffMaPipeline`."""
 
     mode: str
     steps: int
@@ -71,7 +71,7 @@ class BatchRun:
 
     def __init__(
         self,
-        pipe: DiffMaPipeline,
+        pipe: SlicePipeline,
         sampling: Sampling,
         read: Callable[[list[int]], torch.Tensor],
         finish: Callable[[list[int], MadeSlices], None],

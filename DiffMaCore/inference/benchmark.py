@@ -7,7 +7,6 @@ import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
-from dataclasses import asdict, dataclass
 from typing import Any
 
 import torch
@@ -17,34 +16,14 @@ from DiffMaCore.baselines.systems import build_denoiser, count_parameters
 from DiffMaCore.devices import processor_name
 from DiffMaCore.diffusion.precision import DTYPES
 from DiffMaCore.errors import InputError
-from DiffMaCore.models.presets import preset
 from DiffMaCore.ops.scan import available_backends, selective_scan
 from DiffMaCore.ops.scan.arguments import check_arguments
 from DiffMaCore.ops.scan.reference import reference_scan
+from DiffMaCore.presets import preset
 
 REFERENCE = "reference"
 
 Scan = Callable[..., Tensor]
-
-
-@dataclass(frozen=True)
-class Result:
-    """One contestant in one discipline.
-
-    `median_s`, `min_s` and `max_s` are seconds. A ratio is the reference's (of the spiral, plain torch's) time over
-    the contestant's in the same round; `ratio` is the median over the rounds. `relative_error` is the largest
-    absolute difference from float64 over the largest absolute value, the worst over the output and all gradients.
-    """
-
-    discipline: str
-    contestant: str
-    median_s: float
-    min_s: float
-    max_s: float
-    ratio: float
-    ratio_min: float
-    ratio_max: float
-    relative_error: float
 
 
 def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
@@ -120,25 +99,19 @@ def benchmark_scan(
     problem = _problem(batch, channels, tokens, states, device, DTYPES[dtype])
     weight = torch.randn_like(problem["u"])
     errors = _errors(scans, {name: _one_sample(tensor) for name, tensor in problem.items()}, weight[:1])
-    results: list[Result] = []
+    results: list[dict[str, Any]] = []
     for discipline, run in (("forward", _forward), ("forward+backward", _forward_backward)):
         progress(f"{discipline}: {rounds} rounds of {', '.join(scans)}")
         turns = {name: _turn(run, scan, problem, weight) for name, scan in scans.items()}
         seconds = take_turns(turns, rounds, device)
-        results += [result(discipline, name, seconds, errors[discipline][name]) for name in scans]
+        results += [result(discipline, name, seconds, errors[discipline][name], REFERENCE) for name in scans]
     return {
         "benchmark": "scan",
         "machine": machine(device),
-        "shape": {
-            "batch": batch,
-            "channels": channels,
-            "tokens": tokens,
-            "states": states,
-            "dtype": dtype,
-        },
+        "shape": {"batch": batch, "channels": channels, "tokens": tokens, "states": states, "dtype": dtype},
         "rounds": rounds,
         "unavailable": {name: reason for name, reason in reasons.items() if reason is not None},
-        "results": [asdict(result) for result in results],
+        "results": results,
     }
 
 
@@ -191,9 +164,10 @@ def random_step(model: Any, batch: int) -> list[Tensor]:
     return [torch.rand(shape, generator=generator).to(model.positions) for shape in shapes]
 
 
-def versus(contestant: str, own: list[float], other: list[float]) -> dict[str, Any]:
-    """A contestant's seconds, and its times over another's of the same rounds, for JSON."""
-    ratios = [mine / theirs for mine, theirs in zip(own, other, strict=True)]
+def versus(contestant: str, own: list[float], other: list[float], faster: bool = False) -> dict[str, Any]:
+    """A contestant's seconds, and ratios of its times to another's of the same rounds (``faster``: of the other's to
+    its), for JSON."""
+    ratios = [theirs / mine if faster else mine / theirs for mine, theirs in zip(own, other, strict=True)]
     return {
         "contestant": contestant,
         "median_s": statistics.median(own),
@@ -270,25 +244,12 @@ def _errors(scans: dict[str, Scan], problem: dict[str, Tensor], weight: Tensor) 
     return errors
 
 
+def result(discipline: str, name: str, seconds: dict[str, list[float]], error: float, reference: str) -> dict[str, Any]:
+    """How many times as fast as the reference a contestant is; ``error`` is its :func:`worst_error` to float64."""
+    row = versus(name, seconds[name], seconds[reference], faster=True)
+    return {"discipline": discipline, **row, "relative_error": error}
+
+
 def worst_error(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:
     """Largest difference over the largest value, of what is worst."""
     return max(float((v.double() - exact[key]).abs().max() / exact[key].abs().max()) for key, v in found.items())
-
-
-def result(
-    discipline: str, name: str, seconds: dict[str, list[float]], error: float, reference: str = REFERENCE
-) -> Result:
-    """A contestant's seconds, and the reference's times over its own of the same rounds."""
-    own = seconds[name]
-    ratios = [theirs / mine for theirs, mine in zip(seconds[reference], own, strict=True)]
-    return Result(
-        discipline=discipline,
-        contestant=name,
-        median_s=statistics.median(own),
-        min_s=min(own),
-        max_s=max(own),
-        ratio=statistics.median(ratios),
-        ratio_min=min(ratios),
-        ratio_max=max(ratios),
-        relative_error=error,
-    )

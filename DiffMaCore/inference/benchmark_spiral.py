@@ -8,7 +8,6 @@ from __future__ import annotations
 import copy
 import math
 from collections.abc import Callable
-from dataclasses import asdict
 from typing import Any
 
 import torch
@@ -25,14 +24,14 @@ BASE = "torch"
 
 
 def benchmark_spiral(
-    batch: int = 8,
-    channels: int = 1024,
-    tokens: int = 196,
-    states: int = 16,
-    device: str | torch.device = "cpu",
-    rounds: int = 10,
-    progress: Callable[[str], None] = lambda line: None,
-    dtype: str = "float32",
+    batch: int,
+    channels: int,
+    tokens: int,
+    states: int,
+    device: str | torch.device,
+    rounds: int,
+    progress: Callable[[str], None],
+    dtype: str,
 ) -> list[dict[str, Any]]:
     """Compare the back ends from x and z (2, batch, tokens, channels) in raster order to the gated sum in raster order.
 
@@ -59,7 +58,7 @@ def benchmark_spiral(
         seconds = take_turns(turns, rounds, device)
         for name in names:
             error = worst_error(_turn(_Contestant(mamba, name, one), backward)(), exact)
-            results.append(asdict(result(discipline, name, seconds, error, BASE)))
+            results.append(result(discipline, name, seconds, error, BASE))
     return results
 
 

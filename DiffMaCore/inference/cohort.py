@@ -24,7 +24,7 @@ from DiffMaCore.inference.convert import ConvertOptions, Request, make, read_req
 from DiffMaCore.progress import Reporter
 
 if TYPE_CHECKING:
-    from DiffMaCore.diffusion.pipeline import DiffMaPipeline
+    from DiffMaCore.inference.pipeline import DiffMaPipeline
 
 logger = logging.getLogger("DiffMaCore")
 

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 import numpy as np
 import SimpleITK as sitk
@@ -30,12 +30,8 @@ from DiffMaCore.imaging.writing import (
     write_volume,
 )
 from DiffMaCore.inference.batches import Sampling
-from DiffMaCore.inference.synthesis import DiffMaOutput, provenance, synthesise
+from DiffMaCore.inference.pipeline import DiffMaOutput, DiffMaPipeline, provenance
 from DiffMaCore.progress import Reporter
-
-if TYPE_CHECKING:
-    from DiffMaCore.diffusion.pipeline import DiffMaPipeline
-
 
 RESAMPLED = {"notice": "source volume resampled once to the regular grid that its synthetic image shares"}
 
@@ -138,11 +134,10 @@ def make(pipe: DiffMaPipeline, request: Request, options: ConvertOptions, report
             raise OutputError(f"{path} has no file extension; end the name in .nii.gz, .nii, .nrrd or .mha")
     _check_apart(output, extras)
 
-    result = synthesise(
-        pipe,
+    result = pipe(
         image,
         mode=options.mode,
-        steps=options.steps,
+        num_inference_steps=options.steps,
         seed=options.seed,
         scheduler=options.scheduler,
         samples=options.samples,

@@ -23,8 +23,8 @@ from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.errors import ModelError, OutputError, loading
 from DiffMaCore.models.autoencoders import factor_of
 from DiffMaCore.models.components import PARTS, SMALL, obtain
-from DiffMaCore.models.presets import VAE_FACTOR, size_name
 from DiffMaCore.models.released import load_denoiser, load_embedder
+from DiffMaCore.presets import VAE_FACTOR, size_name
 
 HU_WINDOW = (-1024.0, 2000.0)
 PIXEL_SPACING = 1.0

@@ -5,7 +5,7 @@ from __future__ import annotations
 import torch
 from torch import Tensor, nn
 
-from DiffMaCore.models.frame import ResidualFrame
+from DiffMaCore.models.frame import BlockSettings, ResidualFrame
 from DiffMaCore.models.mamba import SpiralMamba
 from DiffMaCore.models.orders import ScanOrder
 from DiffMaCore.ops.dense import Dense
@@ -31,6 +31,19 @@ class DiffMaBlock(ResidualFrame):
         )
         self.spatial_attention = nn.Sequential(
             nn.LayerNorm(2 * width), Dense(2 * width, width), nn.SiLU(), Dense(width, 1), nn.Sigmoid()
+        )
+
+    @classmethod
+    def of(cls, size: BlockSettings, block: int) -> DiffMaBlock:
+        """Block number ``block`` of a network; the number decides its spirals."""
+        return cls(
+            size.width,
+            size.grid,
+            block,
+            scan_order=size.scan_order,
+            state_size=size.state_size,
+            conv_size=size.conv_size,
+            expand=size.expand,
         )
 
     def forward(self, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:

@@ -5,6 +5,7 @@ The blocks are DiffMa's, or those of another system of the paper's Table 2, whic
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Literal, get_args
 
@@ -14,8 +15,9 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from DiffMaCore.baselines.making import BACKBONES, Backbone, BlockSettings, make_block
+from DiffMaCore.models.block import DiffMaBlock
 from DiffMaCore.models.contrasts import one_contrast
+from DiffMaCore.models.frame import BlockSettings, ResidualFrame
 from DiffMaCore.models.layers import (
     FinalLayer,
     PatchEmbedding,
@@ -25,12 +27,15 @@ from DiffMaCore.models.layers import (
     unpatchify,
 )
 from DiffMaCore.models.orders import SCAN_ORDERS, ScanOrder
-from DiffMaCore.models.presets import size_name
 from DiffMaCore.models.ssm import StackedSSM
 from DiffMaCore.ops.dense import Dense
+from DiffMaCore.presets import size_name
 
 CtConditioning = Literal["pooled", "tokens", "pixels"]
 CT_CONDITIONINGS: tuple[str, ...] = get_args(CtConditioning)
+
+BLOCKS: dict[str, Callable[[BlockSettings, int], ResidualFrame]] = {"diffma": DiffMaBlock.of}
+"""Registry of backbones: what makes block number i of a network; ``DiffMaCore.baselines`` adds those of Table 2."""
 
 
 @dataclass
@@ -59,7 +64,7 @@ class DiffMa(ModelMixin, ConfigMixin):
         pixel_channels: of these pixels, neighbouring slices times HU windows.
         pixel_factor: CT pixels along one side of a latent's pixel.
         contrasts: target contrasts that one network learns, told apart by an embedding beside the timestep's; 1: none.
-        backbone: the blocks in this frame: "diffma", or those of another system of Table 2, without long skips.
+        backbone: the blocks in this frame, a key of ``BLOCKS``; those of other systems go without long skips.
 
     Raises:
         ValueError: the patch does not divide the latent, or an unknown choice.
@@ -83,7 +88,7 @@ class DiffMa(ModelMixin, ConfigMixin):
         scan_order: ScanOrder = "spiral",
         learn_sigma: bool = True,
         ct_conditioning: CtConditioning = "pooled",
-        backbone: Backbone = "diffma",
+        backbone: str = "diffma",
         inner: int | None = None,
         pixel_channels: int = 9,
         pixel_factor: int = 4,
@@ -94,8 +99,8 @@ class DiffMa(ModelMixin, ConfigMixin):
             raise ValueError(f"scan_order is {scan_order!r}; it can be one of {', '.join(SCAN_ORDERS)}")
         if ct_conditioning not in CT_CONDITIONINGS:
             raise ValueError(f"ct_conditioning is {ct_conditioning!r}; it can be one of {', '.join(CT_CONDITIONINGS)}")
-        if backbone not in BACKBONES:
-            raise ValueError(f"backbone is {backbone!r}; it can be one of {', '.join(BACKBONES)}")
+        if backbone not in BLOCKS:
+            raise ValueError(f"backbone is {backbone!r}; it can be one of {', '.join(BLOCKS)}")
         if inner is not None and backbone == "diffma":
             raise ValueError("inner is for the other backbones; DiffMa's inner width is expand times the width")
         self.out_channels = in_channels * (2 if learn_sigma else 1)
@@ -110,7 +115,7 @@ class DiffMa(ModelMixin, ConfigMixin):
             self.ct_pixels = PixelEmbedding(pixel_factor * patch_size, pixel_channels, width)
         self.contrast = nn.Embedding(contrasts, width) if contrasts > 1 else None
         settings = BlockSettings(width, self.grid, state_size, conv_size, expand, inner, scan_order)
-        self.blocks = nn.ModuleList(make_block(backbone, settings, i) for i in range(depth))
+        self.blocks = nn.ModuleList(BLOCKS[backbone](settings, i) for i in range(depth))
         self.long_skips = backbone == "diffma"
         self.final = FinalLayer(width, 2 * width, patch_size, self.out_channels)
         self._initialise()

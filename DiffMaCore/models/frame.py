@@ -7,11 +7,33 @@ a new block is the identity. DiffMa and ZigMa are published in it; the blocks th
 
 from __future__ import annotations
 
+from dataclasses import dataclass
+
 import torch
 from torch import Tensor, nn
 
 from DiffMaCore.models.layers import modulate
+from DiffMaCore.models.orders import ScanOrder
 from DiffMaCore.ops.dense import Dense
+
+
+@dataclass(frozen=True)
+class BlockSettings:
+    """Size of a block. ``inner`` is its inner width (of DiT: the MLP's); None is what was published: ``expand``
+    times the width, of DiT four times. ``scan_order`` is DiffMa's alone."""
+
+    width: int
+    grid: int
+    state_size: int = 16
+    conv_size: int = 4
+    expand: int = 2
+    inner: int | None = None
+    scan_order: ScanOrder = "spiral"
+
+    @property
+    def channels(self) -> int:
+        """Inner width of a Mamba."""
+        return self.inner or self.expand * self.width
 
 
 class ResidualFrame(nn.Module):

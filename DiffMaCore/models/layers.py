@@ -8,8 +8,8 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from DiffMaCore.models.presets import check_patch
 from DiffMaCore.ops.dense import Dense
+from DiffMaCore.presets import check_patch
 
 
 class PatchEmbedding(nn.Module):

@@ -12,10 +12,10 @@ from DiffMaCore import __version__
 from DiffMaCore.baselines.systems import TITLES
 from DiffMaCore.baselines.unet import UNetDenoiser
 from DiffMaCore.bundles.config import GUIDED_DECODER, SMALL_DECODER, BundleConfig, ModelCard
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.source import percentile_normalisation
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
@@ -103,7 +103,7 @@ def _target_normalisation(data: DataConfig) -> dict[str, Any]:
     return percentile_normalisation(*data.mr_percentiles)
 
 
-def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache, steps: int | None = None) -> list[Path]:
+def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) -> list[Path]:
     """The bundles of a trained system, one a contrast: ``bundle/`` in its folder, and ``bundle-<contrast>/`` of the
     others. A decoder that was trained for it comes along.
 
@@ -116,7 +116,7 @@ def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache, 
     trained = (UNetDenoiser if backbone == "unet" else DiffMa).from_pretrained(folder / "model", local_files_only=True)
     embedder = VisionEmbedder.from_pretrained(folders.embedder / "model", local_files_only=True)
     extra = _decoders(folders) if backbone == "diffma" else {}
-    steps = steps if steps is not None else int(RunFolder(folder).account().get("step", 0))
+    steps = int(RunFolder(folder).account().get("step", 0))
     written = []
     for contrast, word in enumerate(cache.data.targets):
         denoiser = trained.for_contrast(contrast) if len(cache.data.targets) > 1 else trained

@@ -7,45 +7,20 @@ that was stopped sees what it would have seen.
 
 from __future__ import annotations
 
-import multiprocessing
 import os
 import time
-import traceback
 from collections.abc import Sequence
-from dataclasses import dataclass
-from multiprocessing.context import SpawnProcess
-from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
 from torch import Tensor
 
-from DiffMaCore.errors import TrainingError
 from DiffMaCore.training.cache import TensorFile, ct_pixels, value_scale, with_neighbours
-from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
+from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.rendering import AHEAD, KEPT, OF_TARGET, FreshSpec, Renderer, volume_file
 
-AHEAD = 3  # volumes rendered before they are needed
 _FIRST = 8  # volumes that training begins with
-KEPT = 4  # volumes kept behind the window, which another process may still read
-OF_TARGET = ("target", "target_latent")  # stored under the name of each contrast
-
-
-@dataclass(frozen=True)
-class FreshSpec:
-    """What is rendered: all that a volume depends on beside its number.
-
-    Attributes:
-        data: its heads, grid and contrasts.
-        seed: the experiment's.
-        folder: for the volumes.
-        parts: folder of VAE and image encoder; None: slices only.
-    """
-
-    data: DataConfig
-    seed: int
-    folder: Path
-    parts: Path | None
 
 
 def fresh_spec(experiment: Experiment, folders: Folders, fingerprint: str, encoded: bool) -> FreshSpec:
@@ -70,7 +45,7 @@ class FreshSlices:
         self.spec, self.keys, self._heads = spec, tuple(keys), spec.data.heads
         self._contrasts = tuple(contrasts) if contrasts is not None else tuple(range(len(spec.data.targets)))
         self._files: dict[int, TensorFile] = {}
-        self._renderer: _Renderer | None = None
+        self._renderer: Renderer | None = None
 
     def __len__(self) -> int:
         return 1 << 62  # there is always one more
@@ -142,53 +117,5 @@ class FreshSlices:
         if int(os.environ.get("RANK", "0")):
             return  # process 0 renders for all
         if self._renderer is None:
-            self._renderer = _Renderer(self.spec)
+            self._renderer = Renderer(self.spec)
         self._renderer.ask_for(volume)
-
-
-def volume_file(folder: Path, volume: int) -> Path:
-    """The file of a rendered volume."""
-    return folder / f"{volume:06d}.safetensors"
-
-
-class _Renderer:
-    """The process that renders ahead."""
-
-    def __init__(self, spec: FreshSpec) -> None:
-        context = multiprocessing.get_context("spawn")
-        self.folder = spec.folder
-        self._wanted = context.Value("q", -1)
-        self._process: SpawnProcess = context.Process(target=_run, args=(spec, self._wanted), daemon=True)
-        self._process.start()
-
-    def ask_for(self, volume: int) -> None:
-        self._wanted.value = max(self._wanted.value, volume)
-
-    def check(self) -> None:
-        """Raise TrainingError where the process has ended."""
-        if not self._process.is_alive():
-            problem = self.folder / "problem.txt"
-            reason = problem.read_text(encoding="utf-8").strip() if problem.is_file() else "without a word"
-            raise TrainingError(f"the process that renders heads ended ({reason.splitlines()[-1]}); see {problem}")
-
-    def stop(self) -> None:
-        self._process.terminate()
-        self._process.join()
-
-
-def _run(spec: FreshSpec, wanted: Any) -> None:
-    parent = multiprocessing.parent_process()
-    assert parent is not None
-    torch.set_num_threads(1)
-    spec.folder.mkdir(parents=True, exist_ok=True)
-    (spec.folder / "problem.txt").unlink(missing_ok=True)  # of an earlier process
-    try:
-        from DiffMaCore.training.rendering import VolumeMaker
-
-        maker = VolumeMaker(spec)
-        while parent.is_alive():
-            if not maker.make_next(wanted.value + AHEAD):
-                time.sleep(0.1)
-    except Exception:
-        (spec.folder / "problem.txt").write_text(traceback.format_exc(), encoding="utf-8")
-        raise SystemExit(1) from None

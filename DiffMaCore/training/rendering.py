@@ -2,17 +2,52 @@
 
 from __future__ import annotations
 
+import multiprocessing
+import time
+import traceback
+from dataclasses import dataclass
+from multiprocessing.context import SpawnProcess
+from pathlib import Path
+from typing import Any
+
 import numpy as np
 import torch
 from safetensors.torch import save_file
 from torch import Tensor
 
+from DiffMaCore.errors import TrainingError
 from DiffMaCore.imaging.phantom import Head, load_head
 from DiffMaCore.training.encoding import Encoder, stored_slices
+from DiffMaCore.training.experiment import DataConfig
 from DiffMaCore.training.files import replacing
-from DiffMaCore.training.fresh import AHEAD, KEPT, OF_TARGET, FreshSpec, volume_file
 from DiffMaCore.training.parts import kept_parts
 from DiffMaCore.training.sources.heads import render_head, slices_of, training_heads
+
+AHEAD = 3  # volumes rendered before they are needed
+KEPT = 4  # volumes kept behind the window, which another process may still read
+OF_TARGET = ("target", "target_latent")  # stored under the name of each contrast
+
+
+@dataclass(frozen=True)
+class FreshSpec:
+    """What is rendered: all that a volume depends on beside its number.
+
+    Attributes:
+        data: its heads, grid and contrasts.
+        seed: the experiment's.
+        folder: for the volumes.
+        parts: folder of VAE and image encoder; None: slices only.
+    """
+
+    data: DataConfig
+    seed: int
+    folder: Path
+    parts: Path | None
+
+
+def volume_file(folder: Path, volume: int) -> Path:
+    """The file of a rendered volume."""
+    return folder / f"{volume:06d}.safetensors"
 
 
 class VolumeMaker:
@@ -62,3 +97,44 @@ class VolumeMaker:
         for path in self.spec.folder.glob("[0-9]*.safetensors"):
             if int(path.stem) < below:
                 path.unlink(missing_ok=True)
+
+
+class Renderer:
+    """The process that renders ahead."""
+
+    def __init__(self, spec: FreshSpec) -> None:
+        context = multiprocessing.get_context("spawn")
+        self.folder = spec.folder
+        self._wanted = context.Value("q", -1)
+        self._process: SpawnProcess = context.Process(target=_run, args=(spec, self._wanted), daemon=True)
+        self._process.start()
+
+    def ask_for(self, volume: int) -> None:
+        self._wanted.value = max(self._wanted.value, volume)
+
+    def check(self) -> None:
+        """Raise TrainingError where the process has ended."""
+        if not self._process.is_alive():
+            problem = self.folder / "problem.txt"
+            reason = problem.read_text(encoding="utf-8").strip() if problem.is_file() else "without a word"
+            raise TrainingError(f"the process that renders heads ended ({reason.splitlines()[-1]}); see {problem}")
+
+    def stop(self) -> None:
+        self._process.terminate()
+        self._process.join()
+
+
+def _run(spec: FreshSpec, wanted: Any) -> None:
+    parent = multiprocessing.parent_process()
+    assert parent is not None
+    torch.set_num_threads(1)
+    spec.folder.mkdir(parents=True, exist_ok=True)
+    (spec.folder / "problem.txt").unlink(missing_ok=True)  # of an earlier process
+    try:
+        maker = VolumeMaker(spec)
+        while parent.is_alive():
+            if not maker.make_next(wanted.value + AHEAD):
+                time.sleep(0.1)
+    except Exception:
+        (spec.folder / "problem.txt").write_text(traceback.format_exc(), encoding="utf-8")
+        raise SystemExit(1) from None

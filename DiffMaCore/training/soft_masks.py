@@ -46,12 +46,6 @@ def variance_share(masks: Tensor) -> float:
     return float(masks.var(dim=0, unbiased=False).mean()) / whole if whole > 1e-12 else 0.0
 
 
-@torch.inference_mode()
-def mask_share(embedder: VisionEmbedder, latents: Tensor) -> float:
-    """:func:`variance_share` of the masks of CT latents (N, 4, S, S)."""
-    return variance_share(embedder(latents).soft_mask)
-
-
 def mask_figures(masks: Tensor) -> MaskFigures:
     """Figures of masks (N, L, 1)."""
     return MaskFigures(

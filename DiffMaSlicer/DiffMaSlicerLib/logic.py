@@ -26,6 +26,7 @@ from DiffMaSlicerLib.jobs.machine import CommandJob, MachineJob, device_key, dev
 from DiffMaSlicerLib.jobs.modes import choose_mode
 from DiffMaSlicerLib.jobs.packages import CheckPackages, InstallPackages
 from DiffMaSlicerLib.jobs.phantom import PhantomJob
+from DiffMaSlicerLib.jobs.rough import rough
 from DiffMaSlicerLib.mrml import facts
 from DiffMaSlicerLib.mrml.volume_files import VolumeFiles
 from DiffMaSlicerLib.parameters import DEFAULT_STEPS, DiffMaParameterNode
@@ -215,7 +216,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         decoder: str | None = None,
         mode: str | None = None,
     ) -> Estimate:
-        """Time and memory that a run will take, learnt from this machine's runs of ``model`` on ``device``."""
+        """Time and memory that a run will take: learnt from runs of ``model`` on ``device``, else rough."""
         name = device_key(device_name(self.machineFacts, device))
         free = free_bytes(self.machineFacts, name if name == "cpu" or self.machineFacts else "cpu")
         return self._history.estimate(
@@ -228,6 +229,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
             slices=slices,
             voxels=voxels,
             free_bytes=free,
+            rough=rough(self.machineFacts, model, name),
         )
 
     def chooseMode(self, model: str, wish: str | None = None) -> str | None:

@@ -53,6 +53,8 @@ class DiffMaParameterNode:
     linkViews: bool = True
 
     # batch
+    batchFromFolder: bool = True  # else of the volumes in the scene
+    batchLoad: bool = False
     batchInput: str = ""
     batchOutput: str = ""
     batchFormat: Annotated[str, Choice(["nii.gz", "nrrd", "mha", "dicom"])] = "nii.gz"

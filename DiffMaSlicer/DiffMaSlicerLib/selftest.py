@@ -30,7 +30,7 @@ class DiffMaSlicerTest(ScriptedLoadableModuleTest):
     def setUp(self) -> None:
         slicer.mrmlScene.Clear()
         self.logic = DiffMaSlicerLogic()
-        self.review = Review(self.logic)
+        self.review = Review()
         self._settle(self.logic.checkPackages(), "packages")
 
     def tearDown(self) -> None:

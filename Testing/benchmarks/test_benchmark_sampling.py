@@ -15,8 +15,8 @@ from benchmarks.__main__ import build_parser
 from benchmarks.sampling import benchmark_sampling
 from benchmarks.sampling_ways import warm_start, ways
 from DiffMaCore.cli.main import main
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.errors import InputError
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.experiment import Experiment, Folders
 from Testing.training.evaluation.tiny_systems import make_tiny_systems, plain

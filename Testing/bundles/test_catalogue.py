@@ -10,7 +10,7 @@ import pytest
 from DiffMaCore.bundles import store
 from DiffMaCore.bundles.catalogue import list_catalogue
 from DiffMaCore.errors import ModelError
-from DiffMaCore.models.presets import PRESETS
+from DiffMaCore.presets import PRESETS
 
 
 @pytest.fixture

@@ -13,10 +13,10 @@ import pytest
 import safetensors.torch
 from safetensors.torch import save_file
 
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.errors import ModelError, OutOfMemory, OutputError
 from DiffMaCore.failures import explain
 from DiffMaCore.inference.import_released import import_released
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.components import IMAGE_ENCODER, VAE, obtain
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.experiment import Folders

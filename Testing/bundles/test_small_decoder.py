@@ -16,9 +16,9 @@ from DiffMaCore.bundles.config import has_component, read_config, read_index
 from DiffMaCore.bundles.manifest import read_manifest, verify
 from DiffMaCore.bundles.writing import seal, write_index
 from DiffMaCore.cli.main import main
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.errors import ModelError
 from DiffMaCore.inference.import_released import complete_bundle, import_released
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from Testing.conftest import save_small_decoder
 
 from .released_files import denoiser_state, embedder_state, save_checkpoint, save_vae

@@ -81,7 +81,7 @@ def test_another_patients_ct_is_refused(export: Export, tmp_path: Path) -> None:
 def test_every_word_of_provenance_may_be_written(tiny_bundle: Path) -> None:
     from DiffMaCore import DiffMaPipeline
     from DiffMaCore.inference.batches import Sampling
-    from DiffMaCore.inference.synthesis import provenance
+    from DiffMaCore.inference.pipeline import provenance
 
     sampling = Sampling("sample", steps=1, scheduler=None, seed=0, samples=1, decoder="full")
     made = provenance(DiffMaPipeline.from_pretrained(tiny_bundle), sampling, batch=1)

@@ -12,7 +12,7 @@ from torch._subclasses.fake_tensor import FakeTensorMode
 from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
-from DiffMaCore.baselines.making import BACKBONES
+from DiffMaCore.baselines import BACKBONES
 from DiffMaCore.baselines.systems import build_denoiser
 from DiffMaCore.models import mamba
 

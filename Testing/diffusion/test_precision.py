@@ -11,7 +11,7 @@ import SimpleITK as sitk
 import torch
 
 from DiffMaCore import DiffMaPipeline
-from DiffMaCore.baselines.making import BACKBONES
+from DiffMaCore.baselines import BACKBONES
 from DiffMaCore.baselines.systems import build_denoiser
 from DiffMaCore.cli.main import build_parser
 from DiffMaCore.diffusion import pipeline

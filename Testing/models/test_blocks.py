@@ -8,8 +8,9 @@ from torch import Tensor
 from torch.nn import functional as F
 
 from DiffMaCore import DiffMa
-from DiffMaCore.baselines.making import BACKBONES, BlockSettings, make_block
-from DiffMaCore.models.frame import ResidualFrame
+from DiffMaCore.baselines import BACKBONES
+from DiffMaCore.models.denoiser import BLOCKS
+from DiffMaCore.models.frame import BlockSettings, ResidualFrame
 from DiffMaCore.models.ssm import StackedSSM
 from DiffMaCore.ops.scan import available_backends
 from DiffMaCore.ops.scan.backends import BACKENDS, Backend
@@ -27,9 +28,7 @@ def _reference(monkeypatch: pytest.MonkeyPatch) -> None:
 
 def _block(backbone: str, dtype: torch.dtype = torch.float32) -> ResidualFrame:
     torch.manual_seed(0)
-    block = make_block(
-        backbone, BlockSettings(WIDTH, GRID, state_size=4, inner=24 if backbone != "diffma" else None), 3
-    )
+    block = BLOCKS[backbone](BlockSettings(WIDTH, GRID, state_size=4, inner=24 if backbone != "diffma" else None), 3)
     torch.nn.init.normal_(block.adaLN_modulation[1].weight, std=0.2)
     torch.nn.init.normal_(block.adaLN_modulation[1].bias, std=0.2)
     return block.to(dtype)

@@ -12,7 +12,7 @@ from torch.nn import functional as F
 from DiffMaCore import DiffMa, preset
 from DiffMaCore.models import orders
 from DiffMaCore.models.mamba import SpiralMamba
-from DiffMaCore.models.presets import PRESETS
+from DiffMaCore.presets import PRESETS
 
 
 def _small(**changes: object) -> DiffMa:

@@ -6,7 +6,7 @@ import numpy as np
 import pytest
 import torch
 
-from DiffMaCore.baselines.efficient_vmamba import ES2D, EfficientVMambaBlock, sub_grids
+from DiffMaCore.baselines.efficient_vmamba import EfficientVMambaBlock, SubGrids, sub_grids
 from DiffMaCore.baselines.vim import BidirectionalMamba
 from DiffMaCore.baselines.vmamba import routes
 from DiffMaCore.baselines.zigma import PATHS, zigzag
@@ -55,12 +55,12 @@ def test_es2ds_four_sub_grids_partition_the_grid_in_steps_of_two(grid: int) -> N
 
 
 @pytest.mark.parametrize("grid", [3, 4, 5])
-def test_es2d_puts_every_token_back_where_it_was_on_odd_grids_too(grid: int) -> None:
-    es2d = ES2D(8, grid, inner=6, state_size=2)
+def test_sub_grids_put_every_token_back_where_it_was_on_odd_grids_too(grid: int) -> None:
+    grids = SubGrids(grid)
     tokens = torch.randn(2, grid * grid, 6)
-    split = es2d._split(tokens)
+    split = grids.gather(tokens)
     assert split.shape == (2, ((grid + 1) // 2) ** 2, 4, 6)
-    assert torch.equal(es2d._merge(split), tokens)
+    assert torch.equal(grids.merge(split), tokens)
     block = EfficientVMambaBlock(8, grid, inner=6, state_size=2)
     assert block(torch.randn(1, grid * grid, 8), torch.randn(1, 16), torch.ones(1, grid * grid, 1)).isfinite().all()
 

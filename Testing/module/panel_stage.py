@@ -102,6 +102,12 @@ class Panel:
         job = self.widget.run._view.job
         return self.host.wait_until(lambda: job.process and job.process.pid, 30, "the child process")
 
+    def choose(self, button, text: str) -> None:
+        """Choose in a button's menu the entry that begins with a text."""
+        (action,) = [action for action in button.menu().actions() if action.text.startswith(text)]
+        action.trigger()
+        self.host.process_events()
+
     def pick(self, combo, value: str) -> None:
         """Choose in a combo box as a user does, by the value behind an item."""
         index = [combo.itemData(row) for row in range(combo.count)].index(value)

@@ -3,12 +3,13 @@
 from __future__ import annotations
 
 import os
+import sys
 
 import pytest
 from DiffMaSlicerLib.child import failures
 from DiffMaSlicerLib.child.events import parse
 from DiffMaSlicerLib.child.interpreter import core_folder, default_interpreter, environment
-from DiffMaSlicerLib.child.packages import read_requirements, size_sentence
+from DiffMaSlicerLib.child.packages import read_requirements, size_sentence, torch_commands
 
 
 @pytest.mark.parametrize("line", ["", "hello", "{", "[1]", '{"a": 1}', '{"event": 3}', "{" * 100_000, "{}"])
@@ -83,4 +84,7 @@ def test_there_is_always_an_interpreter():
 def test_the_dialogs_size_names_what_is_missing(tmp_path):
     (tmp_path / "r.txt").write_text("# words\ntorch>=2.6  # more\n\nnumpy\n")
     assert read_requirements(tmp_path / "r.txt") == ["torch>=2.6", "numpy"]
+    if sys.platform != "darwin":
+        (_, choosing) = torch_commands("python", tmp_path / "r.txt")
+        assert choosing[-2:] == ["install", "torch>=2.6"], "no older release is tried"
     assert "Nothing" in size_sentence([]) and "MB" in size_sentence(["numpy"])

@@ -72,3 +72,9 @@ def test_main_readme_opens_with_a_purpose_of_two_sentences() -> None:
     text = READMES[0].read_text(encoding="utf-8")
     paragraph = next(part for part in text.split("\n\n") if part.startswith("DiffMaSlicer turns"))
     assert len(re.findall(r"[.](?:\s|$)", paragraph)) == 2
+
+
+def test_the_picture_of_the_panel_shows_the_controls_that_it_has() -> None:
+    from Testing.review_pictures import CONTROLS, controls
+
+    assert CONTROLS.read_text(encoding="utf-8").split() == controls(), "python -m Testing.review_pictures draws it anew"

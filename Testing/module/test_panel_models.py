@@ -58,7 +58,9 @@ def test_what_is_said_of_a_model_tells_what_to_do():
 
 def test_the_question_before_an_installation_names_packages_size_and_python():
     result = {
-        "python": "/opt/python",
+        "python": "3.11.7",
+        "path": "/opt/python",
+        "chooser": True,
         "size": "about 800 MB",
         "packages": [
             {"name": "torch", "required": ">=2.2", "installed": None, "ok": False},
@@ -67,7 +69,7 @@ def test_the_question_before_an_installation_names_packages_size_and_python():
         ],
     }
     text = question(result)
-    assert all(word in text for word in ("torch, numba", "about 800 MB", "/opt/python"))
+    assert all(word in text for word in ("torch, numba, light-the-torch", "about 800 MB", "/opt/python"))
     assert "SimpleITK" not in text
     assert summary(result).splitlines() == [
         "torch is missing",
@@ -81,7 +83,7 @@ def test_a_card_is_shown_without_its_lines_for_machines():
 
 
 def test_the_card_of_the_chosen_model_is_one_click_away(panel):
-    panel.host.click(panel.ui.modelCardButton)
+    panel.choose(panel.ui.modelMenuButton, "Model card")
     card = panel.widget.model._card
     assert card.shown
     panel.host.wait_until(lambda: "tiny random networks" in card.ui.cardText.plainText, 40, "the card")
@@ -92,7 +94,7 @@ def test_a_bundle_is_imported_and_chosen(panel, tmp_path, models):
     folder = tmp_path / "another"
     shutil.move(models / "models" / "tiny", folder)
     panel.parameters.model = "demo"
-    panel.host.click(panel.ui.importButton)
+    panel.choose(panel.ui.modelMenuButton, "Import")
     ui = panel.widget.model._import.ui
     assert not ui.importRunButton.enabled
     panel.host.dialogs.answer("folder", str(folder))
@@ -109,18 +111,17 @@ def test_a_bundle_is_imported_and_chosen(panel, tmp_path, models):
 
 def test_an_import_that_fails_says_why(panel, tmp_path):
     (tmp_path / "empty").mkdir()
-    panel.host.click(panel.ui.importButton)
+    panel.choose(panel.ui.modelMenuButton, "Import")
     ui = panel.widget.model._import.ui
     ui.bundleEdit.text = str(tmp_path / "empty")
     panel.host.click(ui.importRunButton)
     panel.host.wait_until(lambda: panel.ui.messageFrame.isVisible(), 60, "the failure")
     assert panel.ui.messageText.text
-    assert panel.ui.importButton.enabled
     assert panel.parameters.model == "tiny"
 
 
 def test_the_windows_for_hub_and_authors_files_say_what_they_miss(panel):
-    panel.host.click(panel.ui.downloadButton)
+    panel.choose(panel.ui.modelMenuButton, "Download another")
     ui = panel.widget.model._import.ui
     assert "OWNER/NAME" in ui.importProblem.text
     ui.hubEdit.text = "somebody/model"
@@ -136,11 +137,10 @@ def test_the_windows_for_hub_and_authors_files_say_what_they_miss(panel):
 
 def test_the_models_folder_can_be_opened_and_moved(panel, tmp_path, models):
     panel.know_machine()
-    open_, move = panel.ui.modelsFolderButton.menu().actions()
-    open_.trigger()
+    panel.choose(panel.ui.modelMenuButton, "Open models folder")
     assert Path(panel.host.dialogs.opened_urls[-1].removeprefix("file://")) == models
     panel.host.dialogs.answer("folder", str(tmp_path / "new"))
-    move.trigger()
+    panel.choose(panel.ui.modelMenuButton, "Move models folder")
     panel.host.wait_until(lambda: panel.ui.messageFrame.isVisible(), 60, "the move")
     assert str(tmp_path / "new") in panel.ui.messageText.text
     assert (tmp_path / "new" / "models" / "tiny").is_dir()
@@ -148,7 +148,7 @@ def test_the_models_folder_can_be_opened_and_moved(panel, tmp_path, models):
 
 
 def test_packages_are_checked_and_nothing_is_installed_without_consent(panel, monkeypatch):
-    panel.ui.deviceSectionButton.collapsed = panel.ui.advancedButton.collapsed = False
+    panel.ui.advancedButton.collapsed = False
     panel.host.process_events()
     panel.host.click(panel.ui.checkPackagesButton)
     panel.host.wait_until(lambda: panel.ui.packagesText.text, 40, "the check")
@@ -173,7 +173,7 @@ def test_packages_are_checked_and_nothing_is_installed_without_consent(panel, mo
 def test_the_interpreter_is_a_setting_of_the_machine_not_of_the_scene(panel, tmp_path, own):
     import slicer
 
-    panel.ui.deviceSectionButton.collapsed = panel.ui.advancedButton.collapsed = False
+    panel.ui.advancedButton.collapsed = False
     panel.host.process_events()
     python = tmp_path / "python3"
     python.write_text("#!/bin/sh\n")

@@ -115,12 +115,17 @@ def test_sizes_tell_what_is_installed_and_what_could_be(panel):
 def test_a_size_without_weights_says_how_to_get_them_and_cannot_be_applied(panel):
     panel.know_machine()
     names = {entry["name"] for entry in panel.widget.model.models.all}
-    empty = next(value for value, text in texts(panel.ui.sizeBox).items() if not text.endswith("installed") and value)
+    empty = next(value for value, text in texts(panel.ui.sizeBox).items() if text.endswith("to import"))
     panel.pick(panel.ui.sizeBox, empty)
     assert panel.parameters.model not in ("tiny", "demo")
     assert panel.parameters.model in names | {""}
     assert not panel.ui.applyButton.enabled
-    assert "mport" in panel.ui.modelState.text
+    assert "two files" in panel.ui.modelState.text and "href=" in panel.ui.modelState.text
+    panel.host.click(panel.ui.modelActionButton)
+    files = panel.widget.model._import.ui
+    assert files.importTabs.currentIndex == 1 and files.releasedAnatomyBox.currentText == "brain"
+    assert files.releasedNameEdit.text == panel.parameters.model
+    panel.host.click(files.importCloseButton)
     panel.pick(panel.ui.sizeBox, "DEMO")
     assert panel.parameters.model == "demo"
     assert panel.ui.applyButton.enabled

@@ -19,6 +19,7 @@ def reviewed(panel):
         mr.SetAttribute(f"DiffMa.{name}", value)
     mr.SetNodeReferenceID("DiffMa.ct", ct.GetID())
     panel.parameters.outputVolume = mr
+    panel.ui.reviewSectionButton.collapsed = False
     panel.host.click(panel.ui.layoutAxialButton)
     return panel
 
@@ -51,12 +52,12 @@ def test_a_click_on_the_chosen_layout_returns_from_the_users_own(reviewed):
 def test_layers_fade_and_tiles_reach_the_review(reviewed):
     reviewed.pick(reviewed.ui.layersBox, "overlay")
     assert reviewed.widget.review.layers == "overlay"
-    assert reviewed.ui.fadeSlider.enabled
-    assert not reviewed.ui.tilesBox.enabled
+    assert reviewed.ui.fadeSlider.isVisible()
+    assert not reviewed.ui.tilesBox.isVisible()
     reviewed.ui.fadeSlider.value = 0.9
     assert reviewed.widget.review._opacity == 0.9
     reviewed.pick(reviewed.ui.layersBox, "checkerboard")
-    assert reviewed.ui.tilesBox.enabled
+    assert reviewed.ui.tilesBox.isVisible()
     reviewed.ui.tilesBox.value = 4
     assert reviewed.widget.review._tiles == 4
     reviewed.host.click(reviewed.ui.linkBox)
@@ -112,7 +113,7 @@ def test_the_dicom_export_writes_a_derived_series(reviewed, tmp_path):
 def test_a_batch_of_loaded_volumes_lists_the_state_of_each(panel, tmp_path):
     panel.load(np.full((4, 8, 8), 5, np.int16), "No CT")
     panel.load_ct("Second", seed=1)
-    panel.host.click(panel.ui.batchButton)
+    panel.choose(panel.ui.loadButton, "Several CTs")
     ui = panel.widget.batch.ui
     panel.host.click(ui.loadedRadio)
     assert not ui.batchRunButton.enabled
@@ -133,14 +134,14 @@ def test_a_batch_of_loaded_volumes_lists_the_state_of_each(panel, tmp_path):
 
 
 def test_a_batch_can_be_cancelled_and_its_window_closed_meanwhile(panel, tmp_path):
-    panel.host.click(panel.ui.batchButton)
+    panel.choose(panel.ui.loadButton, "Several CTs")
     ui = panel.widget.batch.ui
     ui.batchInputEdit.text = str(tmp_path)
     ui.batchOutputEdit.text = str(tmp_path / "out")
     panel.host.click(ui.batchRunButton)
     panel.host.click(ui.batchCloseButton)
     assert panel.widget.batch.running
-    panel.host.click(panel.ui.batchButton)
+    panel.choose(panel.ui.loadButton, "Several CTs")
     if panel.widget.batch.running:
         panel.host.click(ui.batchRunButton)
     panel.finish(30)

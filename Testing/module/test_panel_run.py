@@ -131,6 +131,7 @@ def test_cancel_ends_the_child_and_leaves_nothing(panel):
 
 def test_cancel_keeps_the_slices_if_asked_to(panel):
     panel.parameters.steps = 1000
+    panel.ui.advancedButton.collapsed = False
     panel.host.click(panel.ui.keepPartialBox)
     panel.apply()
     panel.first_slice()

@@ -31,6 +31,8 @@ OTHER = {
     "overlayOpacity": 0.25,
     "checkerboardTiles": 12,
     "linkViews": False,
+    "batchFromFolder": False,
+    "batchLoad": True,
     "batchInput": "/somewhere/in",
     "batchOutput": "/somewhere/out",
     "batchFormat": "mha",
@@ -49,7 +51,7 @@ NODES = {
 
 def controls(panel) -> dict[str, object]:
     """Every control with a parameter's name, of the panel and of the batch window."""
-    panel.ui.batchButton.clicked.emit()
+    panel.choose(panel.ui.loadButton, "Several CTs")
     found = {}
     for ui in (panel.ui, panel.widget.batch.ui):
         for widget in vars(ui).values():
@@ -67,7 +69,7 @@ def shown(name: str, widget) -> object:
         return widget.currentNode()
     if isinstance(widget, qt.QComboBox):
         return widget.itemData(widget.currentIndex)
-    if isinstance(widget, qt.QCheckBox):
+    if isinstance(widget, (qt.QCheckBox, qt.QRadioButton)):
         return widget.checked
     if isinstance(widget, qt.QLineEdit):
         return widget.text

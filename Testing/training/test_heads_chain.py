@@ -13,9 +13,9 @@ import torch
 
 from DiffMaCore.bundles.config import has_component, read_config
 from DiffMaCore.cli.main import main
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.phantom.demo import bundled_head
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training import fresh, rendering
@@ -60,7 +60,7 @@ def one_head():
     patch.setattr(heads, "_head", bundled_head)
     patch.setattr(rendering, "load_head", lambda path, cache: bundled_head(str(path)))
     patch.setattr(fresh, "_FIRST", 2)
-    patch.setattr(fresh, "_Renderer", RendersHere)
+    patch.setattr(fresh, "Renderer", RendersHere)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
     yield

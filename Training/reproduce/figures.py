@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from Training.reproduce.style import COLOURS, INK, OTHER, QUIET, new_figure, quiet, save
+from benchmarks.style import COLOURS, INK, OTHER, QUIET, new_figure, quiet, save
 
 _SMALL: dict[str, Any] = {"fontsize": 7.5, "color": INK}
 

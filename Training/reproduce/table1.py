@@ -7,7 +7,7 @@ from functools import cache
 from typing import Any
 
 from DiffMaCore.baselines.counting import TABLE_1, count_all
-from DiffMaCore.models.presets import DEPTHS
+from DiffMaCore.presets import DEPTHS
 from Training.reproduce.document import Section, Table, Text
 
 SWAPPED = ("XXL/2", "XXL/4")

@@ -56,7 +56,7 @@ def run(args: argparse.Namespace) -> int:
         raise InputError(str(error)) from None
     write_figures(args, figures)
     if args.plot is not None:
-        from benchmarks.memory_figure import plot_memory
+        from benchmarks.figures import plot_memory
 
         plot_memory(figures, args.plot)
     answer(args, figures, table(figures))

@@ -37,7 +37,7 @@ def run(args: argparse.Namespace) -> int:
     args.reporter.close()
     print(_table(figures))
     if args.plot is not None:
-        from Training.reproduce.tokens import plot_tokens
+        from benchmarks.figures import plot_tokens
 
         plot_tokens(figures, args.plot)
     write_figures(args, figures)

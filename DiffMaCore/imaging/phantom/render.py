@@ -80,10 +80,6 @@ class Phantom:
             raise InputError(f"this head was rendered with {', '.join(self.mr)}, not {contrast}")
         return self._image(self.mr[contrast])
 
-    def label_image(self) -> sitk.Image:
-        """The tissue labels on the same grid."""
-        return self._image(self.labels)
-
 
 def render(
     head: Head,

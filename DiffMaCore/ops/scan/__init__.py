@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import Literal, overload
+from typing import Any
 
 from torch import Tensor
 
@@ -10,39 +10,6 @@ from DiffMaCore.ops.scan.arguments import check_arguments
 from DiffMaCore.ops.scan.backends import BACKENDS, available_backends, choose_backend
 
 __all__ = ["available_backends", "choose_backend", "selective_scan"]
-
-
-@overload
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-    return_last_state: Literal[False] = False,
-    backend: str = "auto",
-) -> Tensor: ...
-
-
-@overload
-def selective_scan(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None = None,
-    z: Tensor | None = None,
-    delta_bias: Tensor | None = None,
-    delta_softplus: bool = False,
-    *,
-    return_last_state: Literal[True],
-    backend: str = "auto",
-) -> tuple[Tensor, Tensor]: ...
 
 
 def selective_scan(
@@ -57,7 +24,7 @@ def selective_scan(
     delta_softplus: bool = False,
     return_last_state: bool = False,
     backend: str = "auto",
-) -> Tensor | tuple[Tensor, Tensor]:
+) -> Any:
     """h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t; y_t = C_t h_t + D u_t; out_t = y_t silu(z_t).
 
     The arguments' names, shapes and meaning are those of mamba-ssm's `selective_scan_fn`

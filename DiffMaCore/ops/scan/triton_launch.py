@@ -7,6 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
+from typing import Any
 
 import torch
 import triton
@@ -61,18 +62,15 @@ class Problem:
     @classmethod
     def make(
         cls,
-        u: Tensor,
-        delta: Tensor,
-        z: Tensor | None,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor | None,
-        bias: Tensor | None,
+        given: Sequence[Any],
         softplus: bool,
         order: Tensor | None = None,
     ) -> Problem:
-        """From A (D, N), B and C (S, G, N, L) or (D, N), D and bias (D,), order (K, L), of any type."""
+        """From (u, delta, z, A, B, C, D, bias) of any type, z, D and bias perhaps None; order (K, L).
+
+        A (D, N), B and C (S, G, N, L) or (D, N), D and bias (D,).
+        """
+        u, delta, z, A, B, C, D, bias = given
         sequences, groups, width, length = u.shape
         tiles = Tiles.choose(sequences * groups * triton.cdiv(width, 64))
         chunks = triton.cdiv(length, tiles.tokens)
@@ -125,26 +123,6 @@ class Problem:
         }
 
 
-@dataclass(frozen=True)
-class Gradients:
-    """Those of u, delta, z in their types; A (D, N), B and C as they were given, D and bias (D,), float32."""
-
-    u: Tensor
-    delta: Tensor
-    z: Tensor | None
-    A: Tensor
-    B: Tensor
-    C: Tensor
-    D: Tensor | None
-    bias: Tensor | None
-
-    def like(self, given: Sequence[Tensor | None]) -> tuple[Tensor | None, ...]:
-        """In the order and the types of (u, delta, z, A, B, C, D, bias)."""
-        all_ = (self.u, self.delta, self.z, self.A, self.B, self.C, self.D, self.bias)
-        pairs = zip(all_, given, strict=True)
-        return tuple(None if g is None or t is None else g.to(t.dtype) for g, t in pairs)
-
-
 def run_forward(problem: Problem, keep: bool) -> tuple[Tensor, Tensor]:
     """y like u, and the states at the tiles' ends (S, chunks, N, D), or only the last (S, 1, N, D)."""
     u, delta, z = problem.u, problem.delta, problem.z
@@ -159,8 +137,13 @@ def run_forward(problem: Problem, keep: bool) -> tuple[Tensor, Tensor]:
     return y, border
 
 
-def run_backward(problem: Problem, border: Tensor, dy: Tensor, dlast: Tensor | None) -> Gradients:
-    """Gradients from dy like u, or with orders (samples, G, D/G, L) in raster order, and from dlast (S, N, D)."""
+def run_backward(
+    problem: Problem, given: Sequence[Any], border: Tensor, dy: Tensor, dlast: Tensor | None
+) -> tuple[Tensor | None, ...]:
+    """Gradients of what the problem was made of, in its types and shapes.
+
+    dy is like u, or with orders (samples, G, D/G, L) in raster order; dlast (S, N, D).
+    """
     u, delta, z = problem.u, problem.delta, problem.z
     states, channels = problem.A.shape
 
@@ -187,16 +170,9 @@ def run_backward(problem: Problem, border: Tensor, dy: Tensor, dlast: Tensor | N
     def gathered(gradient: Tensor) -> Tensor:
         return gradient.sum(0).t() if gradient.dim() == 3 else gradient.sum(2)[..., : u.shape[3]]
 
-    return Gradients(
-        du,
-        ddelta,
-        dz,
-        dA.sum(0).t(),
-        gathered(dB),
-        gathered(dC),
-        None if dD is None else dD.sum(0),
-        None if dbias is None else dbias.sum(0),
-    )
+    of_vectors = (None if gradient is None else gradient.sum(0) for gradient in (dD, dbias))
+    pairs = zip((du, ddelta, dz, dA.sum(0).t(), gathered(dB), gathered(dC), *of_vectors), given, strict=True)
+    return tuple(None if gradient is None else gradient.to(tensor.dtype) for gradient, tensor in pairs)
 
 
 def _strides(tensor: Tensor | None) -> tuple[int, ...]:

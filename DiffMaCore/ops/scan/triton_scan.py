@@ -21,31 +21,20 @@ def triton_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     split = (arguments.groups, arguments.u.shape[1] // arguments.groups)
     u, delta, z = (None if x is None else x.unflatten(1, split) for x in (arguments.u, arguments.delta, arguments.z))
     A, B, C, D, bias = arguments.A, arguments.B, arguments.C, arguments.D, arguments.delta_bias
-    out, last = _Scan.apply(u, delta, z, A, B, C, D, bias, arguments.delta_softplus)
+    out, last = _Scan.apply(arguments.delta_softplus, u, delta, z, A, B, C, D, bias)
     return out.flatten(1, 2), last
 
 
 class _Scan(torch.autograd.Function):
-    """u, delta, z (S, G, D/G, L); the rest as the scan is given it."""
+    """Given u, delta, z (S, G, D/G, L), and A, B, C, D, bias as the scan is."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        u: Tensor,
-        delta: Tensor,
-        z: Tensor | None,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor | None,
-        bias: Tensor | None,
-        softplus: bool,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, softplus: bool, *given: Tensor | None) -> tuple[Tensor, Tensor]:
         # Of the inputs only u, delta and z are large; what the kernels want of the rest is made again in backward.
         keep = any(ctx.needs_input_grad)
-        y, border = run_forward(Problem.make(u, delta, z, A, B, C, D, bias, softplus), keep)
+        y, border = run_forward(Problem.make(given, softplus), keep)
         if keep:
-            ctx.save_for_backward(u, delta, z, A, B, C, D, bias, border)
+            ctx.save_for_backward(*given, border)
             ctx.softplus = softplus
         ctx.set_materialize_grads(False)
         return y, border[:, -1].transpose(1, 2).clone()
@@ -56,7 +45,4 @@ class _Scan(torch.autograd.Function):
         *given, border = ctx.saved_tensors
         dy = torch.zeros_like(given[0]) if dy is None else dy
         dlast = None if dlast is None else dlast.float().transpose(1, 2).contiguous()
-        u, delta, z, A, B, C, D, bias = given
-        problem = Problem.make(u, delta, z, A, B, C, D, bias, ctx.softplus)
-        gradients = run_backward(problem, border, dy, dlast)
-        return *gradients.like(given), None
+        return None, *run_backward(Problem.make(given, ctx.softplus), given, border, dy, dlast)

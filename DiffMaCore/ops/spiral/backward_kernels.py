@@ -1,6 +1,6 @@
 """Numba kernels of the gradients of a block's two Mambas: what lies between their matrix products.
 
-Tasks, tiles and pointers are those of :mod:`order_fused_kernels`. The tiles of an order are taken from the last to the
+Tasks, tiles and pointers are those of :mod:`fused_kernels`. The tiles of an order are taken from the last to the
 first; what is cheap (convolution, steps, the states within a tile) is computed again, the columns and the states before
 every tile are what training kept. Gradients of parameters are left as one partial sum a task, to be added up in a fixed
 order, so that they do not depend on the threads.
@@ -25,15 +25,24 @@ from DiffMaCore.ops.scan.numba_lanes import (
     prefetch,
     shift,
     sigmoid,
-    sigmoid_four,
-    softplus_four,
     store,
     store_totals,
 )
 from DiffMaCore.ops.spiral import fused_kernels as order_fused_kernels
 from DiffMaCore.ops.spiral import kernels as order_kernels
-from DiffMaCore.ops.spiral.fused_kernels import AHEAD, PAIR, PART, PLANE, ROOM, TOKENS, multiply_six
-from DiffMaCore.ops.spiral.kernels import LANES, convolve
+from DiffMaCore.ops.spiral.fused_kernels import (
+    AHEAD,
+    PAIR,
+    PART,
+    PLANE,
+    ROOM,
+    TOKENS,
+    convolve_slowly,
+    convolve_tile,
+    find_steps,
+    multiply_six,
+)
+from DiffMaCore.ops.spiral.kernels import LANES
 
 
 def scratch_size(length: int, inner: int, states: int, columns: int) -> int:
@@ -103,16 +112,14 @@ def scan_backward_task(task, data, order, sizes):
             rows = shift(kept_rows, (sequence * length + start) * columns)
             starts = shift(kept_states, (sequence * tiles + index) * inner * states)
             if count_taps == 4:
-                convolve_again(x, stride, order, place, start, count, taps, tap_bias, inner, tile, slopes)
+                convolve_tile(x, stride, order, place, start, count, taps, tap_bias, inner, tile, slopes, True)
             else:
-                convolve_again_slowly(
-                    x, stride, order, place, start, count, taps, tap_bias, inner, count_taps, tile, slopes
+                convolve_slowly(
+                    x, stride, order, place, start, count, taps, tap_bias, inner, count_taps, tile, slopes, True
                 )
             clear(dBs, 2 * states * PLANE)
             for lane in range(0, inner, PAIR):
-                find_steps_and_rates(
-                    rows, columns, shift(rise, lane * rank), rank, shift(bias, lane), count, deltas, rates
-                )
+                find_steps(rows, columns, shift(rise, lane * rank), rank, shift(bias, lane), count, deltas, rates, True)
                 for half in range(2):
                     at = lane + half * LANES
                     scan_register_backward(
@@ -159,86 +166,6 @@ def scan_backward_task(task, data, order, sizes):
     for token in range(length):
         for lane in range(0, inner, LANES):
             store(to, token * dstride + lane, load(dx, token * inner + lane))
-
-
-@njit(nogil=True)
-def convolve_again(x, stride, order, place, start, count, taps, bias, inner, tile, slopes):
-    """tile (E / lanes, ROOM, lanes) = SiLU of the convolution by four taps; slopes = SiLU's slope there."""
-    first = place + start
-    one = number(x, 1.0)
-    for lane in range(0, inner, LANES):
-        w0, w1 = load(taps, lane), load(taps, inner + lane)
-        w2, w3 = load(taps, 2 * inner + lane), load(taps, 3 * inner + lane)
-        b = load(bias, lane)
-        v0 = v1 = v2 = number(x, 0.0)
-        if start > 0:
-            v0, v1 = load(x, order[first - 3] * stride + lane), load(x, order[first - 2] * stride + lane)
-            v2 = load(x, order[first - 1] * stride + lane)
-        for token in range(0, count, 4):
-            at0 = order[first + token] * stride + lane
-            at1 = order[first + min(token + 1, count - 1)] * stride + lane
-            at2 = order[first + min(token + 2, count - 1)] * stride + lane
-            at3 = order[first + min(token + 3, count - 1)] * stride + lane
-            prefetch(x, at0 + AHEAD)
-            prefetch(x, at1 + AHEAD)
-            prefetch(x, at2 + AHEAD)
-            prefetch(x, at3 + AHEAD)
-            v3, v4, v5, v6 = load(x, at0), load(x, at1), load(x, at2), load(x, at3)
-            y0 = fma(v3, w3, fma(v2, w2, fma(v1, w1, fma(v0, w0, b))))
-            y1 = fma(v4, w3, fma(v3, w2, fma(v2, w1, fma(v1, w0, b))))
-            y2 = fma(v5, w3, fma(v4, w2, fma(v3, w1, fma(v2, w0, b))))
-            y3 = fma(v6, w3, fma(v5, w2, fma(v4, w1, fma(v3, w0, b))))
-            s0, s1, s2, s3 = sigmoid_four(y0, y1, y2, y3)
-            y0, y1, y2, y3 = y0 * s0, y1 * s1, y2 * s2, y3 * s3
-            at = lane * ROOM + token * LANES
-            store(tile, at, y0)
-            store(tile, at + LANES, y1)
-            store(tile, at + 2 * LANES, y2)
-            store(tile, at + 3 * LANES, y3)
-            store(slopes, at, fma(y0, one - s0, s0))
-            store(slopes, at + LANES, fma(y1, one - s1, s1))
-            store(slopes, at + 2 * LANES, fma(y2, one - s2, s2))
-            store(slopes, at + 3 * LANES, fma(y3, one - s3, s3))
-            v0, v1, v2 = v4, v5, v6
-
-
-@njit(nogil=True)
-def convolve_again_slowly(x, stride, order, place, start, count, taps, bias, inner, count_taps, tile, slopes):
-    """The same by any number of taps."""
-    one = number(x, 1.0)
-    for token in range(count):
-        for lane in range(0, inner, LANES):
-            own, w, b = shift(x, lane), shift(taps, lane), shift(bias, lane)
-            y = convolve(own, order, place, start + token, stride, w, b, count_taps, inner)
-            s = sigmoid(y)
-            store(tile, lane * ROOM + token * LANES, y * s)
-            store(slopes, lane * ROOM + token * LANES, fma(y * s, one - s, s))
-
-
-@njit(nogil=True)
-def find_steps_and_rates(rows, columns, rise, rank, bias, count, deltas, rates):
-    """deltas (2, ROOM, lanes) = softplus(rows rise + bias) of a pair of registers of channels, and its slope."""
-    b0, b1 = load(bias, 0), load(bias, LANES)
-    for at in range(0, count * LANES, LANES):
-        store(deltas, at, b0)
-        store(deltas, PLANE + at, b1)
-    for token in range(0, count, 6):
-        multiply_six(rows, columns, 1, rank, 0, rise, PAIR, LANES, token, count - 1, deltas, LANES, PLANE)
-    # Whole fours: what stands behind the last token is never read.
-    for at in range(0, count * LANES, 4 * LANES):
-        for half in range(2):
-            four, slopes = shift(deltas, half * PLANE + at), shift(rates, half * PLANE + at)
-            r0, r1, r2, r3 = load(four, 0), load(four, LANES), load(four, 2 * LANES), load(four, 3 * LANES)
-            d0, d1, d2, d3 = softplus_four(r0, r1, r2, r3)
-            s0, s1, s2, s3 = sigmoid_four(r0, r1, r2, r3)
-            store(four, 0, d0)
-            store(four, LANES, d1)
-            store(four, 2 * LANES, d2)
-            store(four, 3 * LANES, d3)
-            store(slopes, 0, s0)
-            store(slopes, LANES, s1)
-            store(slopes, 2 * LANES, s2)
-            store(slopes, 3 * LANES, s3)
 
 
 @njit(nogil=True)

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from typing import TYPE_CHECKING, Any, cast
+from typing import Any, cast
 
 import numpy as np
 import torch
@@ -14,16 +14,13 @@ from DiffMaCore.ops.spiral import block_kernels as kernels
 from DiffMaCore.ops.spiral.fused import addresses_of, fused_mamba
 from DiffMaCore.ops.spiral.kernels import LANES
 
-if TYPE_CHECKING:
-    from DiffMaCore.models.block import DiffMaBlock
-
 
 def fits(x: Tensor) -> bool:
     """Whether the kernels apply to these tokens (B, L, D): whole registers of channels."""
     return x.shape[2] % LANES == 0
 
 
-def fused_block(block: DiffMaBlock, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
+def fused_block(block: Any, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
     """Tokens (B, L, D), condition (B, 2D) and soft mask (B, L, 1) to tokens (B, L, D)."""
     batch, length, _ = x.shape
     # one slice's conditions may stand for all, in another type: kernels read addresses and know neither

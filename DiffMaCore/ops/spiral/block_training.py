@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from itertools import chain
-from typing import TYPE_CHECKING, Any, NamedTuple, cast
+from typing import Any, NamedTuple, cast
 
 import torch
 from torch import Tensor
@@ -30,13 +30,10 @@ from DiffMaCore.ops.spiral import (
 )
 from DiffMaCore.ops.spiral.fused import ScanWeights, addresses_of, kinds_of
 
-if TYPE_CHECKING:
-    from DiffMaCore.models.block import DiffMaBlock
-
 ENOUGH_TASKS = 16  # for the threads of most machines
 
 
-def training_block(block: DiffMaBlock, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
+def training_block(block: Any, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
     """Tokens (B, L, D), condition (B, 2D) and soft mask (B, L, 1) to tokens (B, L, D), all differentiable (once)."""
     batch, length, _ = x.shape
     modulation = block.adaLN_modulation(condition).expand(batch, -1).to(x.dtype)
@@ -68,7 +65,7 @@ class _Parameters(NamedTuple):
     out_bias: Tensor
 
     @classmethod
-    def of(cls, block: DiffMaBlock) -> _Parameters:
+    def of(cls, block: Any) -> _Parameters:
         join, into, _, out_of, _ = block.spatial_attention
         mamba = (getattr(block.mamba, name) for name in cls._fields[2:11])
         layers = (block.norm, join, into, out_of)
@@ -81,7 +78,7 @@ class _Parameters(NamedTuple):
         return self._replace(**{name: getattr(self, name).to(torch.bfloat16) for name in names})
 
 
-def _epsilons(block: DiffMaBlock) -> tuple[float, float]:
+def _epsilons(block: Any) -> tuple[float, float]:
     norm: Any = block.norm
     join: Any = block.spatial_attention[0]
     return norm.eps, join.eps

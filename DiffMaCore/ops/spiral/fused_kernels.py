@@ -84,12 +84,16 @@ def scan_task(task, data, order, sizes):
                 tiles = (length + TOKENS - 1) // TOKENS
                 copy(state, shift(kept_states, (sequence * tiles + start // TOKENS) * inner * states), inner * states)
             if count_taps == 4:
-                convolve_tile(x, stride, order, place, start, count, taps, tap_bias, inner, tile)
+                convolve_tile(x, stride, order, place, start, count, taps, tap_bias, inner, tile, tile, False)
             else:
-                convolve_slowly(x, stride, order, place, start, count, taps, tap_bias, inner, count_taps, tile)
+                convolve_slowly(
+                    x, stride, order, place, start, count, taps, tap_bias, inner, count_taps, tile, tile, False
+                )
             project_tile(tile, weights, count, inner, columns, rows)
             for lane in range(0, inner, PAIR):
-                find_steps(rows, columns, shift(rise, lane * rank), rank, shift(bias, lane), count, deltas)
+                find_steps(
+                    rows, columns, shift(rise, lane * rank), rank, shift(bias, lane), count, deltas, deltas, False
+                )
                 for half in range(2):
                     at = lane + half * LANES
                     scan_register(
@@ -134,8 +138,10 @@ def put_back(tile, count, order, first, inner, more, out):
 
 
 @njit(nogil=True)
-def convolve_tile(x, stride, order, place, start, count, taps, bias, inner, tile):
-    """tile (E / lanes, ROOM, lanes) = SiLU of the convolution by four taps, of ``count`` tokens from ``start`` on."""
+def convolve_tile(x, stride, order, place, start, count, taps, bias, inner, tile, slopes, sloped):
+    """tile (E / lanes, ROOM, lanes) = SiLU of the convolution by four taps, of ``count`` tokens from ``start`` on;
+    ``slopes``, where asked for, SiLU's slope there."""
+    one = number(x, 1.0)
     first = place + start
     for lane in range(0, inner, LANES):
         w0, w1 = load(taps, lane), load(taps, inner + lane)
@@ -161,22 +167,32 @@ def convolve_tile(x, stride, order, place, start, count, taps, bias, inner, tile
             y2 = fma(v5, w3, fma(v4, w2, fma(v3, w1, fma(v2, w0, b))))
             y3 = fma(v6, w3, fma(v5, w2, fma(v4, w1, fma(v3, w0, b))))
             s0, s1, s2, s3 = sigmoid_four(y0, y1, y2, y3)
+            y0, y1, y2, y3 = y0 * s0, y1 * s1, y2 * s2, y3 * s3
             at = to + token * LANES
-            store(tile, at, y0 * s0)
-            store(tile, at + LANES, y1 * s1)
-            store(tile, at + 2 * LANES, y2 * s2)
-            store(tile, at + 3 * LANES, y3 * s3)
+            store(tile, at, y0)
+            store(tile, at + LANES, y1)
+            store(tile, at + 2 * LANES, y2)
+            store(tile, at + 3 * LANES, y3)
+            if sloped:
+                store(slopes, at, fma(y0, one - s0, s0))
+                store(slopes, at + LANES, fma(y1, one - s1, s1))
+                store(slopes, at + 2 * LANES, fma(y2, one - s2, s2))
+                store(slopes, at + 3 * LANES, fma(y3, one - s3, s3))
             v0, v1, v2 = v4, v5, v6
 
 
 @njit(nogil=True)
-def convolve_slowly(x, stride, order, place, start, count, taps, bias, inner, count_taps, tile):
+def convolve_slowly(x, stride, order, place, start, count, taps, bias, inner, count_taps, tile, slopes, sloped):
     """The same by any number of taps."""
+    one = number(x, 1.0)
     for token in range(count):
         for lane in range(0, inner, LANES):
             own, w, b = shift(x, lane), shift(taps, lane), shift(bias, lane)
             y = convolve(own, order, place, start + token, stride, w, b, count_taps, inner)
-            store(tile, lane * ROOM + token * LANES, y * sigmoid(y))
+            s = sigmoid(y)
+            store(tile, lane * ROOM + token * LANES, y * s)
+            if sloped:
+                store(slopes, lane * ROOM + token * LANES, fma(y * s, one - s, s))
 
 
 @njit(nogil=True)
@@ -236,8 +252,9 @@ def multiply_six(a, a_row, runs, run, next_run, b, b_row, b_half, token, last, o
 
 
 @njit(nogil=True)
-def find_steps(rows, columns, rise, rank, bias, count, deltas):
-    """deltas (2, ROOM, lanes) = softplus(rows rise + bias), of a pair of registers of channels."""
+def find_steps(rows, columns, rise, rank, bias, count, deltas, rates, sloped):
+    """deltas (2, ROOM, lanes) = softplus(rows rise + bias), of a pair of registers of channels; ``rates``, where asked
+    for, its slope."""
     b0, b1 = load(bias, 0), load(bias, LANES)
     for at in range(0, count * LANES, LANES):
         store(deltas, at, b0)
@@ -247,14 +264,19 @@ def find_steps(rows, columns, rise, rank, bias, count, deltas):
     # Whole fours: what stands behind the last token is never read.
     for at in range(0, count * LANES, 4 * LANES):
         for half in range(2):
-            four = shift(deltas, half * PLANE + at)
-            d0, d1, d2, d3 = softplus_four(
-                load(four, 0), load(four, LANES), load(four, 2 * LANES), load(four, 3 * LANES)
-            )
+            four, slopes = shift(deltas, half * PLANE + at), shift(rates, half * PLANE + at)
+            r0, r1, r2, r3 = load(four, 0), load(four, LANES), load(four, 2 * LANES), load(four, 3 * LANES)
+            d0, d1, d2, d3 = softplus_four(r0, r1, r2, r3)
             store(four, 0, d0)
             store(four, LANES, d1)
             store(four, 2 * LANES, d2)
             store(four, 3 * LANES, d3)
+            if sloped:
+                s0, s1, s2, s3 = sigmoid_four(r0, r1, r2, r3)
+                store(slopes, 0, s0)
+                store(slopes, LANES, s1)
+                store(slopes, 2 * LANES, s2)
+                store(slopes, 3 * LANES, s3)
 
 
 @njit(nogil=True)

@@ -14,7 +14,6 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from DiffMaCore.models.ssm import StackedSSM
 from DiffMaCore.ops.scan.triton_launch import Problem, current, interpreted, run_backward, run_forward
 from DiffMaCore.ops.spiral import triton_kernels as kernels
 
@@ -23,13 +22,13 @@ T, LANES, SPAN, SIZE = (4, 16, 2, 256) if interpreted() else (16, 128, 16, 2048)
 
 
 def spiral_scan(
-    x: Tensor, z: Tensor, ssm: StackedSSM, weight: Tensor, bias: Tensor, order: Tensor, position: Tensor
+    x: Tensor, z: Tensor, ssm: Any, weight: Tensor, bias: Tensor, order: Tensor, position: Tensor
 ) -> Tensor:
     """What stands between a Mamba's two projections.
 
     Args:
         x, z: (2, B, L, E), raster order.
-        ssm: the two branches' state space models.
+        ssm: the two branches' state space models, a ``StackedSSM``.
         weight, bias: of the convolution, (2, E, taps) and (2, E).
         order, position: (K, L) raster indices in scan order, and where each raster token stands in it.
 
@@ -105,7 +104,7 @@ class _ScanMergeGate(torch.autograd.Function):
         order: Tensor,
     ) -> Tensor:
         keep = any(ctx.needs_input_grad)
-        problem = Problem.make(_sequences(u), delta, None, A, B, C, D, bias, True, order)
+        problem = Problem.make((_sequences(u), delta, None, A, B, C, D, bias), True, order)
         y, border = run_forward(problem, keep)
         out, total = torch.empty_like(z), torch.empty_like(z) if keep else None
         rows, size = z.shape[0] * z.shape[1], z.shape[2] * z.shape[3]
@@ -127,9 +126,9 @@ class _ScanMergeGate(torch.autograd.Function):
                 dout.contiguous(), total, z, dtotal, dz, z.numel(), SIZE=SIZE, enable_fp_fusion=True
             )
         # Every order of a sample gives to the same sum: they share its gradient.
-        problem = Problem.make(_sequences(u), delta, None, A, B, C, D, bias, True, order)
-        gradients = run_backward(problem, border, dtotal.permute(1, 0, 3, 2), None)
-        du, ddelta, _, *rest = gradients.like((u, delta, None, A, B, C, D, bias))
+        given = (_sequences(u), delta, None, A, B, C, D, bias)
+        problem = Problem.make(given, True, order)
+        du, ddelta, _, *rest = run_backward(problem, given, border, dtotal.permute(1, 0, 3, 2), None)
         assert du is not None
         return du.permute(1, 0, 3, 2).reshape(u.shape), ddelta, dz, *rest, None
 

@@ -17,9 +17,10 @@ from torch.utils.data import DataLoader
 from DiffMaCore.bundles import manifest
 from DiffMaCore.bundles.config import read_config
 from DiffMaCore.devices import choose_batch, choose_device
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline, noise_seed
+from DiffMaCore.diffusion.pipeline import noise_seed
 from DiffMaCore.diffusion.precision import choose_precision
 from DiffMaCore.errors import ModelError, loading
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import Case, PairedCache, SliceDataset, with_neighbours
 

@@ -20,8 +20,7 @@ from DiffMaCore.training.evaluation.head_measures import likeness
 from DiffMaCore.training.evaluation.picture_pairs import WINDOW, PicturePair, inside_skull, read_pair
 
 if TYPE_CHECKING:
-    from DiffMaCore.diffusion.pipeline import DiffMaPipeline
-    from DiffMaCore.inference.synthesis import DiffMaOutput
+    from DiffMaCore.inference.pipeline import DiffMaOutput, DiffMaPipeline
 
 OTHER_PART = ("pelvis", "abdomen", "thorax")
 """In a file's name: pairs that show no head."""

@@ -20,7 +20,7 @@ from DiffMaCore.training.sources.heads import MR_RANGE
 
 if TYPE_CHECKING:
     from DiffMaCore.bundles.config import BundleConfig
-    from DiffMaCore.diffusion.pipeline import DiffMaPipeline
+    from DiffMaCore.inference.pipeline import DiffMaPipeline
 
 SLICE_MM = 3.0
 _SEEDS = 7_000_000  # of no training: those are below 1,000,000, and where renderings stay the same above 1,000,000

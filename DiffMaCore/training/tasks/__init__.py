@@ -14,7 +14,7 @@ import torch
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.models.presets import check_patch
+from DiffMaCore.presets import check_patch
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.embeddings import ensure_embeddings

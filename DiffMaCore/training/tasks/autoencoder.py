@@ -16,11 +16,10 @@ from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 from DiffMaCore.training.cache import PairedCache, SliceDataset
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment, Folders
-from DiffMaCore.training.files import replacing_folder
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.image_loss import image_loss, psnr
 from DiffMaCore.training.tasks.rows import training_rows
-from DiffMaCore.training.tasks.summary import write_summary
+from DiffMaCore.training.tasks.summary import write_trained
 from DiffMaCore.training.triplets import FixedSlices, triplet_picture
 
 _FITTED_TO = 512  # slices
@@ -60,11 +59,7 @@ class AutoencoderTask:
 
     def finish(self, model: nn.Module, folder: Path) -> None:
         """Write ``model/`` and ``summary.json``."""
-        vae: Any = model.vae
-        with replacing_folder(folder / "model") as part:
-            vae.save_pretrained(part)
-        parameters = sum(p.numel() for p in vae.parameters())
-        write_summary(folder, system="autoencoder", title="Image autoencoder", parameters=parameters)
+        write_trained(folder, model.vae, "autoencoder", "Image autoencoder")
 
     @cached_property
     def fixed(self) -> FixedSlices:

@@ -12,7 +12,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from DiffMaCore.baselines.systems import TITLES, build_denoiser, count_parameters
+from DiffMaCore.baselines.systems import TITLES, build_denoiser
 from DiffMaCore.diffusion.conditions import Conditions, decode
 from DiffMaCore.diffusion.objective import (
     add_noise,
@@ -23,7 +23,8 @@ from DiffMaCore.diffusion.objective import (
     spread_timesteps,
     target,
 )
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline, noise_seed
+from DiffMaCore.diffusion.pipeline import noise_seed
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.autoencoders import Autoencoder
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.training.bundling import build_pipeline, system_title, write_bundles
@@ -32,10 +33,9 @@ from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.embeddings import embedder_hash
 from DiffMaCore.training.experiment import DenoiserConfig, Experiment, Folders
 from DiffMaCore.training.feeding import to_device
-from DiffMaCore.training.files import replacing_folder
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.rows import training_rows
-from DiffMaCore.training.tasks.summary import trained_steps, write_summary
+from DiffMaCore.training.tasks.summary import write_trained
 from DiffMaCore.training.triplets import FixedSlices, triplet_picture
 
 KEYS = ("target_latent", "source_latent", "clip_embedding")
@@ -148,18 +148,9 @@ class DenoiserTask:
 
     def finish(self, model: nn.Module, folder: Path) -> None:
         """Write ``model/``, the bundles and ``summary.json``."""
-        steps = trained_steps(folder)
-        trained: Any = model
-        with replacing_folder(folder / "model") as part:
-            trained.save_pretrained(part)
-        write_bundles(self.experiment, self.folders, self.cache, steps)
-        write_summary(
-            folder,
-            system=self.config.backbone,
-            title=system_title(self.config.backbone),
-            parameters=count_parameters(self.model),
-            held_out=self.fixed.split,
-        )
+        backbone = self.config.backbone
+        write_trained(folder, model, backbone, system_title(backbone), held_out=self.fixed.split)
+        write_bundles(self.experiment, self.folders, self.cache)
 
     @cached_property
     def fixed(self) -> FixedSlices:

@@ -18,10 +18,10 @@ from DiffMaCore.training.cache import PairedCache, SliceDataset
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.embeddings import ensure_embeddings
 from DiffMaCore.training.experiment import Experiment
-from DiffMaCore.training.files import replacing, replacing_folder
+from DiffMaCore.training.files import replacing
 from DiffMaCore.training.soft_masks import MaskFigures, calibrate_mask, mask_figures, mask_picture
 from DiffMaCore.training.task import Rows, Sample
-from DiffMaCore.training.tasks.summary import write_summary
+from DiffMaCore.training.tasks.summary import write_trained
 from DiffMaCore.training.triplets import FixedSlices, source_window
 from DiffMaCore.training.views import disturbed
 
@@ -70,17 +70,15 @@ class EmbedderTask:
         before = self._figures(final)
         if self.config.calibrate_mask:
             calibrate_mask(final, self._latents(self.cache.ids("train")))
-        with replacing_folder(folder / "model") as part:
-            final.save_pretrained(part)
         sample, figures = self.sample(final), self._figures(final)
         with replacing(folder / "figure1.png") as part:
             assert sample.picture is not None
             sample.picture.save(part, format="png")
-        write_summary(
+        write_trained(
             folder,
-            system="embedder",
-            title="Vision Embedder",
-            parameters=sum(p.numel() for p in model.parameters()),
+            final,
+            "embedder",
+            "Vision Embedder",
             views=self.config.views,
             mask={**asdict(figures), "split": self.fixed.split},
             calibrated=self.config.calibrate_mask,

@@ -20,12 +20,11 @@ from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.feeding import to_device
-from DiffMaCore.training.files import replacing_folder
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.denoiser import HELD_OUT, conditions_of, keys_of
 from DiffMaCore.training.tasks.image_loss import image_loss, psnr
 from DiffMaCore.training.tasks.rows import training_rows
-from DiffMaCore.training.tasks.summary import write_summary
+from DiffMaCore.training.tasks.summary import write_trained
 from DiffMaCore.training.triplets import FixedSlices, triplet_picture
 
 
@@ -71,11 +70,7 @@ class GuidedDecoderTask:
 
     def finish(self, model: nn.Module, folder: Path) -> None:
         """Write ``model/`` and ``summary.json``, and the system's bundles anew, with this decoder."""
-        decoder: Any = model
-        with replacing_folder(folder / "model") as part:
-            decoder.save_pretrained(part)
-        parameters = sum(p.numel() for p in decoder.parameters())
-        write_summary(folder, system="guided_decoder", title="Guided decoder", parameters=parameters)
+        write_trained(folder, model, "guided_decoder", "Guided decoder")
         write_bundles(self.experiment, self.folders, self.cache)
 
     @cached_property

@@ -18,10 +18,9 @@ from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.training.cache import PairedCache, SliceDataset, source_pixels
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment, Folders
-from DiffMaCore.training.files import replacing_folder
 from DiffMaCore.training.task import Rows
 from DiffMaCore.training.tasks.rows import training_rows
-from DiffMaCore.training.tasks.summary import write_summary
+from DiffMaCore.training.tasks.summary import write_trained
 
 _TEMPERATURE = 0.07  # to begin with
 _SCALED_BY = 256  # embeddings of so many slices have unit variance together
@@ -73,10 +72,7 @@ class ImageEncoderTask:
         prepared = SliceDataset(self.cache, self.cache.ids("train"), ("source",)).spread(_SCALED_BY)
         spread = encoder(self._pixels(prepared["source"])).std()
         encoder.visual.proj.mul_(1.0 / spread.clamp(min=1e-6))
-        with replacing_folder(folder / "model") as part:
-            encoder.save_pretrained(part)
-        parameters = sum(p.numel() for p in encoder.parameters())
-        write_summary(folder, system="image_encoder", title="Image encoder", parameters=parameters)
+        write_trained(folder, encoder, "image_encoder", "Image encoder")
 
     def _pixels(self, source: Tensor) -> Tensor:
         return self._scaled(source_pixels(source, self.cache.data))

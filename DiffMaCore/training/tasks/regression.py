@@ -16,11 +16,10 @@ from DiffMaCore.training.bundling import system_title
 from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment, Folders
-from DiffMaCore.training.files import replacing_folder
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.denoiser import size_of
 from DiffMaCore.training.tasks.rows import training_rows
-from DiffMaCore.training.tasks.summary import write_summary
+from DiffMaCore.training.tasks.summary import write_trained
 from DiffMaCore.training.triplets import FixedSlices, triplet_picture
 
 KEYS = ("ct_pixels", "target")
@@ -59,16 +58,7 @@ class RegressionTask:
 
     def finish(self, model: nn.Module, folder: Path) -> None:
         """Write ``model/`` and ``summary.json``."""
-        trained: Any = model
-        with replacing_folder(folder / "model") as part:
-            trained.save_pretrained(part)
-        write_summary(
-            folder,
-            system="regression",
-            title=system_title("regression"),
-            parameters=count_parameters(self.model),
-            held_out=self.fixed.split,
-        )
+        write_trained(folder, model, "regression", system_title("regression"), held_out=self.fixed.split)
 
     @cached_property
     def fixed(self) -> FixedSlices:

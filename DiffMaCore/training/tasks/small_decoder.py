@@ -20,11 +20,10 @@ from DiffMaCore.training.bundling import write_bundles
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment, Folders
-from DiffMaCore.training.files import replacing_folder
 from DiffMaCore.training.task import Rows
 from DiffMaCore.training.tasks.image_loss import image_loss
 from DiffMaCore.training.tasks.rows import training_rows
-from DiffMaCore.training.tasks.summary import write_summary
+from DiffMaCore.training.tasks.summary import write_trained
 
 
 class SmallDecoderTask:
@@ -67,10 +66,7 @@ class SmallDecoderTask:
     def finish(self, model: nn.Module, folder: Path) -> None:
         """Write ``model/`` and ``summary.json``, and the system's bundles anew where it is trained."""
         tiny: Any = model.tiny
-        with replacing_folder(folder / "model") as part:
-            tiny.save_pretrained(part)
-        parameters = sum(p.numel() for p in tiny.decoder.parameters())
-        write_summary(folder, system="small_decoder", title="Small decoder", parameters=parameters)
+        write_trained(folder, tiny, "small_decoder", "Small decoder", counted=tiny.decoder)
         if (self.folders.system("diffma") / "model" / "config.json").is_file():
             write_bundles(self.experiment, self.folders, self.cache)
 

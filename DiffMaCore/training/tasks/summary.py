@@ -7,36 +7,39 @@ from pathlib import Path
 from statistics import median
 from typing import Any
 
-from DiffMaCore.training.files import write_json
+from torch import nn
+
+from DiffMaCore.training.files import replacing_folder, write_json
 from DiffMaCore.training.metrics_log import read_metrics
 from DiffMaCore.training.run_folder import RunFolder
 
 
-def trained_steps(folder: Path) -> int:
-    """Steps that the run in ``folder`` has made."""
-    return int(RunFolder(folder).account().get("step", 0))
-
-
-def write_summary(folder: Path, system: str, title: str, parameters: int, **facts: Any) -> dict[str, Any]:
-    """Write ``folder/summary.json`` and return what it says.
+def write_trained(
+    folder: Path, network: Any, system: str, title: str, counted: nn.Module | None = None, **facts: Any
+) -> None:
+    """Write ``folder/model`` and ``folder/summary.json``.
 
     Args:
         folder: of the run; its metrics are read.
+        network: what was trained, a model of diffusers'.
         system: the backbone's word, or "embedder".
         title: the same for people.
-        parameters: trainable ones.
+        counted: the part of it whose parameters are told, where it is not the whole.
         facts: what else this system has to tell.
     """
+    with replacing_folder(folder / "model") as part:
+        network.save_pretrained(part)
     rows = read_metrics(folder / "metrics.csv")
     held_out = [row for row in read_metrics(folder / "samples" / "figures.csv") if "held_out_loss" in row]
-    sessions = RunFolder(folder).account().get("sessions", [])
+    account = RunFolder(folder).account()
+    sessions = account.get("sessions", [])
     paces = [row["samples_per_second"] for row in rows if row.get("samples_per_second")]
     batch = sessions[-1]["train"]["batch_size"] if sessions else None
     summary = {
         "system": system,
         "title": title,
-        "parameters": parameters,
-        "steps": trained_steps(folder),
+        "parameters": sum(p.numel() for p in (counted or network).parameters()),
+        "steps": int(account.get("step", 0)),
         "losses": {
             "first": rows[0]["loss"] if rows else None,
             "last": rows[-1]["loss"] if rows else None,
@@ -46,7 +49,6 @@ def write_summary(folder: Path, system: str, title: str, parameters: int, **fact
         **facts,
     }
     write_json(folder / "summary.json", summary)
-    return summary
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -40,6 +40,8 @@ def told(message: str, kind: str) -> Failure:
         # a library said so in its own words, such as ITK's std::bad_alloc while it reads
         message, kind = _NO_MEMORY, "OutOfMemory"
     remedy = _REMEDIES.get(kind, "")
+    if kind == "MissingPackage":
+        message = message.partition("; install it")[0]  # by a button, not in a shell
     return Failure(message or "the model's program failed without a reason", kind or "Unexpected", _sentence(remedy))
 
 

@@ -8,6 +8,7 @@ into the Slicer process when it is done. Where that package cannot run, plain pi
 
 from __future__ import annotations
 
+import re
 import sys
 from collections.abc import Collection
 from pathlib import Path
@@ -17,7 +18,7 @@ CHOOSER = "light-the-torch>=0.5"
 
 # downloads in megabytes, roughly, for the consent dialog
 _MEGABYTES = {
-    "torch": 200 if sys.platform in ("win32", "darwin") else 900,
+    "torch": 200,  # the build for CPUs
     "torchvision": 8,
     "diffusers": 4,
     "accelerate": 1,
@@ -33,7 +34,7 @@ _MEGABYTES = {
     "tqdm": 1,
     "psutil": 1,
 }
-_WITH_GPU = " With an NVIDIA GPU, PyTorch takes about 3 GB."
+_WITH_GPU = " With an NVIDIA GPU, or where no build can be chosen, PyTorch takes about 3 GB."
 
 
 def requirements_file(library: Path) -> Path:
@@ -47,6 +48,11 @@ def read_requirements(path: Path) -> list[str]:
     return [line for line in lines if line]
 
 
+def name_of(requirement: str) -> str:
+    """The package of a requirement such as "torch>=2.6"."""
+    return re.split(r"[^\w.-]", requirement, maxsplit=1)[0]
+
+
 def size_sentence(missing: Collection[str]) -> str:
     """How much is downloaded for packages of these names."""
     if not missing:
@@ -56,13 +62,14 @@ def size_sentence(missing: Collection[str]) -> str:
     return text + (_WITH_GPU if "torch" in missing and sys.platform != "darwin" else "")
 
 
-def torch_commands(python: str) -> list[list[str]]:
+def torch_commands(python: str, requirements: Path) -> list[list[str]]:
     """What installs the PyTorch build that fits this machine's driver; [] where there is one build only (macOS)."""
+    wanted = [line for line in read_requirements(requirements) if name_of(line) in TORCH]
     if sys.platform == "darwin":
         return []
     return [
         [python, "-m", "pip", "install", "--disable-pip-version-check", CHOOSER],
-        [python, "-m", "light_the_torch", "install", *TORCH],
+        [python, "-m", "light_the_torch", "install", *wanted],
     ]
 
 

@@ -96,12 +96,18 @@ class Conversion(ChildJob):
         self._mr = mr
         self._facts: dict[str, Any] = {}
         self._slices: list[int] = []
+        self._finished: list[int] = []
         self._slice_total = 0
         self._made: list[Any] = []
 
     @property
     def outputNode(self) -> Any:
         return self._output.node
+
+    @property
+    def finishedSlices(self) -> list[int]:
+        """The slices that are there already, in the order in which they came."""
+        return list(self._finished)
 
     @property
     def slices(self) -> list[int]:
@@ -177,10 +183,14 @@ class Conversion(ChildJob):
         first = not self._output.begun
         if first:
             yield from self._output.begin(self._name(), low, high)
+            if self._mr is None:  # a node of the user's keeps its own words until the result is there
+                facts = {**self.options.facts(), **self._facts}
+                provenance.write_provenance(self.outputNode, facts, ct=self.ct, partial="being made")
         path = Path(values)
         if not self._output.put(index, axis, path):
             self.say(f"slice {index} could not be shown")
             return
+        self._finished.append(index)
         for file in (path, path.with_suffix(".png")):
             file.unlink(missing_ok=True)
         total = event.count("total") or len(self._slices) or slice_count(self.ct)

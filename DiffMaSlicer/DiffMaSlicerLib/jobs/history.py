@@ -5,6 +5,7 @@ from __future__ import annotations
 import contextlib
 import json
 import os
+import statistics
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -102,14 +103,22 @@ class History:
         slices: int,
         voxels: int,
         free_bytes: int | None,
+        rough: tuple[float, float, float, int] | None = None,
     ) -> Estimate:
-        """What ``slices`` of a CT of so many ``voxels`` will take, by the medians of earlier runs."""
+        """What ``slices`` of a CT of so many ``voxels`` will take: by the medians of earlier runs, else roughly.
+
+        ``rough`` are seconds to begin, for a slice and for an evaluation of one, and bytes; see ``jobs.rough``.
+        """
         runs = self._read().get(_key(model, device, decoder, draws_noise(mode, samples)), [])
+        if not runs and rough is None:
+            return Estimate(None, None, 0, free_bytes, "How long it takes is learnt from the first run on this device.")
         if not runs:
-            sentence = "Time and memory are not known yet: they are learnt from the first run on this machine."
-            return Estimate(None, None, 0, free_bytes, sentence)
-        seconds = _median([run["setup"] for run in runs])
-        seconds += _median([run["per_step"] for run in runs]) * evaluations(mode, steps, samples) * slices
+            begin, of_slice, of_evaluation, memory = rough
+            seconds = begin + slices * (of_slice + of_evaluation * evaluations(mode, steps, samples))
+            memory += _BYTES_PER_VOXEL * voxels
+            return Estimate(seconds, memory, 0, free_bytes, _sentence(seconds, memory, free_bytes, 0))
+        seconds = statistics.median([run["setup"] for run in runs])
+        seconds += statistics.median([run["per_step"] for run in runs]) * evaluations(mode, steps, samples) * slices
         peaks = [
             run["peak_bytes"] + _BYTES_PER_VOXEL * max(0, voxels - run["voxels"]) for run in runs if run["peak_bytes"]
         ]
@@ -144,7 +153,7 @@ def _sentence(seconds: float, memory: int | None, free: int | None, runs: int) -
         text += f" and {_gigabytes(memory)} of memory"
         if free is not None:
             text += f" ({_gigabytes(free)} free)"
-    text += f", learnt from {runs} run{'s' if runs > 1 else ''} on this machine."
+    text += f", learnt from {runs} run{'s' if runs > 1 else ''} on this machine." if runs else ", a rough guess."
     if memory is not None and free is not None and memory > free:
         text += " That is more than is free: choose fewer slices, a smaller model, or close other programs."
     return text
@@ -152,12 +161,6 @@ def _sentence(seconds: float, memory: int | None, free: int | None, runs: int) -
 
 def _gigabytes(count: int) -> str:
     return f"{count / 1e9:.1f} GB"
-
-
-def _median(values: list[float]) -> float:
-    ordered = sorted(values)
-    middle = len(ordered) // 2
-    return ordered[middle] if len(ordered) % 2 else (ordered[middle - 1] + ordered[middle]) / 2
 
 
 def _sound(run: object) -> bool:

@@ -14,18 +14,22 @@ from DiffMaSlicerLib.jobs.machine import CommandJob
 
 
 class CheckPackages(CommandJob):
-    """Asks which packages are there; the result is a dict with python, packages, ok, missing (names) and size.
+    """Asks which packages are there; the result is a dict with python, path, packages, ok, missing, size and chooser.
 
-    Each entry of packages has name, required, installed (None if it is not) and ok; size is a sentence.
+    Each entry of packages has name, required, installed (None if it is not) and ok; missing are names, size is a
+    sentence, chooser says whether the package that chooses PyTorch's build is installed as well.
     """
 
     def __init__(self, interpreter: Interpreter, requirements: Path) -> None:
         super().__init__(interpreter, "Check packages", ["packages", "--requirements", str(requirements)])
+        self._requirements = requirements
 
     def work(self) -> Iterator[object]:
         facts: dict[str, Any] = yield from super().work()
         missing = [entry["name"] for entry in facts.get("packages", []) if not entry.get("ok")]
-        return {**facts, "missing": missing, "size": packages.size_sentence(missing)}
+        chooser = bool(set(missing) & set(packages.TORCH) and packages.torch_commands("", self._requirements))
+        size = packages.size_sentence(missing)
+        return {**facts, "missing": missing, "size": size, "path": self.interpreter.path, "chooser": chooser}
 
 
 class InstallPackages(ChildJob):
@@ -43,7 +47,7 @@ class InstallPackages(ChildJob):
         before = yield from CheckPackages(self.interpreter, self._requirements).steps()
         if set(before["missing"]) & set(packages.TORCH):
             self.stage = "choosing and installing PyTorch"
-            for command in packages.torch_commands(self.interpreter.path):
+            for command in packages.torch_commands(self.interpreter.path, self._requirements):
                 yield from self.run_process(command, speaks=False)
                 if self._exit_code() != 0:
                     self.warn("No PyTorch build could be chosen for this GPU: pip takes its default build.")

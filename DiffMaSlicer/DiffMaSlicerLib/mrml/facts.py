@@ -67,6 +67,7 @@ def describe(node: Any) -> VolumeFacts:
     nan_count = int(sample.size - finite.size)
     axis = slice_axis(node)
     transform_problem = _transform_problem(node)
+    problem = dimension_problem or transform_problem or _problem(node, finite)
     return VolumeFacts(
         size=size,
         spacing=spacing,
@@ -76,9 +77,9 @@ def describe(node: Any) -> VolumeFacts:
         slices=size[axis],
         dimension_problem=dimension_problem,
         transform_problem=transform_problem,
-        problem=dimension_problem or transform_problem or _problem(node, finite),
+        problem=problem,
         notes=_notes(node, nan_count),
-        sentence=_sentence(size, spacing, values),
+        sentence=_sentence(size, spacing, values, "" if problem else " HU"),
     )
 
 
@@ -137,6 +138,6 @@ def _sample(array: np.ndarray) -> np.ndarray:
     return np.asarray(array[::step, ::step, ::step], dtype=np.float64).ravel()
 
 
-def _sentence(size: tuple[int, ...], spacing: tuple[float, ...], values: tuple[float, float] | None) -> str:
+def _sentence(size: tuple[int, ...], spacing: tuple[float, ...], values: tuple[float, float] | None, unit: str) -> str:
     text = f"{' x '.join(map(str, size))} voxels of {' x '.join(f'{mm:.3g}' for mm in spacing)} mm"
-    return text + (f", about {values[0]:.0f} to {values[1]:.0f} HU" if values else "")
+    return text + (f", about {values[0]:.0f} to {values[1]:.0f}{unit}" if values else "")

@@ -5,7 +5,7 @@ import slicer
 from slicer.i18n import tr as _
 
 from DiffMaSlicerLib.panel import texts
-from DiffMaSlicerLib.panel.bindings import Binding, Choices, Entry
+from DiffMaSlicerLib.panel.bindings import Binding, Choices, Either, Entry
 from DiffMaSlicerLib.panel.dialog import Dialog
 from DiffMaSlicerLib.panel.job_view import JobView
 
@@ -41,6 +41,7 @@ class BatchDialog(Dialog):
         self._view = JobView(ui.batchProgress)
         self._format = Choices(ui.batchFormatBox)
         self._format.fill(formats())
+        self._source = Either(ui.folderRadio, ui.loadedRadio)
         ui.batchTable.setColumnCount(2)
         ui.batchTable.setHorizontalHeaderLabels([_("Volume"), _("State")])
         ui.batchTable.horizontalHeader().setSectionResizeMode(qt.QHeaderView.Stretch)
@@ -104,7 +105,7 @@ class BatchDialog(Dialog):
                 inputs,
                 parameters.batchOutput.strip(),
                 format=parameters.batchFormat,
-                load=self.ui.batchLoadBox.checked,
+                load=parameters.batchLoad,
                 **self.panel.logic.samplingOf(parameters),
                 blocking=False,
             )
@@ -141,7 +142,7 @@ class BatchDialog(Dialog):
             return
         self._unbind()
         self._bound = parameters
-        self._binding = Binding(parameters, self.ui, {"batchFormat": self._format})
+        self._binding = Binding(parameters, self.ui, {"batchFormat": self._format, "batchFromFolder": self._source})
 
     def _unbind(self):
         if self._bound is not None:

@@ -21,7 +21,7 @@ class Entry:
 
 
 class Control:
-    """A control that holds a string and is bound by hand: ``read``, ``write``, and ``changed`` when the user acts."""
+    """A control that is bound by hand: ``read``, ``write``, and ``changed`` when the user acts."""
 
     def __init__(self):
         self._callback = None
@@ -93,6 +93,23 @@ class Choices(Control):
 
     def _onIndexChanged(self, index):
         self.changed()
+
+
+class Either(Control):
+    """Two radio buttons bound to a bool: True is the first."""
+
+    def __init__(self, first, second):
+        super().__init__()
+        self._first, self._second = first, second
+        first.connect("toggled(bool)", lambda checked: self.changed())
+
+    def read(self):
+        """Whether the first is chosen."""
+        return self._first.checked
+
+    def write(self, value):
+        """Choose the first or the second."""
+        (self._first if value else self._second).checked = True
 
 
 class Buttons(Control):

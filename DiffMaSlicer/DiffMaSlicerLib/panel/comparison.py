@@ -74,7 +74,11 @@ class Comparison:
         rows = [
             (_("SSIM"), f"{result['ssim']:.3f}", _("Structural similarity: 1 is identical.")),
             (_("PSNR"), f"{result['psnr_db']:.1f} dB", _("Peak signal to noise: higher is nearer.")),
-            (_("MAE"), f"{result['mae']:.3f}", _("Mean absolute error, of a range of 1: lower is nearer.")),
+            (
+                _("MAE"),
+                _("{value:.3f} of 1").format(value=result["mae"]),
+                _("Mean absolute error of images normalised to 0 to 1: lower is nearer."),
+            ),
         ]
         table = self.ui.metricsTable
         table.setRowCount(len(rows))

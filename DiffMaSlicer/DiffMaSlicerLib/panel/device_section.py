@@ -101,7 +101,7 @@ class DeviceSection(Section):
         self._job = None
         self._problem = texts.failure(job.error) if job.error is not None else ""
         if job.error is not None and job.error.kind == "MissingPackage":
-            self.messages.warning(self._problem, (_("Install packages..."), self.packages.onInstall))
+            self.packages.tellMissing()
         if job.result is not None:
             self.panel.setMachine(job.result)
         self._show()

@@ -45,6 +45,12 @@ class ImportDialog(Dialog):
         """Open where bundles and the authors' files are asked for."""
         self._openAt(_BUNDLE)
 
+    def openReleased(self, entry):
+        """Open where the authors' files are asked for, those of a model of the catalogue."""
+        self._openAt(_RELEASED)
+        self.ui.releasedAnatomyBox.setCurrentText(entry["anatomy"])
+        self.ui.releasedNameEdit.text = entry["name"]
+
     def openHub(self):
         """Open where the id of a model hub is asked for."""
         self._openAt(_HUB)

@@ -24,8 +24,9 @@ class InputSection(Section, VTKObservationMixin):
         super().__init__(panel)
         VTKObservationMixin.__init__(self)
         self.facts = None
-        self._described = self._checked = None
+        self._described = self._checked = self._allowed = None
         self._check = None
+        self._refusal = ""
         self._timer = self._makeTimer(_CHECK_DELAY, self._startCheck)
         self._adopt = self._makeTimer(_ADOPT_DELAY, self.chooseLikely)
         self._again = self._makeTimer(_ADOPT_DELAY, panel.update)
@@ -33,9 +34,12 @@ class InputSection(Section, VTKObservationMixin):
             (_("From a file..."), self._load(loading.loadFile)),
             (_("From a folder with DICOM files..."), self._load(loading.loadDicomFolder)),
             (_("By the DICOM module"), loading.openDicomModule),
+            (_("Sample CT"), self.onSample),
+            (_("Several CTs (batch)..."), lambda: panel.batch.open()),
         )
         addMenu(self.ui.loadButton, ways)
         self.ui.sampleButton.connect("clicked()", self.onSample)
+        self.ui.convertAnywayButton.connect("clicked()", self.onConvertAnyway)
 
     def update(self):
         """Describe the chosen volume if it is another one, or its voxels are others."""
@@ -43,8 +47,10 @@ class InputSection(Section, VTKObservationMixin):
         node = parameters.inputVolume
         image = node.GetImageData() if node else None
         state = (node.GetID(), image.GetMTime() if image else 0, node.GetTransformNodeID()) if node else None
+        self.ui.sampleButton.visible = node is None  # the menu beside it has it, too
         if state != self._described:
             self._described = state
+            self.messages.clear()
             self._watch(node)
             self.facts = self.logic.describe(node) if node else None
             self._show()
@@ -74,7 +80,16 @@ class InputSection(Section, VTKObservationMixin):
             return self.facts.transform_problem
         if not self.slices():
             return _("No slice lies between the first and the last that are chosen.")
-        return ""
+        return self.refusal()
+
+    def refusal(self):
+        """Why the volume should not be converted although it could be, or nothing; see ``onConvertAnyway``."""
+        return self._refusal if self._described != self._allowed else ""
+
+    def onConvertAnyway(self):
+        """Convert a volume that does not look like a CT in HU; holds until another one is chosen."""
+        self._allowed = self._described
+        self.panel.update()
 
     def choose(self, node):
         """Take a volume as the input."""
@@ -106,7 +121,7 @@ class InputSection(Section, VTKObservationMixin):
         """Forget the volume."""
         self._watch(None)
         self._stopCheck()
-        self.facts = self._described = self._checked = None
+        self.facts = self._described = self._checked = self._allowed = None
         self._show()
 
     def cleanup(self):
@@ -132,7 +147,9 @@ class InputSection(Section, VTKObservationMixin):
         """Write what is known; what the child found in all voxels stands for what was seen at first sight."""
         facts = self.facts
         lines = []
+        self._refusal = ""
         if facts is not None:
+            self._refusal = (found or {}).get("problem") or facts.problem
             warnings = [facts.problem, *facts.notes]
             if found is not None:
                 warnings = [found.get("problem") or facts.problem]
@@ -161,9 +178,10 @@ class InputSection(Section, VTKObservationMixin):
         self._check = None
         if job.result and self.facts is not None:
             self._show(job.result)
+            self.panel.update()
 
     def _makeTimer(self, interval, action):
-        timer = qt.QTimer(self.ui.inputSectionButton)
+        timer = qt.QTimer(self.ui.mainContents)
         timer.setSingleShot(True)
         timer.setInterval(interval)
         timer.connect("timeout()", action)

@@ -6,6 +6,8 @@ import qt
 import slicer
 from slicer.i18n import tr as _
 
+from DiffMaSlicerLib.mrml.facts import describe
+
 
 def loadFile(parent):
     """Ask for a file and load it; returns the volume node, or None if the user changed their mind.
@@ -48,13 +50,13 @@ def openDicomModule():
 
 
 def likelyInput():
-    """The volume that a user most likely wants converted: the one on view, else the first; never a synthetic one."""
+    """The volume that a user most likely wants converted: one that looks like a CT before one that does not, and the
+    one on view before the others; never a synthetic one."""
     selection = slicer.app.applicationLogic().GetSelectionNode()
     shown = slicer.mrmlScene.GetNodeByID(selection.GetActiveVolumeID() or "") if selection else None
-    for node in [shown, *slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]:
-        if node is not None and _convertible(node):
-            return node
-    return None
+    nodes = [shown, *slicer.util.getNodesByClass("vtkMRMLScalarVolumeNode")]
+    nodes = [node for node in nodes if node is not None and _convertible(node)]
+    return next((node for node in nodes if not describe(node).problem), nodes[0] if nodes else None)
 
 
 def _convertible(node):

@@ -7,7 +7,7 @@ from DiffMaSlicerLib.panel.bindings import Entry
 SIZES = tuple(f"{size}/{patch}" for size in ("S", "B", "L", "XL", "XXL") for patch in (2, 4, 7))
 DEMO = "DEMO"
 _CONTRASTS = ("T1", "T2", "FLAIR")
-_ORDER = {"installed": 0, "downloadable": 1, "importable": 2}
+_ORDER = {"installed": 0, "downloadable": 1, "importable": 2, "none": 3}
 
 
 class Models:
@@ -39,9 +39,10 @@ class Models:
         return [Entry("", _("Any")), *(Entry(name, name) for name in names)]
 
     def sizes(self, anatomy=""):
-        """Entries of the list of sizes: the fifteen of the paper, and those of installed models beside them."""
+        """Entries of the list of sizes, what can be used first: those of installed models and the paper's fifteen."""
         others = [sizeOf(entry) for entry in self.all if sizeOf(entry) not in SIZES]
-        return [Entry("", _("Any")), *(self._size(size, anatomy) for size in (*dict.fromkeys(others), *SIZES))]
+        sizes = sorted((*dict.fromkeys(others), *SIZES), key=lambda size: _ORDER[self._state(size, anatomy)])
+        return [Entry("", _("Any size")), *(self._size(size, anatomy) for size in sizes)]
 
     def models(self, anatomy="", size="", chosen=""):
         """Entries of the list of models: one a family, which stands for the chosen model or its contrast if it can."""
@@ -91,9 +92,12 @@ class Models:
             ).format(**facts), True
         return _("Installed, for {anatomy}, size {size}.").format(**facts), True
 
-    def _size(self, size, anatomy):
+    def _state(self, size, anatomy):
         entries = self.matching(anatomy, size)
-        state = entries[0]["state"] if entries else "none"
+        return entries[0]["state"] if entries else "none"
+
+    def _size(self, size, anatomy):
+        state = self._state(size, anatomy)
         words = {
             "installed": _("{size}, installed"),
             "downloadable": _("{size}, to download"),

@@ -33,10 +33,9 @@ class ModelSection(Section):
         ui.anatomyBox.connect("activated(int)", self._onFilter)
         ui.sizeBox.connect("activated(int)", self._onFilter)
         ui.contrastBox.connect("activated(int)", self._onContrast)
-        ui.modelCardButton.connect("clicked()", self.onCard)
-        ui.importButton.connect("clicked()", self._import.openBundle)
-        ui.downloadButton.connect("clicked()", self.onDownload)
-        addMenu(ui.modelsFolderButton, ((_("Open"), self.onOpenFolder), (_("Move..."), self.onMoveFolder)))
+        self._tip = ui.modelBox.toolTip
+        ui.modelActionButton.connect("clicked()", self.onGet)
+        self._fillMenu()
         self._fill()
 
     def controls(self):
@@ -49,19 +48,19 @@ class ModelSection(Section):
         parameters = self.parameters
         text, ready = self.models.advice(parameters.model, parameters.anatomy, parameters.modelSize)
         setIcon(self.ui.modelIcon, None if ready else qt.QStyle.SP_MessageBoxInformation)
-        setText(self.ui.modelState, text)
-        entry = self.models.named(parameters.model)
-        self.ui.modelCardButton.enabled = bool(parameters.model)
-        busy = self._view.running
-        self.ui.importButton.enabled = self.ui.downloadButton.enabled = not busy
-        wanted = entry is not None and entry["state"] == "downloadable"
-        self.ui.downloadButton.text = _("Download this") if wanted else _("Download...")
+        entry = self.models.named(parameters.model) or {}
+        link = _("their page") if entry.get("link") else ""
+        setText(self.ui.modelState, f'{text} <a href="{entry["link"]}">{link}</a>' if link else text)
+        self.ui.modelBox.toolTip = entry.get("title") or self._tip  # titles are longer than the list is wide
+        words = {"downloadable": _("Download"), "importable": _("Choose their files...")}
+        self.ui.modelActionButton.text = words.get(entry.get("state"), "")
+        self.ui.modelActionButton.visible = entry.get("state") in words
+        self.ui.modelActionButton.enabled = not self._view.running
 
     def machineChanged(self):
         """Take the models that the child tells of."""
         self.models = Models(self.panel.machine)
-        home = (self.panel.machine or {}).get("home", "")
-        self.ui.modelsFolderButton.toolTip = _("Where models are kept: {folder}").format(folder=home)
+        self._fillMenu()
 
     def target(self):
         """The chosen model's target, such as "MR T1", or nothing where nobody knows."""
@@ -89,12 +88,16 @@ class ModelSection(Section):
             return
         self._card.load(self.parameters.model)
 
-    def onDownload(self):
-        """Download the chosen model, or ask for the id of another."""
-        entry = self.models.named(self.parameters.model)
-        if entry is None or entry["state"] != "downloadable":
-            self._import.openHub()
-            return
+    def onGet(self):
+        """Get the chosen model, which is not installed: by a download, or from files that the user has."""
+        entry = self.models.named(self.parameters.model) if self.parameters is not None else None
+        if entry is not None and entry["state"] == "downloadable":
+            self.onDownload(entry)
+        elif entry is not None:
+            self._import.openReleased(entry)
+
+    def onDownload(self, entry):
+        """Download a model of the catalogue, after a question."""
         text = _("Download {title} from {hub}?").format(title=entry["title"], hub=entry["hub"])
         if slicer.util.confirmOkCancelDisplay(text, windowTitle=_("Download a model")):
             self._install(lambda: self.logic.downloadModel(entry["hub"]))
@@ -112,8 +115,22 @@ class ModelSection(Section):
         if folder:
             self._install(lambda: self.logic.moveModels(folder))
 
+    def _fillMenu(self):
+        """What can be done with models: those that can be downloaded are named."""
+        entries = [(_("Model card"), self.onCard), (_("Import weights..."), self._import.openBundle)]
+        for entry in self.models.all:
+            if entry["state"] == "downloadable":
+                text = _("Download {title}...").format(title=entry["title"])
+                entries.append((text, lambda entry=entry: self.onDownload(entry)))
+        entries.append((_("Download another..."), self._import.openHub))
+        entries += [(_("Open models folder"), self.onOpenFolder), (_("Move models folder..."), self.onMoveFolder)]
+        addMenu(self.ui.modelMenuButton, entries)
+
     def _install(self, start):
         """Follow a job that changes what is installed; the model that it brought is chosen."""
+        if self._view.running:
+            self.messages.warning(_("Another model is being installed. Wait for it, or cancel it."))
+            return
         with self.messages.reported():
             self._view.follow(start(), self._onInstalled)
             self.update()

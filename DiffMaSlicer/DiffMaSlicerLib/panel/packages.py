@@ -27,6 +27,10 @@ class Packages:
         """Look what is missing, ask once, and install it."""
         self._start(self.panel.logic.checkPackages, self._ask)
 
+    def tellMissing(self):
+        """Name all that is missing, with the button that installs it."""
+        self._start(self.panel.logic.checkPackages, self._tell)
+
     def cleanup(self):
         """Stop listening; the logic ends the job."""
         self._view.forget()
@@ -48,6 +52,13 @@ class Packages:
 
     def _onChecked(self, job):
         setText(self.ui.packagesText, summary(job.result))
+
+    def _tell(self, job):
+        self._onChecked(job)
+        names = ", ".join(job.result["missing"])
+        if names:
+            text = _("The model needs packages that are not installed: {names}.").format(names=names)
+            self.panel.messages.warning(text, (_("Install packages..."), self.onInstall))
 
     def _ask(self, job):
         self._onChecked(job)
@@ -82,10 +93,12 @@ def summary(result):
 
 def question(result):
     """The one question before packages are installed: which, how much, and where."""
-    names = ", ".join(package["name"] for package in result["packages"] if not package["ok"])
+    names = [package["name"] for package in result["packages"] if not package["ok"]]
+    if result.get("chooser"):
+        names.append(_("light-the-torch (which chooses PyTorch's build)"))
     size = result.get("size") or _("up to 3 GB, most of it PyTorch")
     return _(
         "The model needs packages that are not installed yet: {names}.\n\n"
         "They are fetched from the Python package index ({size}) and installed for {python}. "
         "Slicer goes on meanwhile. Install them now?"
-    ).format(names=names, size=size, python=result["python"])
+    ).format(names=", ".join(names), size=size, python=result.get("path") or result["python"])

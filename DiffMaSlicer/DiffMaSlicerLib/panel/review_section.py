@@ -88,6 +88,7 @@ class ReviewSection(Section):
         self._fillLayers()
         self._showParts(parameters.layers)
         ready = parameters.outputVolume is not None and not self.panel.running
+        self.ui.reviewSectionButton.visible = parameters.outputVolume is not None
         self.ui.exportDicomButton.enabled = ready and self._export is None
         self.comparison.update(ready)
         if self.review.active:
@@ -178,9 +179,9 @@ class ReviewSection(Section):
 
     def _showParts(self, layers):
         for part in (self.ui.fadeLabel, self.ui.fadeSlider):
-            part.enabled = layers in _FADED
+            part.visible = layers in _FADED
         for part in (self.ui.tilesLabel, self.ui.tilesBox):
-            part.enabled = layers in _TILED
+            part.visible = layers in _TILED
 
     @staticmethod
     def _known(name, choices, default):

@@ -20,6 +20,7 @@ class RunSection(Section):
         self._view = JobView(ui.progressBar, ui.progressText)
         self._logged = 0
         self._shown = self._cancelling = self._prepared = False
+        ui.logButton.visible = False  # until something stands in it
         ui.applyButton.connect("clicked()", self.onApply)
         ui.copyLogButton.connect("clicked()", self.onCopyLog)
         self.update()
@@ -32,13 +33,15 @@ class RunSection(Section):
     def update(self):
         """Say by the button what it does, or why it cannot, and how well the result follows its CT."""
         self._showAgreement()
+        reason = "" if self.running else self.panel.problem()
+        setText(self.ui.reasonText, reason)
+        self.ui.convertAnywayButton.visible = bool(reason) and reason == self.panel.input.refusal()
         button = self.ui.applyButton
         if self.running:
             button.text = _("Cancelling...") if self._cancelling else _("Cancel")
             button.toolTip = _("Stop the conversion ({key}).").format(key=self.panel.shortcuts.text("apply"))
             button.enabled = not self._cancelling
             return
-        reason = self.panel.problem()
         button.text = _("Apply")
         button.enabled = not reason
         button.toolTip = reason or _("Make the synthetic MRI ({key}). Slices appear as they are finished.").format(
@@ -109,17 +112,16 @@ class RunSection(Section):
     def _showFirst(self, job):
         if job is self._view.job and not job.finished and job.outputNode is not None:
             self.panel.showResult(job)
-            self.panel.reviewSection.jumpInto(job.slices)
+            self.panel.reviewSection.jumpInto(job.finishedSlices)
 
     def _onDone(self, job):
         self._log(job)
         self._cancelling = False
         self.panel.sampling.forget()
         if job.error is not None:
-            action = None
+            self.messages.failed(job)
             if job.error.kind == "MissingPackage":
-                action = (_("Install packages..."), self.panel.device.packages.onInstall)
-            self.messages.failed(job, action)
+                self.panel.device.packages.tellMissing()
         elif job.state.value == "cancelled":
             kept = job.outputNode is not None and slicer.mrmlScene.IsNodePresent(job.outputNode)
             self.messages.info(
@@ -149,4 +151,5 @@ class RunSection(Section):
         lines = job.log[self._logged :]
         self._logged += len(lines)
         if lines:
+            self.ui.logButton.visible = True
             self.ui.logText.appendPlainText("\n".join(lines))

@@ -1,5 +1,6 @@
 """The section Sampling: mode, steps, scheduler, seed, samples and decoder, and what they cost on this machine."""
 
+import math
 import random
 
 import qt
@@ -8,6 +9,8 @@ from slicer.i18n import tr as _
 from DiffMaSlicerLib.jobs.modes import MEAN, MODES, SAMPLE, draws_noise, modes_of
 from DiffMaSlicerLib.panel.bindings import Choices, Entry
 from DiffMaSlicerLib.panel.section import Section, setIcon, setText
+
+_FINE = 50  # steps that the slider tells one by one
 
 
 def modeEntries(known=MODES, title=""):
@@ -28,6 +31,16 @@ def modeEntries(known=MODES, title=""):
         Entry(mode, text, tip if mode in known else why.format(title=title), mode in known)
         for mode, (text, tip, why) in texts.items()
     ]
+
+
+def stepsAt(place):
+    """Steps at a place of the slider, 1 to 100: one by one to 50, then in growing strides to 1000."""
+    return place if place <= _FINE else round(_FINE * 20 ** ((place - _FINE) / (100 - _FINE)))
+
+
+def sliderPlace(steps):
+    """The place of the slider nearest to so many steps."""
+    return steps if steps <= _FINE else min(100, round(_FINE + (100 - _FINE) * math.log(steps / _FINE, 20)))
 
 
 class ModeChoices(Choices):
@@ -59,7 +72,7 @@ class ModeChoices(Choices):
 def schedulers():
     """Entries of the list of schedulers."""
     return [
-        Entry("dpm++", _("DPM-Solver++"), _("Fast: 15 to 30 steps are enough.")),
+        Entry("dpm++", _("DPM-Solver++"), _("Fast: 10 to 20 steps are enough.")),
         Entry("unipc", _("UniPC"), _("Fast: 10 to 25 steps are enough.")),
         Entry("ddim", _("DDIM"), _("Smooth: 50 to 100 steps.")),
         Entry("ddpm", _("DDPM"), _("As in training: some hundred steps, so the slowest.")),
@@ -86,12 +99,14 @@ class SamplingSection(Section):
         self._decoder = Choices(self.ui.decoderBox)
         self._decoder.fill(decoders())
         ui = self.ui
-        self._noise = (ui.stepsSlider, ui.schedulerBox, ui.seedBox, ui.newSeedButton)
-        self._labels = (ui.stepsLabel, ui.schedulerLabel, ui.seedLabel)
+        self._steps = (ui.stepsLabel, ui.stepsSlider, ui.stepsBox)
+        self._noise = (ui.schedulerBox, ui.seedBox, ui.newSeedButton)
+        self._labels = (ui.schedulerLabel, ui.seedLabel)
         changing = (*self._noise, ui.modeBox, ui.samplesBox, ui.decoderBox)
         self._tips = {widget.name: widget.toolTip for widget in changing}
         self._estimated = None
         self.ui.newSeedButton.connect("clicked()", self.onNewSeed)
+        self.ui.stepsSlider.connect("valueChanged(int)", self._onStepsSlider)
 
     def controls(self):
         """Bindings of the lists of modes, schedulers and decoders."""
@@ -100,6 +115,9 @@ class SamplingSection(Section):
     def update(self):
         """Offer what the model can do, and estimate anew if anything changed that time or memory depends on."""
         parameters = self.parameters
+        blocked = self.ui.stepsSlider.blockSignals(True)
+        self.ui.stepsSlider.value = sliderPlace(parameters.steps)
+        self.ui.stepsSlider.blockSignals(blocked)
         self._offerModes()
         self._offerDecoders()
         facts = self.panel.input.facts
@@ -130,6 +148,10 @@ class SamplingSection(Section):
         if self.parameters is not None:
             self.parameters.seed = random.randrange(2**31)
 
+    def _onStepsSlider(self, place):
+        if self.parameters is not None:
+            self.parameters.steps = stepsAt(place)
+
     def _offerModes(self):
         """Modes that the model was trained for, and of the rest what belongs to the mode."""
         known, title = self._modes()
@@ -148,6 +170,8 @@ class SamplingSection(Section):
             self._allow(widget, noise, "" if noise else reason)
         for label in self._labels:
             label.enabled = noise
+        for part in self._steps:
+            part.visible = noise
 
     def _modes(self):
         """What the chosen model was trained for, its own choice first, and its title; all while nobody knows."""

@@ -50,10 +50,13 @@ def setText(label, text):
 
 
 def addMenu(button, entries):
-    """Give a button a menu; ``entries`` are pairs of a text and what it does."""
+    """Give a button a menu; ``entries`` are pairs of a text and what it does. The one before goes."""
+    before = button.menu()
     menu = qt.QMenu(button)
     for text, do in entries:
         action = qt.QAction(text, menu)
         action.connect("triggered()", do)
         menu.addAction(action)
     button.setMenu(menu)
+    if before is not None:
+        before.deleteLater()

@@ -46,7 +46,7 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self._uiWidget.setMRMLScene(slicer.mrmlScene)
 
         self.logic = DiffMaSlicerLogic()
-        self.review = Review(self.logic)
+        self.review = Review()
         self.messages = Messages(self.ui)
         self.shortcuts = Shortcuts()
         self.input = InputSection(self)
@@ -57,7 +57,6 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.run = RunSection(self)
         self.batch = BatchDialog(self)
         self.sections = (self.input, self.model, self.device, self.sampling, self.reviewSection, self.run, self.batch)
-        self.ui.batchButton.connect("clicked()", self.batch.open)
 
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
@@ -150,6 +149,7 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
             parameters.softMaskVolume = job.softMaskNode
             parameters.differenceVolume = None
         self._unseen = not self._entered
+        self.ui.reviewSectionButton.collapsed = False
         if self._entered:
             self.reviewSection.show()
 

@@ -34,14 +34,10 @@ class Review(VTKObservationMixin):
     """Shows one CT with its synthetic MRI, and whatever else there is of them, until :meth:`close`.
 
     Holds no node, only IDs, so a node that is deleted, a scene that is closed and a view that vanishes are all right.
-
-    Args:
-        logic: unused by the review itself; kept by those who ask for both.
     """
 
-    def __init__(self, logic=None) -> None:
+    def __init__(self) -> None:
         super().__init__()
-        self.logic = logic
         self._ids: dict[str, str] = {}  # role: node ID
         self._layout = "side-by-side"
         self._kind, self._opacity, self._tiles = layers.NONE, 0.5, 8

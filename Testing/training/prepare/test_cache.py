@@ -11,7 +11,6 @@ import torch
 from torch.utils.data import default_collate
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.inference.synthesis import synthesise
 from DiffMaCore.models.denoiser import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.training.bundling import build_pipeline
@@ -112,7 +111,7 @@ def test_what_inference_computes_from_the_raw_volume_is_what_is_stored(direction
         return computed[-1]
 
     pipe.conditions = listening
-    out = synthesise(pipe, tiny_pair(4, direction[0]).source, steps=1)
+    out = pipe(tiny_pair(4, direction[0]).source, num_inference_steps=1)
     places = {index: row for row, index in enumerate(cache.case("head_4").slice_index().tolist())}
     compared = 0
     for key in ("clip_embedding", "ct_embedding", "soft_mask"):

@@ -16,8 +16,8 @@ from torch import nn
 
 from DiffMaCore.baselines.regression import RegressionUNet
 from DiffMaCore.diffusion.objective import target
-from DiffMaCore.diffusion.pipeline import DiffMaPipeline
 from DiffMaCore.errors import InputError
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.training.bundling import bundle_config
 from DiffMaCore.training.cache import PairedCache
