@@ -159,6 +159,10 @@ def list_series(path: str | Path) -> list[Series]:
                 alike.append([item])
             else:
                 stack.append(item)
+    for alike in stacks.values():
+        lost = [stack[0].path for stack in alike if stack[0].position is None or stack[0].spacing is None]
+        if 0 < len(lost) < len(alike):
+            raise InputError(f"{lost[0]} lacks the position or pixel spacing that its series has; export it again")
     if not stacks:
         raise InputError(f"{path} holds no DICOM image; name the folder that holds the CT's files")
     parts = [(key[0], part) for key, alike in stacks.items() for s in alike for part in _split_phases(s)]
@@ -215,7 +219,8 @@ def _slice(file: Path, frame: int, head: Dataset, groups: list[Dataset]) -> Slic
     except InputError:  # used for a single slice only
         thickness = None
     far = position is not None and np.abs(position).max() > _NEVER_MM
-    if far or (spacing is not None and spacing.min() <= 0) or (orientation is not None and not orientation.any()):
+    odd = spacing is not None and not (spacing.min() > 1e-3 and spacing.max() < 1e3)
+    if far or odd or (orientation is not None and not orientation.any()):
         raise InputError(f"{file} has an impossible position, orientation or pixel spacing; export the series again")
     return Slice(
         path=file,
