@@ -65,7 +65,7 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
             if not separator:
                 break
             name = name.strip()
-            if name in fields or not name.isprintable() or _SPELLING.get(name.lower(), name) != name:
+            if name in fields or not (name + value.strip()).isprintable() or _SPELLING.get(name.lower(), name) != name:
                 raise InputError(f"{path} has a damaged header ({name[:40]!a}); copy or export it again")
             fields[name] = value.strip()
             if name == "ElementDataFile":
@@ -77,6 +77,8 @@ def _affines(path: Path, fields: dict[str, str], n: int) -> tuple[np.ndarray, ..
     turn, origin = (next((fields[key] for key in keys if key in fields), None) for keys in _PLACES)
     steps = fields.get("ElementSpacing", fields.get("ElementSize"))
     axes = np.eye(n) if turn is None else np.array(numbers(path, turn, n * n)).reshape(n, n)
-    spacing = np.ones(n) if steps is None else np.array(numbers(path, steps, n))
+    if steps is None:
+        raise InputError(f"{path} gives no voxel spacing (ElementSpacing); export it again")
+    spacing = np.array(numbers(path, steps, n))
     offset = np.zeros(n) if origin is None else np.array(numbers(path, origin, n))
     return (np.hstack([(axes.T * spacing)[:3, :3], offset[:3, None]]),)

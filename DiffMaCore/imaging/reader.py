@@ -26,7 +26,7 @@ import DiffMaCore
 from DiffMaCore import errors
 from DiffMaCore.errors import InputError, OutOfMemory
 
-_LEAST_SECONDS, _SECONDS_PER_MB = 8.0, 2.0  # of computing: ten times what the slowest coding takes
+_LEAST_SECONDS, _SECONDS_PER_MB = 5.0, 2.0  # of computing: ten times what the slowest coding takes
 _WAITING = 10.0  # times as long in all: drives and busy machines make a reader wait
 _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from DiffMaCore.imaging.reader_child import serve; serve()"
 
