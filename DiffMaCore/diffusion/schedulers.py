@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
+from DiffMaCore.configuring import nearest
 from DiffMaCore.errors import InputError
 
 if TYPE_CHECKING:
@@ -69,8 +69,8 @@ def describe_schedulers() -> list[dict[str, Any]]:
 
 def _check_name(name: str) -> None:
     if name not in _KINDS:
-        near = difflib.get_close_matches(name.lower(), SCHEDULERS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = nearest(name, SCHEDULERS)
+        hint = f"; did you mean {near}?" if near else ""
         raise InputError(f"no scheduler is called {name!r}{hint} (there are {', '.join(SCHEDULERS)})")
 
 
