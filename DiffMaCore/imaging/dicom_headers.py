@@ -191,7 +191,8 @@ def _slices_of(file: Path) -> list[Slice]:
     head = read_header(file)
     if "Rows" not in head or "Columns" not in head:
         kinds = (head.get("SOPClassUID", ""), head.file_meta.get("MediaStorageSOPClassUID", ""))
-        if any(UID(str(kind)).name.endswith("Image Storage") for kind in kinds):
+        cut = not any(kinds) and head.preamble is not None  # what is DICOM and no image says what it is
+        if cut or any(UID(str(kind)).name.endswith("Image Storage") for kind in kinds):
             raise InputError(f"{file} is truncated or damaged; copy the series again")
         return []
     for keyword in ("Rows", "Columns", "BitsAllocated"):
