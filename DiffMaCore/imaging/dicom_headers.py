@@ -221,7 +221,8 @@ def _slice(file: Path, frame: int, head: Dataset, groups: list[Dataset]) -> Slic
         thickness = None
     far = position is not None and np.abs(position).max() > _NEVER_MM
     odd = spacing is not None and not (spacing.min() > 1e-3 and spacing.max() < 1e3)
-    if far or odd or (orientation is not None and not orientation.any()):
+    turned = orientation is not None and np.abs(np.linalg.norm(orientation.reshape(2, 3), axis=1) - 1).max() > 1e-2
+    if far or odd or turned:
         raise InputError(f"{file} has an impossible position, orientation or pixel spacing; export the series again")
     return Slice(
         path=file,
