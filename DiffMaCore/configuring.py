@@ -22,6 +22,8 @@ from typing import Annotated, Any, TypeVar
 from DiffMaCore.errors import DiffMaError, InputError
 
 _Config = TypeVar("_Config")
+MOST_TOLD = 8
+"""What is wrong with one group of keys is told up to so many times: a hostile file may hold thousands."""
 _KINDS = {int: "a whole number", str: "text", bool: "true or false"}
 _MARKUP = re.compile(r"<[A-Za-z/!?]|!\[|javascript:", re.IGNORECASE)
 
@@ -102,8 +104,8 @@ class Rising:
 def load_config(path: Path, cls: type[_Config]) -> _Config:
     """Read a YAML file into the frozen dataclass ``cls``.
 
-    Raises InputError naming the key that is unknown (with the nearest one), missing, of the wrong kind, or out of
-    range (the dataclass's own ValueError).
+    Raises InputError naming all keys that are unknown (with the nearest one), missing or of the wrong kind; where there
+    are none, the first value out of range (the dataclass's own ValueError).
     """
     import yaml
 
@@ -178,14 +180,21 @@ def _build(cls: type[_Config], values: Any, where: str) -> _Config:
     known = {f.name: f for f in dataclasses.fields(typing.cast(Any, cls))}
     needed = {n for n, f in known.items() if f.default is f.default_factory is dataclasses.MISSING}
     absent = [name for name in known if name in needed and name not in values]
-    for key in values:
-        if key not in known:
-            near = nearest(str(key), absent or known)
-            hint = f"did you mean {near!r}?" if near else f"known are {', '.join(known)}"
-            raise ValueError(f"{where} has the unknown key {shown(key)}; {hint}")
-    if absent:
-        raise ValueError(f"{where} lacks the key {absent[0]!r}")
-    converted = {key: _convert(hints[key], value, f"{where}: {key}") for key, value in values.items()}
+    problems, meant, converted = [], set(), {}
+    for key in (key for key in values if key not in known):
+        near = nearest(str(key), absent or known)
+        hint = f"did you mean {near!r}?" if near else f"known are {', '.join(known)}"
+        problems.append(f"{where} has the unknown key {shown(key)}; {hint}")
+        meant.add(near)
+    problems += [f"{where} lacks the key {name!r}" for name in absent if name not in meant]
+    for key in (key for key in values if key in known):
+        try:
+            converted[key] = _convert(hints[key], values[key], f"{where}: {key}")
+        except ValueError as problem:
+            problems.append(str(problem))
+    if problems:
+        more = len(problems) - MOST_TOLD
+        raise ValueError("; also ".join(problems[:MOST_TOLD] + ([f"{more} more like these"] if more > 0 else [])))
     try:
         return cls(**converted)
     except (ValueError, DiffMaError) as problem:

@@ -18,6 +18,9 @@ if TYPE_CHECKING:
 PROTOCOL = 1
 """Version of the JSON lines; it grows when a reader of the older ones would fail."""
 
+BESIDE = ("uncertainty", "soft_mask", "resampled_ct", "resampled_mr")
+"""Files that may be written beside a result, as its event names them."""
+
 _BYTES_EVERY = 0.1  # seconds between two events about bytes
 _LINES_EVERY = 30.0  # seconds between two lines about figures where there is no terminal for a bar
 
@@ -191,6 +194,11 @@ class TerminalReporter(Reporter):
 
     def warning(self, message: str) -> None:
         self._say(f"warning: {message}")
+
+    def result(self, **facts: Any) -> None:
+        """Names what was written beside the result, which the command names itself."""
+        for path in (facts[name] for name in BESIDE if name in facts):
+            self._say(f"wrote {path}")
 
     def error(self, message: str, kind: str, **facts: Any) -> None:
         self.close()

@@ -40,7 +40,7 @@ _ABOUT = {
     "ddim": ("DDIM", 20, "Slower to converge; give it 50 steps or more."),
     "ddpm": ("DDPM", 100, "The released sampler: adds noise at every step and wants about 250."),
 }
-LU_FROM = 8  # with fewer, linspace is nearer to the ODE of an exact denoiser; see Training/BENCHMARKS.md
+LU_FROM = 8  # with fewer, linspace is nearer to the ODE of an exact denoiser; see docs/benchmarks.md
 
 
 def check_sampling(

@@ -48,6 +48,9 @@ def test_what_is_no_ct_is_described_too_and_what_cannot_be_read_is_an_error(ask:
     sitk.WriteImage(head_like_ct() + 5000, str(tmp_path / "mr.nrrd"))
     facts = ask("check", tmp_path / "mr.nrrd")
     assert facts["event"] == "result" and not facts["looks_like_ct"] and facts["problem"]
+    assert facts["model"] == "demo" and main(["check", str(tmp_path / "mr.nrrd")]) == 1
+    sitk.WriteImage(head_like_ct(), str(tmp_path / "ct.nrrd"))
+    assert main(["check", str(tmp_path / "ct.nrrd")]) == 0
     assert ask("check", tmp_path / "absent.nrrd")["kind"] == "InputError"
 
 

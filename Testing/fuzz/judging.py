@@ -50,7 +50,7 @@ def check(path: Path, expected: np.ndarray | None = None) -> Outcome:
     if error.strip():
         return Outcome("traceback" if "Traceback" in error else "noise", error)
     last = events[-1] if events else {}
-    if status or last.get("event") == "error":
+    if status > 1 or last.get("event") == "error":  # 1: read, and no CT
         said = last.get("message", "")
         plain = bool(said) and "\n" not in said and len(said) < _LONGEST_SENTENCE and "unexpected" not in said
         return Outcome("refused" if plain else "traceback", said or out)

@@ -101,7 +101,7 @@ def test_the_command_line_converts_and_checks_with_it(
     assert "is a synthetic CT" in capsys.readouterr().err
     assert main(["check", str(mr), "--model", str(mr_to_ct)]) == 0
     assert "an MRI (MR T1 is wanted)" in capsys.readouterr().out
-    assert main(["check", str(ct), "--model", str(mr_to_ct)]) == 0
+    assert main(["check", str(ct), "--model", str(mr_to_ct)]) == 1
     assert "NOT for this model: the volume is a CT in HU" in capsys.readouterr().out
 
 
