@@ -9,6 +9,8 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from DiffMaCore.errors import OutputError
+
 if TYPE_CHECKING:
     import numpy as np
     from tqdm import tqdm
@@ -265,7 +267,11 @@ class JsonReporter(Reporter):
         super().slice_done(index, axis, values, picture)
         if self._previews is None:
             self._previews = Path(tempfile.mkdtemp(prefix="diffma-previews-"))
-        self._previews.mkdir(parents=True, exist_ok=True)
+        try:
+            self._previews.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"cannot make the folder {self._previews} for previews ({error.strerror})"
+            raise OutputError(f"{reason}; choose another for --previews") from error
         # a volume's slices must not replace those of the one before, which may not have been picked up yet
         volume = f"volume_{self.item['number']}_" if self.item.get("of", 1) > 1 else ""
         stem = self._previews / f"{volume}slice_{index:04d}"

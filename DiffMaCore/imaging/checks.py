@@ -16,6 +16,7 @@ _LEAST_AIR = 0.001  # part of the voxels below _AIR_BELOW: every scan of a body 
 _AIR_BELOW = -200.0
 _LEAST_BODY = 1e-4
 _PADDING_BELOW = -1100.0  # noise in air reaches a little below -1024 HU, padding far below
+_HIGHEST_HU = 1e5  # metal, in scanners of an extended range, stays below 65536
 _HU_AIR, _HU_DEPTH = -900.0, -500.0  # no MRI, z-scored ones included, has values like these
 _SPACING_MM = (0.05, 100.0)
 _THICK_SLICES_MM = 20.0
@@ -55,9 +56,11 @@ def check_ct(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
         notes.append("All values were 1024 too high (intercept left out): 1024 was subtracted.")
     if np.mean(sample > BODY_HU) < _LEAST_BODY:
         raise InputError(f"the volume is all air (nothing above {BODY_HU:g} HU); check that it is a CT in HU")
-    problem = _not_hu(sample, repaired)
+    problem = f"the values reach {high:g}" if high > _HIGHEST_HU else _not_hu(sample, repaired)
     if problem:
         raise InputError(f"{problem}; give the original CT in Hounsfield units with the air around the body")
+    if not _has_tissue_peak(sample):
+        notes.append("The values have no peak where a CT's soft tissue lies: if this is no CT in HU, expect nonsense.")
     if low < _PADDING_BELOW:
         share = max(0.1, 100 * float(np.mean(sample < AIR_HU)))
         repaired, changed = np.maximum(repaired, np.float32(AIR_HU)), True
@@ -223,6 +226,13 @@ def _lacks_intercept(sample: np.ndarray) -> bool:
     near_water = np.mean((tissue > 850) & (tissue < 1150))
     lighter = np.mean(tissue <= 850)
     return bool(np.mean(sample < 100) > 0.05 and near_water > 0.6 and lighter < 0.15)
+
+
+def _has_tissue_peak(sample: np.ndarray) -> bool:
+    """Whether a range of 100 HU near water holds a third of what is no air; in real CTs it holds 0.38 and more."""
+    tissue = sample[(sample > -400) & (sample < _HIGHEST_HU)]
+    counts = np.histogram(tissue, np.arange(-400, 301, 20))[0]
+    return bool(np.convolve(counts, np.ones(5), "valid").max() > 0.33 * len(tissue))
 
 
 def _not_hu(sample: np.ndarray, array: np.ndarray) -> str | None:
