@@ -297,4 +297,6 @@ class JsonReporter(Reporter):
         self._write("progress", stage=self.name, step=self.done, total=self.total, eta=eta, **figures, **facts)
 
     def _write(self, event: str, **facts: Any) -> None:
-        print(json.dumps({"event": event, **facts}), file=self._stream, flush=True)
+        # in one piece: an interruption must not part a line from its end
+        self._stream.write(json.dumps({"event": event, **facts}) + "\n")
+        self._stream.flush()

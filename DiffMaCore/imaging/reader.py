@@ -48,7 +48,7 @@ def ask(what: str, path: str | Path, **arguments: Any) -> dict[str, Any]:
     """
     path = Path(path)
     seconds = _LEAST_SECONDS + _SECONDS_PER_MB * _bytes_at(path) / 1e6
-    request = {"what": what, "path": str(path), "seconds": seconds, **arguments}
+    request = {"what": what, "path": str(path.absolute()), "seconds": seconds, **arguments}
     request["memory"] = psutil.virtual_memory().available
     with _lock:
         child = _running()
@@ -95,7 +95,8 @@ def _running() -> subprocess.Popen[bytes]:
 
 
 @atexit.register
-def _end() -> None:
+def end() -> None:
+    """End the reader, until it is asked again: nothing is left of this process if it is killed afterwards."""
     child = _children.pop(os.getpid(), None)
     if child is not None:
         child.kill()

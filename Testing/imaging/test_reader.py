@@ -43,7 +43,7 @@ def test_a_file_that_ends_its_reader_is_one_sentence_and_the_next_is_read(
     start = f"import DiffMaCore.imaging.reader_child as c; c._WAYS['file'] = lambda path: exec({dies!r}); c.serve()"
     path = volume_file(tmp_path)
     with monkeypatch.context() as patched:
-        reader._end()
+        reader.end()
         patched.setattr(
             reader, "_CHILD", reader._CHILD.replace("from DiffMaCore.imaging.reader_child import serve; serve()", start)
         )
