@@ -79,7 +79,7 @@ def check_mr(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
         raise InputError("the image is not a 3D volume with one value per voxel; give a 3D MRI")
     _check_spacing(image, notes)
     array = sitk.GetArrayViewFromImage(image)
-    finite = array[np.isfinite(array)] if not np.isfinite(array.sum(dtype=np.float64)) else array
+    finite = array if _all_finite(array) else array[np.isfinite(array)]
     lowest = float(finite.min()) if finite.size else 0.0
     repaired, changed = _without_holes(array, notes, lowest, "the lowest value")
     if lowest == float(repaired.max()):
@@ -198,7 +198,7 @@ def _without_holes(
     array: np.ndarray, notes: list[str], fill: float = AIR_HU, fill_name: str = "air (-1024 HU)"
 ) -> tuple[np.ndarray, bool]:
     """``array`` with its NaN and infinite voxels as ``fill``, and whether there were any."""
-    if np.isfinite(array.sum(dtype=np.float64)):
+    if _all_finite(array):
         return array, False
     broken = ~np.isfinite(array)
     count = int(broken.sum())
@@ -247,10 +247,16 @@ def _not_hu(sample: np.ndarray, array: np.ndarray) -> str | None:
     return None
 
 
+def _all_finite(array: np.ndarray) -> bool:
+    """Whether every value is finite; a sum tells it without another array."""
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        return bool(np.isfinite(array.sum(dtype=np.float64)))
+
+
 def _count_not_finite(array: np.ndarray) -> int:
-    return 0 if np.isfinite(array.sum(dtype=np.float64)) else int(array.size - np.isfinite(array).sum())
+    return 0 if _all_finite(array) else int(array.size - np.isfinite(array).sum())
 
 
 def _finite_range(array: np.ndarray) -> list[float] | None:
-    finite = array if np.isfinite(array.sum(dtype=np.float64)) else array[np.isfinite(array)]
+    finite = array if _all_finite(array) else array[np.isfinite(array)]
     return [float(finite.min()), float(finite.max())] if finite.size else None
