@@ -9,7 +9,21 @@ does not import torch.
 from __future__ import annotations
 
 import importlib
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from DiffMaCore.baselines.systems import DiffMa as DiffMa
+    from DiffMaCore.diffusion import schedulers as schedulers
+    from DiffMaCore.errors import DiffMaError as DiffMaError
+    from DiffMaCore.imaging import phantom as phantom
+    from DiffMaCore.inference.pipeline import DiffMaPipeline as DiffMaPipeline
+    from DiffMaCore.models import orders as orders
+    from DiffMaCore.models import released as released
+    from DiffMaCore.models.embedder import VisionEmbedder as VisionEmbedder
+    from DiffMaCore.models.image_encoder import ImageEncoder as ImageEncoder
+    from DiffMaCore.ops import scan as scan
+    from DiffMaCore.ops.scan import selective_scan as selective_scan
+    from DiffMaCore.presets import preset as preset
 
 __version__ = "0.1.0"
 

@@ -11,8 +11,8 @@ from typing import Any
 from DiffMaCore.errors import InputError
 
 
-def check_packages(requirements: Path) -> dict[str, Any]:
-    """What ``requirements`` asks for beside what is installed.
+def check_packages(requirements: Path | None = None) -> dict[str, Any]:
+    """What ``requirements`` asks for beside what is installed; None: what the installed DiffMaCore says it needs.
 
     Returns:
         python, executable, packages (name, required, installed or None, ok) and ok, which says that nothing is
@@ -22,7 +22,7 @@ def check_packages(requirements: Path) -> dict[str, Any]:
         InputError: the file cannot be read, or a line of it is no requirement.
     """
     try:
-        lines = requirements.read_text(encoding="utf-8").splitlines()
+        lines = _own() if requirements is None else requirements.read_text(encoding="utf-8").splitlines()
     except (OSError, UnicodeDecodeError) as error:
         raise InputError(f"{requirements} cannot be read ({error}); give a requirements file") from None
     texts = (line.partition(" #")[0].strip() for line in lines)
@@ -34,6 +34,15 @@ def check_packages(requirements: Path) -> dict[str, Any]:
         "packages": found,
         "ok": all(package["ok"] for package in found),
     }
+
+
+def _own() -> list[str]:
+    try:
+        return [line for line in metadata.requires("DiffMaCore") or [] if "extra ==" not in line]
+    except metadata.PackageNotFoundError:
+        raise InputError(
+            "DiffMaCore runs from its folder and is not installed; give a file by --requirements"
+        ) from None
 
 
 def _check(text: str) -> dict[str, Any] | None:

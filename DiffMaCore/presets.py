@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import Any
+
+from DiffMaCore.configuring import nearest
 
 DEPTHS = {"S": 4, "B": 8, "L": 16, "XL": 28, "XXL": 56}
 PATCH_SIZES = (7, 4, 2)
@@ -38,8 +39,8 @@ def preset(name: str, image_size: int = IMAGE_SIZE, **overrides: Any) -> dict[st
         ValueError: the name is not a configuration, or the sizes do not divide.
     """
     if name not in PRESETS:
-        near = difflib.get_close_matches(name.upper(), PRESETS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = nearest(name, PRESETS)
+        hint = f"; did you mean {near}?" if near else ""
         raise ValueError(f"no configuration is called {name!r}{hint} (there are {', '.join(PRESETS)})")
     if image_size % VAE_FACTOR:
         raise ValueError(f"an image of {image_size} px cannot be encoded: the VAE needs a multiple of {VAE_FACTOR}")

@@ -9,12 +9,17 @@ import time
 from pathlib import Path
 from typing import IO, TYPE_CHECKING, Any
 
+from DiffMaCore.errors import OutputError
+
 if TYPE_CHECKING:
     import numpy as np
     from tqdm import tqdm
 
 PROTOCOL = 1
 """Version of the JSON lines; it grows when a reader of the older ones would fail."""
+
+BESIDE = ("uncertainty", "soft_mask", "resampled_ct", "resampled_mr")
+"""Files that may be written beside a result, as its event names them."""
 
 _BYTES_EVERY = 0.1  # seconds between two events about bytes
 _LINES_EVERY = 30.0  # seconds between two lines about figures where there is no terminal for a bar
@@ -190,6 +195,11 @@ class TerminalReporter(Reporter):
     def warning(self, message: str) -> None:
         self._say(f"warning: {message}")
 
+    def result(self, **facts: Any) -> None:
+        """Names what was written beside the result, which the command names itself."""
+        for path in (facts[name] for name in BESIDE if name in facts):
+            self._say(f"wrote {path}")
+
     def error(self, message: str, kind: str, **facts: Any) -> None:
         self.close()
         self._say(f"error: {message}")
@@ -257,7 +267,11 @@ class JsonReporter(Reporter):
         super().slice_done(index, axis, values, picture)
         if self._previews is None:
             self._previews = Path(tempfile.mkdtemp(prefix="diffma-previews-"))
-        self._previews.mkdir(parents=True, exist_ok=True)
+        try:
+            self._previews.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            reason = f"cannot make the folder {self._previews} for previews ({error.strerror})"
+            raise OutputError(f"{reason}; choose another for --previews") from error
         # a volume's slices must not replace those of the one before, which may not have been picked up yet
         volume = f"volume_{self.item['number']}_" if self.item.get("of", 1) > 1 else ""
         stem = self._previews / f"{volume}slice_{index:04d}"
@@ -283,4 +297,6 @@ class JsonReporter(Reporter):
         self._write("progress", stage=self.name, step=self.done, total=self.total, eta=eta, **figures, **facts)
 
     def _write(self, event: str, **facts: Any) -> None:
-        print(json.dumps({"event": event, **facts}), file=self._stream, flush=True)
+        # in one piece: an interruption must not part a line from its end
+        self._stream.write(json.dumps({"event": event, **facts}) + "\n")
+        self._stream.flush()

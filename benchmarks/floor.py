@@ -15,7 +15,7 @@ from torch import Tensor
 from DiffMaCore.baselines.counting import count_model, matmuls
 from DiffMaCore.errors import InputError
 from DiffMaCore.inference.benchmark import machine, random_step, spread, take_turns
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.ops.dense import dense
 from DiffMaCore.presets import preset
 

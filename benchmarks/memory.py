@@ -18,7 +18,7 @@ from DiffMaCore.diffusion.conditions import Conditions
 from DiffMaCore.errors import InputError
 from DiffMaCore.inference.benchmark import machine
 from DiffMaCore.inference.pipeline import DiffMaPipeline
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.presets import STABLE_DIFFUSION_VAE, VIT_B_16, preset
 from DiffMaCore.progress import Reporter
 

@@ -11,7 +11,7 @@ from diffusers import AutoencoderKL
 from DiffMaCore.bundles.config import BundleConfig, ModelCard
 from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.inference.pipeline import DiffMaPipeline
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.presets import preset

@@ -19,7 +19,7 @@ from DiffMaCore.imaging.phantom import head_phantom
 from DiffMaCore.imaging.source import ready_source
 from DiffMaCore.inference.benchmark import machine, spread, take_turns
 from DiffMaCore.inference.pipeline import DiffMaPipeline
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.presets import STABLE_DIFFUSION_VAE, VIT_B_16
 from DiffMaCore.progress import Reporter
 

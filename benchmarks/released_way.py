@@ -9,15 +9,13 @@ from __future__ import annotations
 import copy
 from collections.abc import Callable
 from itertools import chain
+from typing import Any
 
 import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from DiffMaCore.models.block import DiffMaBlock
-from DiffMaCore.models.denoiser import DiffMa
-from DiffMaCore.models.frame import ResidualFrame
-from DiffMaCore.models.mamba import SpiralMamba
+from DiffMaCore.models.diffma import DiffMa, DiffMaBlock, SpiralMamba
 from DiffMaCore.ops.dense import Dense
 from DiffMaCore.ops.scan.arguments import ScanArguments, check_arguments
 from DiffMaCore.ops.scan.reference import reference_scan
@@ -60,8 +58,9 @@ class ReleasedBlock(DiffMaBlock):
     """A block in plain operations, whatever faster way :class:`DiffMaBlock` has."""
 
     def forward(self, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
-        """As :meth:`ResidualFrame.forward`."""
-        return ResidualFrame.forward(self, x, condition, soft_mask)
+        """As :meth:`DiffMaBlock.forward` is written."""
+        plain: Any = DiffMaBlock.forward
+        return plain.__wrapped__(self, x, condition, soft_mask)
 
 
 class ReleasedMamba(SpiralMamba):

@@ -19,7 +19,7 @@ from DiffMaCore.diffusion.schedulers import check_sampling
 from DiffMaCore.errors import BackendError, InputError
 from DiffMaCore.inference.benchmark import machine, take_turns, versus
 from DiffMaCore.inference.pipeline import DiffMaPipeline
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.presets import STABLE_DIFFUSION_VAE, VIT_B_16
 from DiffMaCore.progress import Reporter
 

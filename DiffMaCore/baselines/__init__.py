@@ -10,7 +10,7 @@ from DiffMaCore.baselines.efficient_vmamba import EfficientVMambaBlock
 from DiffMaCore.baselines.vim import VimBlock
 from DiffMaCore.baselines.vmamba import VMambaBlock
 from DiffMaCore.baselines.zigma import ZigMaBlock
-from DiffMaCore.models.denoiser import BLOCKS
+from DiffMaCore.models.diffma import BLOCKS
 
 BLOCKS.update(
     dit=lambda size, block: DiTBlock(size.width, hidden=size.inner),

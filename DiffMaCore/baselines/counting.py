@@ -12,8 +12,7 @@ from typing import NamedTuple
 import torch
 from torch import Tensor
 
-from DiffMaCore.models.denoiser import DiffMa
-from DiffMaCore.models.mamba import BRANCHES, SpiralMamba
+from DiffMaCore.models.diffma import BRANCHES, DiffMa, SpiralMamba
 from DiffMaCore.presets import IMAGE_SIZE, PRESETS, preset
 
 TABLE_1: dict[str, tuple[float, float]] = {

@@ -17,7 +17,7 @@ from torch import nn
 from DiffMaCore.baselines import BACKBONES
 from DiffMaCore.baselines.regression import RegressionUNet
 from DiffMaCore.baselines.unet import UNetDenoiser
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 
 TITLES = {
     "unet": "LDM (U-Net)",

@@ -16,7 +16,7 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from DiffMaCore.models.contrasts import one_contrast
-from DiffMaCore.models.denoiser import DenoiserOutput
+from DiffMaCore.models.diffma import DenoiserOutput
 
 MULTIPLES = (1, 2, 4)
 HEAD_WIDTH = 32

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import difflib
 import json
-import math
 from collections.abc import Mapping
-from dataclasses import MISSING, asdict, dataclass, field, fields
+from dataclasses import asdict, dataclass
 from pathlib import Path
-from typing import Any
+from typing import Annotated, Any, Literal, TypeAlias
 
+from DiffMaCore.bundles.component_configs import CLASSES
+from DiffMaCore.configuring import Bounds, Length, Pattern, Rising, Words, build, check_fields, shown
 from DiffMaCore.errors import ModelError
 
 RESEARCH_ONLY = "Research only: the images are synthetic and must not be used for diagnosis or treatment planning."
@@ -28,29 +28,44 @@ MODES = {"mean": "the expected image (one step)", "sample": "sampled"}
 or for a sample of the distribution (the paper's way)."""
 
 INDEX_FILE = "model_index.json"
+AGAIN = "; fetch the bundle again, or tell its publisher"
+"""The remedy that ends every refusal of a file of a bundle."""
+_MOST_JSON = 1 << 20
+
+Line: TypeAlias = Annotated[str, Words(200)]
+NameOrPath: TypeAlias = Annotated[str, Words(4096, empty=True)]
+_Lines: TypeAlias = Annotated[str, Words(20_000, lines=True)]
+_Name: TypeAlias = Annotated[str, Words(100), Pattern(r"[\w .,()+-]+", "a name of letters, digits, dots and dashes")]
+Positive: TypeAlias = Annotated[float, Bounds(1e-6, 100)]
+_Component: TypeAlias = Annotated[str, Pattern("|".join(COMPONENTS), f"one of {', '.join(COMPONENTS)}")]
+_Entry: TypeAlias = tuple[str | None, str | None]
+_Window: TypeAlias = Annotated[tuple[float, float], Rising(1e5)]
 
 
 @dataclass(frozen=True)
 class ModelCard:
     """Where a bundle's weights come from, what is known to be wrong with them, and what was measured (Markdown)."""
 
-    training_data: str
-    licence: str
-    limits: str
-    source: str
-    version: str
-    measured: str = ""
+    training_data: _Lines
+    licence: _Lines
+    limits: _Lines
+    source: _Lines
+    version: Line
+    measured: Annotated[str, Words(20_000, lines=True, empty=True)] = ""
 
     def __post_init__(self) -> None:
-        for key, value in asdict(self).items():
-            good = isinstance(value, str) and (bool(value.strip()) or key == "measured")
-            _require(good, f"card.{key}", value, "some text")
+        _check(self)
 
-    @classmethod
-    def from_dict(cls, values: Mapping[str, Any]) -> ModelCard:
-        """Inverse of :func:`dataclasses.asdict`; raises ModelError on unknown or missing keys."""
-        _check_keys(cls, values, "model card")
-        return cls(**values)
+
+@dataclass(frozen=True)
+class Normalisation:
+    """How intensities became [-1, 1]: by percentiles, a window or otherwise; ``mask`` is where they were counted."""
+
+    method: Line
+    low: Annotated[float, Bounds(-1e6, 1e6)] | None = None
+    high: Annotated[float, Bounds(-1e6, 1e6)] | None = None
+    mask: Line | None = None
+    assumed: Line | None = None
 
 
 @dataclass(frozen=True)
@@ -74,81 +89,42 @@ class BundleConfig:
     Raises ModelError when a value cannot be meant.
     """
 
-    name: str
-    title: str
-    anatomy: str
-    image_size: int
-    pixel_spacing: float
-    hu_windows: tuple[tuple[float, float], ...]
+    name: _Name
+    title: Line
+    anatomy: Line
+    image_size: Annotated[int, Bounds(8, 2048)]
+    pixel_spacing: Annotated[float, Bounds(0.01, 100)]
+    hu_windows: Annotated[tuple[_Window, ...], Length(1, 3)]
     mr_normalisation: dict[str, Any]
-    output_units: str
+    output_units: Line
     card: ModelCard
-    source_modality: str = "CT"
-    target_modality: str = "MR T1"
-    output_range: tuple[float, float] = (0.0, 1000.0)
+    source_modality: Line = "CT"
+    target_modality: Line = "MR T1"
+    output_range: Annotated[tuple[float, float], Rising(1e6)] = (0.0, 1000.0)
     source_normalisation: dict[str, Any] | None = None
     image_encoder_mean: tuple[float, float, float] | None = None
-    image_encoder_std: tuple[float, float, float] | None = None
+    image_encoder_std: tuple[Positive, Positive, Positive] | None = None
     demo: bool = False
-    modes: tuple[str, ...] = ("sample",)
-    neighbour_distance: float | None = None
-    uncertainty_scale: float = 1.0
-    grid_shift: int = 0
-    family: str = ""
-    missing: tuple[str, ...] = field(default=())
+    modes: Annotated[tuple[Literal["mean", "sample"], ...], Length(1, 2, different=True)] = ("sample",)
+    neighbour_distance: Positive | None = None
+    uncertainty_scale: Positive = 1.0
+    grid_shift: Annotated[int, Bounds(0, 16)] = 0
+    family: Annotated[str, Words(100, empty=True)] = ""
+    missing: Annotated[tuple[_Component, ...], Length(0, len(COMPONENTS), different=True)] = ()
 
     def __post_init__(self) -> None:
-        texts = ("name", "title", "anatomy", "source_modality", "target_modality", "output_units")
-        for key in texts:
-            value = getattr(self, key)
-            _require(isinstance(value, str) and bool(value.strip()), key, value, "some text")
-        size = self.image_size
-        _require(type(size) is int and size > 0, "image_size", size, "a positive whole number of pixels")
-        _require(_number(self.pixel_spacing) and self.pixel_spacing > 0, "pixel_spacing", self.pixel_spacing, "mm")
-        windows = _tuples(self.hu_windows)
-        _require(
-            isinstance(windows, tuple) and len(windows) in (1, 3) and all(_rising(w) for w in windows),
-            "hu_windows",
-            self.hu_windows,
-            "one or three (low, high) pairs in HU with low below high",
-        )
-        object.__setattr__(self, "hu_windows", windows)
-        object.__setattr__(self, "output_range", _tuples(self.output_range))
-        _require(_rising(self.output_range), "output_range", self.output_range, "(low, high) with low below high")
-        for key in ("image_encoder_mean", "image_encoder_std"):
-            value = _tuples(getattr(self, key))
-            good = value is None or (isinstance(value, tuple) and len(value) == 3 and all(map(_number, value)))
-            _require(good, key, value, "three numbers or nothing")
-            object.__setattr__(self, key, value)
-        pair = (self.image_encoder_mean is None, self.image_encoder_std is None)
-        _require(
-            pair[0] == pair[1],
-            "image_encoder_std",
-            self.image_encoder_std,
-            "set exactly when the mean is set",
-        )
-        normalisation = self.mr_normalisation
-        good = isinstance(normalisation, Mapping) and isinstance(normalisation.get("method"), str)
-        _require(good, "mr_normalisation", normalisation, "a mapping with a method")
-        object.__setattr__(self, "mr_normalisation", dict(normalisation))
-        if self.source_normalisation is not None:
-            _check_source_normalisation(self.source_normalisation)
-            object.__setattr__(self, "source_normalisation", dict(self.source_normalisation))
-        _require(isinstance(self.demo, bool), "demo", self.demo, "true or false")
-        object.__setattr__(self, "modes", _tuples(self.modes))
-        known = isinstance(self.modes, tuple) and bool(self.modes) and set(self.modes) <= set(MODES)
-        _require(known and len(set(self.modes)) == len(self.modes), "modes", self.modes, f"some of {', '.join(MODES)}")
-        distance, scale = self.neighbour_distance, self.uncertainty_scale
-        good = distance is None or (_number(distance) and 0 < distance <= 100)
-        _require(good, "neighbour_distance", distance, "nothing or up to 100 mm")
-        _require(_number(scale) and 0 < scale <= 100, "uncertainty_scale", scale, "a factor up to 100")
-        shift = self.grid_shift
-        _require(type(shift) is int and 0 <= shift <= 16, "grid_shift", shift, "latent pixels, 0 to 16")
-        _require(isinstance(self.family, str), "family", self.family, "a name or nothing")
-        object.__setattr__(self, "missing", _tuples(self.missing))
-        known = isinstance(self.missing, tuple) and set(self.missing) <= set(COMPONENTS)
-        _require(known, "missing", self.missing, f"names out of {', '.join(COMPONENTS)}")
-        _require(isinstance(self.card, ModelCard), "card", self.card, "a model card")
+        _check(self)
+        if len(self.hu_windows) == 2:
+            raise ModelError("hu_windows must hold one window or three, not 2")
+        if (self.image_encoder_mean is None) != (self.image_encoder_std is None):
+            raise ModelError("image_encoder_mean and image_encoder_std must both be set or both be null")
+        for key in ("mr_normalisation", "source_normalisation"):
+            if (value := getattr(self, key)) is not None:
+                build(Normalisation, value, key, ModelError)
+        way = self.source_normalisation
+        if way is not None and not (way["method"] == "percentile" and way.get("mask") == "body" and _is_rising(way)):
+            wanted = 'null or {"method": "percentile", "low": ..., "high": ..., "mask": "body"}'
+            raise ModelError(f"source_normalisation must be {wanted}, not {shown(way)}")
 
     @property
     def takes_ct(self) -> bool:
@@ -172,11 +148,7 @@ class BundleConfig:
     @classmethod
     def from_dict(cls, values: Mapping[str, Any]) -> BundleConfig:
         """Inverse of :meth:`to_dict`; raises ModelError with the nearest key on an unknown or missing one."""
-        _check_keys(cls, values, "bundle configuration")
-        plain = dict(values)
-        _require(isinstance(plain["card"], Mapping), "card", plain["card"], "a model card")
-        plain["card"] = ModelCard.from_dict(plain["card"])
-        return cls(**plain)
+        return build(cls, values, "the bundle's configuration", ModelError)
 
     def require_complete(self, where: str) -> None:
         """Raise ModelError when components are still to be added; ``where`` is the user's name for it."""
@@ -191,35 +163,55 @@ class BundleConfig:
         return _complete(where, "".join(f" --{name.replace('_', '-')} FOLDER" for name in self.missing))
 
 
+@dataclass(frozen=True)
+class _Index:
+    """``model_index.json``: the bundle's configuration, and library and class of every component."""
+
+    bundle: BundleConfig
+    _class_name: Literal["DiffMaPipeline"]
+    denoiser: _Entry
+    embedder: _Entry
+    vae: _Entry
+    image_encoder: _Entry
+    scheduler: _Entry
+    small_decoder: _Entry = (None, None)
+    guided_decoder: _Entry = (None, None)
+    _diffusers_version: Line = "?"
+    _name_or_path: NameOrPath = ""
+
+    def __post_init__(self) -> None:
+        for name, allowed in CLASSES.items():
+            library, chosen = getattr(self, name)
+            if library is chosen is None:
+                if name not in (*OPTIONAL, *self.bundle.missing):
+                    raise ValueError(f"{name} must be there, since bundle.missing does not hold it")
+            elif name in self.bundle.missing:
+                raise ValueError(f"{name} must be absent, since bundle.missing holds it")
+            elif chosen not in allowed or str(library).split(".")[0] != allowed[chosen][0]:
+                known = " or ".join(f"{package}'s {cls}" for cls, (package, _) in allowed.items())
+                raise ValueError(f"{name} must be {known}, not {shown([library, chosen])}")
+
+
 def read_config(folder: Path) -> BundleConfig:
-    """Configuration out of ``folder/model_index.json``, without importing torch.
+    """Configuration out of ``folder/model_index.json``, without importing torch; see :func:`read_index`."""
+    return read_index(folder)[0]
 
-    Raises ModelError when the file is absent or damaged, names an unknown key, or asks for a component class
-    of anything but diffusers and this package (a bundle must never choose which code is imported).
+
+def read_index(folder: Path) -> tuple[BundleConfig, dict[str, str]]:
+    """The bundle's configuration, and the class of each component that it has.
+
+    Raises ModelError when ``model_index.json`` is absent or damaged, holds an unknown key or a value that cannot be
+    meant, or asks for a component class that is not on the list of those allowed (a bundle must never choose which
+    code is imported).
     """
-    return BundleConfig.from_dict(read_index(folder)["bundle"])
-
-
-def read_index(folder: Path) -> dict[str, Any]:
-    """The whole ``model_index.json`` of a bundle, checked as :func:`read_config` tells."""
-    index = read_json(folder / INDEX_FILE, f"{folder} is not a model bundle")
-    if not isinstance(index.get("bundle"), Mapping):
-        raise ModelError(f"{folder} is not a DiffMa bundle: its {INDEX_FILE} holds no `bundle` entry.")
-    for key, value in index.items():
-        if not isinstance(value, list):
-            continue
-        library = str(value[0]) if value and value[0] is not None else "diffusers"
-        if key not in (*COMPONENTS, *OPTIONAL) or library.split(".")[0] not in ("diffusers", "DiffMaCore"):
-            raise ModelError(
-                f"{folder} is refused: its {INDEX_FILE} asks for {key} from {library}, and a bundle may hold"
-                f" only {', '.join((*COMPONENTS, *OPTIONAL))} made of diffusers' and DiffMaCore's classes."
-            )
-    return index
+    content = read_json(folder / INDEX_FILE, f"{folder} is not a model bundle")
+    index = build(_Index, content, str(folder / INDEX_FILE), ModelError, AGAIN)
+    return index.bundle, {name: chosen for name in CLASSES if (chosen := getattr(index, name)[1])}
 
 
 def has_component(folder: Path, name: str) -> bool:
     """Whether a bundle has one of :data:`OPTIONAL`; ModelError as :func:`read_config` tells."""
-    return (read_index(folder).get(name) or [None])[0] is not None
+    return name in read_index(folder)[1]
 
 
 def small_decoder_command(where: str) -> str:
@@ -227,23 +219,24 @@ def small_decoder_command(where: str) -> str:
     return _complete(where, " --small-decoder FOLDER")
 
 
-def read_json(path: Path, blame: str) -> dict[str, Any]:
-    """The JSON object in ``path``; ``blame`` opens the ModelError raised when there is none."""
+def read_json(path: Path, blame: str, most: int = _MOST_JSON) -> dict[str, Any]:
+    """The JSON object in ``path``, of at most ``most`` bytes; ``blame`` opens the ModelError where it is absent."""
+    again = "fetch the bundle again"
     try:
+        if not path.exists():
+            raise ModelError(f"{blame}: it has no {path.name}; give a bundle's folder or an installed name.")
+        if not path.is_file():
+            raise ModelError(f"{path} is a pipe, a device or a folder, not a file; {again}.")
+        if path.stat().st_size > most:
+            raise ModelError(f"{path} is over {most >> 20} MB long, far more than it can need; {again}.")
         value = json.loads(path.read_text(encoding="utf-8"))
-    except FileNotFoundError:
-        raise ModelError(f"{blame}: it has no {path.name}; give a bundle's folder or an installed name.") from None
     except (OSError, ValueError) as error:
-        raise ModelError(f"{blame}: {path.name} cannot be read ({error}); fetch the bundle again.") from None
+        raise ModelError(f"{path} cannot be read ({error}); {again}.") from None
+    except RecursionError:
+        raise ModelError(f"{path} is nested without end; {again}.") from None
     if not isinstance(value, dict):
-        raise ModelError(f"{blame}: {path.name} is not a JSON object; fetch the bundle again.")
+        raise ModelError(f"{path} is not a JSON object; {again}.")
     return value
-
-
-def nearest(word: str, choices: list[str]) -> str | None:
-    """The choice most like ``word``, if any is alike at all."""
-    found = difflib.get_close_matches(word.lower(), [choice.lower() for choice in choices], n=1, cutoff=0.5)
-    return next((choice for choice in choices if choice.lower() == found[0]), None) if found else None
 
 
 def _complete(where: str, options: str) -> str:
@@ -251,42 +244,12 @@ def _complete(where: str, options: str) -> str:
     return f"diffma models complete {quoted}{options}"
 
 
-def _check_keys(cls: type, values: Mapping[str, Any], what: str) -> None:
-    known = {item.name: item for item in fields(cls)}
-    required = [n for n, f in known.items() if f.default is MISSING and f.default_factory is MISSING]
-    absent = [name for name in required if name not in values]
-    unknown = [str(name) for name in values if name not in known]
-    if unknown:
-        close = nearest(unknown[0], absent or list(known))
-        hint = f"did you mean {close!r}?" if close else f"known keys are {', '.join(known)}."
-        raise ModelError(f"The {what} has an unknown key {unknown[0]!r}: {hint}")
-    if absent:
-        raise ModelError(f"The {what} lacks the key {absent[0]!r}: add it, or fetch the bundle again.")
+def _check(config: Any) -> None:
+    try:
+        check_fields(config)
+    except ValueError as problem:
+        raise ModelError(str(problem)) from None
 
 
-def _check_source_normalisation(value: Any) -> None:
-    good = (
-        isinstance(value, Mapping)
-        and value.get("method") == "percentile"
-        and value.get("mask") == "body"
-        and _rising((value.get("low"), value.get("high")))
-    )
-    wanted = 'nothing or {"method": "percentile", "low": ..., "high": ..., "mask": "body"}'
-    _require(good, "source_normalisation", value, wanted)
-
-
-def _require(good: bool, key: str, value: object, wanted: str) -> None:
-    if not good:
-        raise ModelError(f"The bundle configuration's {key} is {value!r} where {wanted} is needed.")
-
-
-def _tuples(value: Any) -> Any:
-    return tuple(_tuples(item) for item in value) if isinstance(value, list | tuple) else value
-
-
-def _number(value: Any) -> bool:
-    return isinstance(value, int | float) and not isinstance(value, bool) and math.isfinite(value)
-
-
-def _rising(pair: Any) -> bool:
-    return isinstance(pair, tuple) and len(pair) == 2 and all(map(_number, pair)) and pair[0] < pair[1]
+def _is_rising(way: Mapping[str, Any]) -> bool:
+    return way.get("low") is not None and way.get("high") is not None and way["low"] < way["high"]

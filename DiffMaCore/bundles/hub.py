@@ -7,14 +7,14 @@ import hashlib
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 from DiffMaCore.bundles import store
 from DiffMaCore.bundles.config import INDEX_FILE, read_config
-from DiffMaCore.bundles.home import models_folder, require_room
+from DiffMaCore.bundles.home import alone, models_folder, require_room
 from DiffMaCore.bundles.manifest import MANIFEST_FILE, Manifest, Progress, read_manifest
 from DiffMaCore.errors import DiffMaError, ModelError, OutputError
 
@@ -25,6 +25,11 @@ _ELSEWHERE = "get the bundle as a zip on another machine and install it with `di
 def is_hub_id(text: str) -> bool:
     """Whether ``text`` has the form owner/name and is no folder here."""
     return bool(_REPO.fullmatch(text)) and ".." not in text and "--" not in text and not Path(text).exists()
+
+
+def hub_source(repo: str, commit: str) -> str:
+    """What the record of an installed bundle says of where it came from."""
+    return f"hub {repo}@{commit[:12]}"
 
 
 def find(name_or_path: str | os.PathLike[str], report: Progress | None = None) -> Path:
@@ -58,17 +63,33 @@ def download(repo: str, revision: str = "main", name: str | None = None, report:
         raise ModelError(f"{repo!r} is no hub id such as owner/name: install a folder or zip with `diffma models add`.")
     # read by huggingface_hub when it is first imported
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
-    from huggingface_hub import HfApi, hf_hub_download
+    from huggingface_hub import HfApi
 
     with _telling(repo, revision):
         info = HfApi().model_info(repo, revision=revision, files_metadata=True)
     commit = str(info.sha)
-    files = {file.rfilename: file.lfs.sha256 if file.lfs else None for file in info.siblings or ()}
+    files = {file.rfilename: file for file in info.siblings or ()}
     for needed in (MANIFEST_FILE, INDEX_FILE):
         if needed not in files:
             raise ModelError(f"{repo} is not a DiffMa bundle: it has no {needed}; give the id of a DiffMa model.")
     key = hashlib.sha256(f"{repo} {commit}".encode()).hexdigest()[:16]
-    partial = models_folder() / ".partial" / key
+    with alone(f"download-{key}"):
+        # another process may have fetched it since
+        installed = store.installed_from(hub_source(repo, commit), name)
+        return installed or _fetch(repo, revision, commit, files, models_folder() / ".partial" / key, name, report)
+
+
+def _fetch(
+    repo: str,
+    revision: str,
+    commit: str,
+    files: Mapping[str, Any],
+    partial: Path,
+    name: str | None,
+    report: Progress | None,
+) -> Path:
+    """Bring what is not in the folder ``partial`` yet, check it, and install it; see :func:`download`."""
+    from huggingface_hub import hf_hub_download
 
     def fetch(path: str, progress: type) -> None:
         with _telling(repo, revision):
@@ -90,14 +111,15 @@ def download(repo: str, revision: str = "main", name: str | None = None, report:
         to_come -= entry.size
     shutil.rmtree(partial / ".cache", ignore_errors=True)
     with _discarding(partial):
-        return store.install(partial, f"hub {repo}@{commit[:12]}", name, report)
+        return store.install(partial, hub_source(repo, commit), name, report)
 
 
-def _compare(manifest: Manifest, files: dict[str, str | None], repo: str) -> None:
+def _compare(manifest: Manifest, files: Mapping[str, Any], repo: str) -> None:
     for entry in manifest.files:
         if entry.path not in files:
             raise ModelError(f"{repo} lacks {entry.path}, which its {MANIFEST_FILE} lists: tell its publisher.")
-        if files[entry.path] not in (None, entry.sha256):
+        there = files[entry.path]
+        if there.size not in (None, entry.size) or (there.lfs and there.lfs.sha256 != entry.sha256):
             raise ModelError(
                 f"{repo} is refused: {entry.path} on the hub is not the file its {MANIFEST_FILE} lists; tell its"
                 " publisher."

@@ -9,41 +9,44 @@ import re
 from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
-from typing import Any
+from typing import Annotated, Any, TypeAlias
 
-from DiffMaCore.bundles.config import INDEX_FILE, read_index, read_json
+from DiffMaCore.bundles.checking import WEIGHTS_FILE, check_bundle, config_file
+from DiffMaCore.bundles.component_configs import CLASSES
+from DiffMaCore.bundles.config import AGAIN, INDEX_FILE, BundleConfig, read_json
+from DiffMaCore.configuring import Bounds, Length, Pattern, Words, build, shown
 from DiffMaCore.errors import ModelError
 
 MANIFEST_FILE = "manifest.json"
 _FORMAT = 1
 _BLOCK = 1 << 20
-_UNSAFE_SUFFIXES = (
-    ".bin",
-    ".pt",
-    ".pth",
-    ".ckpt",
-    ".pkl",
-    ".pickle",
-    ".npy",
-    ".npz",
-    ".h5",
-    ".py",
-    ".pyc",
-    ".so",
-)
+_OTHER = re.compile(r"(\w[\w-]{0,63}/){0,2}(\w[\w.() -]{0,99}\.(json|md|txt|png|jpg)|LICENSE|NOTICE)", re.ASCII)
+_RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _AGAIN = "fetch the bundle again with `diffma models download` or `diffma models add`"
 
 Progress = Callable[[int, int, str], None]
 """Called with bytes done, bytes in all, and what is done to which file: "checking PATH", "copying PATH"."""
 
 
+_Sha256: TypeAlias = Annotated[str, Pattern("[0-9a-f]{64}", "64 hexadecimal digits")]
+
+
 @dataclass(frozen=True)
 class Entry:
     """One file: POSIX path inside the bundle, size in bytes, SHA-256 in hex."""
 
-    path: str
-    size: int
-    sha256: str
+    path: Annotated[str, Words(200, empty=True)]
+    size: Annotated[int, Bounds(0, 1 << 44)]
+    sha256: _Sha256
+
+
+@dataclass(frozen=True)
+class _Content:
+    """The JSON file."""
+
+    format: int
+    bundle_sha256: _Sha256
+    files: Annotated[tuple[Entry, ...], Length(1, 1000)]
 
 
 @dataclass(frozen=True)
@@ -71,12 +74,12 @@ def write_manifest(folder: Path) -> Manifest:
     could run code when read (pickles, Python).
     """
     folder = Path(folder)
-    read_index(folder)
+    check_bundle(folder)
     paths = [path for path in _walk(folder) if path != MANIFEST_FILE]
+    for path in paths:
+        _check_name(path, str(folder))
     entries = (Entry(path, (folder / path).stat().st_size, sha256_of(folder / path)) for path in paths)
     manifest = Manifest(tuple(entries))
-    for entry in manifest.files:
-        _check_entry(entry, str(folder))
     content = {
         "format": _FORMAT,
         "bundle_sha256": manifest.bundle_sha256,
@@ -89,7 +92,7 @@ def write_manifest(folder: Path) -> Manifest:
 def read_manifest(folder: Path) -> Manifest:
     """The manifest of a bundle folder; raises ModelError when it is absent, damaged or unsafe."""
     path = Path(folder) / MANIFEST_FILE
-    if not path.is_file():
+    if not path.exists():
         raise ModelError(
             f"{folder} has no {MANIFEST_FILE}, so its files cannot be checked: {_AGAIN}, or save your own"
             " model with DiffMaPipeline.save_pretrained, which writes one."
@@ -99,31 +102,28 @@ def read_manifest(folder: Path) -> Manifest:
 
 def parse_manifest(content: dict[str, Any], where: str) -> Manifest:
     """A manifest out of its JSON object; ``where`` names the bundle in errors (ModelError)."""
-    if content.get("format") != _FORMAT:
+    if content.get("format") != _FORMAT or content["format"] is True:
         raise ModelError(
             f"{where} has a {MANIFEST_FILE} of an unknown format: update DiffMaCore or fetch the bundle again."
         )
-    try:
-        entries = [Entry(str(e["path"]), int(e["size"]), str(e["sha256"])) for e in content["files"]]
-    except (KeyError, TypeError, ValueError):
-        raise ModelError(f"{where} has a damaged {MANIFEST_FILE}: {_AGAIN}.") from None
-    manifest = Manifest(tuple(entries))
-    for entry in entries:
-        _check_entry(entry, where)
-    if len({entry.path.lower() for entry in entries}) != len(entries):
+    manifest = Manifest(build(_Content, content, f"{where}: {MANIFEST_FILE}", ModelError, AGAIN).files)
+    for entry in manifest.files:
+        _check_name(entry.path, where)
+    if len({entry.path.lower() for entry in manifest.files}) != len(manifest.files):
         raise ModelError(f"{where} is refused: its {MANIFEST_FILE} lists a file twice; {_AGAIN}.")
     if manifest.bundle_sha256 != content.get("bundle_sha256"):
         raise ModelError(f"{where} has an altered {MANIFEST_FILE}: {_AGAIN}.")
-    if INDEX_FILE not in {entry.path for entry in entries}:
+    if INDEX_FILE not in {entry.path for entry in manifest.files}:
         raise ModelError(f"{where} is not a model bundle: its {MANIFEST_FILE} lists no {INDEX_FILE}.")
     return manifest
 
 
-def verify(folder: Path, progress: Progress | None = None) -> None:
-    """Read every file of a bundle and compare it with the manifest.
+def verify(folder: Path, progress: Progress | None = None) -> BundleConfig:
+    """Read every file of a bundle, compare it with the manifest, check what it says; returns its configuration.
 
     Raises ModelError naming the first truncated, altered, missing or unlisted file and the remedy. Files that
-    desktops drop into folders (.DS_Store and the like) are ignored: nothing reads them.
+    desktops drop into folders (.DS_Store and the like) are ignored: nothing reads them. Raises ModelError as well as
+    :func:`~DiffMaCore.bundles.checking.check_bundle` does.
     """
     folder = Path(folder)
     manifest = read_manifest(folder)
@@ -139,10 +139,16 @@ def verify(folder: Path, progress: Progress | None = None) -> None:
         report = (
             (lambda n, e=entry, b=base: progress(b + n, manifest.total, f"checking {e.path}")) if progress else None
         )
-        if sha256_of(folder / entry.path, report) != entry.sha256:
+        try:
+            has = sha256_of(folder / entry.path, report)
+        except OSError as error:
+            raise ModelError(
+                f"{folder / entry.path} cannot be read ({error.strerror or error}): check its rights and its disk."
+            ) from None
+        if has != entry.sha256:
             raise ModelError(f"{folder / entry.path} was altered (its checksum differs): {_AGAIN}.")
         done += entry.size
-    read_index(folder)
+    return check_bundle(folder)[0]
 
 
 def check_size(path: Path, entry: Entry) -> None:
@@ -190,18 +196,34 @@ def is_clutter(path: str) -> bool:
 def check_inside(path: str, where: str) -> None:
     """Raise ModelError when ``path`` is not a plain relative POSIX path that stays inside its folder."""
     parts = path.split("/")
-    if not path or set(parts) & {"", ".", ".."} or re.search(r'[\\:*?"<>|\x00-\x1f]', path):
-        raise ModelError(f"{where} is refused: it holds {path!r}, a path that could lie outside of the bundle.")
-
-
-def _check_entry(entry: Entry, where: str) -> None:
-    check_inside(entry.path, where)
-    if entry.path.lower().endswith(_UNSAFE_SUFFIXES):
+    if (
+        not path.isprintable()
+        or len(path) > 200
+        or not path
+        or set(parts) & {"", ".", ".."}
+        or re.search(r'[\\:*?"<>|\x00-\x1f]', path)
+    ):
         raise ModelError(
-            f"{where} is refused: {entry.path} could run code when read; a bundle holds weights as safetensors only."
+            f"{where} is refused: it holds {shown(path)}, a path that is too long or could lie outside of the bundle."
         )
-    if entry.size < 0 or not re.fullmatch("[0-9a-f]{64}", entry.sha256):
-        raise ModelError(f"{where} has a damaged {MANIFEST_FILE} (entry {entry.path}): {_AGAIN}.")
+
+
+def is_reserved(name: str) -> bool:
+    """Whether a file cannot be called so everywhere (Windows' devices)."""
+    return bool(_RESERVED.fullmatch(name))
+
+
+def _check_name(path: str, where: str) -> None:
+    """Raise ModelError where ``path`` is none that a bundle may hold: nothing that could run code when it is read."""
+    check_inside(path, where)
+    component, _, name = path.rpartition("/")
+    known = (config_file(component), WEIGHTS_FILE) if component in CLASSES else None
+    good = name in known if known else _OTHER.fullmatch(path) and path.split("/")[0] not in CLASSES
+    if not good or any(map(is_reserved, path.split("/"))) or path == MANIFEST_FILE:
+        raise ModelError(
+            f"{where} is refused: {shown(path)} is no file of a bundle (configurations, weights as safetensors,"
+            f" text and pictures; nothing that could run code when read){AGAIN}."
+        )
 
 
 def _walk(folder: Path) -> list[str]:
@@ -209,9 +231,10 @@ def _walk(folder: Path) -> list[str]:
     found = []
     for root, folders, names in os.walk(folder):
         for name in (*folders, *names):
-            if (Path(root) / name).is_symlink():
+            path = Path(root) / name
+            if path.is_symlink() or not (path.is_dir() or path.is_file()):
                 raise ModelError(
-                    f"{Path(root) / name} is a symlink, which a bundle must not hold: copy the file itself there."
+                    f"{path} is a symlink, pipe or device, which a bundle must not hold: copy the file itself there."
                 )
         found += [(Path(root) / name).relative_to(folder).as_posix() for name in names]
     return sorted(path for path in found if not is_clutter(path))

@@ -7,19 +7,20 @@ from pathlib import Path
 
 from DiffMaCore.bundles.catalogue import FILE as CATALOGUE
 from DiffMaCore.bundles.copying import copy_files, first_difference
-from DiffMaCore.bundles.home import home, models_folder, require_room
-from DiffMaCore.bundles.manifest import Progress
+from DiffMaCore.bundles.home import home, models_folder, require_room, temporary_folder, writing
+from DiffMaCore.bundles.manifest import Progress, sha256_of
 from DiffMaCore.errors import OutputError
 
 
 def move_models(folder: Path, progress: Progress | None = None) -> Path:
     """Copy all models to ``folder``, compare every file with its original, and only then delete the originals.
 
-    Whatever goes wrong, the models stay where they were. Downloads that were broken off are left behind. From then
-    on ``DIFFMA_HOME`` must be the folder that is returned.
+    Whatever goes wrong, the models stay where they were; after a process was killed, the same call goes on or begins
+    anew. Downloads that were broken off are left behind. From then on ``DIFFMA_HOME`` must be the folder that is
+    returned.
 
     Raises:
-        OutputError: the folder holds models already, lies inside of the old one, or cannot be written.
+        OutputError: the folder holds other models already, lies inside of the old one, or cannot be written.
     """
     new, old = Path(folder).expanduser().absolute(), home()
     if new.resolve() == old.resolve():
@@ -28,26 +29,42 @@ def move_models(folder: Path, progress: Progress | None = None) -> Path:
         raise OutputError(f"{new} lies inside of the folder of models; choose one outside of it.")
     if new.exists() and not new.is_dir():
         raise OutputError(f"{new} is a file; choose a folder.")
-    if (new / CATALOGUE).exists() or ((new / "models").exists() and any((new / "models").iterdir())):
+    paths, present = _files(old), _files(new)
+    both = sorted({*paths} & {*present})
+    begun = len(both) in (len(paths), len(present)) and first_difference(new, _checksums(old, both)) is None
+    if present and not begun:
         raise OutputError(f"{new} holds models or a catalogue already; choose a new folder.")
-    paths = _files(old)
-    kept = new.exists(), (new / "models").exists()
+    was_there = new.exists()
     try:
-        new.mkdir(parents=True, exist_ok=True)
-        require_room(sum((old / path).stat().st_size for path in paths), new)
-        checksums = copy_files(old, new, paths, progress)
-        different = first_difference(new, checksums, progress)
-        if different:
-            raise OutputError(f"{new / different} is not what was copied; check that disk, the models stay in {old}.")
-        (new / "models").mkdir(exist_ok=True)
-    except BaseException as error:
-        _discard(new, kept)
-        if isinstance(error, OSError):
-            raise OutputError(f"{new} cannot be written ({error.strerror}); choose another folder.") from None
+        with writing(new):
+            _copy_all(old, new, [path for path in paths if path not in present], progress)
+    except BaseException:
+        if not was_there:
+            shutil.rmtree(new, ignore_errors=True)
         raise
-    shutil.rmtree(old / "models", ignore_errors=True)
-    (old / CATALOGUE).unlink(missing_ok=True)
+    with temporary_folder() as bin_, writing(old):
+        for path in (old / "models").iterdir():
+            if not path.name.startswith(".incoming-"):
+                path.rename(bin_ / path.name)
+        (old / CATALOGUE).unlink(missing_ok=True)
     return new
+
+
+def _copy_all(old: Path, new: Path, paths: list[str], progress: Progress | None) -> None:
+    """Copy files into a folder beside their place, compare them, and put each model into its place in one step."""
+    with temporary_folder(new / "models") as incoming:
+        require_room(sum((old / path).stat().st_size for path in paths), new)
+        checksums = copy_files(old, incoming, paths, progress)
+        if different := first_difference(incoming, checksums, progress):
+            raise OutputError(f"{new / different} is not what was copied; check that disk, the models stay in {old}.")
+        for path in sorted((incoming / "models").glob("*")):
+            path.rename(new / "models" / path.name)
+        if CATALOGUE in paths:
+            (incoming / CATALOGUE).rename(new / CATALOGUE)
+
+
+def _checksums(folder: Path, paths: list[str]) -> dict[str, str]:
+    return {path: sha256_of(folder / path) for path in paths}
 
 
 def _files(old: Path) -> list[str]:
@@ -58,14 +75,3 @@ def _files(old: Path) -> list[str]:
     if (old / CATALOGUE).is_file():
         shown.append(old / CATALOGUE)
     return sorted(path.relative_to(old).as_posix() for path in shown)
-
-
-def _discard(new: Path, kept: tuple[bool, bool]) -> None:
-    """Take away what was copied; folders that were there before stay."""
-    if not kept[0]:
-        shutil.rmtree(new, ignore_errors=True)
-        return
-    (new / CATALOGUE).unlink(missing_ok=True)
-    shutil.rmtree(new / "models", ignore_errors=True)
-    if kept[1]:
-        (new / "models").mkdir()

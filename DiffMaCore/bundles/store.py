@@ -8,38 +8,39 @@ from __future__ import annotations
 import json
 import os
 import re
+from contextlib import suppress
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
 
 from DiffMaCore.bundles.archive import extract
+from DiffMaCore.bundles.checking import check_bundle
+from DiffMaCore.bundles.component_configs import UNetDenoiserConfig
 from DiffMaCore.bundles.config import (
-    COMPONENTS,
     GUIDED_DECODER,
     INDEX_FILE,
     SMALL_DECODER,
     BundleConfig,
-    has_component,
-    nearest,
     read_config,
     read_json,
 )
 from DiffMaCore.bundles.copying import copy_files
-from DiffMaCore.bundles.home import models_folder, require_room, temporary_folder
-from DiffMaCore.bundles.manifest import MANIFEST_FILE, Progress, bundle_checksum, read_manifest, verify, write_text
-from DiffMaCore.errors import DiffMaError, ModelError, OutputError
+from DiffMaCore.bundles.home import alone, models_folder, require_room, restore, temporary_folder, writing
+from DiffMaCore.bundles.manifest import (
+    MANIFEST_FILE,
+    Progress,
+    bundle_checksum,
+    is_reserved,
+    read_manifest,
+    verify,
+    write_text,
+)
+from DiffMaCore.configuring import nearest, shown
+from DiffMaCore.errors import DiffMaError, ModelError
 from DiffMaCore.presets import size_name
 
 DEMO = "demo"
 _BUNDLED = Path(__file__).resolve().parent.parent / "data"
-_RESERVED = {
-    "con",
-    "prn",
-    "aux",
-    "nul",
-    *(f"com{i}" for i in range(10)),
-    *(f"lpt{i}" for i in range(10)),
-}
 
 
 @dataclass(frozen=True)
@@ -60,6 +61,7 @@ class ModelEntry:
     target_modality: str = "?"
     small_decoder: bool = False
     guided_decoder: bool = False
+    scan_order: str = "none"
     modes: tuple[str, ...] = ("sample",)
     family: str = ""
 
@@ -81,8 +83,11 @@ def is_bundled(folder: Path) -> bool:
 def installed_names() -> list[str]:
     """Names that :func:`resolve` knows: those inside of the package, then installed bundles in alphabetical order."""
     folder = models_folder()
-    inside = folder.iterdir() if folder.is_dir() else ()
-    found = sorted(path.name for path in inside if path.is_dir() and not path.name.startswith("."))
+    with writing(folder):
+        for saved in folder.glob(".replaced-*"):
+            restore(folder / saved.name.removeprefix(".replaced-"))
+        inside = folder.iterdir() if folder.is_dir() else ()
+        found = sorted(path.name for path in inside if path.is_dir() and not path.name.startswith("."))
     return bundled_names() + found
 
 
@@ -99,16 +104,20 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     if text in names:
         return (_BUNDLED if text in bundled else models_folder()) / text
     path = Path(text).expanduser()
-    if path.is_dir():
+    if text and _kind(path) is None:
+        with suppress(OSError, ValueError):  # such as a name that is too long
+            restore(path)
+    kind = _kind(path)
+    if kind == "folder":
         read_config(path)
         return path
-    if path.is_file():
+    if kind == "zip":
         raise ModelError(f"{text} is a file, not a bundle folder: install a zip with `diffma models add {text}`.")
-    have = ", ".join(names) or "none"
+    have = ", ".join(names[:20]) or "none"
     close = nearest(text, names)
     hint = f"did you mean {close!r}? " if close else ""
     raise ModelError(
-        f"There is no model {text!r}: {hint}Installed are {have}; get another with `diffma models add PATH`"
+        f"There is no model {shown(text)}: {hint}Installed are {have}; get another with `diffma models add PATH`"
         " or `diffma models download ID`."
     )
 
@@ -128,20 +137,20 @@ def describe(name: str, folder: Path) -> ModelEntry:
         "source": "ships with DiffMaCore" if is_bundled(folder) else _source(folder).get("source", "unknown"),
     }
     try:
-        config = read_config(folder)
-        size = _size(folder)
+        config, parts = check_bundle(folder)
     except ModelError as error:
         return ModelEntry(title="damaged", anatomy="?", size="?", demo=False, problem=str(error), **known)
     return ModelEntry(
         title=config.title,
         anatomy=config.anatomy,
-        size=size,
+        size=_size(parts.get("denoiser")),
         demo=config.demo,
         missing=config.missing,
         source_modality=config.source_modality,
         target_modality=config.target_modality,
-        small_decoder=has_component(folder, SMALL_DECODER),
-        guided_decoder=has_component(folder, GUIDED_DECODER),
+        small_decoder=SMALL_DECODER in parts,
+        guided_decoder=GUIDED_DECODER in parts,
+        scan_order=getattr(parts.get("denoiser"), "scan_order", "none"),
         modes=config.modes,
         family=config.family,
         **known,
@@ -156,8 +165,9 @@ def verify_installed(name_or_path: str, progress: Progress | None = None) -> Pat
     """
     folder = resolve(name_or_path)
     verify(folder, progress)
-    came_with = _source(folder).get("bundle_sha256")
-    if came_with and came_with != bundle_checksum(folder):
+    known = _source(folder)
+    came_with = [known.get("bundle_sha256"), *known.get("also", [])]
+    if came_with[0] and bundle_checksum(folder) not in came_with:
         raise ModelError(
             f"{folder} is not the bundle that was installed (its {MANIFEST_FILE} was exchanged): remove it"
             f" with `diffma models remove {folder.name}` and fetch it again."
@@ -177,9 +187,9 @@ def remove(name: str) -> int:
         resolve(name)
         raise ModelError(f"{name} is not in {models_folder()}: delete that folder yourself if you want it gone.")
     freed = describe(name, target).bytes
-    with temporary_folder() as bin_:
+    with temporary_folder() as bin_, writing(target.parent):
         target.rename(bin_ / name)
-    _source_file(target).unlink(missing_ok=True)
+        _source_file(target).unlink(missing_ok=True)
     return freed
 
 
@@ -193,7 +203,7 @@ def choose_name(config: BundleConfig, name: str | None) -> str:
         raise ModelError(
             f"A model cannot be called {chosen!r}: give `--name` up to 64 letters, digits, dots, dashes or underscores."
         )
-    if chosen.lower().split(".")[0] in _RESERVED.union(bundled_names()):
+    if is_reserved(chosen) or chosen.lower().split(".")[0] in bundled_names():
         raise ModelError(f"The name {chosen!r} is reserved: give another one with `--name`.")
     taken = {other.lower() for other in installed_names()}
     if chosen.lower() in taken:
@@ -205,53 +215,83 @@ def choose_name(config: BundleConfig, name: str | None) -> str:
 
 
 def install(folder: Path, source: str, name: str | None = None, progress: Progress | None = None) -> Path:
-    """Verify a bundle that lies in :func:`temporary_folder` and move it into the store in one step."""
-    verify(folder, progress)
-    chosen = choose_name(read_config(folder), name)
-    target = models_folder() / chosen
-    folder.rename(target)
-    record(target, source)
+    """Verify a bundle that lies in :func:`temporary_folder` and move it into the store in one step.
+
+    Its record is there first: a process that is killed in between leaves a record of nothing.
+    """
+    config = verify(folder, progress)
+    with alone("install"):
+        target = models_folder() / choose_name(config, name)
+        with writing(target.parent):
+            _write_record(target, source, bundle_checksum(folder))
+            folder.rename(target)
     return target
 
 
-def record(folder: Path, source: str | None = None) -> None:
+def record(folder: Path, source: str | None = None, also: str | None = None) -> None:
     """Note beside an installed bundle where it came from and its checksum; elsewhere nothing is noted.
 
-    Without ``source`` the one noted before is kept (the bundle was completed).
+    Without ``source`` the one noted before is kept (the bundle was completed). ``also`` is the checksum of what is
+    about to take its place.
     """
     if folder.parent == models_folder():
-        known = {"source": source or _source(folder).get("source", "unknown")}
-        known["bundle_sha256"] = bundle_checksum(folder)
-        write_text(_source_file(folder), json.dumps(known, indent=1) + "\n")
+        known = source or _source(folder).get("source", "unknown")
+        with writing(folder.parent):
+            _write_record(folder, known, bundle_checksum(folder), *filter(None, [also]))
+
+
+def _write_record(target: Path, source: str, *checksums: str) -> None:
+    text = json.dumps({"source": source, "bundle_sha256": checksums[0], "also": list(checksums[1:])}, indent=1)
+    write_text(_source_file(target), text + "\n")
 
 
 def add(path: Path, name: str | None = None, progress: Progress | None = None) -> Path:
     """Install a bundle from a folder or a zip and return its folder; the original stays untouched.
 
     Raises ModelError when it is no bundle, has no manifest, holds damaged or unsafe files, or its name is
-    taken; OutputError when there is no room.
+    taken; OutputError when there is no room. Then nothing is left behind.
     """
     path = Path(path).expanduser()
-    if not path.exists():
-        raise ModelError(f"{path} does not exist: give the folder or zip of a bundle.")
+    kind = _kind(path)
+    if kind is None:
+        raise ModelError(f"{_told(path)} does not exist or is no folder or file: give the folder or zip of a bundle.")
+    if kind == "folder":
+        choose_name(read_config(path), name)
+        verify(path, progress)
     with temporary_folder() as temporary:
         incoming = temporary / "bundle"
-        if path.is_dir():
-            choose_name(read_config(path), name)
-            verify(path, progress)
+        if kind == "folder":
             _copy(path, incoming, progress)
         else:
             extract(path, incoming, progress)
-        return install(incoming, f"{'folder' if path.is_dir() else 'zip'} {path.resolve().name}", name, progress)
+        return install(incoming, f"{kind} {path.resolve().name}", name, progress)
+
+
+def _kind(path: Path) -> str | None:
+    """ "folder" or "zip" (any file); None for what is neither or cannot be looked at."""
+    try:
+        return "folder" if path.is_dir() else "zip" if path.is_file() else None
+    except (OSError, ValueError):
+        return None
+
+
+def _told(path: Path) -> str:
+    """A path as an error shows it, unless it is a riddle or a novel."""
+    text = str(path)
+    return text if text.isprintable() and len(text) < 300 else shown(text)
 
 
 def _copy(source: Path, target: Path, progress: Progress | None) -> None:
     manifest = read_manifest(source)
     require_room(manifest.total)
-    try:
+    with writing(models_folder()):
         copy_files(source, target, [*(entry.path for entry in manifest.files), MANIFEST_FILE], progress)
-    except OSError as error:
-        raise OutputError(f"{source} cannot be copied to {models_folder()} ({error}): check rights and room.") from None
+
+
+def installed_from(source: str, name: str | None = None) -> Path | None:
+    """The installed bundle, called ``name`` if that is given, whose record says that it came from ``source``."""
+    places = [models_folder() / found for found in installed_names() if name in (None, found)]
+    return next((place for place in places if _source(place).get("source") == source), None)
 
 
 def _is_from(folder: Path, hub_id: str) -> bool:
@@ -271,16 +311,10 @@ def _source(folder: Path) -> dict[str, Any]:
         return {}
 
 
-def read_component_config(folder: Path, component: str) -> dict[str, Any]:
-    """A component's ``config.json``."""
-    return read_json(folder / component / "config.json", f"{folder} is damaged")
-
-
-def _size(folder: Path) -> str:
+def _size(denoiser: Any) -> str:
     """Such as "B/2, latent 28" for people, out of the denoiser's configuration."""
-    config = read_component_config(folder, COMPONENTS[0])
-    try:
-        name = size_name(config["width"], config["depth"], config["patch_size"])
-        return f"{name}, latent {config['latent_size']}"
-    except KeyError as error:
-        raise ModelError(f"{folder} is damaged: its denoiser's config.json lacks {error}.") from None
+    if denoiser is None:
+        return "?"
+    if isinstance(denoiser, UNetDenoiserConfig):
+        return f"U-Net {denoiser.channels}, latent {denoiser.latent_size}"
+    return f"{size_name(denoiser.width, denoiser.depth, denoiser.patch_size)}, latent {denoiser.latent_size}"

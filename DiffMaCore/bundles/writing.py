@@ -37,7 +37,14 @@ def write_index(folder: Path, index: Mapping[str, Any]) -> None:
 
 
 def seal(folder: Path, config: BundleConfig) -> Manifest:
-    """Write the model card and the manifest of a folder whose other files are final."""
+    """Write the model card and the manifest of a folder whose other files are final.
+
+    Where its components were loaded from, which diffusers notes, is nobody else's business and goes.
+    """
+    for path in folder.glob("*/config.json"):
+        content = json.loads(path.read_text(encoding="utf-8"))
+        if content.pop("_name_or_path", None) is not None:
+            path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
     write_card(folder, config)
     return write_manifest(folder)
 

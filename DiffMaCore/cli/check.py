@@ -18,31 +18,32 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument("input", type=Path, metavar="INPUT", help="as for `diffma convert`")
     parser.add_argument("--series", metavar="S", help="which DICOM series: its number or the end of its UID")
     parser.add_argument(
-        "--model", metavar="NAME|FOLDER", help="also say whether the body part is the one this model knows"
+        "--model",
+        default="demo",
+        metavar="NAME|FOLDER",
+        help="whose kind of volume and body part is asked for (default: the bundled demo)",
     )
     add_progress_option(parser)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
-    """Tell what the volume is; returns 0 also for one that cannot be converted."""
+    """Tell what the volume is; returns 1 for one that the model cannot convert."""
     from DiffMaCore.bundles import store
     from DiffMaCore.bundles.config import read_config
 
-    config = read_config(store.resolve(args.model)) if args.model else None
+    config = read_config(store.resolve(args.model))
     args.reporter.stage("reading")
     from DiffMaCore.imaging.checks import describe_source
     from DiffMaCore.imaging.reading import read_volume
 
-    takes_ct = config is None or config.takes_ct
-    volume = read_volume(args.input, args.series, modality="CT" if takes_ct else None)
+    volume = read_volume(args.input, args.series, modality="CT" if config.takes_ct else None)
     args.reporter.stage("checking")
-    facts = describe_source(volume.image, config.anatomy if config else "", takes_ct)
+    facts = describe_source(volume.image, config.anatomy, config.takes_ct)
     facts = {**facts, "notes": [*volume.notes, *facts["notes"]], "resampled": volume.resampled}
-    if config:
-        facts.update(model=config.name, anatomy=config.anatomy, source_modality=config.source_modality)
+    facts.update(model=config.name, anatomy=config.anatomy, source_modality=config.source_modality)
     answer(args, facts, _text(facts))
-    return 0
+    return 1 if facts["source_problem"] else 0
 
 
 def _text(facts: dict[str, Any]) -> str:
@@ -52,7 +53,7 @@ def _text(facts: dict[str, Any]) -> str:
         lines.append("values from {:g} to {:g}".format(*facts["hu_range"]))
     if facts["body_mm"]:
         lines.append("body {:g} mm right-left, {:g} mm front-back, {:g} mm head-foot".format(*facts["body_mm"]))
-    if facts.get("source_modality", "CT") == "CT":
+    if facts["source_modality"] == "CT":
         lines.append("a CT in HU" if facts["looks_like_ct"] else f"NOT a CT in HU: {facts['problem']}")
     else:
         problem = facts["source_problem"]

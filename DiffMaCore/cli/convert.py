@@ -140,6 +140,9 @@ def run(args: argparse.Namespace) -> int:
     items, single = _inputs(args)
     if single and rank():
         return 0  # one volume is for one process
+    from DiffMaCore.imaging import reader
+
+    reader.start()  # while the model is loaded
     reporter.stage("loading model")
     from DiffMaCore.inference.cohort import convert_many
     from DiffMaCore.inference.convert import ConvertOptions, convert

@@ -30,7 +30,7 @@ def read_experiment(args: argparse.Namespace) -> tuple[Experiment, Folders]:
 
     Raises InputError naming the key of the file that cannot be meant.
     """
-    from DiffMaCore.training.configuring import load_config
+    from DiffMaCore.configuring import load_config
     from DiffMaCore.training.experiment import Experiment, experiment_folders
 
     experiment = load_config(args.config, Experiment)

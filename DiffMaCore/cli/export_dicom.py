@@ -88,7 +88,7 @@ def run(args: argparse.Namespace) -> int:
 def _metadata(path: Path) -> dict[str, Any]:
     try:
         content = json.loads(path.read_text(encoding="utf-8"))
-    except (OSError, ValueError) as error:
+    except (OSError, ValueError, RecursionError) as error:
         raise InputError(f"{path} cannot be read ({error}); give a file with one JSON object") from None
     if not isinstance(content, dict):
         raise InputError(f"{path} holds no JSON object; give one such as the result of a conversion")

@@ -107,11 +107,10 @@ def _show(args: argparse.Namespace) -> int:
     config = read_config(folder)
     entry = store.describe(args.model, folder)
     card = card_text(config, entry.small_decoder, entry.guided_decoder).split("---\n", 2)[2].strip()
-    scan_order = store.read_component_config(folder, "denoiser").get("scan_order", "spiral")
     facts = {**entry.to_dict(), "bundle": config.to_dict(), "research_only": RESEARCH_ONLY}
-    facts |= {"card_text": card, "scan_order": scan_order}
+    facts["card_text"] = card
     text = (
-        f"{card}\n\nDenoiser: {entry.size}, scan order {scan_order}\n"
+        f"{card}\n\nDenoiser: {entry.size}, scan order {entry.scan_order}\n"
         f"Modes: {', '.join(entry.modes)} (the first is the default)\n"
         f"Small decoder: {_small_decoder(entry)}\n"
         f"Folder: {folder} ({_megabytes(entry.bytes)}, from: {entry.source})"

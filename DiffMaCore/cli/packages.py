@@ -14,7 +14,9 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         help="compare the installed packages with a requirements file",
         description="Compare this Python's packages with a requirements file; none of them is imported.",
     )
-    parser.add_argument("--requirements", required=True, type=Path, metavar="FILE", help="as pip reads it")
+    parser.add_argument(
+        "--requirements", type=Path, metavar="FILE", help="as pip reads it (default: what DiffMaCore itself needs)"
+    )
     add_progress_option(parser)
     parser.set_defaults(run=run)
 

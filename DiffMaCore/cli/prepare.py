@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import argparse
+from pathlib import Path
 
 from DiffMaCore.cli.experiment import add_dataset_options, add_experiment_options, read_experiment
 from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.errors import InputError
 
 EPILOG = """\
 DATASET is one or more of
@@ -38,7 +40,10 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     add_dataset_options(parser)
-    add_experiment_options(parser)
+    add_experiment_options(parser, required=False)
+    parser.add_argument(
+        "--template", type=Path, metavar="FOLDER", help="write a commented experiment and an example CSV there, no more"
+    )
     parser.add_argument(
         "--workers",
         type=int,
@@ -51,8 +56,14 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 
 def run(args: argparse.Namespace) -> int:
     """Prepare; raises InputError before long work for what cannot be used."""
-    from DiffMaCore.errors import InputError
+    if args.template is not None:
+        from DiffMaCore.training.template import write_template
 
+        written = [str(path) for path in write_template(args.template)]
+        answer(args, {"written": written}, "wrote " + " and ".join(written))
+        return 0
+    if args.config is None:
+        raise InputError("no experiment is given; name it with --config, or write one with --template FOLDER")
     experiment, folders = read_experiment(args)
     if args.workers is not None and args.workers < 0:
         raise InputError(f"{args.workers} workers cannot work; give 0 or more, or leave --workers out")

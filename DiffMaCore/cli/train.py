@@ -84,7 +84,7 @@ def _changed(experiment: Any, args: argparse.Namespace) -> Any:
     """The experiment with the options in place of what the file says."""
     from dataclasses import replace
 
-    from DiffMaCore.training.configuring import build
+    from DiffMaCore.configuring import build
     from DiffMaCore.training.experiment import DenoiserConfig
 
     name = args.what.replace("-", "_")

@@ -15,16 +15,17 @@ from torch import Tensor
 
 from DiffMaCore.baselines.unet import UNetDenoiser
 from DiffMaCore.bundles import hub, manifest, writing
-from DiffMaCore.bundles.config import DECODERS, MODES, OPTIONAL, BundleConfig, read_config, small_decoder_command
+from DiffMaCore.bundles.config import DECODERS, MODES, OPTIONAL, BundleConfig, small_decoder_command
 from DiffMaCore.devices import choose_batch, choose_device
 from DiffMaCore.diffusion import conditions as cond
 from DiffMaCore.diffusion.graphs import DenoiserGraphs, Evaluation, Warn
+from DiffMaCore.diffusion.loading import load_components
 from DiffMaCore.diffusion.precision import DTYPES, choose_precision, in_own_tf32, in_precision
 from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS, make_scheduler, model_output, scheduler_name, step_options
 from DiffMaCore.diffusion.streams import Pace
 from DiffMaCore.errors import BackendError, InputError, ModelError, loading
 from DiffMaCore.models.autoencoders import Autoencoder, maps_per_slice
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.models.image_encoder import ImageEncoder
@@ -36,9 +37,6 @@ if TYPE_CHECKING:
 logger = logging.getLogger("DiffMaCore")
 
 OnStep = Callable[[], None]
-
-MOVED = {"DiffMaCore.models.unet": "DiffMaCore.baselines.unet"}
-"""Modules that bundles written earlier name, and where their classes are now."""
 
 
 class SlicePipeline(DiffusionPipeline):
@@ -91,42 +89,35 @@ class SlicePipeline(DiffusionPipeline):
             module.eval().requires_grad_(False)
 
     @classmethod
-    def from_pretrained(cls, name_or_path: str | Path = "demo", **kwargs: Any) -> Self:
-        """Load a bundle by installed name, folder, or hub id, after its checksums have been verified.
+    def from_pretrained(
+        cls,
+        name_or_path: str | Path = "demo",
+        dtype: torch.dtype | None = None,
+        torch_dtype: torch.dtype | None = None,
+    ) -> Self:
+        """Load a bundle by installed name, folder, or hub id, after its files and configurations have been checked.
 
         Args:
             name_or_path: of the bundle.
-            kwargs: diffusers' own; ``torch_dtype`` may be float32 or bfloat16, which rounds all networks' weights but
-                what decides how fast states decay.
+            dtype, torch_dtype: as diffusers has it, float32 or bfloat16, which rounds all networks' weights but what
+                decides how fast states decay.
 
         Raises:
-            ModelError: the bundle is unknown, incomplete, truncated or altered; the message names the file.
+            ModelError: the bundle is unknown, incomplete, truncated, altered or refused; the message names the file.
             OutOfMemory: the memory is not enough for it.
         """
-        dtype = kwargs.get("dtype") or kwargs.get("torch_dtype") or torch.float32
-        if dtype not in DTYPES.values():
-            raise ModelError(f"a bundle cannot be loaded as {dtype}; choose torch.float32 or torch.bfloat16")
+        chosen = dtype or torch_dtype or torch.float32
+        if chosen not in DTYPES.values():
+            raise ModelError(f"a bundle cannot be loaded as {chosen}; choose torch.float32 or torch.bfloat16")
         folder = hub.find(name_or_path)
-        manifest.verify(folder)
-        read_config(folder).require_complete(str(name_or_path))
-        try:
-            with loading(f"the bundle {name_or_path}"):
-                pipe = super().from_pretrained(str(folder), local_files_only=True, **kwargs)
-        except (OSError, ValueError, RuntimeError, KeyError) as problem:
-            first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-            raise ModelError(f"the bundle {name_or_path} cannot be loaded: {first}") from problem
+        config = manifest.verify(folder)
+        config.require_complete(str(name_or_path))
+        with loading(f"the bundle {name_or_path}"):
+            pipe = cls(**load_components(folder, chosen), bundle=config.to_dict())
+        pipe.register_to_config(_name_or_path=str(folder))
         pipe.checksum = manifest.bundle_checksum(folder)
-        pipe.precision = next(name for name, known in DTYPES.items() if known == dtype)
+        pipe.precision = next(name for name, known in DTYPES.items() if known == chosen)
         return pipe
-
-    @classmethod
-    def load_config(cls, *args: Any, **kwargs: Any) -> Any:
-        """diffusers' own; a bundle's classes are looked for where they are now."""
-        config = super().load_config(*args, **kwargs)
-        if not isinstance(config, dict):
-            return config
-        entries = {name: value for name, value in config.items() if isinstance(value, list) and value[0] in MOVED}
-        return config | {name: [MOVED[library], *rest] for name, (library, *rest) in entries.items()}
 
     def save_pretrained(self, save_directory: str | Path, **kwargs: Any) -> None:
         """Write a bundle: diffusers' layout in safetensors, a model card and a manifest of checksums."""

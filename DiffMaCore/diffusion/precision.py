@@ -1,6 +1,6 @@
 """In what numbers the denoiser computes, and what stays float32 whatever is chosen.
 
-Measured in Training/BENCHMARKS.md. Latents, the scheduler's arithmetic, the VAE, the image encoder and the Vision
+Measured in docs/benchmarks.md. Latents, the scheduler's arithmetic, the VAE, the image encoder and the Vision
 Embedder are float32 always.
 """
 

@@ -2,9 +2,9 @@
 
 from __future__ import annotations
 
-import difflib
 from typing import TYPE_CHECKING, Any
 
+from DiffMaCore.configuring import nearest
 from DiffMaCore.errors import InputError
 
 if TYPE_CHECKING:
@@ -40,7 +40,7 @@ _ABOUT = {
     "ddim": ("DDIM", 20, "Slower to converge; give it 50 steps or more."),
     "ddpm": ("DDPM", 100, "The released sampler: adds noise at every step and wants about 250."),
 }
-LU_FROM = 8  # with fewer, linspace is nearer to the ODE of an exact denoiser; see Training/BENCHMARKS.md
+LU_FROM = 8  # with fewer, linspace is nearer to the ODE of an exact denoiser; see docs/benchmarks.md
 
 
 def check_sampling(
@@ -69,8 +69,8 @@ def describe_schedulers() -> list[dict[str, Any]]:
 
 def _check_name(name: str) -> None:
     if name not in _KINDS:
-        near = difflib.get_close_matches(name.lower(), SCHEDULERS, n=1)
-        hint = f"; did you mean {near[0]}?" if near else ""
+        near = nearest(name, SCHEDULERS)
+        hint = f"; did you mean {near}?" if near else ""
         raise InputError(f"no scheduler is called {name!r}{hint} (there are {', '.join(SCHEDULERS)})")
 
 

@@ -16,6 +16,7 @@ _LEAST_AIR = 0.001  # part of the voxels below _AIR_BELOW: every scan of a body 
 _AIR_BELOW = -200.0
 _LEAST_BODY = 1e-4
 _PADDING_BELOW = -1100.0  # noise in air reaches a little below -1024 HU, padding far below
+_HIGHEST_HU = 1e5  # metal, in scanners of an extended range, stays below 65536
 _HU_AIR, _HU_DEPTH = -900.0, -500.0  # no MRI, z-scored ones included, has values like these
 _SPACING_MM = (0.05, 100.0)
 _THICK_SLICES_MM = 20.0
@@ -55,9 +56,11 @@ def check_ct(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
         notes.append("All values were 1024 too high (intercept left out): 1024 was subtracted.")
     if np.mean(sample > BODY_HU) < _LEAST_BODY:
         raise InputError(f"the volume is all air (nothing above {BODY_HU:g} HU); check that it is a CT in HU")
-    problem = _not_hu(sample, repaired)
+    problem = f"the values reach {high:g}" if high > _HIGHEST_HU else _not_hu(sample, repaired)
     if problem:
         raise InputError(f"{problem}; give the original CT in Hounsfield units with the air around the body")
+    if not _has_tissue_peak(sample):
+        notes.append("The values have no peak where a CT's soft tissue lies: if this is no CT in HU, expect nonsense.")
     if low < _PADDING_BELOW:
         share = max(0.1, 100 * float(np.mean(sample < AIR_HU)))
         repaired, changed = np.maximum(repaired, np.float32(AIR_HU)), True
@@ -76,7 +79,7 @@ def check_mr(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
         raise InputError("the image is not a 3D volume with one value per voxel; give a 3D MRI")
     _check_spacing(image, notes)
     array = sitk.GetArrayViewFromImage(image)
-    finite = array[np.isfinite(array)] if not np.isfinite(array.sum(dtype=np.float64)) else array
+    finite = array if _all_finite(array) else array[np.isfinite(array)]
     lowest = float(finite.min()) if finite.size else 0.0
     repaired, changed = _without_holes(array, notes, lowest, "the lowest value")
     if lowest == float(repaired.max()):
@@ -195,7 +198,7 @@ def _without_holes(
     array: np.ndarray, notes: list[str], fill: float = AIR_HU, fill_name: str = "air (-1024 HU)"
 ) -> tuple[np.ndarray, bool]:
     """``array`` with its NaN and infinite voxels as ``fill``, and whether there were any."""
-    if np.isfinite(array.sum(dtype=np.float64)):
+    if _all_finite(array):
         return array, False
     broken = ~np.isfinite(array)
     count = int(broken.sum())
@@ -225,6 +228,13 @@ def _lacks_intercept(sample: np.ndarray) -> bool:
     return bool(np.mean(sample < 100) > 0.05 and near_water > 0.6 and lighter < 0.15)
 
 
+def _has_tissue_peak(sample: np.ndarray) -> bool:
+    """Whether a range of 100 HU near water holds a third of what is no air; in real CTs it holds 0.38 and more."""
+    tissue = sample[(sample > -400) & (sample < _HIGHEST_HU)]
+    counts = np.histogram(tissue, np.arange(-400, 301, 20))[0]
+    return bool(np.convolve(counts, np.ones(5), "valid").max() > 0.33 * len(tissue))
+
+
 def _not_hu(sample: np.ndarray, array: np.ndarray) -> str | None:
     """Why the values cannot be HU; None where they can."""
     low, high = float(sample.min()), float(sample.max())
@@ -237,10 +247,16 @@ def _not_hu(sample: np.ndarray, array: np.ndarray) -> str | None:
     return None
 
 
+def _all_finite(array: np.ndarray) -> bool:
+    """Whether every value is finite; a sum tells it without another array."""
+    with np.errstate(invalid="ignore"):  # infinities of both signs
+        return bool(np.isfinite(array.sum(dtype=np.float64)))
+
+
 def _count_not_finite(array: np.ndarray) -> int:
-    return 0 if np.isfinite(array.sum(dtype=np.float64)) else int(array.size - np.isfinite(array).sum())
+    return 0 if _all_finite(array) else int(array.size - np.isfinite(array).sum())
 
 
 def _finite_range(array: np.ndarray) -> list[float] | None:
-    finite = array if np.isfinite(array.sum(dtype=np.float64)) else array[np.isfinite(array)]
+    finite = array if _all_finite(array) else array[np.isfinite(array)]
     return [float(finite.min()), float(finite.max())] if finite.size else None

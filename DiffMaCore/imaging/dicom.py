@@ -17,7 +17,7 @@ import SimpleITK as sitk
 from pydicom.dataset import Dataset
 
 from DiffMaCore.errors import InputError, is_out_of_memory
-from DiffMaCore.imaging.dicom_checks import check_one_series, check_pixels, odd_slices
+from DiffMaCore.imaging.dicom_checks import check_one_series, check_pixels, is_compressed, odd_slices
 from DiffMaCore.imaging.dicom_headers import Series, Slice, integer, list_series, numbers, to_int
 from DiffMaCore.imaging.regrid import Stack, to_regular_grid
 
@@ -70,7 +70,8 @@ def read_dicom_series(
     if duplicates:
         notes.append(f"{duplicates} slices lie where another one lies: the first of each was used.")
     voxels, padded = _read_voxels(slices)
-    notes += odd_slices(slices, voxels)
+    if is_compressed(slices[0].path):
+        notes += odd_slices(slices, voxels)
     if padded:
         notes.append(f"The padding around the scanner's round field ({padded:g} HU) was set to -1024 HU.")
     orientation = slices[0].orientation

@@ -11,13 +11,15 @@ from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.dicom_headers import Series, Slice, integer, numbers, to_int
 
 _ONE = {
+    "Modality": "modalities",
     "PatientID": "patients",
     "PatientName": "patients",
     "StudyInstanceUID": "studies",
     "FrameOfReferenceUID": "frames of reference, so their positions have nothing to do with each other",
 }
-_ODD = 6.0  # times the usual change between slices
-_ODD_HU = 60.0
+_ITEM = b"\xfe\xff\x00\xe0"  # begins the pixels of every compressed coding
+_ROUGHER, _ROUGHER_HU = 1.3, 8.0  # than the neighbours: damaged codes decode to streaks and blocks
+_ODD, _ODD_HU = 2.5, 30.0  # times the usual change from slice to slice, and more
 
 
 def check_one_series(path: Path, series: Series) -> None:
@@ -59,16 +61,25 @@ def check_pixels(item: Slice) -> None:
     stored = integer(item.path, item.header, "BitsStored", bits)
     if bits not in (8, 16, 32) or not 0 < stored <= bits:
         raise InputError(f"{item.path} has pixels of {stored} in {bits} bits, which no CT has; export the series again")
+    needed = frames * int(item.header.Rows) * int(item.header.Columns) * bits // 8
     try:
         data = pydicom.dcmread(item.path, force=True, specific_tags=["PixelData"])
-        there = len(data.get_item("PixelData").value)  # type: ignore[union-attr,arg-type]
-        syntax = data.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian)
-        exact = not syntax.is_encapsulated
+        pixels = data.get_item("PixelData").value  # type: ignore[union-attr]
+        packed = _is_encapsulated(data)
+        fits = len(pixels) > 0 and pixels[:4] == _ITEM if packed else needed <= len(pixels) <= needed + 1
     except Exception as error:  # as in dicom_headers.read_header
         raise InputError(f"{item.path} has no pixels, or damaged ones; copy the series again") from error
-    needed = frames * int(item.header.Rows) * int(item.header.Columns) * bits // 8
-    if there == 0 or (exact and not needed <= there <= needed + 1):
+    if not fits:
         raise InputError(f"{item.path} is truncated or its pixels cannot be decoded; copy the series again")
+
+
+def is_compressed(file: Path) -> bool:
+    """Whether a file whose pixels were read holds them in a compressed coding."""
+    return _is_encapsulated(pydicom.dcmread(file, force=True, specific_tags=["Rows"], stop_before_pixels=True))
+
+
+def _is_encapsulated(data: pydicom.FileDataset) -> bool:
+    return bool(data.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian).is_encapsulated)
 
 
 def odd_slices(slices: list[Slice], voxels: np.ndarray) -> list[str]:
@@ -81,11 +92,15 @@ def odd_slices(slices: list[Slice], voxels: np.ndarray) -> list[str]:
     if len(voxels) < 5:
         return []
     clipped = np.clip(voxels, -1024, 3071)
-    change = np.array([np.abs(a - b).mean() for a, b in zip(clipped[1:], clipped[:-1], strict=True)])
-    from_both = np.minimum(change[1:], change[:-1])  # of slices 1 to n - 2, from the nearer neighbour
-    across = np.array([np.abs(a - b).mean() for a, b in zip(clipped[2:], clipped[:-2], strict=True)])
-    odd = np.flatnonzero((from_both > _ODD * np.median(change)) & (from_both > 2 * across) & (from_both > _ODD_HU)) + 1
+    rough = np.array(
+        [np.abs(np.diff(plane, axis=0)).mean() + np.abs(np.diff(plane, axis=1)).mean() for plane in clipped]
+    )
+    apart = np.array([np.abs(a - b).mean() for a, b in zip(clipped[1:], clipped[:-1], strict=True)])
+    near = np.minimum([apart[0], *apart], [*apart, apart[-1]])  # from the nearer neighbour
+    around = np.maximum([rough[1], *rough[:-1]], [*rough[1:], rough[-2]])  # the rougher neighbour
+    noisy = rough > _ROUGHER * around + _ROUGHER_HU
+    odd = np.flatnonzero(noisy | (near > _ODD * np.median(near) + _ODD_HU))
     if not len(odd):
         return []
     names = ", ".join(str(to_int(slices[k].header.get("InstanceNumber")) or k + 1) for k in odd[:5])
-    return [f"Slices unlike both of their neighbours (instance {names}): their pixels may be damaged, look at them."]
+    return [f"Slices unlike their neighbours (instance {names}): their pixels may be damaged, look at them."]

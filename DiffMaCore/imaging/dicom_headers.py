@@ -101,6 +101,10 @@ def read_header(file: Path, keywords: Sequence[str] = _TAGS) -> Dataset:
                 if keyword_for_tag(tag) not in _UNIMPORTANT:
                     raise damaged from error
                 del head[tag]
+        try:
+            repr(head.file_meta)
+        except Exception as error:
+            raise damaged from error
     return head
 
 
@@ -155,6 +159,10 @@ def list_series(path: str | Path) -> list[Series]:
                 alike.append([item])
             else:
                 stack.append(item)
+    for alike in stacks.values():
+        lost = [stack[0].path for stack in alike if stack[0].position is None or stack[0].spacing is None]
+        if 0 < len(lost) < len(alike):
+            raise InputError(f"{lost[0]} lacks the position or pixel spacing that its series has; export it again")
     if not stacks:
         raise InputError(f"{path} holds no DICOM image; name the folder that holds the CT's files")
     parts = [(key[0], part) for key, alike in stacks.items() for s in alike for part in _split_phases(s)]
@@ -182,7 +190,9 @@ def _slices_of(file: Path) -> list[Slice]:
     """The frames of one file; empty when it holds no image."""
     head = read_header(file)
     if "Rows" not in head or "Columns" not in head:
-        if UID(str(head.get("SOPClassUID", ""))).name.endswith("Image Storage"):
+        kinds = (head.get("SOPClassUID", ""), head.file_meta.get("MediaStorageSOPClassUID", ""))
+        cut = not any(kinds) and head.preamble is not None  # what is DICOM and no image says what it is
+        if cut or any(UID(str(kind)).name.endswith("Image Storage") for kind in kinds):
             raise InputError(f"{file} is truncated or damaged; copy the series again")
         return []
     for keyword in ("Rows", "Columns", "BitsAllocated"):
@@ -190,7 +200,7 @@ def _slices_of(file: Path) -> list[Slice]:
             raise InputError(f"{file} has no usable {keyword}; export the series again")
     count = integer(file, head, "NumberOfFrames", 1)
     frames = head.get("PerFrameFunctionalGroupsSequence")
-    if frames is None:
+    if frames is None and (count <= 1 or "ImagePositionPatient" not in head):
         return [_slice(file, 0, head, [] if count > 1 else [head])]  # frames without positions: no volume
     if not isinstance(frames, Sequence) or len(frames) != count:
         raise InputError(f"{file} promises {count} frames, which it does not describe; copy the series again")
@@ -210,7 +220,9 @@ def _slice(file: Path, frame: int, head: Dataset, groups: list[Dataset]) -> Slic
     except InputError:  # used for a single slice only
         thickness = None
     far = position is not None and np.abs(position).max() > _NEVER_MM
-    if far or (spacing is not None and spacing.min() <= 0) or (orientation is not None and not orientation.any()):
+    odd = spacing is not None and not (spacing.min() > 1e-3 and spacing.max() < 1e3)
+    turned = orientation is not None and np.abs(np.linalg.norm(orientation.reshape(2, 3), axis=1) - 1).max() > 1e-2
+    if far or odd or turned:
         raise InputError(f"{file} has an impossible position, orientation or pixel spacing; export the series again")
     return Slice(
         path=file,

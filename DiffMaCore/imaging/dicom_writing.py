@@ -7,7 +7,6 @@ All identifiers follow from the content, so the same result gives the same bytes
 from __future__ import annotations
 
 import hashlib
-import os
 import shutil
 from collections.abc import Mapping
 from pathlib import Path
@@ -22,7 +21,7 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 import DiffMaCore
 from DiffMaCore.errors import InputError, OutputError
 from DiffMaCore.imaging.dicom import COPIED, DicomSource
-from DiffMaCore.imaging.writing import SYNTHETIC, check_series_folder
+from DiffMaCore.imaging.writing import SYNTHETIC, beside, check_series_folder
 
 SERIES_DESCRIPTION = "SYNTHETIC MR (research only)"
 
@@ -65,7 +64,7 @@ def write_dicom_series(
     array = sitk.GetArrayViewFromImage(image)
     slope = _slope(float(np.abs(array).max()))
     common = _common(image, array, source, texts, made_from, series_description, series_number, slope)
-    temporary = folder.with_name(f".{folder.name}.{os.getpid()}.part")
+    temporary = beside(folder, "part")
     try:
         temporary.mkdir(parents=True)
         for k in range(len(array)):

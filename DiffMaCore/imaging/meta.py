@@ -13,6 +13,12 @@ _TYPES = {
     "CHAR": "i1", "UCHAR": "u1", "SHORT": "i2", "USHORT": "u2", "INT": "i4", "UINT": "u4", "LONG": "i4", "ULONG": "u4",
     "LONG_LONG": "i8", "ULONG_LONG": "u8", "FLOAT": "f4", "DOUBLE": "f8",
 }  # fmt: skip
+_KNOWN = (
+    "NDims", "BinaryData", "BinaryDataByteOrderMSB", "CompressedData", "TransformMatrix", "Rotation", "Orientation",
+    "Offset", "Position", "Origin", "ElementSpacing", "ElementSize", "DimSize", "HeaderSize", "ElementType",
+    "ElementNumberOfChannels", "ElementDataFile",
+)  # fmt: skip
+_SPELLING = {name.lower(): name for name in _KNOWN}
 _PLACES = (("TransformMatrix", "Rotation", "Orientation"), ("Offset", "Position", "Origin"))
 
 
@@ -58,10 +64,11 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
             name, separator, value = raw.decode("latin-1").partition("=")
             if not separator:
                 break
-            if name.strip() in fields:
-                raise InputError(f"{path} has a damaged header ({name.strip()!r} twice); copy or export it again")
-            fields[name.strip()] = value.strip()
-            if name.strip() == "ElementDataFile":
+            name = name.strip()
+            if name in fields or not (name + value.strip()).isprintable() or _SPELLING.get(name.lower(), name) != name:
+                raise InputError(f"{path} has a damaged header ({name[:40]!a}); copy or export it again")
+            fields[name] = value.strip()
+            if name == "ElementDataFile":
                 break
         return fields, stream.tell()
 
@@ -70,6 +77,8 @@ def _affines(path: Path, fields: dict[str, str], n: int) -> tuple[np.ndarray, ..
     turn, origin = (next((fields[key] for key in keys if key in fields), None) for keys in _PLACES)
     steps = fields.get("ElementSpacing", fields.get("ElementSize"))
     axes = np.eye(n) if turn is None else np.array(numbers(path, turn, n * n)).reshape(n, n)
-    spacing = np.ones(n) if steps is None else np.array(numbers(path, steps, n))
+    if steps is None:
+        raise InputError(f"{path} gives no voxel spacing (ElementSpacing); export it again")
+    spacing = np.array(numbers(path, steps, n))
     offset = np.zeros(n) if origin is None else np.array(numbers(path, origin, n))
     return (np.hstack([(axes.T * spacing)[:3, :3], offset[:3, None]]),)

@@ -26,7 +26,7 @@ import DiffMaCore
 from DiffMaCore import errors
 from DiffMaCore.errors import InputError, OutOfMemory
 
-_LEAST_SECONDS, _SECONDS_PER_MB = 8.0, 2.0  # of computing: ten times what the slowest coding takes
+_LEAST_SECONDS, _SECONDS_PER_MB = 5.0, 2.0  # of computing: ten times what the slowest coding takes
 _WAITING = 10.0  # times as long in all: drives and busy machines make a reader wait
 _CHILD = "import sys; sys.path[:] = sys.argv[1:]; from DiffMaCore.imaging.reader_child import serve; serve()"
 
@@ -48,18 +48,20 @@ def ask(what: str, path: str | Path, **arguments: Any) -> dict[str, Any]:
     """
     path = Path(path)
     seconds = _LEAST_SECONDS + _SECONDS_PER_MB * _bytes_at(path) / 1e6
-    request = {"what": what, "path": str(path), "seconds": seconds, **arguments}
+    request = {"what": what, "path": str(path.absolute()), "seconds": seconds, **arguments}
     request["memory"] = psutil.virtual_memory().available
     with _lock:
         child = _running()
-        overdue = threading.Event()
-        timer = threading.Timer(_WAITING * seconds, lambda: (overdue.set(), child.kill()))
+        timer = threading.Timer(_WAITING * seconds, child.kill)
         timer.start()
         try:
             answer, image = _exchange(child, request)
         except (EOFError, OSError):
             code = child.wait()
-            raise InputError(f"{path} {_death(code, overdue.is_set())}; copy or export it again") from None
+            if code == 1:  # an error of Python's before it served: no file's fault
+                raise RuntimeError("the reading process cannot start; repair this installation of Python") from None
+            overdue = timer.finished.is_set()
+            raise InputError(f"{path} {_death(code, overdue)}; copy or export it again") from None
         except BaseException:
             child.kill()  # its answer is still to come, and would be taken for the next file's
             raise
@@ -93,7 +95,8 @@ def _running() -> subprocess.Popen[bytes]:
 
 
 @atexit.register
-def _end() -> None:
+def end() -> None:
+    """End the reader, until it is asked again: nothing is left of this process if it is killed afterwards."""
     child = _children.pop(os.getpid(), None)
     if child is not None:
         child.kill()
@@ -112,7 +115,7 @@ def _exchange(child: subprocess.Popen[bytes], request: dict[str, Any]) -> tuple[
     if described is None:
         return answer, None
     voxels = np.empty(described["size"][::-1], np.dtype(described["type"]))
-    if child.stdout.readinto(memoryview(voxels).cast("B")) != voxels.nbytes:  # type: ignore[attr-defined]
+    if child.stdout.readinto(voxels.reshape(-1).view(np.uint8).data) != voxels.nbytes:  # type: ignore[attr-defined]
         raise EOFError
     image = sitk.GetImageFromArray(voxels)
     image.SetSpacing(described["spacing"])

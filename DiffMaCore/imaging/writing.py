@@ -7,6 +7,7 @@ import json
 import os
 import shutil
 import unicodedata
+import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, suppress
 from pathlib import Path
@@ -39,17 +40,36 @@ def file_key(path: str | Path) -> str:
     return unicodedata.normalize("NFC", os.path.normpath(path)).casefold()
 
 
+@contextmanager
+def _usable_name(path: Path) -> Iterator[None]:
+    """Whatever the file system or its encoding finds wrong with a name becomes one sentence."""
+    try:
+        yield
+    except (OSError, RuntimeError, ValueError) as error:  # too long, a loop of links, bytes that are no text, a NUL
+        reason = "its name is no text" if isinstance(error, UnicodeError) else getattr(error, "strerror", None) or error
+        text = str(path).encode("utf-8", "backslashreplace").decode()
+        shown = text if len(text) < 200 else f"{text[:100]}...{text[-60:]}"
+        raise OutputError(f"cannot write {shown} ({reason}); choose another name for the output") from None
+
+
 def output_format(path: str | Path) -> str:
     """``nifti``, ``nrrd``, ``meta``, or ``dicom`` for a folder (a name without extension).
 
     Raises:
-        OutputError: the extension is none that can be written.
+        OutputError: the extension is none that can be written, or the path names no file.
     """
     path = Path(path)
+    if path.name in ("", ".."):
+        raise OutputError(f"{str(path)!r} names no file; give the output a name of its own")
     extension = split_extension(path)[1]
-    if extension in _FORMATS and not path.is_dir():
+    with _usable_name(path):
+        str(path).encode()
+        with suppress(FileNotFoundError, NotADirectoryError):  # what remains is wrong with the name itself
+            path.stat()
+        is_folder = path.is_dir()
+    if extension in _FORMATS and not is_folder:
         return _FORMATS[extension]
-    if path.is_dir() or not extension or not extension[1:].isalpha():
+    if is_folder or not extension[1:2].isalpha():
         return "dicom"
     raise OutputError(f"cannot write {path}; end the name in .nii.gz, .nii, .nrrd or .mha, or name a folder for DICOM")
 
@@ -64,23 +84,37 @@ def check_output(path: str | Path, *, like: sitk.Image, n_volumes: int = 1, inpu
         inputs: files and folders that must not be overwritten.
 
     Raises:
-        OutputError: unknown extension, no such drive, no permission, too little room, or an input's own name.
+        OutputError: unknown extension, no such drive, no permission, too little room, a name that the file system does
+            not take, or a place that belongs to an input.
     """
     path = Path(path)
     kind = output_format(path)
+    with _usable_name(path):
+        _check_apart_from(path, kind, inputs)
+        if kind == "dicom":
+            check_series_folder(path)
+        _check_room(path, path if kind == "dicom" else path.parent, like, n_volumes)
+
+
+def _check_apart_from(path: Path, kind: str, inputs: Iterable[str | Path]) -> None:
     target = path.resolve()
     for source in inputs:
         given = Path(source).resolve()
         same = target == given or (target.exists() and given.exists() and target.samefile(given))
         if same or (kind == "dicom" and target in given.parents):
             raise OutputError(f"the output {path} is the input itself; choose another name for the output")
-    if kind == "dicom":
-        check_series_folder(path)
-    folder = path if kind == "dicom" else path.parent
+        if given.is_dir() and given in target.parents:
+            raise OutputError(
+                f"the output {path} would lie in the folder of the input series, which readers would then take"
+                " for another one; choose another folder for the output"
+            )
+
+
+def _check_room(path: Path, folder: Path, like: sitk.Image, n_volumes: int) -> None:
     existing = next((f for f in (folder, *folder.absolute().parents) if f.exists()), None)
     if existing is None or not existing.is_dir() or not os.access(existing, os.W_OK | os.X_OK):
         raise OutputError(f"cannot write into {folder}; choose a folder that you may write to")
-    if path.exists() and kind != "dicom" and not os.access(path, os.W_OK):
+    if path.exists() and path.is_file() and not os.access(path, os.W_OK):
         raise OutputError(f"cannot replace {path}, it is write-protected; choose another name for the output")
     needed = int(np.prod(like.GetSize(), dtype=np.int64)) * 4 * n_volumes + (1 << 20)
     free = shutil.disk_usage(existing).free
@@ -89,6 +123,11 @@ def check_output(path: str | Path, *, like: sitk.Image, n_volumes: int = 1, inpu
             f"not enough room in {existing} ({needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free);"
             " free some space or choose another folder for the output"
         )
+
+
+def beside(path: Path, what: str) -> Path:
+    """A hidden name for something temporary beside ``path``, this process's own, never longer than names may be."""
+    return path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}.{what}")
 
 
 def check_series_folder(folder: Path) -> None:
@@ -132,8 +171,8 @@ def write_volume(
     if array.shape != like.GetSize()[::-1]:
         raise OutputError(f"the result has {array.shape} voxels (z, y, x) but the CT {like.GetSize()[::-1]}")
     texts = {"notice": SYNTHETIC, **{key: str(value) for key, value in (metadata or {}).items()}}
-    stem, extension = split_extension(path)
-    temporary = path.with_name(f".{stem}.{os.getpid()}.part{extension}")
+    extension = split_extension(path)[1]
+    temporary = beside(path, f"part{extension}")
     try:
         path.parent.mkdir(parents=True, exist_ok=True)
         write = {"nifti": _write_nifti, "nrrd": _write_nrrd, "meta": _write_meta}[kind]
@@ -155,7 +194,7 @@ def undone_on_failure(paths: Iterable[Path]) -> Iterator[None]:
     Raises:
         OutputError: an earlier file cannot be put aside.
     """
-    aside = {path: path.with_name(f".{path.name}.{os.getpid()}.old") if path.exists() else None for path in paths}
+    aside = {path: beside(path, "old") if path.exists() else None for path in paths}
     try:
         for path, old in aside.items():
             if old is not None:

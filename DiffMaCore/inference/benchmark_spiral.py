@@ -16,8 +16,9 @@ from torch import Tensor
 from DiffMaCore.diffusion.precision import DTYPES, in_precision
 from DiffMaCore.errors import InputError
 from DiffMaCore.inference.benchmark import result, take_turns, worst_error
-from DiffMaCore.models.mamba import BRANCHES, SpiralMamba
+from DiffMaCore.models.diffma import BRANCHES, SpiralMamba
 from DiffMaCore.ops.scan import available_backends
+from DiffMaCore.ops.spiral.order import spiral_scan
 
 FORWARD, BOTH = "spiral", "spiral+backward"
 BASE = "torch"
@@ -84,7 +85,7 @@ class _Contestant:
         return {"out": out.detach(), **dict(zip(self._given, gradients, strict=True))}
 
     def _out(self) -> Tensor:
-        return self._mamba.scan_spirals(self._given["x"], self._given["z"], self._backend)
+        return spiral_scan(self._given["x"], self._given["z"], self._mamba)
 
 
 def _turn(contestant: _Contestant, backward: bool) -> Callable[[], dict[str, Tensor]]:

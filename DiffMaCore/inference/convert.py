@@ -15,6 +15,7 @@ from DiffMaCore import __version__
 from DiffMaCore.devices import peak_memory
 from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS
 from DiffMaCore.errors import InputError, OutputError
+from DiffMaCore.imaging import reader
 from DiffMaCore.imaging.agreement import agreement, agreement_words
 from DiffMaCore.imaging.dicom_writing import write_dicom_series
 from DiffMaCore.imaging.grid import anatomical_axes
@@ -126,6 +127,7 @@ def read_request(
 
 def make(pipe: DiffMaPipeline, request: Request, options: ConvertOptions, reporter: Reporter) -> DiffMaOutput:
     """Convert what was read and write the result, as :func:`convert` does."""
+    reader.end()
     image, output, extras = request.volume.image, request.output, request.extras
     check_output(output, like=image, n_volumes=1 + len(extras), inputs=request.inputs)
     for path in extras.values():

@@ -5,7 +5,6 @@ from __future__ import annotations
 import math
 import os
 import shutil
-import tempfile
 from collections.abc import Iterator, Mapping
 from contextlib import contextmanager
 from dataclasses import replace
@@ -15,13 +14,14 @@ from typing import Any
 from torch import Tensor
 
 from DiffMaCore.bundles import store
-from DiffMaCore.bundles.config import BundleConfig, ModelCard, has_component, read_config, read_index
+from DiffMaCore.bundles.checking import check_bundle, check_fit, component_config
+from DiffMaCore.bundles.config import INDEX_FILE, BundleConfig, ModelCard, has_component, read_json
+from DiffMaCore.bundles.home import replace_folder, temporary_folder, writing
 from DiffMaCore.bundles.manifest import Progress, verify
 from DiffMaCore.bundles.unpickle import Weights, load_released_checkpoint
 from DiffMaCore.bundles.writing import class_entry, save_component, seal, write_bundle, write_index
 from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.errors import ModelError, OutputError, loading
-from DiffMaCore.models.autoencoders import factor_of
 from DiffMaCore.models.components import PARTS, SMALL, obtain
 from DiffMaCore.models.released import load_denoiser, load_embedder
 from DiffMaCore.presets import VAE_FACTOR, size_name
@@ -86,7 +86,6 @@ def import_released(
             components[part.name] = found
     if small_decoder:
         components[SMALL.name] = _asked_for(small_decoder, progress)
-    check_fit(model.config, components)
     size = size_name(model.config["width"], model.config["depth"], patch_size)
     config = BundleConfig(
         name=name or output.name,
@@ -100,6 +99,7 @@ def import_released(
         card=_card(anatomy, weights),
         missing=tuple(part.name for part in PARTS if part.name not in components),
     )
+    check_parts(config, components)
     with _replacing(output) as folder:
         write_bundle(folder, config, components)
     return config
@@ -118,8 +118,7 @@ def complete_bundle(
     Sources are as in :func:`import_released`. Raises ModelError when the bundle is damaged, ships with the package,
     or has what is to be added, when a given part does not fit, and when none of the missing parts can be had.
     """
-    config = read_config(folder)
-    verify(folder, progress)
+    config = verify(folder, progress)
     if store.is_bundled(folder):
         raise ModelError("The demo ships inside of the package and stays as it is: complete a bundle of yours.")
     if not config.missing and not small_decoder:
@@ -136,49 +135,34 @@ def complete_bundle(
         components[SMALL.name] = _asked_for(small_decoder, progress)
     if not components:
         config.require_complete(str(folder))
-    denoiser = store.read_component_config(folder, "denoiser")
-    check_fit(denoiser, components, config.image_size // denoiser["latent_size"])
+    check_parts(config, components, check_bundle(folder)[1])
     config = replace(config, missing=tuple(name for name in config.missing if name not in components))
     with _replacing(folder) as copy:
         shutil.copytree(folder, copy, copy_function=_link, dirs_exist_ok=True)
-        index = read_index(copy) | {"bundle": config.to_dict()}
+        index = read_json(copy / INDEX_FILE, str(folder)) | {"bundle": config.to_dict()}
         for name, component in components.items():
             save_component(copy / name, component)
             index[name] = class_entry(component)
         write_index(copy, index)
-        seal(copy, config)
+        store.record(folder, also=seal(copy, config).bundle_sha256)
     store.record(folder)
     return config
 
 
-def check_fit(denoiser_config: Mapping[str, Any], components: Mapping[str, Any], factor: int = VAE_FACTOR) -> None:
-    """Raise ModelError when a VAE, small decoder or image encoder does not fit the denoiser, naming both sizes.
+def check_parts(config: BundleConfig, components: Mapping[str, Any], present: Mapping[str, Any] | None = None) -> None:
+    """Raise ModelError, naming key and both values, where components do not fit each other or what is ``present``.
 
-    ``factor`` is that of the slices' side to the latents'.
+    ``present`` are the checked configurations of a bundle's components.
     """
-    vae, small, encoder = (components.get(name) for name in ("vae", SMALL.name, "image_encoder"))
-    needed = denoiser_config["in_channels"], factor
-    if vae is not None:
-        has = vae.config["latent_channels"], factor_of(vae)
-        if has != needed:
-            raise ModelError(
-                f"The VAE does not fit: it has {has[0]} latent channels and shrinks {has[1]} times where"
-                f" the denoiser needs {needed[0]} and {needed[1]}; give {PARTS[0].hub_id}."
-            )
-    if small is not None:
-        steps = len(small.config["num_decoder_blocks"]) - 1
-        has = small.config["latent_channels"], small.config["upsampling_scaling_factor"] ** steps
-        if has != needed or small.config["shift_factor"]:
-            raise ModelError(
-                f"The small decoder does not fit: it takes {has[0]} latent channels, enlarges {has[1]} times and shifts"
-                f" latents by {small.config['shift_factor']:g} where {needed[0]}, {needed[1]} and 0 are needed; give"
-                " one made for this VAE's latents."
-            )
-    if encoder is not None and encoder.config["embed_dim"] != denoiser_config["width"]:
-        raise ModelError(
-            f"The image encoder does not fit: its embedding has width {encoder.config['embed_dim']} where"
-            f" the denoiser needs {denoiser_config['width']}; give {PARTS[1].hub_id}."
-        )
+    parts = dict(present or {})
+    for name, part in components.items():
+        given = {key: value for key, value in part.config.items() if not key.startswith("_")}
+        parts[name] = component_config(name, type(part).__name__, given, name)
+    try:
+        check_fit(config, parts)
+    except ValueError as problem:
+        known = " and ".join(part.hub_id for part in PARTS if part.name in components)
+        raise ModelError(f"the components do not fit: {problem}; give {known or 'others'}") from None
 
 
 def _asked_for(small_decoder: str, progress: Progress | None) -> Any:
@@ -240,29 +224,11 @@ def _card(anatomy: str, weights: Weights) -> ModelCard:
 
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
-    """An empty folder that takes ``target``'s place in one step if all goes well, and else leaves it as it
-    was.
-    """
-    try:
-        target.parent.mkdir(parents=True, exist_ok=True)
-        beside = Path(tempfile.mkdtemp(prefix=".incoming-", dir=target.parent))
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written ({error.strerror}): choose another folder.") from None
-    try:
+    """An empty folder that takes ``target``'s place in one step if all goes well, and else leaves it as it was."""
+    with writing(target), temporary_folder(target.parent) as beside:
         (beside / "new").mkdir()
         yield beside / "new"
-        if target.exists():
-            target.rename(beside / "old")
-        try:
-            (beside / "new").rename(target)
-        except OSError:
-            if (beside / "old").exists():
-                (beside / "old").rename(target)
-            raise
-    except OSError as error:
-        raise OutputError(f"{target} cannot be written ({error.strerror or error}): check the disk.") from None
-    finally:
-        shutil.rmtree(beside, ignore_errors=True)
+        replace_folder(beside / "new", target)
 
 
 def _link(source: str, target: str) -> str:

@@ -4,20 +4,26 @@ from __future__ import annotations
 
 import errno
 import re
-from collections.abc import Callable
+import warnings
+from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
 from zipfile import BadZipFile
 
+import diffusers
 from safetensors import SafetensorError
 
-from DiffMaCore.bundles.config import SMALL_DECODER
+from DiffMaCore.bundles.checking import WEIGHTS_FILE, component_config, read_component
+from DiffMaCore.bundles.config import AGAIN, SMALL_DECODER, read_json
 from DiffMaCore.bundles.hub import byte_bar
 from DiffMaCore.bundles.manifest import Progress
 from DiffMaCore.errors import ModelError, OutputError, loading
 from DiffMaCore.models.image_encoder import ImageEncoder
+from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 
 _DAMAGED = (
     OSError, EOFError, ValueError, TypeError, KeyError, RuntimeError, UnpicklingError, BadZipFile, SafetensorError,
@@ -41,26 +47,52 @@ class Part:
         return f"--{self.name.replace('_', '-')}"
 
 
-def load_vae(folder: Path) -> Any:
-    """A diffusers ``AutoencoderKL``, or an autoencoder of ours, from a folder; a pickle is read with weights_only."""
-    from DiffMaCore.models.autoencoders import class_in
-
-    return _load(class_in(folder), folder, "VAE")
-
-
-def load_small_decoder(folder: Path) -> Any:
-    """A diffusers ``AutoencoderTiny`` from a folder; a pickle is read with weights_only."""
-    from diffusers import AutoencoderTiny
-
-    return _load(AutoencoderTiny, folder, "small decoder")
+def _load_part(name: str, folder: Path) -> Any:
+    """A component of the allowed class that its ``config.json`` says; a pickle is read with weights_only."""
+    chosen, _ = read_component(folder, name)
+    cls = PatchAutoencoder if chosen == PatchAutoencoder.__name__ else getattr(diffusers, chosen)
+    return load_network(cls, folder, name, use_safetensors=(folder / WEIGHTS_FILE).is_file())
 
 
-def _load(cls: Any, folder: Path, what: str) -> Any:
-    model, info = cls.from_pretrained(str(folder), local_files_only=True, output_loading_info=True)
+def _load_image_encoder(folder: Path) -> ImageEncoder:
+    """The visual tower of an open_clip model."""
+    path = folder / IMAGE_ENCODER.config
+    content = read_json(path, f"{folder} holds no image encoder").get("model_cfg")
+    tower = content.get("vision_cfg") if isinstance(content, dict) else None
+    if not isinstance(content, dict) or not isinstance(tower, dict):
+        raise ModelError(f"{path}: model_cfg must hold vision_cfg{AGAIN}.")
+    tower = {key: value for key, value in tower.items() if key != "timm_model_pretrained"}
+    values = {"embed_dim": content.get("embed_dim"), "vision_cfg": tower}
+    component_config(IMAGE_ENCODER.name, ImageEncoder.__name__, values, str(path))
+    return ImageEncoder.from_open_clip(folder)
+
+
+def load_network(cls: Any, folder: Path, name: str, **options: Any) -> Any:
+    """A network of a class of ours or diffusers' from a folder, in eval mode; ``name`` is the component's.
+
+    Raises:
+        ModelError: its files are damaged or do not fit each other.
+        OutOfMemory: the memory is not enough for it.
+    """
+    with _told_as_damaged(folder, name):
+        model, info = cls.from_pretrained(str(folder), local_files_only=True, output_loading_info=True, **options)
     lacking = [*info["missing_keys"], *info["mismatched_keys"]]
     if lacking:
+        what = name.replace("_", " ")
         raise ModelError(f"{folder} is no usable {what}: its weights lack {lacking[0]}; fetch it again.")
     return model.eval()
+
+
+@contextmanager
+def _told_as_damaged(folder: Path, name: str) -> Iterator[None]:
+    """Tell a lack of memory as such, and what damaged files raise in one sentence."""
+    what = name.replace("_", " ")
+    try:
+        with loading(f"the {what} in {folder}"):
+            yield
+    except _DAMAGED as error:
+        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
+        raise ModelError(f"{folder} cannot be loaded as {what} ({first}): fetch it again.") from error
 
 
 VAE = Part(
@@ -68,14 +100,14 @@ VAE = Part(
     "stabilityai/sd-vae-ft-ema",
     "config.json",
     ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
-    load_vae,
+    partial(_load_part, "vae"),
 )
 IMAGE_ENCODER = Part(
     "image_encoder",
     "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
     "open_clip_config.json",
     ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
-    ImageEncoder.from_open_clip,
+    _load_image_encoder,
 )
 PARTS = (VAE, IMAGE_ENCODER)
 """Those that the authors' files leave out and every bundle needs."""
@@ -85,7 +117,7 @@ SMALL = Part(
     "madebyollin/taesd",
     "config.json",
     ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
-    load_small_decoder,
+    partial(_load_part, SMALL_DECODER),
 )
 """Only ever taken where it is asked for; what is on the hub is for the latents of Stable Diffusion 1's VAE."""
 
@@ -106,13 +138,9 @@ def obtain(part: Part, given: str | None, progress: Progress | None = None) -> A
     lacking = _lacking(part, folder)
     if lacking:
         raise ModelError(f"{folder} is no {part.name.replace('_', ' ')}: it lacks {lacking}.")
-    what = part.name.replace("_", " ")
-    try:
-        with loading(f"the {what} in {folder}"):
-            return part.load(folder)
-    except _DAMAGED as error:
-        first = (str(error).strip().splitlines() or [type(error).__name__])[0]
-        raise ModelError(f"{folder} cannot be loaded as {what} ({first}): fetch it again.") from error
+    with _told_as_damaged(folder, part.name), warnings.catch_warnings():
+        warnings.simplefilter("ignore")  # torch's, of pickles that it refuses
+        return part.load(folder)
 
 
 def _locate(part: Part, given: str | None, progress: Progress | None) -> Path | None:

@@ -10,7 +10,7 @@ import torch
 from torch import Tensor
 
 from DiffMaCore.errors import ModelError
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 
 Model = TypeVar("Model", bound=torch.nn.Module)

@@ -16,7 +16,7 @@ from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.source import percentile_normalisation
 from DiffMaCore.inference.pipeline import DiffMaPipeline
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.training.cache import CT, PairedCache

@@ -30,11 +30,11 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
+from DiffMaCore.configuring import build
 from DiffMaCore.diffusion import conditions
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.autoencoders import Autoencoder, load_autoencoder
 from DiffMaCore.models.image_encoder import ImageEncoder
-from DiffMaCore.training.configuring import build
 from DiffMaCore.training.experiment import CT, DataConfig
 from DiffMaCore.training.split import PARTS, read_split
 

@@ -31,10 +31,10 @@ CT = "ct"
 class SplitConfig:
     """Who trains and who tests: shares of each centre's patients, or named cases."""
 
-    validation: float = 0.1
-    test: float = 0.1
-    validation_cases: tuple[str, ...] = ()
-    test_cases: tuple[str, ...] = ()
+    validation: float = 0.1  # share of each centre's patients
+    test: float = 0.1  # share of each centre's patients
+    validation_cases: tuple[str, ...] = ()  # named cases, in place of the share
+    test_cases: tuple[str, ...] = ()  # named cases, in place of the share
 
     def __post_init__(self) -> None:
         if not (0 <= self.validation < 1 and 0 <= self.test < 1 and self.validation + self.test < 1):
@@ -73,11 +73,11 @@ class DataConfig:
     """What a slice is: modalities, grid and intensities. ``source`` and ``target`` name modalities ("ct", "mr",
     "t1", "t2"); "ct" is in HU, every other modality is normalised by percentiles inside the body."""
 
-    anatomy: str
+    anatomy: str  # "brain", "pelvis" or another body part
     image_size: int = 224  # pixels
     pixel_spacing: float = 1.0  # mm, in plane
-    source: str = "ct"
-    target: str = "mr"
+    source: str = "ct"  # modality that goes in
+    target: str = "mr"  # modality that comes out
     hu_windows: tuple[tuple[float, float], ...] = ((-1000.0, 1000.0),)  # of a CT that is the source
     target_window: tuple[float, float] = (-1000.0, 2000.0)  # HU, of a CT that is the target
     mr_percentiles: tuple[float, float] = (0.5, 99.5)  # inside the body, become -1 and 1
@@ -89,7 +89,7 @@ class DataConfig:
     contrasts: tuple[str, ...] = ()  # targets that one network learns, in place of ``target``
     neighbour_distance: float | None = None  # mm to the neighbouring slices that pixels are taken from; None: 1 slice
     heads: HeadsConfig | None = None  # rendered heads, instead of a data set
-    split: SplitConfig = field(default_factory=SplitConfig)
+    split: SplitConfig = field(default_factory=SplitConfig)  # who trains and who tests
 
     def __post_init__(self) -> None:
         if self.source == self.target:
@@ -121,27 +121,27 @@ class PartsConfig:
     """The networks around the denoiser: a folder, a hub id, ``bundle:NAME`` for an installed bundle's, or ``trained``
     for the one that `diffma train autoencoder` or `image-encoder` made in this experiment."""
 
-    vae: str = "stabilityai/sd-vae-ft-ema"
-    image_encoder: str = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"
+    vae: str = "stabilityai/sd-vae-ft-ema"  # 8 pixels to one of a latent, 4 channels
+    image_encoder: str = "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224"  # of the pooled CT embedding
 
 
 @dataclass(frozen=True)
 class TrainConfig:
     """A training run; the defaults are the paper's where it states them (AdamW 1e-4, no decay, EMA 0.9999)."""
 
-    steps: int = 100_000
+    steps: int = 100_000  # of the optimiser
     batch_size: int = 64  # of one optimiser step, over all processes
     micro_batch: int | None = None  # of one process at once; None: batch_size / processes
-    learning_rate: float = 1e-4
+    learning_rate: float = 1e-4  # of AdamW
     warmup: int = 0  # steps
     cooldown: float = 0.0  # share of the steps, the last ones, over which the learning rate goes down to 0
-    weight_decay: float = 0.0
-    ema: float = 0.9999
+    weight_decay: float = 0.0  # of AdamW
+    ema: float = 0.9999  # decay of the averaged weights
     clip: float = 1.0  # largest norm of the gradient
-    precision: Literal["bf16", "fp32"] = "bf16"
+    precision: Literal["bf16", "fp32"] = "bf16"  # of the networks; the weights are float32
     log_every: int = 10  # steps
-    sample_every: int = 5_000
-    checkpoint_every: int = 1_000
+    sample_every: int = 5_000  # steps
+    checkpoint_every: int = 1_000  # steps
     workers: int | None = None  # threads that read the cache ahead; None: 2 beside a GPU, else 0
 
     def __post_init__(self) -> None:
@@ -159,10 +159,10 @@ class AutoencoderConfig:
     """An image autoencoder for the targets (:class:`~DiffMaCore.models.patch_autoencoder.PatchAutoencoder`), where
     ``parts.vae`` is ``trained``."""
 
-    factor: int = 4
-    latent_channels: int = 8
-    channels: int = 64
-    blocks: int = 4
+    factor: int = 4  # pixels to one of a latent, along a side
+    latent_channels: int = 8  # of a latent
+    channels: int = 64  # of the decoder
+    blocks: int = 4  # of the decoder
     gradient_weight: float = 0.5  # of the differences between neighbouring pixels
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=3_000, batch_size=8, learning_rate=1e-3))
 
@@ -172,11 +172,11 @@ class ImageEncoderConfig:
     """A vision transformer trained as CLIP is, source slice against target slice, where ``parts.image_encoder`` is
     ``trained``. Its embeddings are as wide as the denoiser."""
 
-    width: int = 128
-    layers: int = 3
-    head_width: int = 32
-    patch_size: int = 16
-    mlp_ratio: float = 4.0
+    width: int = 128  # of a token
+    layers: int = 3  # of attention
+    head_width: int = 32  # of an attention head
+    patch_size: int = 16  # pixels
+    mlp_ratio: float = 4.0  # inner width over width
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=1_000, batch_size=48, learning_rate=5e-4))
 
 
@@ -185,12 +185,12 @@ class GuidedDecoderConfig:
     """The decoder that sees the CT (:class:`~DiffMaCore.models.guided_decoder.GuidedDecoder`), trained on what the
     denoiser gives. ``mean_share`` of a batch are mean latents, the rest true ones with up to ``noise`` on them."""
 
-    channels: tuple[int, ...] = (16, 32, 64)
-    blocks: int = 3
-    mean_share: float = 0.75
-    noise: float = 0.3
-    gradient_weight: float = 0.5
-    ssim_weight: float = 0.0
+    channels: tuple[int, ...] = (16, 32, 64)  # at every level
+    blocks: int = 3  # of each level
+    mean_share: float = 0.75  # of a batch that are mean latents
+    noise: float = 0.3  # on true latents, at most
+    gradient_weight: float = 0.5  # of the differences between neighbouring pixels
+    ssim_weight: float = 0.0  # of 1 - SSIM
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5_000, batch_size=8, learning_rate=1e-3))
 
 
@@ -200,11 +200,11 @@ class SmallDecoderConfig:
     every level, ``blocks`` those of each level from the latent's size on; latents get up to ``noise``. The loss is L1
     to the full decoder's output and its differences, and ``target_weight`` times L1 to the target itself."""
 
-    channels: int = 32
-    blocks: tuple[int, ...] = (3, 2, 1)
-    noise: float = 0.15
-    gradient_weight: float = 0.5
-    target_weight: float = 0.2
+    channels: int = 32  # of every level
+    blocks: tuple[int, ...] = (3, 2, 1)  # of each level, from the latent's size on
+    noise: float = 0.15  # on latents, at most
+    gradient_weight: float = 0.5  # of the differences between neighbouring pixels
+    target_weight: float = 0.2  # of L1 to the target itself
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=2_000, batch_size=4, learning_rate=1.5e-3))
 
 
@@ -213,11 +213,11 @@ class EmbedderConfig:
     """Pre-training of the Vision Embedder: "paper" contrasts a batch with itself (Eqs. 7 and 8), "two_views"
     contrasts two disturbed views of every slice."""
 
-    views: Literal["paper", "two_views"] = "two_views"
-    temperature: float = 0.07
+    views: Literal["paper", "two_views"] = "two_views"  # a batch with itself, or two disturbed views a slice
+    temperature: float = 0.07  # tau of Eq. 7
     mask_hidden: int | None = None  # None: tokens / 14
     noise: float = 0.35  # of the views, in the latents' unit variance
-    gain: float = 0.15
+    gain: float = 0.15  # of the views, largest change of scale
     dropped: float = 0.3  # share of the slice covered by blanked patches
     calibrate_mask: bool = False  # afterwards, so that its weights wipe no token out; not in the paper
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5_000, batch_size=64))
@@ -228,17 +228,17 @@ class DenoiserConfig:
     """The systems' common size and training. Sizes are DiffMa's; the other backbones get the depth that Table 2
     gives them in proportion (13 of 8, DiT 7 of 8) and are matched to DiffMa's true parameters."""
 
-    backbone: Backbone = "diffma"
-    width: int = 512
-    depth: int = 8
-    patch_size: int = 2
-    state_size: int = 16
-    expand: int = 2
-    ct_conditioning: Literal["pooled", "tokens", "pixels"] = "pooled"
+    backbone: Backbone = "diffma"  # the system that is trained
+    width: int = 512  # of a token, D
+    depth: int = 8  # DiffMa's blocks: 4 S, 8 B, 16 L, 28 XL, 56 XXL
+    patch_size: int = 2  # latent pixels: 2, 4 or 7
+    state_size: int = 16  # N of the scan
+    expand: int = 2  # inner width of a Mamba over D
+    ct_conditioning: Literal["pooled", "tokens", "pixels"] = "pooled"  # the paper's; the others add the CT in place
     mean_share: float = 0.0  # of a batch that learns the conditional mean; 0: sample mode alone
-    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"
-    learn_sigma: bool = False
-    vlb_weight: float = 1e-3
+    prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"  # what the network predicts
+    learn_sigma: bool = False  # also the variance, as the released code
+    vlb_weight: float = 1e-3  # of the variance's loss
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:
@@ -252,48 +252,46 @@ class DenoiserConfig:
 class EvaluationConfig:
     """How systems are judged: sampling, and the bootstrap over patients."""
 
-    steps: int = 15
-    scheduler: str = "dpm++"
-    samples: int = 4
-    seed: int = 0
-    bootstrap: int = 2_000
+    steps: int = 15  # of sampling
+    scheduler: str = "dpm++"  # of sampling
+    samples: int = 4  # noises to draw
+    seed: int = 0  # of the noise
+    bootstrap: int = 2_000  # draws of patients for intervals
 
 
 @dataclass(frozen=True)
 class CardConfig:
     """What the bundle's model card says of the data; the rest is filled in from the run."""
 
-    training_data: str
-    licence: str
-    limits: str
-    measured: str = ""
-    version: str = "1"
+    training_data: str  # whose images
+    licence: str  # of the model
+    limits: str  # what it has not seen
+    measured: str = ""  # figures, in words
+    version: str = "1"  # of the model
 
 
 @dataclass(frozen=True)
 class Experiment:
     """The whole file."""
 
-    name: str
-    title: str
-    data: DataConfig
-    card: CardConfig
-    seed: int = 0
+    name: str  # of its folder and bundle
+    title: str  # as people read it
+    data: DataConfig  # what a slice is
+    card: CardConfig  # what the model card says
+    seed: int = 0  # of the split, the weights and every draw
     demo: bool = False  # the result is called DEMO wherever it is used
-    bundle_precision: Literal["float32", "float16"] = (
-        "float32"  # of the weights in the bundle; half of it half its size
-    )
+    bundle_precision: Literal["float32", "float16"] = "float32"  # of the weights in the bundle
     uncertainty_scale: float = 1.0  # of the deviation over samples, measured on validation cases
     grid_shift: int = 0  # latent pixels between two grids of tokens that the mean is averaged over; 0: one grid
-    parts: PartsConfig = field(default_factory=PartsConfig)
-    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)
-    image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)
-    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)
-    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)
-    guided_decoder: GuidedDecoderConfig = field(default_factory=GuidedDecoderConfig)
-    small_decoder: SmallDecoderConfig = field(default_factory=SmallDecoderConfig)
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)
-    systems: tuple[Backbone, ...] = (
+    parts: PartsConfig = field(default_factory=PartsConfig)  # networks around the denoiser
+    autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)  # where parts.vae is trained
+    image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)  # a trained one
+    embedder: EmbedderConfig = field(default_factory=EmbedderConfig)  # the Vision Embedder
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)  # size and training of the systems
+    guided_decoder: GuidedDecoderConfig = field(default_factory=GuidedDecoderConfig)  # a decoder that sees the CT
+    small_decoder: SmallDecoderConfig = field(default_factory=SmallDecoderConfig)  # a faster decoder
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)  # how systems are judged
+    systems: tuple[Backbone, ...] = (  # that the report compares
         "unet",
         "dit",
         "efficient_vmamba",

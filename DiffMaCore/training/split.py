@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import json
 from collections import defaultdict
 from collections.abc import Mapping, Sequence
@@ -10,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 
+from DiffMaCore.configuring import nearest
 from DiffMaCore.errors import InputError
 from DiffMaCore.training.experiment import SplitConfig
 from DiffMaCore.training.files import write_json
@@ -144,5 +144,5 @@ def _drawn(centres: Mapping[str, str], share: float, total: int, rng: np.random.
 
 
 def _nearest(name: str, known: Mapping[str, object]) -> str:
-    near = difflib.get_close_matches(name, known, n=1)
-    return f"; did you mean {near[0]}?" if near else f"; known are {', '.join(sorted(known)[:8])}"
+    near = nearest(name, known)
+    return f"; did you mean {near}?" if near else f"; known are {', '.join(sorted(known)[:8])}"

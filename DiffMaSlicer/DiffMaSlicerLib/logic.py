@@ -29,7 +29,7 @@ from DiffMaSlicerLib.jobs.phantom import PhantomJob
 from DiffMaSlicerLib.jobs.rough import rough
 from DiffMaSlicerLib.mrml import facts
 from DiffMaSlicerLib.mrml.volume_files import VolumeFiles
-from DiffMaSlicerLib.parameters import DEFAULT_STEPS, DiffMaParameterNode
+from DiffMaSlicerLib.parameters import DiffMaParameterNode
 from DiffMaSlicerLib.settings import Settings
 
 _LIBRARY = Path(__file__).resolve().parent
@@ -76,33 +76,25 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
 
     # conversion
 
-    def samplingOf(self, parameterNode: DiffMaParameterNode) -> dict[str, Any]:
-        """What the panel says of model and sampling, as ``convert`` and ``convertBatch`` take it."""
+    def samplingOf(self, parameterNode: DiffMaParameterNode) -> SamplingOptions:
+        """What the panel says of model and sampling; its fields are keywords of ``convert`` and ``convertBatch``."""
         p = parameterNode
-        return {
-            "model": p.model,
-            "mode": self.chooseMode(p.model, p.mode),
-            "steps": p.steps,
-            "scheduler": p.scheduler,
-            "seed": p.seed,
-            "samples": p.samples,
-            "device": p.device,
-            "decoder": None if p.decoder == "full" else p.decoder,
-        }
+        return SamplingOptions(
+            model=p.model,
+            mode=self.chooseMode(p.model, p.mode),
+            steps=p.steps,
+            scheduler=p.scheduler,
+            seed=p.seed,
+            samples=p.samples,
+            device=p.device,
+            decoder=None if p.decoder == "full" else p.decoder,
+        )
 
     def convert(
         self,
         ctNode: Any,
         mrNode: Any = None,
         *,
-        model: str = "demo",
-        mode: str | None = None,
-        steps: int = DEFAULT_STEPS,
-        scheduler: str = "dpm++",
-        seed: int = 0,
-        samples: int = 1,
-        device: str = "auto",
-        decoder: str | None = None,
         roi: Any = None,
         mask: Any = None,
         slices: tuple[int, int] | None = None,
@@ -111,22 +103,13 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         startSlice: int | None = None,
         blocking: bool = True,
         listener: Listener | None = None,
+        **sampling: Any,
     ) -> Any:
         """Convert a CT to a synthetic MR in the same geometry.
 
         Args:
             ctNode: scalar volume in HU, any orientation, under no transform or a linear one.
             mrNode: node for the result; None makes one. It stays as it is until the first slice is finished.
-            model: an installed model's name, or a bundle's folder.
-            mode: "mean", the expected image and most faithful one, in one step; or "sample"; None is the model's own.
-            steps: of sampling, 1 to 1000.
-            scheduler: of sampling, "dpm++", "unipc", "ddim" or "ddpm".
-            seed: of the noise; the same seed gives the same result.
-            samples: more than one also gives their standard deviation as uncertainty; in the mode "sample" the result
-                is then their mean.
-            device: "auto", "cpu", "cuda", "cuda:1" or "mps".
-            decoder: "full", or "small" (faster, approximate) or "guided" (by the CT) where the model has one; None is
-                its best.
             roi: vtkMRMLMarkupsROINode of any orientation; outside of it is background.
             mask: vtkMRMLSegmentationNode; outside of its visible segments is background.
             slices: first and last slice, both included, along the CT's superior-inferior axis; last -1 is the end.
@@ -135,6 +118,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
             startSlice: the slice to begin with; None is the middle.
             blocking: wait for the result.
             listener: ``f(job, what)``, see ``Job.add_listener``.
+            sampling: fields of ``SamplingOptions``: model, mode, steps, scheduler, seed, samples, device, decoder.
 
         Returns:
             The MR node if ``blocking``; else the ``Conversion`` job with outputNode, uncertaintyNode, softMaskNode.
@@ -142,7 +126,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         Raises:
             RuntimeError: with cause and remedy, if ``blocking``.
         """
-        options = SamplingOptions(model, steps, scheduler, seed, samples, device, decoder, mode)
+        options = SamplingOptions(**sampling)
         region = Region(roi, mask, slices)
         interpreter, history = self._interpreter(), self._history
         job = Conversion(interpreter, self._files, history, ctNode, mrNode, options, region, softMask, startSlice)
@@ -160,7 +144,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         return self.convert(
             p.inputVolume,
             p.outputVolume,
-            **self.samplingOf(p),
+            **vars(self.samplingOf(p)),
             roi=p.roi,
             mask=p.maskSegmentation,
             slices=(p.firstSlice, p.lastSlice) if p.limitSlices else None,
@@ -178,16 +162,9 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         *,
         format: str = "nii.gz",
         load: bool = False,
-        model: str = "demo",
-        mode: str | None = None,
-        steps: int = DEFAULT_STEPS,
-        scheduler: str = "dpm++",
-        seed: int = 0,
-        samples: int = 1,
-        device: str = "auto",
-        decoder: str | None = None,
         blocking: bool = True,
         listener: Listener | None = None,
+        **sampling: Any,
     ) -> list[BatchItem] | BatchConversion:
         """Convert several CTs with the model loaded once.
 
@@ -196,36 +173,30 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
             outputFolder: where the results go; made if need be.
             format: "nii.gz", "nrrd", "mha" or "dicom".
             load: load the results into the scene.
+            sampling: as of ``convert``.
 
         Returns:
             One ``BatchItem`` a volume if ``blocking`` (a volume that failed says so), else the job.
         """
         entries = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-        options = SamplingOptions(model, steps, scheduler, seed, samples, device, decoder, mode)
+        options = SamplingOptions(**sampling)
         job = BatchConversion(self._interpreter(), self._files, entries, str(outputFolder), format, options, load)
         return self._finish(job, blocking, listener)
 
     def estimate(
-        self,
-        model: str = "demo",
-        device: str = "auto",
-        steps: int = DEFAULT_STEPS,
-        samples: int = 1,
-        slices: int = 1,
-        voxels: int = 0,
-        decoder: str | None = None,
-        mode: str | None = None,
+        self, model: str = "demo", device: str = "auto", *, slices: int = 1, voxels: int = 0, **sampling: Any
     ) -> Estimate:
         """Time and memory that a run will take: learnt from runs of ``model`` on ``device``, else rough."""
+        options = SamplingOptions(model=model, device=device, **sampling)
         name = device_key(device_name(self.machineFacts, device))
         free = free_bytes(self.machineFacts, name if name == "cpu" or self.machineFacts else "cpu")
         return self._history.estimate(
             model,
             name,
-            decoder,
-            mode=self.chooseMode(model, mode),
-            steps=steps,
-            samples=samples,
+            options.decoder,
+            mode=self.chooseMode(model, options.mode),
+            steps=options.steps,
+            samples=options.samples,
             slices=slices,
             voxels=voxels,
             free_bytes=free,

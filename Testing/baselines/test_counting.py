@@ -6,7 +6,7 @@ import pytest
 import torch
 
 from DiffMaCore.baselines.counting import TABLE_1, count, count_all, count_model
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.presets import PRESETS
 
 # counted on the released code: parameters without the Mambas (M), all trainable ones (M), MACs without the

@@ -11,7 +11,7 @@ from benchmarks.released_way import ReleasedMamba, released_scan, released_way
 from DiffMaCore import DiffMa
 from DiffMaCore.baselines.counting import count_model
 from DiffMaCore.models import orders
-from DiffMaCore.models.mamba import SpiralMamba
+from DiffMaCore.models.diffma import SpiralMamba
 from DiffMaCore.ops.dense import Dense
 from DiffMaCore.ops.scan.arguments import ScanArguments
 from DiffMaCore.ops.scan.reference import reference_scan

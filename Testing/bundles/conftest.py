@@ -13,6 +13,7 @@ import pytest
 
 from DiffMaCore.bundles.config import BundleConfig, ModelCard
 from DiffMaCore.bundles.writing import seal
+from Testing.bundles.hostile import WEIGHTS, write_safetensors
 
 CONFIG = BundleConfig(
     name="tiny",
@@ -27,15 +28,33 @@ CONFIG = BundleConfig(
 )
 
 
+COMPONENTS = {
+    "denoiser": {"_class_name": "DiffMa", "latent_size": 8},
+    "embedder": {"_class_name": "VisionEmbedder", "latent_size": 8},
+    "vae": {
+        "_class_name": "AutoencoderKL",
+        "block_out_channels": [32] * 4,
+        "down_block_types": ["DownEncoderBlock2D"] * 4,
+        "up_block_types": ["UpDecoderBlock2D"] * 4,
+    },
+    "image_encoder": {"_class_name": "ImageEncoder", "embed_dim": 512, "vision_cfg": {}},
+}
+
+
 def _make_bundle(folder: Path, **changes: object) -> Path:
     config = replace(CONFIG, **changes)
-    (folder / "denoiser").mkdir(parents=True)
-    sizes = {"width": 512, "depth": 8, "patch_size": 2, "latent_size": 8}
-    (folder / "denoiser" / "config.json").write_text(json.dumps(sizes))
-    weights = random.Random(0).randbytes(256000)
-    (folder / "denoiser" / "diffusion_pytorch_model.safetensors").write_bytes(weights)
     index = {"_class_name": "DiffMaPipeline", "bundle": config.to_dict()}
-    index["denoiser"] = ["DiffMaCore.models.denoiser", "DiffMa"]
+    for name, values in COMPONENTS.items():
+        library = "diffusers" if name == "vae" else "DiffMaCore"
+        index[name] = [library, values["_class_name"]]
+        (folder / name).mkdir(parents=True)
+        (folder / name / "config.json").write_text(json.dumps(values))
+        count = 128000 if name == "denoiser" else 100
+        header = {"weight": {"dtype": "F16", "shape": [count], "data_offsets": [0, 2 * count]}}
+        write_safetensors(folder / name / WEIGHTS, header, random.Random(0).randbytes(2 * count))
+    index["scheduler"] = ["diffusers", "DDIMScheduler"]
+    (folder / "scheduler").mkdir()
+    (folder / "scheduler" / "scheduler_config.json").write_text(json.dumps({"_class_name": "DDIMScheduler"}))
     (folder / "model_index.json").write_text(json.dumps(index))
     seal(folder, config)
     return folder

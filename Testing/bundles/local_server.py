@@ -16,7 +16,7 @@ COMMIT = "c0ffee" * 6 + "cafe"
 class LocalHub(ThreadingHTTPServer):
     """``files`` by URL path, and what was asked for.
 
-    The next ``breaks`` bodies longer than 1 kB end half-way; ``refusal`` is the status, and the hub's name for
+    The next ``breaks`` bodies longer than 10 kB end half-way; ``refusal`` is the status, and the hub's name for
     it, that every request gets.
     """
 
@@ -79,7 +79,7 @@ class _Handler(BaseHTTPRequestHandler):
         if not body:
             return
         self.server.fetched.append(path.rpartition(COMMIT + "/")[2])
-        if self.server.breaks and len(data) > 1000:
+        if self.server.breaks and len(data) > 10_000:
             self.server.breaks -= 1
             data = data[: len(data) // 2]
         self.wfile.write(data)

@@ -38,7 +38,7 @@ def test_a_missing_key_is_named(config: BundleConfig) -> None:
         BundleConfig.from_dict(values)
     values = config.to_dict()
     del values["card"]["licence"]
-    with pytest.raises(ModelError, match="model card lacks the key 'licence'"):
+    with pytest.raises(ModelError, match="card lacks the key 'licence'"):
         BundleConfig.from_dict(values)
 
 
@@ -77,14 +77,14 @@ def test_a_bundle_is_not_allowed_to_choose_what_is_imported(bundle: Path) -> Non
     index = json.loads((bundle / "model_index.json").read_text())
     for entry in (["subprocess", "Popen"], ["DiffMaCorex.evil", "Thing"], ["os", "system"]):
         (bundle / "model_index.json").write_text(json.dumps({**index, "vae": entry}))
-        with pytest.raises(ModelError, match="refused"):
+        with pytest.raises(ModelError, match=r"vae must be .* or diffusers's AutoencoderKL"):
             read_config(bundle)
 
 
 @pytest.mark.parametrize("text", ["", "[]", "{", '{"_class_name": "StableDiffusionPipeline"}'])
 def test_a_folder_that_is_no_bundle_is_told_so(tmp_path: Path, text: str) -> None:
     (tmp_path / "model_index.json").write_text(text)
-    with pytest.raises(ModelError, match="is not a"):
+    with pytest.raises(ModelError, match=r"is not a|cannot be read|lacks the key 'bundle'"):
         read_config(tmp_path)
 
 

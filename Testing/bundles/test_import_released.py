@@ -165,10 +165,10 @@ def test_a_vae_pickle_is_read_with_weights_only(files: tuple[Path, Path], tmp_pa
 
 
 def test_parts_that_do_not_fit_name_both_sizes(files: tuple[Path, Path], tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match=r"width 48 where the denoiser needs 32"):
+    with pytest.raises(ModelError, match=r"embed_dim must be 32 .*, not 48"):
         encoder = str(save_open_clip(tmp_path / "clip", width=48))
         import_released(*files, tmp_path / "bundle", "brain", image_encoder=encoder)
-    with pytest.raises(ModelError, match=r"4 latent channels and shrinks 4 times .* needs 4 and 8"):
+    with pytest.raises(ModelError, match=r"image_size must be 32, .* factor 4, not 64"):
         import_released(*files, tmp_path / "bundle", "brain", vae=str(save_vae(tmp_path / "vae", levels=3)))
     other = save_checkpoint(tmp_path / "other.pt", embedder_state(width=48, tokens=16))
     with pytest.raises(ModelError, match=r"\(32, 4, 2, 2\) and 16 tokens against \(48, 4, 2, 2\)"):

@@ -116,7 +116,7 @@ def test_a_defect_or_a_missing_package_is_not_told_as_a_damaged_file(tmp_path: P
 def test_whatever_is_damaged_is_told_as_damaged(damage: str, what: bytes, tmp_path: Path) -> None:
     vae = save_vae(tmp_path / "vae")
     (vae / damage).write_bytes(what)
-    with pytest.raises(ModelError, match="fetch it again"):
+    with pytest.raises(ModelError, match=r"fetch (it|the bundle) again"):
         obtain(VAE, str(vae))
 
 
@@ -135,3 +135,10 @@ def test_a_full_disk_and_a_defect_are_not_told_as_a_hub_that_is_out_of_reach(mon
         obtain(VAE, None)
     errors[:] = [ConnectionError("offline")]
     assert obtain(VAE, None) is None
+
+
+def test_a_written_bundle_does_not_tell_where_its_parts_were_loaded_from(tiny_bundle: Path, tmp_path: Path) -> None:
+    DiffMaPipeline.from_pretrained(tiny_bundle).save_pretrained(tmp_path / "again")
+    configs = list((tmp_path / "again").glob("*/config.json"))
+    assert len(configs) >= 4
+    assert not [path for path in configs if str(tiny_bundle) in path.read_text() or "_name_or_path" in path.read_text()]

@@ -42,6 +42,7 @@ def test_models_are_found_in_the_new_place_and_gone_from_the_old(
 
 def test_a_place_that_cannot_take_them_is_refused(home: Path, tmp_path: Path) -> None:
     (tmp_path / "full" / "models" / "other").mkdir(parents=True)
+    (tmp_path / "full" / "models" / "other" / "README.md").write_text("another model")
     (tmp_path / "file").write_text("a file")
     before = _contents(home)
     for place in (home, home / "models" / "inside", tmp_path / "full", tmp_path / "file"):

@@ -12,7 +12,7 @@ from diffusers import AutoencoderTiny
 from safetensors.torch import load_file, save_file
 
 from DiffMaCore.bundles import store
-from DiffMaCore.bundles.config import has_component, read_config, read_index
+from DiffMaCore.bundles.config import has_component, read_config
 from DiffMaCore.bundles.manifest import read_manifest, verify
 from DiffMaCore.bundles.writing import seal, write_index
 from DiffMaCore.cli.main import main
@@ -60,7 +60,7 @@ def test_a_small_decoder_is_added_to_a_complete_bundle_and_only_that(bundle: Pat
 
 
 def test_a_bundle_without_one_loads_as_ever_and_none_is_taken_unasked(bundle: Path) -> None:
-    index = read_index(bundle)
+    index = json.loads((bundle / "model_index.json").read_text())
     index.pop("small_decoder", None)  # as bundles were written before there was a choice
     write_index(bundle, index)
     seal(bundle, read_config(bundle))
@@ -90,20 +90,20 @@ def test_saving_and_loading_again_keeps_it(bundle: Path, small: Path, tmp_path: 
 
 def test_one_that_does_not_fit_names_both_sizes_and_changes_nothing(bundle: Path, tmp_path: Path) -> None:
     before = read_manifest(bundle)
-    with pytest.raises(ModelError, match=r"4 latent channels, enlarges 8 times .* where 4, 4 and 0"):
+    with pytest.raises(ModelError, match=r"factor must be 4 .*, not 8"):
         complete_bundle(bundle, small_decoder=str(save_small_decoder(tmp_path / "large", levels=4)))
-    with pytest.raises(ModelError, match=r"takes 16 latent channels"):
+    with pytest.raises(ModelError, match=r"latent_channels must be 4 .*, not 16"):
         complete_bundle(bundle, small_decoder=str(save_small_decoder(tmp_path / "wide", channels=16)))
     shifted = save_small_decoder(tmp_path / "shifted")
     config = json.loads((shifted / "config.json").read_text())
     (shifted / "config.json").write_text(json.dumps({**config, "shift_factor": 0.5}))
-    with pytest.raises(ModelError, match=r"shifts latents by 0\.5"):
+    with pytest.raises(ModelError, match=r"shift_factor must be 0, not 0\.5"):
         complete_bundle(bundle, small_decoder=str(shifted))
     assert read_manifest(bundle) == before
 
 
 def test_a_folder_that_holds_none_is_named(bundle: Path, small: Path, tmp_path: Path) -> None:
-    with pytest.raises(ModelError, match="no usable small decoder: its weights lack "):
+    with pytest.raises(ModelError, match="_class_name must be AutoencoderTiny"):
         complete_bundle(bundle, small_decoder=str(save_vae(tmp_path / "vae", levels=3)))
     state = load_file(small / WEIGHTS)
     del state["decoder.layers.0.weight"]

@@ -14,7 +14,7 @@ from DiffMaCore.bundles.config import RESEARCH_ONLY, BundleConfig, ModelCard
 from DiffMaCore.bundles.writing import write_bundle
 from DiffMaCore.cli.main import main
 from DiffMaCore.diffusion.schedulers import make_scheduler
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 
 Run = Callable[..., tuple[int, str, str]]

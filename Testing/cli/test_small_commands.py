@@ -48,7 +48,14 @@ def test_what_is_no_ct_is_described_too_and_what_cannot_be_read_is_an_error(ask:
     sitk.WriteImage(head_like_ct() + 5000, str(tmp_path / "mr.nrrd"))
     facts = ask("check", tmp_path / "mr.nrrd")
     assert facts["event"] == "result" and not facts["looks_like_ct"] and facts["problem"]
+    assert facts["model"] == "demo"
     assert ask("check", tmp_path / "absent.nrrd")["kind"] == "InputError"
+
+
+def test_the_status_of_a_check_tells_whether_the_model_can_convert(tmp_path: Path) -> None:
+    for name, image in (("ct", head_like_ct()), ("mr", head_like_ct() + 5000)):
+        sitk.WriteImage(image, str(tmp_path / f"{name}.nrrd"))
+    assert [main(["check", str(tmp_path / f"{name}.nrrd")]) for name in ("ct", "mr")] == [0, 1]
 
 
 def test_a_phantom_is_written_twice_alike(ask: Ask, tmp_path: Path) -> None:

@@ -14,7 +14,7 @@ from torch.utils._pytree import tree_leaves
 
 from DiffMaCore.baselines import BACKBONES
 from DiffMaCore.baselines.systems import build_denoiser
-from DiffMaCore.models import mamba
+from DiffMaCore.ops.spiral import order
 
 
 class OnTheDevice(TorchDispatchMode):
@@ -74,7 +74,7 @@ def test_so_does_what_stands_around_the_triton_kernels(dtype: torch.dtype, monke
             monkeypatch.setattr(kernels, name, NoLaunch(name))
     for module in (order_triton, triton_launch):
         monkeypatch.setattr(module, "current", lambda tensor: contextlib.nullcontext())
-    monkeypatch.setattr(mamba, "choose_backend", lambda *asked: "triton")
+    monkeypatch.setattr(order, "choose_backend", lambda *asked: "triton")
     assert evaluate("diffma", "triton", dtype).dtype == dtype
     assert launched == ["gather", "scan_forward", "merge"] * 2
 

@@ -65,7 +65,7 @@ def _nifti(path: Path) -> list[np.ndarray]:
 
 def _fields(path: Path, separator: str) -> dict[str, str]:
     head = re.split(rb"\r?\n\r?\n|ElementDataFile", path.read_bytes(), maxsplit=1)[0].decode("latin-1")
-    pairs = (line.partition(separator) for line in head.splitlines() if not line.startswith("#"))
+    pairs = (line.partition(separator) for line in head.split("\n") if not line.startswith("#"))
     return {name.strip().lower(): value.strip() for name, _, value in pairs}
 
 

@@ -50,8 +50,8 @@ def _implicit_series(folder: Path) -> Path:
     return folder
 
 
-def _run_length_series(folder: Path) -> Path:
-    for file in write_series(folder, HU).iterdir():
+def _run_length_series(folder: Path, hu: np.ndarray = HU) -> Path:
+    for file in write_series(folder, hu).iterdir():
         data = pydicom.dcmread(file)
         data.compress(RLELossless, generate_instance_uid=False)
         data.save_as(file)
@@ -61,14 +61,14 @@ def _run_length_series(folder: Path) -> Path:
 def _compressed_series(compressor: str) -> Callable[[Path], Path]:
     """Codings that GDCM writes: JPEG (lossless) and JPEG2000."""
 
-    def write(folder: Path) -> Path:
+    def write(folder: Path, hu: np.ndarray = HU) -> Path:
         folder.mkdir(parents=True, exist_ok=True)
         writer = sitk.ImageFileWriter()
         writer.KeepOriginalImageUIDOn()
         writer.UseCompressionOn()
         writer.SetCompressor(compressor)
-        image = sitk.GetImageFromArray(HU.astype(np.int16))
-        for k in range(len(HU)):
+        image = sitk.GetImageFromArray(hu.astype(np.int16))
+        for k in range(len(hu)):
             plane = image[:, :, k]
             tags = {
                 "0008|0016": "1.2.840.10008.5.1.4.1.1.2", "0008|0018": f"1.2.{k + 1}", "0008|0060": "CT",
@@ -114,7 +114,7 @@ def write_enhanced(folder: Path, promised: int | None = None, groups: int | None
     return folder
 
 
-SEEDS: dict[str, Callable[[Path], Path]] = {
+SEEDS: dict[str, Callable[..., Path]] = {
     "nii": _file("ct.nii", sitk.sitkInt16, False),
     "nii_float": _file("ct.nii", sitk.sitkFloat32, False),
     "nii.gz": _file("ct.nii.gz", sitk.sitkInt16, True),

@@ -9,6 +9,7 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
+from dicom_files import head_hu
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
@@ -229,7 +230,7 @@ def _damaged_code(coding: str) -> Callable[[Path, np.random.Generator], None]:
 
     def make(folder: Path, rng: np.random.Generator) -> None:
         shutil.rmtree(folder)
-        SEEDS[coding](folder)
+        SEEDS[coding](folder, head_hu(64, 40))  # neighbours as alike as in a real head
         files = sorted(folder.iterdir())
         file = files[int(rng.integers(1, len(files) - 1))]
         raw = bytearray(file.read_bytes())

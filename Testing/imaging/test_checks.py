@@ -177,3 +177,11 @@ def test_a_trunk_is_too_large_for_a_brain_model_and_a_head_is_not(shared: Path) 
         assert anatomy_notes(image, body, "unknown") == []
         if not fits:
             assert "larger than a head" in notes[0] and anatomy_notes(image, body, "pelvis") == []
+
+
+def test_infinities_of_both_signs_are_measured_without_a_word(recwarn: pytest.WarningsRecorder) -> None:
+    array = np.full((6, 20, 20), -1000, np.float32)
+    array[2:4, 5:15, 5:15], array[0, 0, 0], array[0, 0, 1] = 40, np.inf, -np.inf
+    found = describe_ct(sitk.GetImageFromArray(array))
+    assert found["hu_range"] == [-1000.0, 40.0] and found["nan_count"] == 2
+    assert not [warning for warning in recwarn if warning.category is RuntimeWarning]

@@ -193,3 +193,36 @@ def test_voxels_that_are_not_finite_stay_so(extension: str, tmp_path: Path) -> N
     found = sitk.GetArrayFromImage(read)
     assert np.array_equal(np.isfinite(found), np.isfinite(array)) and read.GetSpacing() == image.GetSpacing()
     assert np.array_equal(found[np.isfinite(found)], array[np.isfinite(array)])
+
+
+@pytest.mark.parametrize("number", ["inf", "nan", "1e-300", "1e300", "-1e-30", "1e30", "abc", "0.3"])
+@pytest.mark.parametrize("extension", [".nrrd", ".mha"])
+def test_axes_that_cannot_be_are_refused_and_never_moved(extension: str, number: str, tmp_path: Path) -> None:
+    path = write(ct(), tmp_path / f"ct{extension}", compress=False)
+    raw = path.read_bytes()
+    axes = {".nrrd": (b"(0.75,0,0)", b"(0.75,%s,0)"), ".mha": (b"= 1 0 0 0 1", b"= 1 %s 0 0 1")}[extension]
+    assert axes[0] in raw
+    for text in (
+        axes[1] % number.encode(),
+        axes[0].replace(b"0.75", number.encode()).replace(b"= 1", b"= " + number.encode()),
+    ):
+        path.write_bytes(raw.replace(axes[0], text))
+        try:
+            image = read_volume(path).image
+        except InputError as error:
+            assert "\n" not in str(error) and path.name in str(error)
+            continue
+        # what was read lies where the header says, to the last corner
+        steps = np.array(image.GetDirection()).reshape(3, 3) * image.GetSpacing()
+        said = np.array([float(number) if b"0.75" not in text and extension == ".nrrd" else 0.75, 1.25, 2.5])
+        assert np.abs(steps - np.diag(said)).max() < 1e-6
+
+
+def test_a_compressed_stream_that_is_damaged_is_not_taken_for_voxels(tmp_path: Path) -> None:
+    for extension in (".nrrd", ".mha"):
+        path = write(ct(), tmp_path / f"ct{extension}")
+        raw = bytearray(path.read_bytes())
+        raw[-3] ^= 0xFF  # of its checksum
+        path.write_bytes(raw)
+        with pytest.raises(InputError, match="damaged"):
+            read_volume(path)

@@ -174,3 +174,33 @@ def test_a_folder_with_other_files_takes_no_dicom_series(tmp_path: Path) -> None
     (tmp_path / "letter.txt").write_text("x")
     with pytest.raises(OutputError, match="holds other files"):
         check_output(tmp_path, like=oblique())
+
+
+@pytest.mark.parametrize(
+    "name", ["", ".", "/", "..", "m" * 252 + ".nii.gz", "mr.nii.bz2", "mr.h5", "a\0b.nii", "\udcff.nii.gz"]
+)
+def test_a_name_that_cannot_be_is_one_sentence(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.chdir(tmp_path)
+    with pytest.raises(OutputError) as caught:
+        check_output(Path(name), like=sitk.Image([4, 4, 4], sitk.sitkFloat32))
+    assert "\n" not in str(caught.value) and len(str(caught.value)) < 300
+    assert not list(tmp_path.iterdir())
+
+
+def test_the_longest_name_that_may_be_is_written(tmp_path: Path) -> None:
+    image = sitk.Image([4, 4, 4], sitk.sitkFloat32)
+    for name in ("m" * 248 + ".nii.gz", "m" * 251 + ".mha"):
+        check_output(tmp_path / name, like=image)
+        write_volume(image, tmp_path / name, like=image)
+    assert len(list(tmp_path.iterdir())) == 2
+
+
+def test_a_loop_of_links_is_one_sentence(tmp_path: Path) -> None:
+    (tmp_path / "loop.nii").symlink_to(tmp_path / "loop.nii")
+    with pytest.raises(OutputError, match=r"loop\.nii"):
+        check_output(tmp_path / "loop.nii", like=sitk.Image([4, 4, 4], sitk.sitkFloat32))
+
+
+def test_nothing_is_written_into_the_folder_of_the_input_series(tmp_path: Path) -> None:
+    with pytest.raises(OutputError, match="folder of the input series"):
+        check_output(tmp_path / "mr.nii.gz", like=sitk.Image([4, 4, 4], sitk.sitkFloat32), inputs=[tmp_path])

@@ -101,7 +101,7 @@ def test_the_command_line_converts_and_checks_with_it(
     assert "is a synthetic CT" in capsys.readouterr().err
     assert main(["check", str(mr), "--model", str(mr_to_ct)]) == 0
     assert "an MRI (MR T1 is wanted)" in capsys.readouterr().out
-    assert main(["check", str(ct), "--model", str(mr_to_ct)]) == 0
+    assert main(["check", str(ct), "--model", str(mr_to_ct)]) == 1
     assert "NOT for this model: the volume is a CT in HU" in capsys.readouterr().out
 
 
@@ -130,5 +130,5 @@ def test_the_card_says_what_is_put_in_and_what_comes_out(mr_to_ct: Path) -> None
 )
 def test_a_normalisation_that_cannot_be_meant_is_refused(mr_to_ct: Path, value: object) -> None:
     words = {**read_config(mr_to_ct).to_dict(), "source_normalisation": value}
-    with pytest.raises(ModelError, match=r"source_normalisation is .* where nothing or"):
+    with pytest.raises(ModelError, match="source_normalisation"):
         BundleConfig.from_dict(words)

@@ -9,7 +9,7 @@ from torch.nn import functional as F
 
 from DiffMaCore import DiffMa
 from DiffMaCore.baselines import BACKBONES
-from DiffMaCore.models.denoiser import BLOCKS
+from DiffMaCore.models.diffma import BLOCKS
 from DiffMaCore.models.frame import BlockSettings, ResidualFrame
 from DiffMaCore.models.ssm import StackedSSM
 from DiffMaCore.ops.scan import available_backends

@@ -11,7 +11,7 @@ from torch.nn import functional as F
 
 from DiffMaCore import DiffMa, preset
 from DiffMaCore.models import orders
-from DiffMaCore.models.mamba import SpiralMamba
+from DiffMaCore.models.diffma import SpiralMamba
 from DiffMaCore.presets import PRESETS
 
 

@@ -9,7 +9,7 @@ import torch
 from torch import nn
 
 from DiffMaCore.baselines.unet import UNetDenoiser
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.models.layers import PixelEmbedding
 

@@ -31,6 +31,14 @@ def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
+def expecting_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The one that gives the expected image as well."""
+    folder = tmp_path_factory.mktemp("expecting_bundles") / "tiny"
+    _elsewhere("make_tiny_bundle", folder, expects=True)
+    return folder
+
+
+@pytest.fixture(scope="session")
 def tiny_bundle_with_small_decoder(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The same bundle with a small decoder."""
     folder = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("bundles") / "tiny"))
@@ -38,9 +46,9 @@ def tiny_bundle_with_small_decoder(tiny_bundle: Path, tmp_path_factory: pytest.T
     return folder
 
 
-def _elsewhere(make: str, folder: Path) -> None:
+def _elsewhere(make: str, folder: Path, **options: bool) -> None:
     """Call a function of the other tests' conftest in another process."""
-    code = f"import sys, pathlib; from Testing.conftest import {make}; {make}(pathlib.Path(sys.argv[1]))"
+    code = f"import sys, pathlib; from Testing.conftest import {make}; {make}(pathlib.Path(sys.argv[1]), **{options})"
     environment = {**os.environ, "PYTHONPATH": str(ROOT)}
     subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, env=environment, check=True)
 

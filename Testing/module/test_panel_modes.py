@@ -13,10 +13,10 @@ OF_SAMPLING = ("schedulerBox", "seedBox", "newSeedButton")
 
 
 @pytest.fixture
-def home(models, tiny_bundle):
+def home(models, expecting_bundle):
     """Two more models of the user's: "both" knows both modes, "expected" the mean alone."""
-    saying(tiny_bundle, models / "models" / "both", modes=["mean", "sample"])
-    saying(tiny_bundle, models / "models" / "expected", modes=["mean"])
+    saying(expecting_bundle, models / "models" / "both", modes=["mean", "sample"])
+    saying(expecting_bundle, models / "models" / "expected", modes=["mean"])
     return models
 
 
@@ -78,7 +78,7 @@ def test_a_model_that_was_not_trained_for_a_mode_says_so_and_does_the_other(read
     assert choosable(ready) == {"mean": False, "sample": True}
     assert "tiny random networks (for tests) was trained to sample only" in ready.ui.modeBox.toolTip
     assert all(sampling(ready).values())
-    assert ready.widget.logic.samplingOf(ready.parameters)["mode"] == "sample"
+    assert ready.widget.logic.samplingOf(ready.parameters).mode == "sample"
     assert ready.ui.applyButton.enabled
 
     ready.parameters.model = "both"

@@ -148,6 +148,7 @@ def test_a_failed_run_says_cause_and_remedy_and_the_next_begins_afresh(panel, mo
     assert "denoiser" in said
     assert panel.volumes == ["Head CT"]
     assert panel.ui.applyButton.text == "Apply"
+    panel.widget.setMachine(None)  # which may have found the damage meanwhile, and then says it beside Apply
     panel.apply()
     assert not panel.ui.messageFrame.isVisible()
 

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor
 
 from DiffMaCore.diffusion.precision import in_precision
-from DiffMaCore.models.mamba import SpiralMamba
+from DiffMaCore.models.diffma import SpiralMamba
 from DiffMaCore.models.orders import SCAN_ORDERS
 
 

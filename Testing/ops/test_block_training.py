@@ -8,8 +8,10 @@ import pytest
 import torch
 from torch import Tensor, nn
 
-from DiffMaCore.models.block import DiffMaBlock
+from DiffMaCore.models.diffma import DiffMaBlock
 from DiffMaCore.ops.spiral import block_training
+from DiffMaCore.ops.spiral.block_training import training_block
+from DiffMaCore.ops.spiral.fusing import fused_for
 
 
 def _block(width: int, grid: int, taps: int = 4, states: int = 8, expand: int = 1) -> DiffMaBlock:
@@ -52,7 +54,7 @@ def test_values_and_gradients_agree_with_float64(
     exact = copy.deepcopy(block).double()
     exact.mamba.backend = "torch"
     inputs = _inputs(batch, grid * grid, width)
-    assert block.mamba.is_trained_fused(inputs[0]) and not exact.mamba.is_trained_fused(inputs[0].double())
+    assert fused_for(block, inputs[0]) is training_block and fused_for(exact, inputs[0].double()) is None
     pull = torch.randn_like(inputs[0])
     ours, expected = (
         _solve(each, inputs, pull, dtype) for each, dtype in ((block, torch.float32), (exact, torch.double))
@@ -68,7 +70,7 @@ def test_the_fused_block_is_the_layers_to_rounding() -> None:
     pull = torch.randn_like(inputs[0])
     fused = _solve(block, inputs, pull, torch.float32)
     block.mamba.backend = "torch"
-    assert not block.mamba.is_trained_fused(inputs[0])
+    assert fused_for(block, inputs[0]) is None
     plain = _solve(block, inputs, pull, torch.float32)
     for name, value in plain.items():
         assert (fused[name] - value).abs().max() < 3e-5 * value.abs().max(), name
@@ -81,7 +83,7 @@ def test_bfloat16_products_round_as_the_layers_do() -> None:
     pull = torch.randn_like(inputs[0])
     expected = _solve(exact, inputs, pull, torch.double)
     with torch.autocast("cpu", torch.bfloat16):
-        assert block.mamba.is_trained_fused(inputs[0])
+        assert fused_for(block, inputs[0]) is training_block
         fused = _solve(block, inputs, pull, torch.float32)
         block.mamba.backend = "torch"
         plain = _solve(block, inputs, pull, torch.float32)
@@ -137,7 +139,7 @@ def test_kernels_are_never_given_weights_of_another_type(trained: bool) -> None:
     block.mamba.A_log.data = block.mamba.A_log.data.double()
     tokens, condition, mask = _inputs(2, 16, 32)
     with torch.set_grad_enabled(trained):
-        assert not (block.mamba.is_trained_fused(tokens) or block.mamba.is_fused(tokens))
+        assert fused_for(block, tokens) is None
         mixed = block(tokens, condition, mask)
         expected = copy.deepcopy(block).double()(tokens.double(), condition.double(), mask.double())
     assert torch.allclose(mixed, expected.to(mixed.dtype), atol=1e-3)

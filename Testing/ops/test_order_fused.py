@@ -8,10 +8,11 @@ import pytest
 import torch
 from torch import nn
 
-from DiffMaCore.models.block import DiffMaBlock
-from DiffMaCore.models.mamba import SpiralMamba
+from DiffMaCore.models.diffma import DiffMaBlock, SpiralMamba
 from DiffMaCore.ops.dense import Dense, dense_each
+from DiffMaCore.ops.spiral.block_fused import fused_block
 from DiffMaCore.ops.spiral.fused import fits, fused_mamba
+from DiffMaCore.ops.spiral.fusing import fused_for
 
 
 @pytest.mark.parametrize(
@@ -33,7 +34,7 @@ def test_the_fused_mamba_gives_the_steps_numbers(
     tokens = torch.randn(2, batch, grid * grid, width)
     exact = copy.deepcopy(mamba).double()
     exact.backend = "torch"
-    assert fits(tokens, mamba.inner, mamba.state_size)
+    assert fits(mamba.inner, mamba.state_size)
     with torch.no_grad():
         fused = torch.stack(fused_mamba(tokens, mamba, mamba.order, window_bytes))
         expected = exact(tokens.double())
@@ -49,30 +50,31 @@ def test_orders_are_summed_by_one_task_or_shared_among_threads(threads: int) -> 
     try:
         torch.set_num_threads(threads)
         with torch.no_grad():
-            fused, expected = mamba(tokens), copy.deepcopy(mamba).double()(tokens.double())
+            fused = torch.stack(fused_mamba(tokens, mamba, mamba.order))
+            expected = copy.deepcopy(mamba).double()(tokens.double())
     finally:
         torch.set_num_threads(before)
     assert (fused - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
-def test_inference_is_fused_and_agrees_with_training() -> None:
+def test_a_mamba_alone_agrees_with_its_fused_kernels() -> None:
     torch.manual_seed(0)
     mamba = SpiralMamba(32, 4, block=0)
     tokens = torch.randn(2, 3, 16, 32)
-    trained = mamba(tokens)
     with torch.inference_mode():
-        inferred = mamba(tokens)
-        assert torch.equal(inferred, torch.stack(fused_mamba(tokens, mamba, mamba.order)))
-    assert torch.allclose(inferred, trained, rtol=0, atol=1e-6)
+        fused = torch.stack(fused_mamba(tokens, mamba, mamba.order))
+    assert torch.allclose(fused, mamba(tokens), rtol=0, atol=1e-6)
 
 
 def test_other_types_and_odd_widths_are_left_to_the_steps() -> None:
-    tokens = torch.zeros(2, 1, 4, 32)
-    assert not fits(tokens.double(), 64, 16)
-    assert not fits(tokens, 60, 16)
-    assert not fits(tokens, 64, 6)
-    with torch.autocast("cpu", torch.bfloat16):
-        assert not fits(tokens, 64, 16)
+    block, tokens = DiffMaBlock(32, 2, block=0), torch.zeros(1, 4, 32)
+    with torch.no_grad():
+        assert fused_for(block, tokens) is fused_block
+        assert fused_for(block, tokens.double()) is None
+        with torch.autocast("cpu", torch.bfloat16):
+            assert fused_for(block, tokens) is None
+    assert not fits(60, 16)
+    assert not fits(64, 6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -50,11 +50,11 @@ def test_it_runs_what_is_missing_writes_the_report_and_the_next_time_runs_nothin
     measured_tokens(folders)
 
     assert _reproduce(config, folders, *TOKENS) == 0
-    facts = json.loads((folders.report / "report.json").read_text())
+    facts = json.loads((folders.report / "report.json").read_text(encoding="utf-8"))
     assert facts["missing"] == {} and [row["key"] for row in facts["table2"] if row["kind"] == "system"]
     assert facts["tokens"]["crossover"]["tokens"] == 464
     for name in ("index.html", "report.md"):
-        text = (folders.report / name).read_text()
+        text = (folders.report / name).read_text(encoding="utf-8")
         for picture in set(re.findall(r'(?:src="|\]\()([\w.]+\.png)', text)):
             assert (folders.report / picture).is_file()
     for picture in ("figure1", "figure5", "figure6", "figure7", "figure7_curves", "calibration", "tokens"):
@@ -129,7 +129,7 @@ def test_a_report_of_an_unfinished_experiment_says_what_is_missing(tmp_path: Pat
     experiment, folders = make_tiny_cache(tmp_path)
     trained(experiment, folders, "diffma")
     evaluated(experiment, folders, ("diffma",))
-    page = write_report(experiment, folders, {"vim": "the loss is nan"}).read_text()
+    page = write_report(experiment, folders, {"vim": "the loss is nan"}).read_text(encoding="utf-8")
     assert "Missing: ViM: the loss is nan" in page and "Missing: DiT: not trained yet" in page
     assert "Missing: the Vision Embedder is not trained yet" in page
     assert "Missing: not measured yet; <code>python -m Training.reproduce --only tokens</code> does" in page
@@ -139,12 +139,12 @@ def test_a_report_of_an_unfinished_experiment_says_what_is_missing(tmp_path: Pat
 
 def test_without_any_data_the_report_still_has_table_1(tmp_path: Path) -> None:
     experiment, folders = tiny_experiment(tmp_path), Folders(tmp_path / "run")
-    page = write_report(experiment, folders).read_text()
+    page = write_report(experiment, folders).read_text(encoding="utf-8")
     assert "DiffMa-XXL/2" in page and page.count("no data is prepared yet") == 3
 
 
 def test_text_from_a_configuration_cannot_become_markup(tmp_path: Path) -> None:
     card: Any = replace(tiny_experiment(tmp_path).card, training_data="<b>heads</b> & necks")
     experiment = replace(tiny_experiment(tmp_path), card=card)
-    page = write_report(experiment, Folders(tmp_path / "run")).read_text()
+    page = write_report(experiment, Folders(tmp_path / "run")).read_text(encoding="utf-8")
     assert "&lt;b&gt;heads&lt;/b&gt; &amp; necks" in page and "<b>" not in page

@@ -53,10 +53,9 @@ class Weights(ScanParameters, Protocol):
     def out_proj(self) -> Tensor: ...
 
 
-def fits(tokens: Tensor, inner: int, states: int) -> bool:
-    """Whether the kernels apply: float32, whole pairs of registers of channels, whole groups of states."""
-    full = tokens.dtype == torch.float32 and not torch.is_autocast_enabled("cpu")
-    return full and inner % kernels.PAIR == 0 and states % STATES == 0
+def fits(inner: int, states: int) -> bool:
+    """Whether the kernels apply: whole pairs of registers of channels, whole groups of states."""
+    return inner % kernels.PAIR == 0 and states % STATES == 0
 
 
 def fused_mamba(

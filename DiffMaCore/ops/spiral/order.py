@@ -1,10 +1,51 @@
-"""What surrounds the scan: tokens into scan orders through the causal convolution, and back through the gate."""
+"""The spiral scan on any back end: tokens into scan orders through the causal convolution, the scan, and back."""
 
 from __future__ import annotations
+
+from typing import Any
 
 import torch
 from torch import Tensor
 from torch.nn import functional as F
+
+from DiffMaCore.ops.scan import choose_backend
+
+
+def backend_of(mamba: Any, tokens: Tensor) -> str:
+    """Name of the selective-scan back end that these tokens get."""
+    return choose_backend(mamba.backend, tokens.device, torch.promote_types(tokens.dtype, torch.float32))
+
+
+def check_length(mamba: Any, length: int) -> None:
+    """Raise ValueError where a Mamba's orders would lead beyond the tokens."""
+    if length != mamba.order.shape[1]:
+        raise ValueError(f"this block's orders visit {mamba.order.shape[1]} tokens, not {length}")
+
+
+def spiral_scan(x: Tensor, z: Tensor, mamba: Any) -> Tensor:
+    """What stands between a Mamba's two projections, along all its orders.
+
+    Args:
+        x, z: (2, B, L, E), raster order: what is scanned, and what gates it.
+        mamba: a ``SpiralMamba``: parameters, orders, and the name of the back end.
+
+    Returns:
+        (2, B, L, E), raster order, the orders summed; differentiable.
+
+    Raises:
+        ValueError: another number of tokens than the orders visit.
+    """
+    branches, batch, length, inner = x.shape
+    check_length(mamba, length)
+    backend = backend_of(mamba, x)
+    if backend == "triton":
+        from DiffMaCore.ops.spiral.triton_mamba import spiral_scan as by_triton
+
+        return by_triton(x, z, mamba, mamba.conv_weight, mamba.conv_bias, mamba.order, mamba.position)
+    # (B, 3, L, branch * inner): every order its own sequence, the branches side by side as channels
+    x = gather_conv_silu(x, mamba.order, mamba.conv_weight, mamba.conv_bias, backend)
+    y = mamba.scan(x.view(-1, length, branches, inner)).reshape(batch, len(mamba.order), length, -1)
+    return merge_gate(y, z, mamba.position, backend)
 
 
 def gather_conv_silu(x: Tensor, order: Tensor, weight: Tensor, bias: Tensor, backend: str) -> Tensor:

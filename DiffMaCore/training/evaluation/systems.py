@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import difflib
 import re
 from collections import Counter
 from collections.abc import Mapping, Sequence
@@ -11,6 +10,7 @@ from typing import get_args
 
 from DiffMaCore.bundles import hub
 from DiffMaCore.bundles.config import INDEX_FILE, BundleConfig, read_config
+from DiffMaCore.configuring import nearest
 from DiffMaCore.errors import InputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache
@@ -57,8 +57,8 @@ def find_systems(
 def check_backbone(name: str) -> None:
     """Raise InputError, with the nearest one, when no system has this name."""
     if name not in BACKBONES:
-        near = difflib.get_close_matches(name.lower(), BACKBONES, n=1)
-        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(BACKBONES)}"
+        near = nearest(name, BACKBONES)
+        hint = f"did you mean {near!r}?" if near else f"there are {', '.join(BACKBONES)}"
         raise InputError(f"no system is called {name!r}; {hint}")
 
 

@@ -12,7 +12,7 @@ from typing import Any, Literal, get_args
 import torch
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.presets import check_patch
 from DiffMaCore.progress import Reporter

@@ -12,7 +12,7 @@ import torch
 from torch import Tensor, nn
 
 from DiffMaCore.diffusion.objective import mean_of, schedule
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.training.bundling import write_bundles

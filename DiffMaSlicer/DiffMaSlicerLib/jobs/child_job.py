@@ -20,6 +20,9 @@ HELLO_SECONDS = 120.0
 _TERM_SECONDS, _KILL_SECONDS = 1.0, 0.8
 
 
+NO = 1  # exit status of a command whose answer, told as its result, is no
+
+
 class ChildJob(Job):
     """Runs commands of DiffMaCore. A subclass writes ``work``, which calls ``yield from self.child([...])``.
 
@@ -79,7 +82,7 @@ class ChildJob(Job):
         yield from self.run_process(self.interpreter.command(arguments))
         if self._failure is not None:
             raise _job_error(self._failure)
-        if not self._results or self._exit_code() != 0:
+        if not self._results or self._exit_code() not in (0, NO):
             raise _job_error(self._unexplained())
         return self._results[-1]
 

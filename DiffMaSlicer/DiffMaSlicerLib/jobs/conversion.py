@@ -27,7 +27,20 @@ _DEFAULT_RANGE = (0.0, 1.0)
 
 @dataclass(frozen=True)
 class SamplingOptions:
-    """Which model makes the image, how, and on what; a mode and a decoder of None are the model's own choice."""
+    """Which model makes the image, how, and on what.
+
+    Attributes:
+        model: an installed model's name, or a bundle's folder.
+        steps: of sampling, 1 to 1000.
+        scheduler: of sampling, "dpm++", "unipc", "ddim" or "ddpm".
+        seed: of the noise; the same seed gives the same result.
+        samples: more than one also gives their standard deviation as uncertainty; in the mode "sample" the result is
+            then their mean.
+        device: "auto", "cpu", "cuda", "cuda:1" or "mps".
+        decoder: "full", or "small" (faster, approximate) or "guided" (by the CT) where the model has one; None is its
+            best.
+        mode: "mean", the expected image and most faithful one, in one step; or "sample"; None is the model's own.
+    """
 
     model: str = "demo"
     steps: int = DEFAULT_STEPS

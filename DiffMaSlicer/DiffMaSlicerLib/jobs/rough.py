@@ -43,5 +43,5 @@ def _blocks_and_tokens(size: str) -> float | None:
     own = re.fullmatch(r"custom (\d+)x(\d+)/(\d+), latent (\d+)", size)
     if not own:
         return None
-    width, depth, patch, latent = map(int, own.groups())
+    width, depth, patch, latent = (int(own[place]) for place in (1, 2, 3, 4))
     return depth * (latent // max(1, patch)) ** 2 * (width / 512) ** 2

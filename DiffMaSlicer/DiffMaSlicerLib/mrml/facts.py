@@ -33,6 +33,7 @@ class VolumeFacts:
         dimension_problem: why it is not one three-dimensional volume; "" if it is.
         transform_problem: why it has no place in the world's coordinates; "" if it has.
         problem: why it cannot be converted; "" if it seems that it can. The child's check says more.
+        doubtful: the problem is only that its values are hardly a CT's, so that it could be converted all the same.
         notes: what to know besides.
         sentence: size, spacing and range in words.
     """
@@ -46,6 +47,7 @@ class VolumeFacts:
     dimension_problem: str = ""
     transform_problem: str = ""
     problem: str = ""
+    doubtful: bool = False
     notes: list[str] = field(default_factory=list)
     sentence: str = ""
 
@@ -68,6 +70,7 @@ def describe(node: Any) -> VolumeFacts:
     axis = slice_axis(node)
     transform_problem = _transform_problem(node)
     problem = dimension_problem or transform_problem or _problem(node, finite)
+    doubt = "" if problem else _doubt(finite)
     return VolumeFacts(
         size=size,
         spacing=spacing,
@@ -77,9 +80,10 @@ def describe(node: Any) -> VolumeFacts:
         slices=size[axis],
         dimension_problem=dimension_problem,
         transform_problem=transform_problem,
-        problem=problem,
+        problem=problem or doubt,
+        doubtful=bool(doubt),
         notes=_notes(node, nan_count),
-        sentence=_sentence(size, spacing, values, "" if problem else " HU"),
+        sentence=_sentence(size, spacing, values, "" if problem or doubt else " HU"),
     )
 
 
@@ -112,10 +116,14 @@ def _problem(node: Any, finite: np.ndarray) -> str:
         return "All values are NaN or infinite: export the CT again."
     if finite.min() == finite.max():
         return f"All voxels hold the same value {finite.min():g}: export the CT again."
-    if np.mean(finite < _AIR_BELOW) < _LEAST_AIR:
-        low, high = float(finite.min()), float(finite.max())
-        return f"It does not look like a CT in HU: the values ({low:.0f} to {high:.0f}) hold no air."
     return ""
+
+
+def _doubt(finite: np.ndarray) -> str:
+    if np.mean(finite < _AIR_BELOW) >= _LEAST_AIR:
+        return ""
+    low, high = float(finite.min()), float(finite.max())
+    return f"It does not look like a CT in HU: the values ({low:.0f} to {high:.0f}) hold no air."
 
 
 def _notes(node: Any, nan_count: int) -> list[str]:

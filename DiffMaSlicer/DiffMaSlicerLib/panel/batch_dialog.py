@@ -106,7 +106,7 @@ class BatchDialog(Dialog):
                 parameters.batchOutput.strip(),
                 format=parameters.batchFormat,
                 load=parameters.batchLoad,
-                **self.panel.logic.samplingOf(parameters),
+                **vars(self.panel.logic.samplingOf(parameters)),
                 blocking=False,
             )
         except (RuntimeError, ValueError, OSError) as error:

@@ -48,7 +48,7 @@ class ImportDialog(Dialog):
     def openReleased(self, entry):
         """Open where the authors' files are asked for, those of a model of the catalogue."""
         self._openAt(_RELEASED)
-        self.ui.releasedAnatomyBox.setCurrentText(entry["anatomy"])
+        self.ui.releasedAnatomyBox.currentText = entry["anatomy"]
         self.ui.releasedNameEdit.text = entry["name"]
 
     def openHub(self):

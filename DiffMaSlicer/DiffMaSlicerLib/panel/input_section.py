@@ -86,6 +86,10 @@ class InputSection(Section, VTKObservationMixin):
         """Why the volume should not be converted although it could be, or nothing; see ``onConvertAnyway``."""
         return self._refusal if self._described != self._allowed else ""
 
+    def doubtful(self):
+        """Whether the volume is refused only because it hardly looks like a CT, so that it can be converted anyway."""
+        return bool(self.refusal()) and self.facts is not None and (self.facts.doubtful or not self.facts.problem)
+
     def onConvertAnyway(self):
         """Convert a volume that does not look like a CT in HU; holds until another one is chosen."""
         self._allowed = self._described

@@ -9,7 +9,7 @@ from DiffMaSlicerLib.panel.section import setText
 
 
 class Packages:
-    """The part of Device/Advanced about packages."""
+    """The part of Advanced about packages."""
 
     def __init__(self, panel):
         self.panel = panel

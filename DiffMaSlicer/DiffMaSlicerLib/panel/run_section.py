@@ -35,7 +35,7 @@ class RunSection(Section):
         self._showAgreement()
         reason = "" if self.running else self.panel.problem()
         setText(self.ui.reasonText, reason)
-        self.ui.convertAnywayButton.visible = bool(reason) and reason == self.panel.input.refusal()
+        self.ui.convertAnywayButton.visible = bool(reason) and self.panel.input.doubtful()
         button = self.ui.applyButton
         if self.running:
             button.text = _("Cancelling...") if self._cancelling else _("Cancel")

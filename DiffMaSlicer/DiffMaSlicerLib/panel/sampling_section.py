@@ -2,6 +2,7 @@
 
 import math
 import random
+from dataclasses import replace
 
 import qt
 from slicer.i18n import tr as _
@@ -72,10 +73,10 @@ class ModeChoices(Choices):
 def schedulers():
     """Entries of the list of schedulers."""
     return [
-        Entry("dpm++", _("DPM-Solver++"), _("Fast: 10 to 20 steps are enough.")),
-        Entry("unipc", _("UniPC"), _("Fast: 10 to 25 steps are enough.")),
-        Entry("ddim", _("DDIM"), _("Smooth: 50 to 100 steps.")),
-        Entry("ddpm", _("DDPM"), _("As in training: some hundred steps, so the slowest.")),
+        Entry("dpm++", _("DPM-Solver++"), _("The default: 10 to 20 steps are enough.")),
+        Entry("unipc", _("UniPC"), _("Fast too: as many steps as DPM-Solver++.")),
+        Entry("ddim", _("DDIM"), _("Slower to converge: 50 steps or more.")),
+        Entry("ddpm", _("DDPM"), _("The released sampler: about 250 steps, so the slowest.")),
     ]
 
 
@@ -125,14 +126,18 @@ class SamplingSection(Section):
         if facts is not None and parameters.model:
             slices = self.panel.input.slices()
             voxels = facts.size[0] * facts.size[1] * facts.size[2]
-            device, mode = self.panel.device.actual(), self._mode.read()
-            decoder = self.logic.samplingOf(parameters)["decoder"]
-            wanted = (parameters.model, device, parameters.steps, parameters.samples, slices, voxels, decoder, mode)
+            options = replace(
+                self.logic.samplingOf(parameters), device=self.panel.device.actual(), mode=self._mode.read()
+            )
+            wanted = options, slices, voxels
         free = self.panel.device.freeMemory()
         if (wanted, free) == self._estimated:
             return
         self._estimated = (wanted, free)
-        self._show(self.logic.estimate(*wanted) if wanted and wanted[4] else None)
+        if wanted and wanted[1]:
+            self._show(self.logic.estimate(slices=wanted[1], voxels=wanted[2], **vars(wanted[0])))
+        else:
+            self._show(None)
 
     def problem(self):
         """Why what is chosen here cannot be used, or nothing."""

@@ -12,7 +12,7 @@ from pathlib import Path
 import numpy as np
 import pytest
 
-from DiffMaCore.bundles.config import read_config, read_index
+from DiffMaCore.bundles.config import read_config
 from DiffMaCore.bundles.manifest import bundle_checksum
 from DiffMaCore.bundles.writing import seal, write_index
 from DiffMaCore.cli.main import main
@@ -121,17 +121,17 @@ def test_predictions_are_those_of_the_bundle_itself(made) -> None:
 
 def test_tables_hold_what_json_holds(made) -> None:
     folder, results = made[3].folder, made[3].results
-    assert json.loads((folder / "results.json").read_text()) == results == tables.read_results(folder)
-    rows = list(csv.DictReader(io.StringIO((folder / "table.csv").read_text())))
+    assert json.loads((folder / "results.json").read_text(encoding="utf-8")) == results == tables.read_results(folder)
+    rows = list(csv.DictReader(io.StringIO((folder / "table.csv").read_text(encoding="utf-8"))))
     for key, entry in results["systems"].items():
         own = [row for row in rows if row["system"] == key and row["image"] == entry["estimate"]]
         assert {row["region"] for row in own} == {"mask", "slice"}
         for row in own:
             for figure in ("ssim", "psnr", "mse", "mae", "mse_8bit"):
                 assert float(row[f"{figure}_mean"]) == entry["summary"][row["region"]][figure]["mean"]
-    cases = list(csv.DictReader(io.StringIO((folder / "cases.csv").read_text())))
+    cases = list(csv.DictReader(io.StringIO((folder / "cases.csv").read_text(encoding="utf-8"))))
     assert len(cases) == 2 * (len(results["systems"]) + 2)  # two regions; two systems have single samples too
-    text = (folder / "table.md").read_text()
+    text = (folder / "table.md").read_text(encoding="utf-8")
     for entry in results["systems"].values():
         assert f"{100 * entry['summary']['mask']['ssim']['mean']:.2f}" in text and entry["title"] in text
     assert results["normalisation"] in text and "data range is 1" in text
@@ -211,7 +211,7 @@ def test_two_bundles_of_one_name_are_two_rows_and_one_given_twice_is_refused(mad
     experiment, folders, *_ = made
     bundles = [folders.system("dit") / "bundle", tmp_path / "other"]
     shutil.copytree(folders.system("diffma") / "bundle", bundles[1])
-    index = read_index(bundles[1])
+    index = json.loads((bundles[1] / "model_index.json").read_text(encoding="utf-8"))
     index["bundle"]["name"] = name  # both are one folder where file names have no case
     write_index(bundles[1], index)
     seal(bundles[1], read_config(bundles[1]))
@@ -252,7 +252,7 @@ def test_what_cannot_be_evaluated_is_told_with_the_remedy(made, tmp_path: Path) 
     shutil.copytree(folders.data, bare.data)
     with pytest.raises(InputError, match=r"no system of .* is trained yet"):
         evaluate(experiment, bare)
-    split = json.loads((bare.data / "split.json").read_text())
+    split = json.loads((bare.data / "split.json").read_text(encoding="utf-8"))
     (bare.data / "split.json").write_text(json.dumps({**split, "test": []}))
     with pytest.raises(InputError, match=r"'test' holds no case; train \(3\) and validation \(1\) does"):
         evaluate(experiment, bare)

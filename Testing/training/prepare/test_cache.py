@@ -11,7 +11,7 @@ import torch
 from torch.utils.data import default_collate
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.models.denoiser import DiffMa
+from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.training.bundling import build_pipeline
 from DiffMaCore.training.cache import (

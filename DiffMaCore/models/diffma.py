@@ -1,6 +1,8 @@
-"""The denoiser: patch tokens, timestep and conditions around a stack of blocks (paper, Figure 2).
+"""DiffMa, the paper's Figure 2 from the noisy latent to the noise in it: SpiralMamba, DiffMaBlock, DiffMa.
 
-The blocks are DiffMa's, or those of another system of the paper's Table 2, which are compared in this same frame.
+Plain mathematics. What makes it fast stands behind two names: ``spiral_scan`` runs on the chosen back end, and
+``by_fused_kernels`` takes a whole block to fused kernels where they apply. The frame of DiffMa also holds the blocks of
+the other systems of the paper's Table 2.
 """
 
 from __future__ import annotations
@@ -15,26 +17,116 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from DiffMaCore.models.block import DiffMaBlock
 from DiffMaCore.models.contrasts import one_contrast
-from DiffMaCore.models.frame import BlockSettings, ResidualFrame
+from DiffMaCore.models.frame import BlockSettings
 from DiffMaCore.models.layers import (
     FinalLayer,
     PatchEmbedding,
     PixelEmbedding,
     TimestepEmbedding,
+    modulate,
     sincos_positions,
     unpatchify,
 )
-from DiffMaCore.models.orders import SCAN_ORDERS, ScanOrder
-from DiffMaCore.models.ssm import StackedSSM
-from DiffMaCore.ops.dense import Dense
+from DiffMaCore.models.orders import SCAN_ORDERS, ScanOrder, directions, inverse
+from DiffMaCore.models.ssm import StackedSSM, uniform
+from DiffMaCore.ops.dense import Dense, dense_each
+from DiffMaCore.ops.spiral.fusing import by_fused_kernels
+from DiffMaCore.ops.spiral.order import spiral_scan
 from DiffMaCore.presets import size_name
 
+BRANCHES = 2  # of a block: with the soft mask and without
 CtConditioning = Literal["pooled", "tokens", "pixels"]
 CT_CONDITIONINGS: tuple[str, ...] = get_args(CtConditioning)
 
-BLOCKS: dict[str, Callable[[BlockSettings, int], ResidualFrame]] = {"diffma": DiffMaBlock.of}
+
+class SpiralMamba(StackedSSM):
+    """Both Mambas of a block (paper, "Spiral-Scan"): one sees the tokens, the other the soft-masked tokens.
+
+    Each scans three orders of the tokens with one set of parameters: raster, the block's spiral, and the same spiral
+    the other way. The gate does not depend on the order and out_proj is linear, so the three outputs are summed before
+    both. The parameters of both are stacked along a leading axis of two, so that all is one batch.
+
+    Args:
+        width: token width D.
+        grid: cells a side of the token grid.
+        block: number of the block, which chooses the spiral scheme (``block mod 8``).
+        scan_order: "spiral", or "released" for the authors' index lists.
+        state_size, conv_size, expand: N, kernel and expansion of each Mamba.
+    """
+
+    order: Tensor
+    position: Tensor
+
+    def __init__(
+        self,
+        width: int,
+        grid: int,
+        block: int,
+        *,
+        scan_order: ScanOrder = "spiral",
+        state_size: int = 16,
+        conv_size: int = 4,
+        expand: int = 2,
+    ) -> None:
+        inner = expand * width
+        super().__init__(width, inner, state_size, sets=BRANCHES)
+        order = directions(grid, block, scan_order)
+        self.register_buffer("order", torch.from_numpy(order), persistent=False)
+        self.register_buffer("position", torch.from_numpy(inverse(order)), persistent=False)
+        self.in_proj = nn.Parameter(uniform(BRANCHES, 2 * inner, width))
+        self.conv_weight = nn.Parameter(uniform(BRANCHES, inner, conv_size))
+        self.conv_bias = nn.Parameter(uniform(BRANCHES, inner, fan_in=conv_size))
+        self.out_proj = nn.Parameter(uniform(BRANCHES, width, inner))
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        """Tokens of both branches (2, B, L, D), raster order, to their outputs (2, B, L, D)."""
+        flat = tokens.flatten(1, 2)
+        x, z = (dense_each(flat, w).unflatten(1, tokens.shape[1:3]) for w in self.in_proj.chunk(2, dim=1))
+        return dense_each(spiral_scan(x, z, self).flatten(1, 2), self.out_proj).view_as(tokens)
+
+
+class DiffMaBlock(nn.Module):
+    """Two spiral Mambas, spatial-attention blend, adaLN-zero (paper, Figure 2)."""
+
+    def __init__(
+        self,
+        width: int,
+        grid: int,
+        block: int,
+        *,
+        scan_order: ScanOrder = "spiral",
+        state_size: int = 16,
+        conv_size: int = 4,
+        expand: int = 2,
+    ) -> None:
+        super().__init__()
+        self.norm = nn.LayerNorm(width)
+        self.adaLN_modulation = nn.Sequential(nn.SiLU(), Dense(2 * width, 3 * width))
+        self.mamba = SpiralMamba(
+            width, grid, block, scan_order=scan_order, state_size=state_size, conv_size=conv_size, expand=expand
+        )
+        self.spatial_attention = nn.Sequential(
+            nn.LayerNorm(2 * width), Dense(2 * width, width), nn.SiLU(), Dense(width, 1), nn.Sigmoid()
+        )
+
+    @classmethod
+    def of(cls, size: BlockSettings, block: int) -> DiffMaBlock:
+        """Block number ``block`` of a network; the number decides its spirals."""
+        options = {name: getattr(size, name) for name in ("scan_order", "state_size", "conv_size", "expand")}
+        return cls(size.width, size.grid, block, **options)
+
+    @by_fused_kernels
+    def forward(self, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
+        """Tokens (B, L, D), condition (B, 2D) and soft mask (B, L, 1) to tokens (B, L, D)."""
+        shift, scale, gate = self.adaLN_modulation(condition).chunk(3, dim=1)
+        h = modulate(self.norm(x), shift, scale)
+        plain, masked = self.mamba(torch.stack([h, h * soft_mask]))
+        blend = self.spatial_attention(torch.cat([plain, masked], dim=2))
+        return torch.addcmul(x, gate[:, None], torch.lerp(masked, plain, blend))
+
+
+BLOCKS: dict[str, Callable[[BlockSettings, int], nn.Module]] = {"diffma": DiffMaBlock.of}
 """Registry of backbones: what makes block number i of a network; ``DiffMaCore.baselines`` adds those of Table 2."""
 
 

@@ -1,0 +1,151 @@
+"""An experiment's keys told from the code: a commented file to begin with, and the documentation's page.
+
+``python -m DiffMaCore.training.template`` prints the page.
+"""
+
+from __future__ import annotations
+
+import dataclasses
+import inspect
+import re
+import typing
+from collections.abc import Iterator
+from pathlib import Path
+from typing import Any, NamedTuple
+
+from DiffMaCore.errors import OutputError
+from DiffMaCore.training.experiment import Experiment
+
+_START = """\
+# An experiment on volume pairs of yours. Fill in the keys in front; those behind # stand at their defaults.
+# Sections that are not here (parts, denoiser, train and others): docs/configuration.md
+#   diffma prepare pairs.csv --config experiment.yaml     checked, split by patient, encoded once
+#   diffma train embedder    --config experiment.yaml
+#   diffma train denoiser    --config experiment.yaml     ends as a bundle
+"""
+_PAIRS = """\
+id,ct,mr,mask,centre,patient
+case_01,case_01/ct.nii.gz,case_01/mr.nii.gz,,A,patient_01
+case_02,case_02/ct.nii.gz,case_02/mr.nii.gz,,A,patient_02
+case_03,case_03/ct.nii.gz,case_03/mr.nii.gz,,B,patient_03
+"""
+_FILLED = {
+    "name": "mine",
+    "title": "Head CT to T1, own pairs",
+    "anatomy": "brain",
+    "training_data": "whose scans, how many, which scanner",
+    "licence": "who may use the model",
+    "limits": "what the model has never seen",
+}
+_BELOW = "a section"
+_PAGE = """\
+# Configuration
+
+One YAML file is one experiment. `diffma prepare --template FOLDER` writes one to begin with, and an example CSV. All
+keys that are unknown, missing or of the wrong kind are told at once, with the nearest right one. This page is made from
+the code by `python -m DiffMaCore.training.template`.
+"""
+
+
+class Key(NamedTuple):
+    """One key of a configuration: ``default`` is None where it must be given."""
+
+    name: str
+    kind: str
+    default: str | None
+    meaning: str
+    below: type | None
+
+
+def keys(cls: type) -> list[Key]:
+    """The keys of a configuration's dataclass; meanings are the comments and ``Attributes`` of its source."""
+    source, hints = inspect.getsource(cls), typing.get_type_hints(cls)
+    comments = dict(re.findall(r"(?m)^    (\w+):[^#\n]*?  # (.+)$", source))
+    attributes = dict(re.findall(r"(?m)^ {8}(\w+): (.+)$", source))
+    found = []
+    for item in dataclasses.fields(typing.cast(Any, cls)):
+        below = next(
+            (k for k in (hints[item.name], *typing.get_args(hints[item.name])) if dataclasses.is_dataclass(k)), None
+        )
+        default = None if item.default_factory is dataclasses.MISSING else _BELOW
+        if item.default is not dataclasses.MISSING:
+            default = _yaml(item.default)
+        meaning = (comments.get(item.name) or attributes.get(item.name, "")).replace("``", "").rstrip(".")
+        if not meaning and below is not None and item.name == "train":
+            meaning = "its training run"
+        found.append(Key(item.name, str(item.type), default, meaning, typing.cast("type | None", below)))
+    return found
+
+
+def page() -> str:
+    """Every key with its default and meaning, as Markdown."""
+    return _PAGE + "".join(_section(cls, path) for cls, path in _sections(Experiment, ""))
+
+
+def write_template(folder: Path) -> list[Path]:
+    """``experiment.yaml`` and ``pairs.csv`` in a folder. Raises OutputError where one is there already."""
+    paths = [folder / "experiment.yaml", folder / "pairs.csv"]
+    for path in paths:
+        if path.exists():
+            raise OutputError(f"{path} is there already; name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    texts = (_START + "\n".join(_lines(Experiment, "")) + "\n", _PAIRS)
+    for path, text in zip(paths, texts, strict=True):
+        path.write_text(text, encoding="utf-8")
+    return paths
+
+
+def _sections(cls: type, path: str) -> Iterator[tuple[type, str]]:
+    yield cls, path
+    for key in keys(cls):
+        if key.below is not None:
+            yield from _sections(key.below, f"{path}.{key.name}" if path else key.name)
+
+
+def _section(cls: type, path: str) -> str:
+    text = inspect.getdoc(cls) or ""
+    text = re.sub(r":\w+:`~?[\w.]*?(\w+)`", r"`\1`", text.split("\nAttributes:")[0]).replace("``", "`").strip()
+    rows = [
+        f"| `{key.name}` | {_cell(key.kind)} | {'**must be given**' if key.default is None else f'`{key.default}`'}"
+        f" | {_cell(key.meaning)} |"
+        for key in keys(cls)
+    ]
+    head = [
+        "",
+        f"## {path or 'The whole file'}",
+        "",
+        text,
+        "",
+        "| key | kind | default | meaning |",
+        "|---|---|---|---|",
+    ]
+    return "\n".join([*head, *rows, ""])
+
+
+def _lines(cls: type, indent: str) -> Iterator[str]:
+    """YAML of a configuration; what has a default is behind #."""
+    for key in keys(cls):
+        said = f"  # {key.meaning}" if key.meaning else ""
+        if key.below is not None and any(each.default is None for each in keys(key.below)) and key.default is None:
+            yield f"{indent}{key.name}:{said}"
+            yield from _lines(key.below, indent + "  ")
+        elif key.default is None:
+            yield f"{indent}{key.name}: {_FILLED[key.name]}{said}"
+        elif key.below is None or key.default != _BELOW:
+            yield f"{indent}# {key.name}: {key.default}{said}"
+
+
+def _yaml(value: Any) -> str:
+    if isinstance(value, tuple):
+        return f"[{', '.join(map(_yaml, value))}]"
+    if value is None or isinstance(value, bool):
+        return {None: "null", True: "true", False: "false"}[value]
+    return f'"{value}"' if isinstance(value, str) and (not value or value.isdigit()) else str(value)
+
+
+def _cell(text: str) -> str:
+    return text.replace("|", "\\|")
+
+
+if __name__ == "__main__":
+    print(page(), end="")
