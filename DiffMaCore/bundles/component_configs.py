@@ -74,7 +74,7 @@ class DiffMaConfig:
 
 @dataclass(frozen=True)
 class UNetDenoiserConfig:
-    """Of :class:`~DiffMaCore.models.unet.UNetDenoiser`."""
+    """Of :class:`~DiffMaCore.baselines.unet.UNetDenoiser`."""
 
     latent_size: Size = 28
     width: Width = 512

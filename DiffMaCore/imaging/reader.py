@@ -48,7 +48,9 @@ def ask(what: str, path: str | Path, **arguments: Any) -> dict[str, Any]:
     """
     path = Path(path)
     seconds = _LEAST_SECONDS + _SECONDS_PER_MB * _bytes_at(path) / 1e6
-    request = {"what": what, "path": str(path.absolute()), "seconds": seconds, **arguments}
+    # the reader may have started elsewhere; the path stays as it was given, for what is said of it
+    folder = None if path.is_absolute() else str(Path.cwd())
+    request = {"what": what, "path": str(path), "folder": folder, "seconds": seconds, **arguments}
     request["memory"] = psutil.virtual_memory().available
     with _lock:
         child = _running()

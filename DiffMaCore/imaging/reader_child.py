@@ -31,6 +31,8 @@ def serve() -> None:
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)  # reading gains nothing by threads, and they reserve memory
     for line in sys.stdin.buffer:
         request = json.loads(line)
+        if folder := request.pop("folder"):
+            os.chdir(folder)
         _limit(request.pop("seconds"), request.pop("memory"))
         answer, image = _answer(request)
         voxels = None

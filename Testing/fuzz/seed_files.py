@@ -9,11 +9,10 @@ from pathlib import Path
 import numpy as np
 import pydicom
 import SimpleITK as sitk
-from pydicom.dataset import Dataset
-from pydicom.uid import EnhancedCTImageStorage, ImplicitVRLittleEndian, RLELossless
+from pydicom.uid import ImplicitVRLittleEndian, RLELossless
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "imaging"))
-from dicom_files import head_hu, write_series, write_slice
+from dicom_files import head_hu, write_enhanced, write_series
 
 SPACING, ORIGIN = (0.8, 0.9, 3.0), (-10.0, -11.5, 20.25)
 DIRECTION = (0.8, -0.6, 0.0, 0.6, 0.8, 0.0, 0.0, 0.0, 1.0)
@@ -85,32 +84,8 @@ def _compressed_series(compressor: str) -> Callable[[Path], Path]:
     return write
 
 
-def write_enhanced(folder: Path, promised: int | None = None, groups: int | None = None) -> Path:
-    """One multi-frame file in ``folder``; ``promised`` frames and ``groups`` positions, else as many as there are."""
-    path = folder / "enhanced.dcm"
-    write_slice(path, HU[0], (0, 0, 0))
-    data = pydicom.dcmread(path)
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
-                    "RescaleSlope", "RescaleIntercept", "RescaleType"):  # fmt: skip
-        delattr(data, keyword)
-    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
-    shared, measures, plane, rescale = Dataset(), Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing, measures.SliceThickness = [0.9, 0.8], 3.0
-    plane.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    rescale.RescaleIntercept, rescale.RescaleSlope, rescale.RescaleType = -1024, 1, "HU"
-    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
-    shared.PixelValueTransformationSequence = [rescale]
-    data.SharedFunctionalGroupsSequence = [shared]
-    frames = []
-    for k in range(len(HU) if groups is None else groups):
-        frame, position = Dataset(), Dataset()
-        position.ImagePositionPatient = [1.0, 2.0, 3.0 * k]
-        frame.PlanePositionSequence = [position]
-        frames.append(frame)
-    data.PerFrameFunctionalGroupsSequence = frames
-    data.NumberOfFrames = len(HU) if promised is None else promised
-    data.PixelData = (HU + 1024).astype("<i2").tobytes()
-    data.save_as(path)
+def _enhanced_file(folder: Path) -> Path:
+    write_enhanced(folder / "enhanced.dcm", HU, range(len(HU)))
     return folder
 
 
@@ -129,6 +104,6 @@ SEEDS: dict[str, Callable[..., Path]] = {
     "dicom_rle": _run_length_series,
     "dicom_jpeg": _compressed_series("JPEG"),
     "dicom_jpeg2000": _compressed_series("JPEG2000"),
-    "dicom_enhanced": write_enhanced,
+    "dicom_enhanced": _enhanced_file,
 }
 """Writers of what is damaged, by name: each takes a new folder and returns what ``diffma check`` is given."""

@@ -9,13 +9,13 @@ from pathlib import Path
 
 import numpy as np
 import pydicom
-from dicom_files import head_hu
+from dicom_files import head_hu, write_enhanced
 from pydicom.datadict import dictionary_VR, tag_for_keyword
 from pydicom.dataelem import RawDataElement
 from pydicom.dataset import Dataset, FileDataset
 from pydicom.tag import Tag
 from pydicom.uid import MRImageStorage, generate_uid
-from seed_files import HU, SEEDS, write_enhanced
+from seed_files import HU, SEEDS
 
 REFUSED, REPAIRED, SAME = "refused", "repaired", "same"
 """What may become of a series: a sentence; a volume and a note; the volume it is without the fault."""
@@ -245,7 +245,7 @@ def _damaged_code(coding: str) -> Callable[[Path, np.random.Generator], None]:
 def _enhanced(promised: int | None, groups: int | None) -> Callable[[Path, np.random.Generator], None]:
     def make(folder: Path, rng: np.random.Generator) -> None:
         shutil.rmtree(folder)
-        write_enhanced(folder, promised, groups)
+        write_enhanced(folder / "enhanced.dcm", HU, range(len(HU)), frames=promised, positions=groups)
 
     return make
 

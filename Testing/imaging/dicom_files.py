@@ -2,12 +2,13 @@
 
 from __future__ import annotations
 
+from collections.abc import Sequence
 from pathlib import Path
 
 import numpy as np
 import pydicom
 from pydicom.dataset import Dataset, FileDataset, FileMetaDataset
-from pydicom.uid import CTImageStorage, ExplicitVRLittleEndian, generate_uid
+from pydicom.uid import CTImageStorage, EnhancedCTImageStorage, ExplicitVRLittleEndian, generate_uid
 
 STUDY = generate_uid(entropy_srcs=["study"])
 FRAME = generate_uid(entropy_srcs=["frame"])
@@ -72,3 +73,32 @@ def write_series(folder: Path, hu: np.ndarray, *, step: tuple[float, float, floa
         position = tuple(-10.0 + k * s for s in step)
         write_slice(folder / f"{(k * 5) % 97:02d}x{k}", plane, position, instance=len(hu) - k, **tags)  # type: ignore[arg-type]
     return folder
+
+
+def write_enhanced(
+    path: Path, hu: np.ndarray, order: Sequence[int], *, frames: int | None = None, positions: int | None = None
+) -> None:
+    """One multi-frame file whose frames come in ``order``; it may promise ``frames`` and hold ``positions``, others."""
+    write_slice(path, hu[0], (0, 0, 0))
+    data = pydicom.dcmread(path)
+    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
+                    "RescaleSlope", "RescaleIntercept", "RescaleType"):  # fmt: skip
+        delattr(data, keyword)
+    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
+    shared, measures, plane, rescale = Dataset(), Dataset(), Dataset(), Dataset()
+    measures.PixelSpacing, measures.SliceThickness = [0.9, 0.8], 3.0
+    plane.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
+    rescale.RescaleIntercept, rescale.RescaleSlope, rescale.RescaleType = -1024, 1, "HU"
+    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
+    shared.PixelValueTransformationSequence = [rescale]
+    data.SharedFunctionalGroupsSequence = [shared]
+    groups = []
+    for k in order if positions is None else range(positions):
+        frame, position = Dataset(), Dataset()
+        position.ImagePositionPatient = [1.0, 2.0, 3.0 * k]
+        frame.PlanePositionSequence = [position]
+        groups.append(frame)
+    data.PerFrameFunctionalGroupsSequence = groups
+    data.NumberOfFrames = len(order) if frames is None else frames
+    data.PixelData = (hu[list(order)] + 1024).astype("<i2").tobytes()
+    data.save_as(path)

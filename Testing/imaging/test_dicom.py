@@ -8,9 +8,7 @@ import numpy as np
 import pydicom
 import pytest
 import SimpleITK as sitk
-from dicom_files import head_hu, write_series, write_slice
-from pydicom.dataset import Dataset
-from pydicom.uid import EnhancedCTImageStorage
+from dicom_files import head_hu, write_enhanced, write_series, write_slice
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.dicom_headers import list_series
@@ -187,33 +185,6 @@ def test_a_compressed_series_is_decoded(tmp_path: Path) -> None:
         writer.Execute(plane)
     assert pydicom.dcmread(tmp_path / "0.dcm").file_meta.TransferSyntaxUID.is_compressed
     assert np.array_equal(voxels(tmp_path), HU)
-
-
-def write_enhanced(path: Path, hu: np.ndarray, order: list[int]) -> None:
-    """One multi-frame file whose frames come in ``order``."""
-    write_slice(path, hu[0], (0, 0, 0))
-    data = pydicom.dcmread(path)
-    for keyword in ("ImagePositionPatient", "ImageOrientationPatient", "PixelSpacing", "SliceThickness",
-                    "RescaleSlope", "RescaleIntercept", "RescaleType"):  # fmt: skip
-        delattr(data, keyword)
-    data.SOPClassUID = data.file_meta.MediaStorageSOPClassUID = EnhancedCTImageStorage
-    shared, measures, plane, rescale = Dataset(), Dataset(), Dataset(), Dataset()
-    measures.PixelSpacing, measures.SliceThickness = [0.9, 0.8], 3.0
-    plane.ImageOrientationPatient = [1, 0, 0, 0, 1, 0]
-    rescale.RescaleIntercept, rescale.RescaleSlope, rescale.RescaleType = -1024, 1, "HU"
-    shared.PixelMeasuresSequence, shared.PlaneOrientationSequence = [measures], [plane]
-    shared.PixelValueTransformationSequence = [rescale]
-    data.SharedFunctionalGroupsSequence = [shared]
-    frames = []
-    for k in order:
-        frame, position = Dataset(), Dataset()
-        position.ImagePositionPatient = [1.0, 2.0, 3.0 * k]
-        frame.PlanePositionSequence = [position]
-        frames.append(frame)
-    data.PerFrameFunctionalGroupsSequence = frames
-    data.NumberOfFrames = len(order)
-    data.PixelData = (hu[order] + 1024).astype("<i2").tobytes()
-    data.save_as(path)
 
 
 def test_an_enhanced_multi_frame_ct_is_sorted_too(tmp_path: Path) -> None:

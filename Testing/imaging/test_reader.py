@@ -72,3 +72,16 @@ def test_reading_imports_no_torch_and_prints_nothing(tmp_path: Path) -> None:
     )
     done = subprocess.run([sys.executable, "-c", code, tmp_path / "ct"], capture_output=True, text=True, check=False)
     assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+def test_a_relative_path_is_read_where_the_caller_stands_and_told_as_it_was_given(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    for name in ("here", "there"):
+        (tmp_path / name).mkdir()
+        monkeypatch.chdir(tmp_path / name)  # the reader started in the folder before
+        volume_file(tmp_path / name)
+        assert np.array_equal(sitk.GetArrayFromImage(read_volume("ct.nrrd").image), HU)
+    Path("ct.nrrd").write_bytes(b"NRRD0005\n\n")
+    with pytest.raises(InputError, match=r"^ct\.nrrd "):
+        read_volume("ct.nrrd")

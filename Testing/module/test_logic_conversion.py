@@ -120,7 +120,7 @@ def test_the_voxels_are_those_that_the_command_line_writes(logic, ct, tiny, tmp_
 def test_slices_come_in_one_by_one_and_keep_partial_keeps_them(logic, tiny):  # noqa: F811
     ct = make_ct(shape=(40, 40, 48))  # noqa: F811
     job = logic.convert(ct, model=tiny, steps=30, device="cpu", keepPartial=True, blocking=False)
-    poll_until(job, lambda: job.outputNode is not None and job._output.slices_done >= 8)
+    poll_until(job, lambda: job.outputNode is not None and len(job.finishedSlices) >= 8)
     assert "slice" in job.detail and 0 < job.fraction < 1 and job.outputNode.GetName() in volumes()
     began = time.monotonic()
     job.cancel()

@@ -121,6 +121,7 @@ def test_a_size_without_weights_says_how_to_get_them_and_cannot_be_applied(panel
     assert panel.parameters.model in names | {""}
     assert not panel.ui.applyButton.enabled
     assert "two files" in panel.ui.modelState.text and "href=" in panel.ui.modelState.text
+    assert panel.ui.modelState.openExternalLinks, "a click on the link opens it"
     panel.host.click(panel.ui.modelActionButton)
     files = panel.widget.model._import.ui
     assert files.importTabs.currentIndex == 1 and files.releasedAnatomyBox.currentText == "brain"

@@ -15,6 +15,7 @@ from pathlib import Path
 
 TORCH = ("torch", "torchvision")
 CHOOSER = "light-the-torch>=0.5"
+CHOOSES = sys.platform != "darwin"  # where PyTorch has one build only
 
 # downloads in megabytes, roughly, for the consent dialog
 _MEGABYTES = {
@@ -59,14 +60,14 @@ def size_sentence(missing: Collection[str]) -> str:
         return "Nothing has to be downloaded."
     total = sum(_MEGABYTES.get(name, 10) for name in missing)
     text = f"About {total / 1000:.1f} GB are downloaded." if total >= 1000 else f"About {total} MB are downloaded."
-    return text + (_WITH_GPU if "torch" in missing and sys.platform != "darwin" else "")
+    return text + (_WITH_GPU if "torch" in missing and CHOOSES else "")
 
 
 def torch_commands(python: str, requirements: Path) -> list[list[str]]:
     """What installs the PyTorch build that fits this machine's driver; [] where there is one build only (macOS)."""
-    wanted = [line for line in read_requirements(requirements) if name_of(line) in TORCH]
-    if sys.platform == "darwin":
+    if not CHOOSES:
         return []
+    wanted = [line for line in read_requirements(requirements) if name_of(line) in TORCH]
     return [
         [python, "-m", "pip", "install", "--disable-pip-version-check", CHOOSER],
         [python, "-m", "light_the_torch", "install", *wanted],

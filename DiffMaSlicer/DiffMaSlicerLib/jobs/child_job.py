@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Iterator, Sequence
+from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -18,9 +18,6 @@ HELLO_SECONDS = 120.0
 """How long a child may take until its first word: a cold disk and a virus scanner are slow."""
 
 _TERM_SECONDS, _KILL_SECONDS = 1.0, 0.8
-
-
-NO = 1  # exit status of a command whose answer, told as its result, is no
 
 
 class ChildJob(Job):
@@ -73,8 +70,10 @@ class ChildJob(Job):
         """The child failed; a batch overrides it, where one volume's failure does not end the run."""
         self._failure = failures.told(event.text("message"), event.text("kind"))
 
-    def child(self, arguments: Sequence[str]) -> Iterator[object]:
+    def child(self, arguments: Sequence[str], statuses: Collection[int] = (0,)) -> Iterator[object]:
         """Run one command of DiffMaCore to its end; returns its result (the last, should there be several).
+
+        ``statuses`` are the exit statuses with which the result counts.
 
         Raises:
             JobError: with cause and remedy, whatever goes wrong.
@@ -82,7 +81,7 @@ class ChildJob(Job):
         yield from self.run_process(self.interpreter.command(arguments))
         if self._failure is not None:
             raise _job_error(self._failure)
-        if not self._results or self._exit_code() not in (0, NO):
+        if not self._results or self._exit_code() not in statuses:
             raise _job_error(self._unexplained())
         return self._results[-1]
 

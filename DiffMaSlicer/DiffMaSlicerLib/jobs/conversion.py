@@ -109,7 +109,6 @@ class Conversion(ChildJob):
         self._mr = mr
         self._facts: dict[str, Any] = {}
         self._slices: list[int] = []
-        self._finished: list[int] = []
         self._slice_total = 0
         self._made: list[Any] = []
 
@@ -120,7 +119,7 @@ class Conversion(ChildJob):
     @property
     def finishedSlices(self) -> list[int]:
         """The slices that are there already, in the order in which they came."""
-        return list(self._finished)
+        return list(self._output.slices_done)
 
     @property
     def slices(self) -> list[int]:
@@ -203,12 +202,11 @@ class Conversion(ChildJob):
         if not self._output.put(index, axis, path):
             self.say(f"slice {index} could not be shown")
             return
-        self._finished.append(index)
         for file in (path, path.with_suffix(".png")):
             file.unlink(missing_ok=True)
         total = event.count("total") or len(self._slices) or slice_count(self.ct)
         self._slice_total = total
-        self.detail = f"slice {event.count('done') or self._output.slices_done} of {total}"
+        self.detail = f"slice {event.count('done') or len(self._output.slices_done)} of {total}"
         if self._output.refresh(force=first):
             self.tell("slice")
 
@@ -256,7 +254,7 @@ class Conversion(ChildJob):
         return node
 
     def _keep_or_undo(self) -> None:
-        done = self._output.slices_done
+        done = len(self._output.slices_done)
         if not (self.keep_partial and done and nodes.in_scene(self.outputNode)):
             self._undo()
             return

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import Any
 
 from DiffMaSlicerLib.jobs.modes import AUTO, draws_noise, evaluations
+from DiffMaSlicerLib.jobs.rough import Rough
 
 _KEPT = 8  # runs remembered for each model and device
 _BYTES_PER_VOXEL = 24  # CT, body, MR, soft mask and what is written, all of the whole volume
@@ -103,19 +104,16 @@ class History:
         slices: int,
         voxels: int,
         free_bytes: int | None,
-        rough: tuple[float, float, float, int] | None = None,
+        rough: Rough | None = None,
     ) -> Estimate:
-        """What ``slices`` of a CT of so many ``voxels`` will take: by the medians of earlier runs, else roughly.
-
-        ``rough`` are seconds to begin, for a slice and for an evaluation of one, and bytes; see ``jobs.rough``.
-        """
+        """What ``slices`` of a CT of so many ``voxels`` will take: by the medians of earlier runs, else ``rough``."""
         runs = self._read().get(_key(model, device, decoder, draws_noise(mode, samples)), [])
         if not runs and rough is None:
             return Estimate(None, None, 0, free_bytes, "How long it takes is learnt from the first run on this device.")
         if not runs:
-            begin, of_slice, of_evaluation, memory = rough
-            seconds = begin + slices * (of_slice + of_evaluation * evaluations(mode, steps, samples))
-            memory += _BYTES_PER_VOXEL * voxels
+            seconds = rough.begin
+            seconds += slices * (rough.of_slice + rough.of_evaluation * evaluations(mode, steps, samples))
+            memory = rough.memory_bytes + _BYTES_PER_VOXEL * voxels
             return Estimate(seconds, memory, 0, free_bytes, _sentence(seconds, memory, free_bytes, 0))
         seconds = statistics.median([run["setup"] for run in runs])
         seconds += statistics.median([run["per_step"] for run in runs]) * evaluations(mode, steps, samples) * slices

@@ -30,7 +30,7 @@ class OutputVolume:
 
     def __init__(self, ct: Any, chosen: Any = None) -> None:
         self.node: Any = None
-        self.slices_done = 0
+        self.slices_done: list[int] = []
         self._ct, self._chosen = ct, chosen
         self._before: nodes.Before | None = None
         self._image: Any = None
@@ -69,7 +69,7 @@ class OutputVolume:
             plane[...] = values
         except (OSError, ValueError, IndexError):
             return False
-        self.slices_done += 1
+        self.slices_done.append(index)
         self._waiting = True
         return True
 

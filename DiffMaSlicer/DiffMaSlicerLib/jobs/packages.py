@@ -22,12 +22,11 @@ class CheckPackages(CommandJob):
 
     def __init__(self, interpreter: Interpreter, requirements: Path) -> None:
         super().__init__(interpreter, "Check packages", ["packages", "--requirements", str(requirements)])
-        self._requirements = requirements
 
     def work(self) -> Iterator[object]:
         facts: dict[str, Any] = yield from super().work()
         missing = [entry["name"] for entry in facts.get("packages", []) if not entry.get("ok")]
-        chooser = bool(set(missing) & set(packages.TORCH) and packages.torch_commands("", self._requirements))
+        chooser = packages.CHOOSES and not set(missing).isdisjoint(packages.TORCH)
         size = packages.size_sentence(missing)
         return {**facts, "missing": missing, "size": size, "path": self.interpreter.path, "chooser": chooser}
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from dataclasses import dataclass
 from typing import Any
 
 _SETUP = 6.0  # seconds for Python, PyTorch, the weights and the files
@@ -13,8 +14,18 @@ _BLOCKS = {"S": 4, "B": 8, "L": 16, "XL": 28, "XXL": 56}
 _TOKENS = {"2": 196, "4": 49, "7": 16}
 
 
-def rough(facts: dict[str, Any] | None, model: str, device: str) -> tuple[float, float, float, int] | None:
-    """Seconds to begin, for a slice and for one evaluation of a slice, and bytes of memory; None where nobody knows.
+@dataclass(frozen=True)
+class Rough:
+    """Seconds to begin, for a slice, and for one evaluation of a slice; and bytes of memory."""
+
+    begin: float
+    of_slice: float
+    of_evaluation: float
+    memory_bytes: int
+
+
+def rough(facts: dict[str, Any] | None, model: str, device: str) -> Rough | None:
+    """What is guessed before a model's first run; None where nobody knows.
 
     Args:
         facts: what the child told of the machine.
@@ -32,7 +43,7 @@ def rough(facts: dict[str, Any] | None, model: str, device: str) -> tuple[float,
     if work is None:
         return None
     memory = int(_BYTES + 2 * (entry.get("bytes") or 0))
-    return _SETUP, _DECODING[not size.startswith("custom")] / threads, _BLOCK * work / threads, memory
+    return Rough(_SETUP, _DECODING[not size.startswith("custom")] / threads, _BLOCK * work / threads, memory)
 
 
 def _blocks_and_tokens(size: str) -> float | None:

@@ -82,6 +82,8 @@ class ModelSection(Section):
 
     def onCard(self):
         """Show the model's card, or for a model that is not installed what there is to know."""
+        if self.parameters is None or not self.parameters.model:
+            return
         entry = self.models.named(self.parameters.model)
         if entry is not None and entry["state"] != "installed":
             self._card.show(entry["title"], f"# {entry['title']}\n\n{entry.get('how', '')}")
