@@ -27,6 +27,7 @@ _TYPES = {
     "f8": ("double",),
 }
 _TO_LPS = {"right-anterior-superior": (-1, -1, 1), "left-anterior-superior": (1, -1, 1)}
+_PUNCTUATION = str.maketrans("(),", "   ")
 _SHORT = {"ras": "right-anterior-superior", "las": "left-anterior-superior"}
 
 
@@ -85,13 +86,13 @@ def _fields(path: Path) -> tuple[dict[str, str], int]:
 def _affine(path: Path, fields: dict[str, str]) -> np.ndarray | None:
     if "space directions" not in fields:
         return None
-    words = fields["space directions"].replace("(", " ").replace(")", " ").replace(",", " ")
-    vectors = numbers(path, words.replace("none", " ").replace("???", " "))
+    words = fields["space directions"].translate(_PUNCTUATION).split()
+    vectors = numbers(path, " ".join(word for word in words if word not in ("none", "???")))
     if fields["dimension"] != "3":
         return None
     if len(vectors) != 9:
         raise damaged_header(path)
-    text = fields.get("space origin", "(0,0,0)").replace("(", " ").replace(")", " ").replace(",", " ")
+    text = fields.get("space origin", "(0,0,0)").translate(_PUNCTUATION)
     space = fields.get("space", "").lower()
     flip = np.diag(_TO_LPS.get(_SHORT.get(space, space), (1, 1, 1))).astype(float)
     return flip @ np.hstack([np.array(vectors).reshape(3, 3).T, np.array(numbers(path, text, 3))[:, None]])

@@ -226,3 +226,13 @@ def test_a_compressed_stream_that_is_damaged_is_not_taken_for_voxels(tmp_path: P
         path.write_bytes(raw)
         with pytest.raises(InputError, match="damaged"):
             read_volume(path)
+
+
+def test_a_number_of_an_nrrd_that_runs_into_a_word_is_damage(tmp_path: Path) -> None:
+    path = tmp_path / "ct.nrrd"
+    sitk.WriteImage(sitk.GetImageFromArray(np.zeros((4, 5, 6), np.int16)), str(path))
+    header = path.read_bytes()
+    assert header.count(b"(1,0,0)") == 1
+    path.write_bytes(header.replace(b"(1,0,0)", b"(1none,0,0)"))
+    with pytest.raises(InputError, match="damaged header"):
+        read_volume(path)
