@@ -190,12 +190,12 @@ def _put(part: Path, path: Path) -> None:
     """Rename; an earlier folder is put aside until the new one is there."""
     old = path.with_name(f"{_hidden(path)}{os.getpid()}.old")
     aside = part.is_dir() and path.is_dir()
-    if aside:
-        path.rename(old)
     try:
-        part.replace(path)
-    except OSError:
         if aside:
+            path.rename(old)
+        part.replace(path)
+    except BaseException:
+        if aside and old.is_dir():
             old.rename(path)
         raise
     _remove(old)

@@ -9,6 +9,7 @@ import multiprocessing
 from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
 from concurrent.futures import Future, ProcessPoolExecutor
+from concurrent.futures.process import BrokenProcessPool
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -18,7 +19,7 @@ from torch import Tensor
 
 from DiffMaCore.bundles.manifest import sha256_of
 from DiffMaCore.devices import choose_device
-from DiffMaCore.errors import InputError
+from DiffMaCore.errors import InputError, OutOfMemory
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import FORMAT, PairedCache, TensorFile, value_scale
 from DiffMaCore.training.encoding import Encoder, stored_slices
@@ -60,6 +61,7 @@ def prepare(
         InputError: before any case is read: nothing found, networks that do not fit, a split that leaks; later: no
             case that can be used, or none left to train on.
         OutputError: not enough room.
+        OutOfMemory: one of the workers was lost.
     """
     reporter = reporter or Reporter()
     reporter.stage("finding cases")
@@ -152,13 +154,17 @@ def _sliced(
     # a forked child of a process that has used a GPU or threads may hang
     with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
         waiting: deque[tuple[RawCase, Future[CaseSlices | list[str]]]] = deque()
-        for case in cases:
-            waiting.append((case, pool.submit(read_case, case, data)))
-            if len(waiting) > workers:
-                first, future = waiting.popleft()
-                yield first, future.result()
-        for case, future in waiting:
-            yield case, future.result()
+        try:
+            for case in cases:
+                waiting.append((case, pool.submit(read_case, case, data)))
+                if len(waiting) > workers:
+                    first, future = waiting.popleft()
+                    yield first, future.result()
+            for case, future in waiting:
+                yield case, future.result()
+        except BrokenProcessPool:
+            cause = "a process that read cases was ended from outside, as systems do where memory runs out"
+            raise OutOfMemory(cause, "start again with fewer --workers; what is done stays") from None
 
 
 class CaseWriter:

@@ -189,7 +189,8 @@ class Conversion(ChildJob):
 
     def _slice_came(self, event: Event) -> Iterator[object]:
         index, axis, values = event.count("slice"), event.count("axis"), event.text("values")
-        if index is None or axis not in (0, 1, 2) or not values:
+        path = Path(values)
+        if index is None or axis not in (0, 1, 2) or path.parent != self.folder / "slices":  # it is deleted below
             return
         low, high = self._range()
         first = not self._output.begun
@@ -198,7 +199,6 @@ class Conversion(ChildJob):
             if self._mr is None:  # a node of the user's keeps its own words until the result is there
                 facts = {**self.options.facts(), **self._facts}
                 provenance.write_provenance(self.outputNode, facts, ct=self.ct, partial="being made")
-        path = Path(values)
         if not self._output.put(index, axis, path):
             self.say(f"slice {index} could not be shown")
             return
