@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -300,7 +301,10 @@ def _itk_nifti_header(like: sitk.Image, path: Path) -> bytes:
     probe.SetDirection(like.GetDirection())
     try:
         sitk.WriteImage(probe, str(path))
-        return path.read_bytes()[:348]
+        header = path.read_bytes()[:348]
+        if len(header) < 348:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # which ITK does not notice
+        return header
     finally:
         path.unlink(missing_ok=True)
 
