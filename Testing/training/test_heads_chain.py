@@ -31,7 +31,7 @@ from DiffMaCore.training.sources import heads
 from DiffMaCore.training.tasks import make_task
 from Testing.heads import HEAD, TRAINING_HEAD, rendered
 from Testing.training.heads_run import heads_experiment, write_config
-from Training.reproduce.plan import Wish, make_plan
+from Training.reproduce.plan import ReproduceOptions, make_plan
 
 CPU = "cpu"
 TRAINED_ON = TRAINING_HEAD.name.removesuffix(".nii.gz")
@@ -112,7 +112,7 @@ def test_one_head_validates_with_every_contrast_and_slices_come_before_latents(b
 
 def test_the_plan_names_the_networks_that_the_experiment_makes_itself(begun) -> None:
     experiment, folders = begun
-    keys = [step.key for step in make_plan(experiment, folders, Wish(parts=("figure7",), device=CPU))]
+    keys = [step.key for step in make_plan(experiment, folders, ReproduceOptions(parts=("figure7",), device=CPU))]
     assert keys == ["slices", "autoencoder", "image-encoder", "prepare", "embedder", "diffma", "unet", "regression"]
 
 
