@@ -70,7 +70,7 @@ COMMANDS = (
     Command("train autoencoder", ("train", "autoencoder", *_ON), _CHAIN[:1]),
     Command("train image-encoder", ("train", "image-encoder", *_ON), _CHAIN[:2]),
     Command("prepare", _PREPARE, _CHAIN[:3]),
-    Command("prepare by a worker", (*_PREPARE, "--workers", "1"), _CHAIN[:3]),
+    Command("cases by a worker", (*_PREPARE, "--workers", "1"), _CHAIN[:3]),
     Command("train embedder", ("train", "embedder", *_ON), _CHAIN[:4]),
     Command("train denoiser", ("train", "denoiser", *_ON), _CHAIN[:5]),
     Command("train guided-decoder", ("train", "guided-decoder", *_ON), _CHAIN),
