@@ -13,7 +13,7 @@ from dataclasses import dataclass
 from pathlib import Path
 
 _TELLING = ("open", "os.", "shutil.", "tempfile.")
-_LIMIT = 600.0  # seconds: longer than the slowest task on a busy machine, and not for ever
+_LIMIT = 1800.0  # seconds: much longer than the slowest task on a busy machine, and not for ever
 
 
 @dataclass(frozen=True)
@@ -101,7 +101,7 @@ def _run(task: Callable[[], object], at: int | None, act: Callable[[], object], 
 
 def _wait_for_others(group: int) -> None:
     """Wait for what a task has started: it must notice that its parent is gone."""
-    end = time.monotonic() + 60
+    end = time.monotonic() + 300
     while _is_there(group):
         if time.monotonic() > end:
             os.killpg(group, signal.SIGKILL)
