@@ -282,9 +282,10 @@ def _write_all(
                 raise OutputError(f"there is no {name} to write to {path}; ask for more than one sample")
             metadata = RESAMPLED if name.startswith("resampled_") else {**result.metadata, "content": name}
             write_volume(image, path, like=volume.image, metadata=metadata, together=together)
-        made = {"metadata": result.metadata, "together": together}
+        made = result.metadata
         if output_format(output) == "dicom":
-            made_from = hashlib.sha256(_voxels(volume.image)).hexdigest()
-            write_dicom_series(result.mr, output, source=volume.dicom, made_from=made_from, **made)
+            of = hashlib.sha256(_voxels(volume.image)).hexdigest()
+            source = volume.dicom
+            write_dicom_series(result.mr, output, source=source, metadata=made, made_from=of, together=together)
         else:
-            write_volume(result.mr, output, like=volume.image, **made)
+            write_volume(result.mr, output, like=volume.image, metadata=made, together=together)
