@@ -20,6 +20,7 @@ from DiffMaCore.errors import InputError, OutOfMemory
 from DiffMaCore.imaging.checks import anatomy_notes, with_voxels
 from DiffMaCore.imaging.grid import SliceGrid
 from DiffMaCore.imaging.source import ready_source
+from DiffMaCore.imaging.training_range import training_words
 from DiffMaCore.inference.batches import BatchRun, MadeSlices, Sampling
 from DiffMaCore.progress import Reporter
 
@@ -167,11 +168,19 @@ class DiffMaPipeline(SlicePipeline):
 
         sampling = Sampling(mode, num_inference_steps, scheduler, seed, samples, decoder)
         batch = BatchRun(self, sampling, read, finish, reporter, telling).run(batches) or batch
+        metadata = provenance(self, sampling, batch)
+        if bundle.takes_ct:
+            reporter.stage("comparing with the training's CTs")
+            words, warns = training_words(image, bundle.trained_on)
+            metadata["training_words"] = words
+            if warns:
+                reporter.warning(words)
+                notes.append(words)
         return DiffMaOutput(
             mr=with_voxels(mr, image),
             uncertainty=None if spread is None else with_voxels(spread, image),
             soft_mask=with_voxels(weights, image),
-            metadata=provenance(self, sampling, batch),
+            metadata=metadata,
             notes=tuple(notes),
             slices=tuple(order),
         )
