@@ -88,7 +88,7 @@ class DiffMaPipeline(SlicePipeline):
             mask: label image on the same grid; voxels outside it become background.
             slices: first and one past the last index along the image axis closest to superior-inferior.
             batch_size: slices at once; None takes what fits the memory. Where it is too many all the same, half as
-                many are taken, and half of these; the batch changes no result.
+                many are taken, and half of these; the batch changes no result beyond float32's rounding.
             start_slice: the slice to begin with, the others follow outwards; None is the middle one. The order
                 changes no voxel.
             decoder: "full" is the VAE's; "small" is faster and approximate, "guided" sees the CT as well, where the
