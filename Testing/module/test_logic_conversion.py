@@ -31,6 +31,23 @@ def tiny(tiny_bundle):
     return str(tiny_bundle)
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("step", "steps"), ("soft_mask", "softMask"), ("num_inference_steps", "steps"), ("sede", "seed")],
+)
+def test_a_wrong_argument_is_answered_with_the_nearest(logic, ct, wrong, right):  # noqa: F811
+    with pytest.raises(TypeError, match=rf"convert\(\) has no argument '{wrong}'; did you mean '{right}'"):
+        logic.convert(ct, **{wrong: 1})
+    assert logic.runner.jobs == []
+
+
+def test_so_do_batches_and_estimates(logic):  # noqa: F811
+    with pytest.raises(TypeError, match="did you mean 'outputFolder'"):
+        logic.convertBatch([], "out", folder=1)
+    with pytest.raises(TypeError, match="did you mean 'voxels'"):
+        logic.estimate(voxel=1)
+
+
 def test_as_many_steps_are_asked_for_as_the_command_line_takes_by_default():
     from DiffMaSlicerLib.jobs.conversion import SamplingOptions
 
