@@ -33,6 +33,14 @@ PROGRAMS = r"(diffma|python3?|accelerate|torchrun|sbatch|pip (install|download)|
 ALONE = {"diffma info", "diffma packages", "diffma summary", "diffma demo", "diffma benchmark scan", "python -m build"}
 """Commands that the text names and that take nothing; others without arguments are names of commands."""
 
+IDS = ("1BA001", "1BA005", "1BB002", "1BB011", "1BC003")
+SMALL = {
+    "data": {"image_size": 32, "pixel_spacing": 7.2, "split": {"validation": 0.0, "test": 0.0}},
+    "embedder": {"train": {"steps": 2, "batch_size": 8}},
+    "denoiser": {"width": 32, "depth": 1, "train": {"steps": 2, "batch_size": 4, "workers": 0}},
+    "evaluation": {"steps": 1, "samples": 1},
+}
+
 ELSEWHERE = {
     r"python3 -m venv |pip install|pip download|PythonSlicer -m pip": "fetches packages; the wheel's test installs one",
     r"python -m pytest": "is what runs this",
@@ -108,10 +116,11 @@ def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expecting_bundle: Pat
     monkeypatch.setenv("DIFFMA_HOME", str(tmp_path / "home"))
     monkeypatch.chdir(tmp_path)
     monkeypatch.setattr(huggingface_hub.constants, "HF_HUB_OFFLINE", True)
-    ct, mr = head_images("t1", (40, 49, 62), (4, 4, 3))
-    for name in ("head_ct.nii.gz", "ct.nii.gz", "a.nii.gz", "b.nrrd", "cohort/c.nii", "cohort/d.nii"):
-        Path(name).parent.mkdir(exist_ok=True)
-        sitk.WriteImage(ct, name)
+    ct, mr = head_images("t1", (40, 49, 46), (4, 4, 4))
+    sitk.WriteImage(ct, "head_ct.nii.gz")
+    Path("cohort").mkdir()
+    for name in ("a.nii.gz", "b.nrrd", "cohort/c.nii", "cohort/d.nii"):
+        sitk.WriteImage(ct[:, :, 20:26], name)
     sitk.WriteImage(mr, "true_mr.nii.gz")
     sitk.WriteImage(sitk.Cast(ct > -500, sitk.sitkUInt8), "brain.nrrd")
     Path("DICOM_FOLDER").mkdir()
@@ -134,14 +143,14 @@ def test_the_commands_that_train_run_as_they_are_written(
     from DiffMaCore.training import fresh, rendering
     from DiffMaCore.training.sources import heads
     from Testing.training.test_heads_chain import RendersHere
-    from Testing.training.test_three_commands import IDS, SMALL, merged
 
     monkeypatch.setattr(heads, "bundled_heads", lambda: (HEAD,))
     monkeypatch.setattr(heads, "_head", bundled_head)
     monkeypatch.setattr(rendering, "load_head", lambda path, cache: bundled_head(str(path)))
     monkeypatch.setattr(fresh, "_FIRST", 2)
     monkeypatch.setattr(fresh, "Renderer", RendersHere)
-    write_synthrad(place, IDS, slices=4)
+    task = write_synthrad(place, IDS, slices=4, damage={"1BB011": "nan"})
+    shutil.copy(task / "brain" / "1BA001" / "ct.nii.gz", "ct.nii.gz")
     Path("Training").mkdir()
     small = {**SMALL, "parts": dict.fromkeys(("vae", "image_encoder"), f"bundle:{tiny_bundle}")}
     brain = yaml.safe_load((ROOT / "Training" / "brain.yaml").read_text(encoding="utf-8"))
@@ -154,4 +163,14 @@ def test_the_commands_that_train_run_as_they_are_written(
             assert main([*words, *(["--device", "cpu"] if words[0] in ("prepare", "train") else [])]) == 0, words
     finally:
         torch.set_num_threads(threads)
-    assert Path("mr.nii.gz").is_file() and Path("runs/brain/systems/diffma/bundle").is_dir()
+    assert "1BB011" in Path("runs/brain/data/report.md").read_text(encoding="utf-8").split("Left out", 1)[1]
+    source, result = sitk.ReadImage("ct.nii.gz"), sitk.ReadImage("mr.nii.gz")
+    assert result.GetSize() == source.GetSize() and result.GetDirection() == source.GetDirection()
+    assert sitk.GetArrayViewFromImage(result).std() > 0
+
+
+def merged(values: dict, changes: dict) -> dict:
+    """``values`` with ``changes`` laid over them, section by section."""
+    for key, change in changes.items():
+        values[key] = merged(values.get(key, {}), change) if isinstance(change, dict) else change
+    return values
