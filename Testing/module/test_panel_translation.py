@@ -43,6 +43,9 @@ NOT_SHOWN = {
     "SYNTHETIC IMAGE. Research only: not for diagnosis or treatment planning.": "the same; it also goes into DICOM",
     "no float32 volume": "becomes a reason in brackets, as the system's own",
     "The DiffMaSlicer team": "a name",
+    "{}() has no argument {}; {}": "a TypeError, for whoever writes a script",
+    "did you mean {}?": "the same",
+    "there are {}": "the same",
 }
 FORMAT = re.compile(r"[<|>]|^[\d a-f]+$|\*\.|^(space|kinds|encoding|endian)[ :]|\w x \w|^ x $|^diffma|^DiffMaSlicer/")
 """Mark-up, colours, patterns of file names, NRRD's header."""
