@@ -149,10 +149,11 @@ def test_every_notebook_is_clean_and_on_the_page_of_python() -> None:
         assert f"{name}.ipynb" in text(ROOT / "docs" / "python.md")
 
 
-def test_the_readmes_python_runs_as_it_stands(tmp_path: Path) -> None:
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "python.md"], ids=lambda path: path.name)
+def test_a_pages_python_runs_as_it_stands(page: Path, tmp_path: Path) -> None:
     from DiffMaCore.imaging.phantom import head_phantom
 
-    (code,) = re.findall(r"(?s)```python\n(.*?)```", text(ROOT / "README.md"))
+    (code,) = re.findall(r"(?s)```python\n(.*?)```", text(page))
     ct = head_phantom(1).ct_image()
     middle = ct.GetSize()[2] // 2
     sitk.WriteImage(ct[:, :, middle : middle + 2], str(tmp_path / "head_ct.nii.gz"))
