@@ -189,7 +189,7 @@ def _inputs(args: argparse.Namespace) -> tuple[list[InputItem], bool]:
 
 
 def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipeline:
-    """The bundle of ``--model`` on the device of ``--device``; the choice is said aloud."""
+    """The bundle of ``--model`` on the device of ``--device``; the choice is reported."""
     from DiffMaCore.devices import keep_freed_memory
     from DiffMaCore.inference.pipeline import DiffMaPipeline
 
