@@ -60,7 +60,7 @@ ELSEWHERE = {
     r"python -m DiffMaCore\.training\.template": "Testing/docs/test_documentation.py compares what it writes",
     r"diffma demo$": "Testing/cli/test_demo_command.py",
     r"\.\.\.|--help$": "stands for other commands, or only prints",
-    r"--lifeline": "ends with its standard input; Testing/cli/test_lifeline.py",
+    r"--parent-watchdog": "ends with its standard input; Testing/cli/test_watchdog.py",
     r"^sed ": "changes the repository; Testing/docs/test_publishing.py runs it on a copy",
 }
 """What is not run here, and why or where."""

@@ -91,12 +91,12 @@ def table2_section(experiment: Experiment, rows: list[dict[str, Any]], results: 
     faint = [n for n, row in enumerate(rows) if row["kind"] == "reference" or row["missing"]]
     unlike = warnings(rows, experiment, results["data_fingerprint"])
     trained = trained_table(rows)
+    warned = ["NOT TRAINED ALIKE: the ranks are of these runs, not of the systems."] if unlike else []
+    shown: list[Block] = [Text("What each system was trained with:"), trained] if trained else []
     blocks: list[Block] = [
-        *(Text(text) for text in _lead(experiment, rows, results)),
-        *([Text("NOT TRAINED ALIKE: the ranks are of these runs, not of the systems.")] if unlike else []),
-        *(Text(f"Warning: {text}") for text in unlike),
+        *(Text(text) for text in (*_lead(experiment, rows, results), *warned, *(f"Warning: {one}" for one in unlike))),
         Table(head, cells, strong, faint),
-        *([Text("What each system was trained with:"), trained] if trained else []),
+        *shown,
         *(Text(note) for note in results["notes"]),
         *_single(rows),
         Text(

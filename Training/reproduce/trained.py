@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict
+from functools import partial
 from typing import Any
 
 from DiffMaCore.training.experiment import Experiment
@@ -54,6 +55,10 @@ def _learns(settings: Mapping[str, Any]) -> str:
     return f"{what}{' and variance' if settings['learn_sigma'] else ''}" + (f", mean in {share:.0%}" if share else "")
 
 
+def _setting(key: str, facts: dict[str, Any]) -> Any:
+    return facts["train"].get(key)
+
+
 def trained_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
     """A row for every system of Table 2 whose training is known."""
     head = ["System", "Steps", "Slices seen", "Inputs", "Learns", "Batch", "Rate", "Precision", "Seed", "Data"]
@@ -101,7 +106,7 @@ def warnings(rows: Sequence[Mapping[str, Any]], experiment: Experiment, fingerpr
     differs("Objectives", lambda facts: facts["learns"])
     differs("Seeds", lambda facts: facts["seed"])
     for key in dict.fromkeys(key for facts in known.values() for key in facts["train"]):
-        differs(f"Training settings ({key})", lambda facts, key=key: facts["train"].get(key))
+        differs(f"Training settings ({key})", partial(_setting, key))
     differs("Vision Embedders", lambda facts: facts["embedder"] or "none")
     for title, facts in known.items():
         if fingerprint and facts["data"] != fingerprint:
