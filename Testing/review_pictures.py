@@ -100,7 +100,7 @@ def draw_tutorial(folder: Path) -> None:
         ui, seen = widget.ui, widget.layout.parentWidget().qt_object()
 
         def shoot(name: str, *, views: bool = True, top: int = 0) -> None:
-            seen.resize(400, 760 if not ui.metricsTable.isVisible() else 900)
+            seen.resize(400 if not ui.metricsTable.isVisible() else 430, 760)
             host.process_events()
             image = seen.grab().toImage().convertToFormat(seen.grab().toImage().Format.Format_RGB888)
             rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())

@@ -157,8 +157,8 @@ def _sentence(seconds: float, memory: int | None, free: int | None, runs: int) -
         if free is not None:
             text = _("About {time} and {memory} of memory ({free} free)")
     text = text.format(time=words_for_seconds(seconds), memory=_gigabytes(memory or 0), free=_gigabytes(free or 0))
-    source = _("learnt from runs on this machine: {runs}").format(runs=runs) if runs else _("a rough guess")
-    text += f", {source}."
+    sources = {0: _("a rough guess"), 1: _("learnt from 1 run on this machine")}
+    text += f", {sources.get(runs, _('learnt from {runs} runs on this machine')).format(runs=runs)}."
     if memory is not None and free is not None and memory > free:
         text += " " + _("That is more than is free: choose fewer slices, a smaller model, or close other programs.")
     return text
