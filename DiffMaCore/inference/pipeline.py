@@ -13,6 +13,7 @@ import torch
 
 from DiffMaCore import __version__
 from DiffMaCore.bundles.config import DECODERS, RESEARCH_ONLY
+from DiffMaCore.configuring import names_wrong_arguments
 from DiffMaCore.devices import free_memory, gib
 from DiffMaCore.diffusion.pipeline import SlicePipeline
 from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS, check_sampling, scheduler_name
@@ -57,6 +58,7 @@ class DiffMaPipeline(SlicePipeline):
     Research only.
     """
 
+    @names_wrong_arguments
     def __call__(
         self,
         image: sitk.Image,
@@ -100,6 +102,7 @@ class DiffMaPipeline(SlicePipeline):
                 that the bundle does not have.
             ModelError: the network failed.
             OutOfMemory: the volume or a single slice needs more than there is.
+            TypeError: an argument's name is wrong, with the nearest one.
         """
         check_sampling(
             steps=num_inference_steps, seed=seed, samples=samples, batch_size=batch_size, scheduler=scheduler
