@@ -56,7 +56,7 @@ FEATURES = {
     "brain": Feature("the brain (median)", "HU", 2),
     "fluid": Feature("the darkest 2 % of the brain below its median", "HU", 4),
     "bright": Feature("denser by 25 HU than the brain, such as blood:", "ml", 20),
-    "vessels": Feature("bright fine structures such as vessels with contrast agent, over what is beside:", "HU", 2),
+    "vessels": Feature("bright fine structures such as vessels with contrast agent, above noise:", "HU", 4),
     "air": Feature("air inside the skull", "ml", 0.5),
     "metal": Feature("metal", "ml", 0.3),
     "metal_near_brain": Feature("metal in or beside the brain", "ml", 0.05),
@@ -167,7 +167,9 @@ def _of_the_head(
     size = float(space.sum()) * ml
     centre = _centre(space, spacing)
     air = body & (hu < BODY_HU)
+    fine = hu - ndimage.median_filter(hu, (1, 3, 3))
     curved = np.abs(hu[:, :, 2:] - 2 * hu[:, :, 1:-1] + hu[:, :, :-2])[watery[:, :, 1:-1]]
+    noise = float(np.median(curved)) * 1.4826 / 6**0.5
     found = {
         "space": size,
         "space_width": _extent(space, spacing)[2],
@@ -175,13 +177,13 @@ def _of_the_head(
         "brain": brain,
         "fluid": brain - float(np.percentile(smooth[watery], 2)),
         "bright": float((smooth[deep] > brain + 25).sum()) * ml,
-        "vessels": float(np.percentile((hu - ndimage.median_filter(hu, (1, 3, 3)))[watery], 99.5)),
+        "vessels": float(np.percentile(fine[watery], 99.5)) - 2.6 * noise,  # as high as noise alone reaches
         "air": float((hu[ndimage.binary_closing(space, iterations=2) & (from_bone > _BLUR_MM)] < -200).sum()) * ml,
         "metal_near_brain": float(metal[from_space <= 2 * _BLUR_MM].sum()) * ml,
         "bone": float(np.median(hu[skull])),
         "compact_bone": float(np.percentile(hu[skull], 90)),
         "bone_thickness": 10 * float(skull.sum()) * ml / (4.84 * size ** (2 / 3)),  # a ball's surface
-        "noise": float(np.median(curved)) * 1.4826 / 6**0.5,
+        "noise": noise,
     }
     if air.any():
         found["behind"] = float((centre - _centre(air, spacing))[1])

@@ -236,7 +236,7 @@ def _seconds(laps: dict[str, float]) -> dict[str, float]:
         "loading": laps.get("loading model", 0.0),
         "preparing": laps.get("reading", 0.0) + laps.get("preparing", 0.0),
         "synthesising": laps.get("synthesising", 0.0),
-        "comparing": laps.get("comparing with the training's CTs", 0.0) + laps.get("comparing with the CT", 0.0),
+        "comparing": laps.get("comparing with the CT", 0.0),
         "writing": laps.get("writing", 0.0),
     }
     return {name: round(value, 3) for name, value in {**parts, "total": sum(parts.values())}.items()}

@@ -173,7 +173,6 @@ class DiffMaPipeline(SlicePipeline):
         batch = BatchRun(self, sampling, read, finish, reporter, report_lock).run(batches) or batch
         metadata = provenance(self, sampling, batch)
         if bundle.takes_ct:
-            reporter.stage("comparing with the training's CTs")
             words, warns = training_words(image, bundle.trained_on)
             metadata["training_words"] = words
             if warns:

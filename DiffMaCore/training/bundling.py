@@ -32,8 +32,8 @@ from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.sources.heads import MR_RANGE
 from DiffMaCore.training.triplets import modality
 
-DESCRIBED = 160
-"""So many of the training's rendered CTs tell what it was trained on: the first ones."""
+DESCRIBED = 90
+"""So many of the training's rendered CTs tell what it was trained on: the first ones, where none are measured yet."""
 
 
 def system_title(backbone: str) -> str:
