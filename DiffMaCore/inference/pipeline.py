@@ -172,6 +172,8 @@ class DiffMaPipeline(SlicePipeline):
         sampling = Sampling(mode, num_inference_steps, scheduler, seed, samples, decoder)
         batch = BatchRun(self, sampling, read, finish, reporter, report_lock).run(batches) or batch
         metadata = provenance(self, sampling, batch)
+        if mode == "mean" and bundle.slice_smoothing:
+            grid.smooth_across(mr, keep, active, bundle.slice_smoothing)
         if bundle.takes_ct:
             words, warns = training_words(image, bundle.trained_on)
             metadata["training_words"] = words

@@ -86,6 +86,7 @@ def bundle_config(
         neighbour_distance=distance,
         uncertainty_scale=experiment.uncertainty_scale,
         grid_shift=experiment.grid_shift,
+        slice_smoothing=experiment.slice_smoothing,
         training_range=tuple(FeatureRange(name, range) for name, range in (trained_on or {}).items()),
         family=family,
         card=ModelCard(
