@@ -22,6 +22,7 @@ import yaml
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 
+from DiffMaCore.cluster import Cluster
 from DiffMaCore.errors import InputError, OutputError
 from DiffMaCore.models import components
 from DiffMaCore.models.image_encoder import ImageEncoder
@@ -155,8 +156,10 @@ def test_other_networks_make_all_again(tmp_path):
     assert not before.items() & stamps(folders.data).items()
 
 
-def test_processes_that_read_beside_change_nothing(prepared, synthrad, experiment, tmp_path):
-    cache = prepare(experiment, Folders(tmp_path), [synthrad], device="cpu", workers=1)
+def test_workers_of_a_cluster_change_nothing(prepared, synthrad, experiment, tmp_path):
+    pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    cache = prepare(experiment, Folders(tmp_path), [synthrad], device="cpu", cluster=Cluster("local", 2))
+    assert cache.manifest["left_out"] == prepared.manifest["left_out"]
     assert cache.fingerprint == prepared.fingerprint
     assert_same(cache, prepared)
 
