@@ -107,7 +107,7 @@ def test_a_killed_workers_volume_is_made_by_another_and_a_second_start_keeps_it(
 def test_what_cannot_be_meant_is_refused(
     words: list[str], said: str, cohort: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    assert main(["convert", str(cohort / f"{PATIENT}_0.mha"), str(tmp_path / "out.mha"), *words]) == 2
+    assert main(["convert", str(cohort / f"{PATIENT}_0.mha"), str(tmp_path / "out"), *words]) == 2
     assert said in capsys.readouterr().err
 
 
