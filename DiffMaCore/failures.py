@@ -30,13 +30,13 @@ class Failure:
         message: one sentence with cause and remedy.
         kind: the class of a DiffMaError, or OutOfMemory, MissingPackage, Cancelled or Unexpected.
         package: with MissingPackage, what pip calls it.
-        traced: whether the traceback tells something that the message does not.
+        trace: the traceback, where it tells something that the message does not.
     """
 
     message: str
     kind: str
     package: str | None = None
-    traced: bool = False
+    trace: str = ""
 
 
 def explain(error: BaseException) -> Failure:
@@ -55,7 +55,9 @@ def explain(error: BaseException) -> Failure:
         remedy = "free some room on its drive, or choose a place that you may read and write"
         return Failure(f"{what} cannot be used ({error.strerror}); {remedy}", "OutputError")
     reason = _reason(error)
-    return Failure(f"something unexpected went wrong ({reason}); the log tells where", "Unexpected", traced=True)
+    return Failure(
+        f"something unexpected went wrong ({reason}); the log tells where", "Unexpected", trace=_trace(error)
+    )
 
 
 def _missing_package(error: BaseException) -> Failure | None:
@@ -73,7 +75,7 @@ def _missing_package(error: BaseException) -> Failure | None:
     package = pip_name(broken)
     remedy = f"install it again with `python -m pip install --force-reinstall {package}`"
     message = f"the package {package} cannot be imported ({_reason(error)}); {remedy}"
-    return Failure(message, "MissingPackage", package, traced=True)
+    return Failure(message, "MissingPackage", package, _trace(error))
 
 
 def _imported_when(error: BaseException) -> str | None:
@@ -105,3 +107,7 @@ def _is_ours(module: str) -> bool:
 def _reason(error: BaseException) -> str:
     first = (str(error).strip().splitlines() or [""])[0].rstrip(".")
     return f"{type(error).__name__}: {first}" if first else type(error).__name__
+
+
+def _trace(error: BaseException) -> str:
+    return "".join(traceback.format_exception(error))

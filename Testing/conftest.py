@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 import shutil
+from collections.abc import Iterable
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -17,9 +19,21 @@ if WORKERS > 1:  # several that each take all threads get in each other's way; t
     os.environ.setdefault("OMP_NUM_THREADS", str(max(1, (os.cpu_count() or 1) // WORKERS)))
 
 
-def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+def pytest_addoption(parser: pytest.Parser) -> None:
+    parser.addoption("--slow", action="store_true", help="also the tests marked slow: every system, size and kernel")
+
+
+def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that no worker waits for it at the end."""
     items.sort(key=lambda item: item.path.name != "test_slicer_apart.py")
+    for item in items:
+        if item.get_closest_marker("slow") and not config.getoption("--slow"):
+            item.add_marker(pytest.mark.skip(reason="slow; --slow runs it"))
+
+
+def mostly_slow(values: Iterable[str], *quick: str) -> list[Any]:
+    """Parameters of which all but ``quick`` are slow."""
+    return [value if value in quick else pytest.param(value, marks=pytest.mark.slow) for value in values]
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:

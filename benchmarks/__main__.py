@@ -22,7 +22,7 @@ roofline  a denoising step against what the machine can do: the matmuls and expo
 decode a small decoder against Stable Diffusion's VAE, in both memory layouts; all weights random
 memory what the parts of a conversion take at most, against batch, size and tokens, beside what is reckoned with
 processes
-       several processes that share the volumes of one folder against one process
+       several workers of a local cluster that share the volumes of one folder, against one
 input  slices a second that the prepared data delivers, and how long training steps must be not to wait for them
 
 Contestants take turns within one process, and a ratio compares times of the same round: quote ratios, since a

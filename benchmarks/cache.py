@@ -12,6 +12,7 @@ from typing import Any
 
 import torch
 from diffusers import AutoencoderKL
+from diffusers.training_utils import EMAModel
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
@@ -24,7 +25,6 @@ from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.presets import STABLE_DIFFUSION_VAE, VAE_FACTOR, VIT_B_16, preset
 from DiffMaCore.training.cache import FORMAT, PairedCache, SliceDataset, source_pixels
-from DiffMaCore.training.ema import Ema
 from DiffMaCore.training.embeddings import ensure_embeddings
 from DiffMaCore.training.experiment import CardConfig, DataConfig, DenoiserConfig, Experiment, experiment_folders
 from DiffMaCore.training.feeding import to_device
@@ -109,7 +109,7 @@ class _Step:
         model: Any = task.model.to(device).train()
         self.model = released_way(model) if released else model
         self.optimiser = torch.optim.AdamW(self.model.parameters(), lr=1e-4, weight_decay=0.0)
-        self.ema = Ema(self.model, 0.9999)
+        self.ema = EMAModel(self.model.parameters(), 0.9999, foreach=True)
         on_gpu = device.type == "cuda"
         self.words = "fp32" if not on_gpu else "fp16" if released else "bf16"
         self.scaler = torch.amp.GradScaler(device.type, enabled=self.words == "fp16")
@@ -135,7 +135,7 @@ class _Step:
         self.scaler.step(self.optimiser)
         self.scaler.update()
         self.optimiser.zero_grad(set_to_none=True)
-        self.ema.update(self.model, self.done)
+        self.ema.step(self.model.parameters())
 
 
 def _encoded(

@@ -3,12 +3,14 @@
 from __future__ import annotations
 
 import argparse
+import os
 import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from DiffMaCore.cli.reporting import add_progress_option, rank, silence_other_bars
+from DiffMaCore.cli.cluster import add_cluster_options, read_cluster
+from DiffMaCore.cli.reporting import add_progress_option, silence_other_bars
 from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS
 from DiffMaCore.errors import InputError
 
@@ -35,11 +37,12 @@ examples:
   diffma convert head.nii.gz mri.nii.gz --decoder small      faster, approximate, for models that have one
   diffma convert a.nii.gz b.nrrd cohort/ RESULTS --format nii.gz
 
-Many volumes are shared among processes, each on a GPU of its own, on any number of machines that see RESULTS:
-  accelerate launch --multi_gpu --max_restarts 9 -m DiffMaCore convert cohort/ RESULTS --format nii.gz
-  torchrun --nproc_per_node 4 --max-restarts 9 -m DiffMaCore convert cohort/ RESULTS --format nii.gz
-or the same plain command started several times. A volume whose process is lost is made by another, and a second start
-keeps the results that are there, unless their source, model or settings are not the same."""
+Many volumes are shared among the workers of a cluster, each on a GPU of its own (pip install 'DiffMaCore[cluster]'):
+  diffma convert cohort/ RESULTS --cluster local                this machine; --workers 4 for so many
+  diffma convert cohort/ RESULTS --cluster slurm --workers 16
+  diffma convert cohort/ RESULTS --cluster tcp://HOST:8786      where `dask scheduler` and `dask worker` run
+The volume of a lost worker is made by another. A second start keeps the results that are there, unless their source,
+model or settings are not the same."""
 
 FORMATS = {"nii.gz": ".nii.gz", "nii": ".nii", "nrrd": ".nrrd", "mha": ".mha", "dicom": ""}
 
@@ -74,6 +77,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
         metavar="K",
         help="which slice to make first; the others follow outwards (default: the middle one). The result is the same",
     )
+    add_cluster_options(parser)
     add_progress_option(parser)
     parser.add_argument(
         "--previews",
@@ -138,13 +142,17 @@ def run(args: argparse.Namespace) -> int:
     check_model_options(args)
     began = time.monotonic()
     items, single = _inputs(args)
-    if single and rank():
-        return 0  # one volume is for one process
+    cluster = read_cluster(args)
+    if single and cluster is not None:
+        raise InputError("--cluster shares several volumes, and there is one; leave --cluster out")
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        raise InputError("a launcher's processes share no volumes; start the plain command with --cluster local")
     from DiffMaCore.imaging import reader
 
-    reader.start()  # while the model is loaded
+    if cluster is None:
+        reader.start()  # while the model is loaded
     reporter.stage("loading model")
-    from DiffMaCore.inference.cohort import convert_many
+    from DiffMaCore.inference.cohort import Placement, convert_many
     from DiffMaCore.inference.convert import ConvertOptions, convert
 
     options = ConvertOptions(
@@ -156,17 +164,17 @@ def run(args: argparse.Namespace) -> int:
         soft_mask=args.soft_mask,
         start_slice=args.start_slice,
     )
-    pipe = load_pipeline(args, reporter)
+    placement = None if cluster is None else Placement(cluster, args.device, args.scan_backend, args.precision)
+    pipe = load_pipeline(args, reporter, here=cluster is None)
     if single:
         convert(pipe, items[0], args.output, options, reporter)
         reporter.close()
         if args.progress == "bar":
             print(f"wrote {args.output} in {time.monotonic() - began:.1f} s ({_made_by(pipe)})")
         return 0
-    cohort = convert_many(pipe, items, args.output, FORMATS[args.format or "nii.gz"], options, reporter)
+    extension = FORMATS[args.format or "nii.gz"]
+    cohort = convert_many(pipe, items, args.output, extension, options, reporter, placement)
     reporter.close()
-    if rank():
-        return 0  # process 0 tells it; a failing exit here would end the others
     _summarise(args, len(items), cohort, pipe, time.monotonic() - began)
     return 1 if cohort.failures else 0
 
@@ -188,8 +196,8 @@ def _inputs(args: argparse.Namespace) -> tuple[list[InputItem], bool]:
     return items, single
 
 
-def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipeline:
-    """The bundle of ``--model`` on the device of ``--device``; the choice is reported."""
+def load_pipeline(args: argparse.Namespace, reporter: Reporter, here: bool = True) -> DiffMaPipeline:
+    """The bundle of ``--model`` on the device of ``--device``, if it is to run ``here``; the choice is reported."""
     from DiffMaCore.devices import keep_freed_memory
     from DiffMaCore.inference.pipeline import DiffMaPipeline
 
@@ -198,8 +206,11 @@ def load_pipeline(args: argparse.Namespace, reporter: Reporter) -> DiffMaPipelin
     pipe = DiffMaPipeline.from_pretrained(args.model)
     pipe.decoder(args.decoder)
     pipe.mode(args.mode)
-    backend = pipe.set_device(args.device, args.scan_backend, args.precision)
-    reporter.note(f"model: {_made_by(pipe)}; device {pipe.device}, {pipe.precision}, selective scan by {backend}")
+    where = ""
+    if here:
+        backend = pipe.set_device(args.device, args.scan_backend, args.precision)
+        where = f"; device {pipe.device}, {pipe.precision}, selective scan by {backend}"
+    reporter.note(f"model: {_made_by(pipe)}{where}")
     reporter.window = pipe.bundle.output_range
     return pipe
 
@@ -223,12 +234,12 @@ def _made_by(pipe: DiffMaPipeline) -> str:
 
 
 def _summarise(args: argparse.Namespace, total: int, cohort: Cohort, pipe: DiffMaPipeline, seconds: float) -> None:
+    converted = cohort.made + cohort.kept
     if args.progress == "json":
-        args.reporter.summary(cohort.converted, [{"input": str(f.input), "reason": f.reason} for f in cohort.failures])
+        args.reporter.summary(converted, [{"input": str(f.input), "reason": f.reason} for f in cohort.failures])
         return
-    parts = ((cohort.elsewhere, "by other processes"), (cohort.kept, "before, with the same settings"))
-    apart = ", ".join(f"{count} {words}" for count, words in parts if count)
-    done = f"{cohort.converted} of {total} volumes converted into {args.output}{f' ({apart})' if apart else ''}"
+    kept = f" ({cohort.kept} before, with the same settings)" if cohort.kept else ""
+    done = f"{converted} of {total} volumes converted into {args.output}{kept}"
     print(f"{done} in {seconds:.1f} s ({_made_by(pipe)})")
     for failure in cohort.failures:
         print(f"  failed: {failure.sentence}", file=sys.stderr)

@@ -134,11 +134,11 @@ def program(parser: argparse.ArgumentParser | None = None) -> NoReturn:
 def _failed(error: BaseException, args: argparse.Namespace) -> int:
     """Tell what went wrong to whoever listens; returns the exit status."""
     failure = explain(error)
-    if rank("LOCAL_RANK") and not failure.traced and failure.kind != "OutOfMemory":
+    if rank("LOCAL_RANK") and not failure.trace and failure.kind != "OutOfMemory":
         return CANCELLED if failure.kind == "Cancelled" else 2  # the first process of this machine says the same
-    if failure.traced and args.progress == "bar" and failure.kind == "Unexpected":
+    if failure.trace and args.progress == "bar" and failure.kind == "Unexpected":
         raise error
-    if failure.traced or args.verbose:
+    if failure.trace or args.verbose:
         traceback.print_exception(error)
     if args.progress == "json" and rank() == 0:
         package = {"package": failure.package} if failure.package else {}

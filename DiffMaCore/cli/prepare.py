@@ -5,6 +5,7 @@ from __future__ import annotations
 import argparse
 from pathlib import Path
 
+from DiffMaCore.cli.cluster import add_cluster_options, read_cluster
 from DiffMaCore.cli.experiment import add_dataset_options, add_experiment_options, read_experiment
 from DiffMaCore.cli.reporting import add_progress_option, answer
 from DiffMaCore.errors import InputError
@@ -25,7 +26,7 @@ changes, and says so.
 
 examples:
   diffma prepare Task1/brain --config Training/brain.yaml
-  diffma prepare pairs.csv --config mine.yaml --out /data/mine --workers 4
+  diffma prepare pairs.csv --config mine.yaml --out /data/mine --cluster local --workers 4
   diffma prepare brain_*.npz --config mine.yaml --split split.json    whose patients train and test is given
   diffma prepare --config Training/heads.yaml                         rendered heads, no data set needed"""
 
@@ -44,12 +45,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
     parser.add_argument(
         "--template", type=Path, metavar="FOLDER", help="write a commented experiment and an example CSV there, no more"
     )
-    parser.add_argument(
-        "--workers",
-        type=int,
-        metavar="N",
-        help="processes that read and slice while the device encodes (default: up to 4 beside a GPU, else none)",
-    )
+    add_cluster_options(parser)
     add_progress_option(parser)
     parser.set_defaults(run=run)
 
@@ -65,8 +61,7 @@ def run(args: argparse.Namespace) -> int:
     if args.config is None:
         raise InputError("no experiment is given; name it with --config, or write one with --template FOLDER")
     experiment, folders = read_experiment(args)
-    if args.workers is not None and args.workers < 0:
-        raise InputError(f"{args.workers} workers cannot work; give 0 or more, or leave --workers out")
+    cluster = read_cluster(args)
     args.reporter.stage("loading")
 
     from DiffMaCore.training.prepare import prepare
@@ -78,7 +73,7 @@ def run(args: argparse.Namespace) -> int:
         args.reporter,
         device=args.device,
         split_file=args.split,
-        workers=args.workers,
+        cluster=cluster,
     )
     counts = {name: len(ids) for name, ids in cache.split.items()}
     left_out = cache.manifest["left_out"]

@@ -1,40 +1,38 @@
-"""Many volumes with the model loaded once, by one process or by many that share the output folder.
+"""Many volumes with the model loaded once: by this process, one after the other, or by the workers of a cluster.
 
-Every process takes the next volume that nobody works on. Results that are there already, made from the same voxels
-with the same settings, are kept, so a second start goes on where the first one ended.
+Results that are there already, made from the same voxels with the same settings, are kept, so a second start goes on
+where the first one ended.
 """
 
 from __future__ import annotations
 
 import gzip
 import logging
-import time
 from collections import Counter
-from collections.abc import Sequence
+from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass, field
+from functools import lru_cache, partial
+from operator import methodcaller
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
+from DiffMaCore.cluster import Cluster, outcome, outcomes
+from DiffMaCore.devices import keep_freed_memory
 from DiffMaCore.errors import InputError
-from DiffMaCore.failures import explain
+from DiffMaCore.failures import Failure
 from DiffMaCore.imaging.inputs import InputItem
 from DiffMaCore.imaging.writing import file_key, output_format
-from DiffMaCore.inference.claims import Claims
 from DiffMaCore.inference.convert import ConvertOptions, Request, make, read_request, tell_result
+from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.progress import Reporter
-
-if TYPE_CHECKING:
-    from DiffMaCore.inference.pipeline import DiffMaPipeline
 
 logger = logging.getLogger("DiffMaCore")
 
-CLAIMS_FOLDER = ".diffma-claims"
-_LOOK_EVERY = 0.5  # seconds between two looks at what other processes have finished
 _HEADER = 1 << 16
 
 
 @dataclass(frozen=True)
-class Failure:
+class FailedVolume:
     """A volume of a batch that could not be converted, and why."""
 
     input: Path
@@ -48,28 +46,21 @@ class Failure:
 
 @dataclass
 class Cohort:
-    """What became of the volumes: how many were made here, by other processes, or before, and which failed."""
+    """What became of the volumes: how many were made, or kept from before, and which failed."""
 
     made: int = 0
-    elsewhere: int = 0
     kept: int = 0
-    failures: list[Failure] = field(default_factory=list)
+    failures: list[FailedVolume] = field(default_factory=list)
 
-    @property
-    def converted(self) -> int:
-        """Volumes whose results are there."""
-        return self.made + self.elsewhere + self.kept
 
-    def count(self, item: InputItem, facts: dict[str, Any], here: bool) -> None:
-        """One more volume is settled, with the facts that its process told."""
-        if facts["state"] == "failed":
-            self.failures.append(Failure(item.path, facts["reason"]))
-        elif facts["state"] == "kept":
-            self.kept += 1
-        elif here:
-            self.made += 1
-        else:
-            self.elsewhere += 1
+@dataclass(frozen=True)
+class Placement:
+    """Where every worker of a cluster loads the model: as ``DiffMaPipeline.set_device`` takes it."""
+
+    cluster: Cluster
+    device: str
+    scan_backend: str
+    precision: str
 
 
 def convert_many(
@@ -79,18 +70,16 @@ def convert_many(
     extension: str,
     options: ConvertOptions,
     reporter: Reporter,
+    placement: Placement | None = None,
 ) -> Cohort:
-    """Convert several volumes with the model loaded once; whatever fails one of them is kept, and the others go on.
-
-    Every process of a launch, and any other process with the same output folder, calls it and comes back when all
-    volumes are done: the volume of one that is lost is made by another.
+    """Convert several volumes; whatever fails one of them is kept, and the others go on.
 
     Args:
         extension: of the outputs, such as ".nii.gz"; empty writes a DICOM series a volume.
+        placement: of workers that see inputs, outputs and the model's folder; None: ``pipe`` converts in this process.
 
     Raises:
-        InputError: two volumes have the same output.
-        OutputError: the output folder cannot be written.
+        InputError: two volumes have the same output, or no cluster can be had.
     """
     target = "ct" if pipe.bundle.makes_ct else "mr"
     outputs = [str(item.output or f"{item.output_stem}_synthetic_{target}{extension}") for item in items]
@@ -99,57 +88,103 @@ def convert_many(
     if shared:
         names = " alias ".join(dict.fromkeys(name for name in shared if file_key(name) == file_key(shared[0])))
         raise InputError(f"two volumes would be written to {names}; give each an output of its own")
-    open_ = dict(enumerate(items, start=1))
+    volumes = [_Volume(item, output_folder / name, options) for item, name in zip(items, outputs, strict=True)]
+    told = _here(pipe, volumes, reporter) if placement is None else _by_workers(pipe, volumes, placement, reporter)
     cohort = Cohort()
-    waiting = False
-    with Claims(output_folder / CLAIMS_FOLDER) as claims:
-        while open_:
-            before = len(open_)
-            for number, item in list(open_.items()):
-                name = outputs[number - 1]
-                facts = claims.settled(name)
-                if facts is not None:
-                    reporter.note(f"volume {number} of {len(items)}: {item.path}, by another process")
-                    cohort.count(item, facts, here=False)
-                elif claims.claim(name):
-                    reporter.note(f"volume {number} of {len(items)}: {item.path}")
-                    reporter.begin(item.path, number, len(items))
-                    facts = _one(pipe, item, output_folder / name, options, reporter)
-                    claims.settle(name, facts)
-                    cohort.count(item, facts, here=True)
-                    waiting = False
-                else:
-                    continue
-                del open_[number]
-                if facts["state"] == "failed":
-                    reporter.error(cohort.failures[-1].sentence, facts["kind"], input=str(item.path))
-            if open_ and len(open_) == before:
-                if not waiting:
-                    reporter.stage(f"waiting for {len(open_)} volumes of other processes")
-                waiting = True
-                time.sleep(_LOOK_EVERY)
+    for path, kept in told:
+        if isinstance(kept, Failure):
+            if kept.trace:
+                logger.error("%s\n%s", path, kept.trace)
+            cohort.failures.append(FailedVolume(path, kept.message))
+            reporter.error(cohort.failures[-1].sentence, kept.kind, input=str(path))
+        else:
+            cohort.kept += kept
+            cohort.made += not kept
     return cohort
 
 
-def _one(
-    pipe: DiffMaPipeline, item: InputItem, output: Path, options: ConvertOptions, reporter: Reporter
-) -> dict[str, Any]:
-    """Make one volume or find it made; what became of it, for the other processes."""
-    try:
-        request = read_request(pipe, item, output, options, reporter)
-        if _is_made(request):
-            reporter.note(f"{output} was made before with the same settings and is kept; delete it to make it anew")
+@dataclass(frozen=True, repr=False)
+class _Volume:
+    item: InputItem
+    output: Path
+    options: ConvertOptions
+
+    def convert(self, pipe: DiffMaPipeline, reporter: Reporter) -> bool:
+        """Make the result, or find it made before; whether it was."""
+        request = read_request(pipe, self.item, self.output, self.options, reporter)
+        kept = _is_made(request)
+        if kept:
+            reporter.note(
+                f"{self.output} was made before with the same settings and is kept; delete it to make it anew"
+            )
             tell_result(pipe, request, request.settings, reporter, kept=True)
-            return {"state": "kept"}
-        make(pipe, request, options, reporter)
-        return {"state": "made"}
-    except BrokenPipeError:  # whoever was told has gone, which has nothing to do with the volume
-        raise
-    except Exception as error:  # even a defect of ours that one volume brings to light does not cost the others
-        failure = explain(error)
-        if failure.traced:
-            logger.error("%s", item.path, exc_info=error)
-        return {"state": "failed", "reason": failure.message, "kind": failure.kind}
+        else:
+            make(pipe, request, self.options, reporter)
+        return kept
+
+
+@dataclass(frozen=True, repr=False)
+class _Job:
+    """A volume on a worker: whether it was kept, and what was said of it."""
+
+    volume: _Volume
+    model: tuple[str, ...]
+
+    def __call__(self) -> tuple[bool, list[Callable[[Reporter], None]]]:
+        reporter = _Recorder()
+        reporter.stage("loading model")
+        return self.volume.convert(_load(*self.model), reporter), reporter.said
+
+
+class _Recorder(Reporter):
+    """Keeps what is said of a volume."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.said: list[Callable[[Reporter], None]] = []
+
+    def note(self, message: str) -> None:
+        self.said.append(methodcaller("note", message))
+
+    def warning(self, message: str) -> None:
+        self.said.append(methodcaller("warning", message))
+
+    def result(self, **facts: Any) -> None:
+        self.said.append(methodcaller("result", **facts))
+
+
+def _here(
+    pipe: DiffMaPipeline, volumes: Sequence[_Volume], reporter: Reporter
+) -> Iterator[tuple[Path, bool | Failure]]:
+    for number, volume in enumerate(volumes, start=1):
+        reporter.note(f"volume {number} of {len(volumes)}: {volume.item.path}")
+        reporter.begin(volume.item.path, number, len(volumes))
+        yield volume.item.path, outcome(partial(volume.convert, pipe, reporter))
+
+
+def _by_workers(
+    pipe: DiffMaPipeline, volumes: Sequence[_Volume], placement: Placement, reporter: Reporter
+) -> Iterator[tuple[Path, bool | Failure]]:
+    folder = str(Path(pipe.name_or_path).absolute())
+    model = (folder, str(pipe.checksum), placement.device, placement.scan_backend, placement.precision)
+    jobs = [_Job(volume, model) for volume in volumes]
+    reporter.stage("converting", total=len(jobs))
+    for number, told in outcomes(jobs, placement.cluster, reporter):
+        path = volumes[number].item.path
+        reporter.note(f"volume {number + 1} of {len(volumes)}: {path}")
+        for say in [] if isinstance(told, Failure) else told[1]:
+            say(reporter)
+        reporter.advance()
+        yield path, told if isinstance(told, Failure) else told[0]
+
+
+@lru_cache(maxsize=1)
+def _load(folder: str, checksum: str, device: str, scan_backend: str, precision: str) -> DiffMaPipeline:
+    """The model of a worker, which keeps it; a folder with another checksum is another model."""
+    keep_freed_memory()
+    pipe = DiffMaPipeline.from_pretrained(folder)
+    pipe.set_device(device, scan_backend, precision)
+    return pipe
 
 
 def _is_made(request: Request) -> bool:

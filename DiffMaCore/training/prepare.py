@@ -5,27 +5,25 @@ from __future__ import annotations
 
 import hashlib
 import json
-import multiprocessing
-from collections import deque
 from collections.abc import Iterator, Mapping, Sequence
-from concurrent.futures import Future, ProcessPoolExecutor
-from concurrent.futures.process import BrokenProcessPool
-from dataclasses import asdict
+from dataclasses import asdict, dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import Any
 
 from safetensors.torch import save_file
-from torch import Tensor
 
 from DiffMaCore.bundles.manifest import sha256_of
+from DiffMaCore.cluster import Cluster, outcomes
 from DiffMaCore.devices import choose_device
-from DiffMaCore.errors import InputError, OutOfMemory
+from DiffMaCore.errors import DiffMaError, InputError
+from DiffMaCore.failures import Failure
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import FORMAT, PairedCache, TensorFile, value_scale
 from DiffMaCore.training.encoding import Encoder, stored_slices
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
 from DiffMaCore.training.files import replacing, require_room, write_json
-from DiffMaCore.training.parts import Parts, load_parts
+from DiffMaCore.training.parts import Parts, kept_parts, load_parts
 from DiffMaCore.training.prepare_report import LeftOut, write_report
 from DiffMaCore.training.run_folder import versions
 from DiffMaCore.training.slicing import read_case
@@ -44,7 +42,7 @@ def prepare(
     *,
     device: str = "auto",
     split_file: Path | None = None,
-    workers: int | None = None,
+    cluster: Cluster | None = None,
 ) -> PairedCache:
     """Make or complete the cache of an experiment; cases that are there already are not made again.
 
@@ -55,13 +53,13 @@ def prepare(
         reporter: told about stages, cases and what is left out.
         device: where VAE and image encoder run.
         split_file: a ``split.json`` to use in place of a seeded one.
-        workers: processes that read and slice beside the encoding; None chooses.
+        cluster: whose workers prepare cases, each with networks of its own; None: this process does.
 
     Raises:
         InputError: before any case is read: nothing found, networks that do not fit, a split that leaks; later: no
             case that can be used, or none left to train on.
         OutputError: not enough room.
-        OutOfMemory: one of the workers was lost.
+        DiffMaError: a worker failed for another reason than its case; the other cases were prepared.
     """
     reporter = reporter or Reporter()
     reporter.stage("finding cases")
@@ -71,7 +69,7 @@ def prepare(
         given = heads_split(cases)
     if given is not None:
         check_split(given, cases)
-    return prepare_cases(experiment, folders, cases, given, reporter, device=device, workers=workers)
+    return prepare_cases(experiment, folders, cases, given, reporter, device=device, cluster=cluster)
 
 
 def prepare_cases(
@@ -82,11 +80,12 @@ def prepare_cases(
     reporter: Reporter | None = None,
     *,
     device: str = "auto",
-    workers: int | None = None,
+    cluster: Cluster | None = None,
 ) -> PairedCache:
     """:func:`prepare` of cases that were found, split as ``given`` or by seed."""
     reporter = reporter or Reporter()
-    chosen = choose_device(device)
+    if cluster is None:
+        choose_device(device)  # before long work
     if given is not None:
         cases = _of_split(cases, given, reporter)
     split = given or make_split(cases, experiment.data.split, experiment.seed)
@@ -99,29 +98,36 @@ def prepare_cases(
         contents[case.id] = content_of(case)
         reporter.advance()
     check_split(split, cases, contents)
-    writer = CaseWriter(experiment, folders.data, parts, contents)
-    to_do = writer.to_do(cases, reporter)
-    left_out: list[LeftOut] = []
+    files = CaseFiles(experiment, folders.data, parts, contents)
+    to_do = files.to_do(cases, reporter)
+    left_out: dict[int, LeftOut] = {}
     if to_do:
         (folders.data / "manifest.json").unlink(missing_ok=True)  # until it is whole again
-        if workers is None:
-            workers = 0 if chosen.type == "cpu" else min(4, max(1, multiprocessing.cpu_count() - 1))
-        encoder = None if parts is None else Encoder(parts, experiment.data, chosen)
+        jobs = files.jobs(to_do, experiment.data, device)
+        prepared: Iterator[tuple[int, int | list[str] | Failure]]
+        if cluster is None:
+            encoder = None if parts is None else Encoder(parts, experiment.data, choose_device(device))
+            prepared = ((number, job.make(encoder)) for number, job in enumerate(jobs))
+        else:
+            prepared = outcomes(jobs, cluster, reporter)
         slices = 0
         reporter.stage("preparing cases", total=len(cases), done=len(cases) - len(to_do))
-        for case, sliced in _sliced(to_do, experiment.data, workers):
-            if isinstance(sliced, CaseSlices):
-                tensors = stored_slices(sliced, experiment.data)
-                if encoder is not None:
-                    tensors |= encoder.tensors(sliced)
-                writer.write(case, tensors, sliced, len(to_do))
-                slices += len(sliced.index)
+        failures = []
+        for number, done in prepared:
+            case = to_do[number]
+            if isinstance(done, Failure):
+                failures.append(f"{case.id}: {done.message}")
+            elif isinstance(done, int):
+                slices += done
             else:
-                left_out.append(LeftOut(case.id, case.centre, "; ".join(sliced)))
-                reporter.warning(f"{case.id} is left out: {left_out[-1].reason}")
+                left_out[number] = LeftOut(case.id, case.centre, "; ".join(done))
+                reporter.warning(f"{case.id} is left out: {left_out[number].reason}")
             reporter.advance()
             reporter.figures(slices=slices)
-    return _finish(experiment, folders.data, cases, split, given, writer, left_out, reporter)
+        if failures:
+            raise DiffMaError(f"{len(failures)} of {len(to_do)} cases failed, the first is {failures[0]}")
+    left = [left_out[number] for number in sorted(left_out)]
+    return _finish(experiment, folders.data, cases, split, given, files, left, reporter)
 
 
 def _of_split(cases: Sequence[RawCase], split: Split, reporter: Reporter) -> list[RawCase]:
@@ -144,31 +150,52 @@ def content_of(case: RawCase) -> str:
     return digest.hexdigest()
 
 
-def _sliced(
-    cases: Sequence[RawCase], data: DataConfig, workers: int
-) -> Iterator[tuple[RawCase, CaseSlices | list[str]]]:
-    """Cases in their order, read by ``workers`` processes that run ahead by one case each; 0: by this one."""
-    if not workers:
-        yield from ((case, read_case(case, data)) for case in cases)
-        return
-    # a forked child of a process that has used a GPU or threads may hang
-    with ProcessPoolExecutor(workers, multiprocessing.get_context("spawn")) as pool:
-        waiting: deque[tuple[RawCase, Future[CaseSlices | list[str]]]] = deque()
-        try:
-            for case in cases:
-                waiting.append((case, pool.submit(read_case, case, data)))
-                if len(waiting) > workers:
-                    first, future = waiting.popleft()
-                    yield first, future.result()
-            for case, future in waiting:
-                yield case, future.result()
-        except BrokenProcessPool:
-            cause = "a process that read cases was ended from outside, as systems do where memory runs out"
-            raise OutOfMemory(cause, "start again with fewer --workers; what is done stays") from None
+@dataclass(frozen=True, repr=False)
+class _CaseJob:
+    """One case to its file, by this process or by a worker.
+
+    Attributes:
+        path, header: of the file.
+        embedded: bytes that a slice's CT embeddings will need beside it.
+        cases: how many are still to be written.
+        networks: what :func:`_encoder` loads on a worker, None where slices are all there is yet.
+    """
+
+    case: RawCase
+    data: DataConfig
+    path: Path
+    header: dict[str, str]
+    embedded: int
+    cases: int
+    networks: tuple[Path, str, str] | None
+
+    def __call__(self) -> int | list[str]:
+        return self.make(None if self.networks is None else _encoder(*self.networks, self.data))
+
+    def make(self, encoder: Encoder | None) -> int | list[str]:
+        """How many slices were written, whole or not at all; or why the case is left out."""
+        sliced = read_case(self.case, self.data)
+        if not isinstance(sliced, CaseSlices):
+            return sliced
+        tensors = stored_slices(sliced, self.data) | (encoder.tensors(sliced) if encoder is not None else {})
+        slices = len(sliced.index)
+        stored = sum(tensor.nbytes for tensor in tensors.values())
+        needed = self.cases * (stored + slices * self.embedded)
+        require_room(self.path.parent.parent, needed, f"{self.cases} cases like {self.case.id}")
+        texts = {"slices": str(slices), "spacing": repr(float(sliced.spacing)), "notes": json.dumps(sliced.notes)}
+        with replacing(self.path) as part:
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, self.header | texts)
+        return slices
 
 
-class CaseWriter:
-    """Writes the files of cases and knows which of them are up to date."""
+@lru_cache(maxsize=1)
+def _encoder(parts: Path, settings: str, device: str, data: DataConfig) -> Encoder:
+    """The networks of a worker, which keeps them; other ``settings`` are of other networks."""
+    return Encoder(kept_parts(parts), data, choose_device(device))
+
+
+class CaseFiles:
+    """Knows the files of cases, and which of them are up to date."""
 
     def __init__(self, experiment: Experiment, folder: Path, parts: Parts | None, contents: Mapping[str, str]) -> None:
         self.folder, self.contents, self.parts = folder, contents, parts
@@ -177,9 +204,18 @@ class CaseWriter:
         hashes = {name: [record.sha256, record.mean, record.std] for name, record in records.items()}
         self.settings: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "data": data, "parts": hashes}))
         side = 0 if parts is None else experiment.data.image_size // parts.factor
-        self._tokens = (side // experiment.denoiser.patch_size) ** 2
-        self._width = experiment.denoiser.width
-        self._checked = False
+        tokens = (side // experiment.denoiser.patch_size) ** 2
+        self._embedded = 2 * tokens * (experiment.denoiser.width + 1)
+
+    def jobs(self, cases: Sequence[RawCase], data: DataConfig, device: str) -> list[_CaseJob]:
+        """The cases to be written, in their order."""
+        settings = json.dumps(self.settings)
+        networks = None if self.parts is None else (self.folder / "parts", settings, device)
+        headers = ({"key": self.key(case.id), "settings": settings} for case in cases)
+        return [
+            _CaseJob(case, data, self.path(case.id), header, self._embedded, len(cases) - k, networks)
+            for k, (case, header) in enumerate(zip(cases, headers, strict=True))
+        ]
 
     def path(self, id: str) -> Path:
         """The file of a case."""
@@ -215,24 +251,6 @@ class CaseWriter:
             reporter.note(f"{len(cases) - len(wanted)} of {len(cases)} cases are there already")
         return wanted
 
-    def write(self, case: RawCase, tensors: dict[str, Tensor], sliced: CaseSlices, cases: int) -> None:
-        """One case, whole or not at all. The first one tells how much room all need, with CT embeddings."""
-        slices = len(tensors["source"])
-        if not self._checked:
-            stored = sum(tensor.nbytes for tensor in tensors.values())
-            embedded = 2 * slices * self._tokens * (self._width + 1)
-            require_room(self.folder, cases * (stored + embedded), f"{cases} cases like {case.id}")
-            self._checked = True
-        texts = {
-            "key": self.key(case.id),
-            "settings": json.dumps(self.settings),
-            "slices": str(slices),
-            "spacing": repr(float(sliced.spacing)),
-            "notes": json.dumps(sliced.notes),
-        }
-        with replacing(self.path(case.id)) as part:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, texts)
-
 
 def _change(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> str | None:
     """What is different, in words: "data.pixel_spacing was 1.0 and is 2.0"."""
@@ -253,7 +271,7 @@ def _finish(
     cases: Sequence[RawCase],
     split: Split,
     given: Split | None,
-    writer: CaseWriter,
+    files: CaseFiles,
     left_out: list[LeftOut],
     reporter: Reporter,
 ) -> PairedCache:
@@ -270,19 +288,19 @@ def _finish(
             reporter.warning(f"every {name} case was left out; correct them, or name others in data.split")
     entries, notes = [], []
     for case in kept:
-        header = writer.header(case.id) or {}
+        header = files.header(case.id) or {}
         notes += [f"{case.id}: {note}" for note in json.loads(header["notes"])]
         entry = {"id": case.id, "centre": case.centre, "slices": int(header["slices"])}
         entry |= {"contrast": case.contrast, "spacing": float(header["spacing"])}
-        entries.append({**entry, "content": writer.contents[case.id], "key": header["key"]})
+        entries.append({**entry, "content": files.contents[case.id], "key": header["key"]})
     data = json.loads(json.dumps(asdict(experiment.data)))
     identity = {"data": data, "keys": {entry["id"]: entry["key"] for entry in entries}, "split": split}
     manifest = {
         "format": FORMAT,
         "data": data,
-        "parts": {} if writer.parts is None else writer.parts.to_dict(),
+        "parts": {} if files.parts is None else files.parts.to_dict(),
         "fingerprint": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
-        **({} if writer.parts is None else writer.parts.sizes(experiment.data.image_size)),
+        **({} if files.parts is None else files.parts.sizes(experiment.data.image_size)),
         "source_scale": value_scale(experiment.data.source),
         "target_scale": value_scale(experiment.data.target),
         "cases": entries,

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import copy
 import math
 import os
 import time
@@ -14,12 +15,12 @@ from typing import Any
 import torch
 from accelerate import Accelerator
 from accelerate.utils import InitProcessGroupKwargs, convert_to_fp32
+from diffusers.training_utils import EMAModel
 from torch import Tensor, nn
 
 from DiffMaCore.devices import choose_device
 from DiffMaCore.errors import InputError, OutputError, TrainingError
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.ema import Ema
 from DiffMaCore.training.experiment import TrainConfig
 from DiffMaCore.training.feeding import feed, to_device
 from DiffMaCore.training.files import is_full
@@ -135,7 +136,9 @@ class _Training:
             raise InputError(f"not every process sees the checkpoints in {self.folder.path}; name a folder they share")
         self.window = Window(found.facts["window"] if found else None)
         self.task.model.to(self.device).train()
-        self.ema = Ema(self.task.model, self.config.ema)
+        self.average = copy.deepcopy(self.task.model).eval().requires_grad_(False)
+        self.ema = EMAModel(self.average.parameters(), self.config.ema, foreach=True)
+        self.ema.shadow_params = list(self.average.parameters())  # what it averages into is a model
         self.optimiser = torch.optim.AdamW(
             self.parameters.values(),
             self.config.learning_rate,
@@ -143,7 +146,7 @@ class _Training:
             fused=self.device.type in ("cuda", "cpu"),
         )
         if found:
-            restore(found, self.task.model, self.ema.model, self.optimiser, self.parameters)
+            restore(found, self.task.model, self.average, self.optimiser, self.parameters)
 
     def _train(self) -> None:
         self.reporter.stage(f"training {self.task.name}", self.config.steps, done=self.step)
@@ -177,7 +180,8 @@ class _Training:
         if not (math.isfinite(figures_now["loss"]) and math.isfinite(gradient)):
             self._trouble(figures_now["loss"], gradient)
         self.optimiser.step()
-        self.ema.update(self.task.model, self.step + 1)
+        self.ema.optimization_step = self.step + 1  # as without an interruption
+        self.ema.step(self.task.model.parameters())
         self.step += 1
         self.window.add({**figures_now, "gradient_norm": gradient}, self.config.batch_size, time.monotonic() - began)
         stop = wish > 0 and self.step < self.config.steps
@@ -215,7 +219,7 @@ class _Training:
 
     def _sample(self) -> None:
         with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            sample = self.task.sample(self.ema.model)
+            sample = self.task.sample(self.average)
         if sample is None:
             return
         self.folder.keep(self.step, sample)
@@ -225,7 +229,7 @@ class _Training:
             self.board.picture(self.step, "samples", sample.picture)
 
     def _save(self) -> None:
-        tensors = state(self.task.model, self.ema.model, self.optimiser, self.parameters)
+        tensors = state(self.task.model, self.average, self.optimiser, self.parameters)
         facts: dict[str, Any] = {"step": self.step, "seed": self.seed, "position": self.step * self.config.batch_size}
         facts |= {"settings": self.settings, "window": self.window.kept()}
         self.folder.checkpoints.save(tensors, facts)
@@ -265,7 +269,7 @@ class _Training:
     def _finish(self) -> None:
         if self.main:
             self.reporter.stage(f"writing {self.task.name}")
-            self.task.finish(self.ema.model.cpu(), self.folder.path)
+            self.task.finish(self.average.cpu(), self.folder.path)
             self.folder.tell("finished", self.step, ended=True)
         self.accelerator.wait_for_everyone()
 

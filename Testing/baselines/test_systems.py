@@ -18,6 +18,7 @@ from DiffMaCore.baselines.systems import TITLES, build_denoiser, build_regressio
 from DiffMaCore.baselines.unet import UNetDenoiser
 from DiffMaCore.bundles.writing import seal
 from DiffMaCore.training.experiment import Backbone
+from Testing.conftest import mostly_slow
 from Testing.images import head_like_ct
 
 DENOISERS = tuple(name for name in TITLES if name != "regression")
@@ -38,7 +39,7 @@ def test_the_systems_are_those_an_experiment_can_name() -> None:
     assert list(TITLES)[-1] == "regression"
 
 
-@pytest.mark.parametrize("backbone", DENOISERS)
+@pytest.mark.parametrize("backbone", mostly_slow(DENOISERS, "diffma", "dit"))
 def test_at_the_papers_size_each_has_its_depth_and_45_41_million_parameters(backbone: str) -> None:
     with torch.device("meta"):
         model = build_denoiser(backbone, **PAPER, learn_sigma=True)
@@ -52,7 +53,7 @@ def test_at_the_papers_size_the_regression_is_as_large() -> None:
         assert count_parameters(build_regression(9, 224, 45_407_000)) / 1e6 == pytest.approx(45.41, rel=0.02)
 
 
-@pytest.mark.parametrize(("width", "depth", "latent"), [(64, 2, 8), (192, 4, 16)])
+@pytest.mark.parametrize(("width", "depth", "latent"), [(64, 2, 8), pytest.param(192, 4, 16, marks=pytest.mark.slow)])
 def test_small_ones_are_matched_too(width: int, depth: int, latent: int) -> None:
     sizes = dict(latent_size=latent, patch_size=2, width=width, depth=depth)
     with torch.device("meta"):
@@ -122,7 +123,7 @@ def test_the_regression_sees_its_neighbours_and_is_the_same_when_loaded(tmp_path
         RegressionUNet(3, 34)
 
 
-@pytest.mark.parametrize("backbone", DENOISERS)
+@pytest.mark.parametrize("backbone", mostly_slow(DENOISERS, "diffma", "unet"))
 def test_a_saved_bundle_of_each_loads_converts_and_gives_the_same_numbers(
     backbone: str, tiny_bundle: Path, tmp_path: Path
 ) -> None:

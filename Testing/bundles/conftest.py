@@ -8,6 +8,7 @@ import zipfile
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -28,7 +29,7 @@ CONFIG = BundleConfig(
 )
 
 
-COMPONENTS = {
+COMPONENTS: dict[str, dict[str, Any]] = {
     "denoiser": {"_class_name": "DiffMa", "latent_size": 8},
     "embedder": {"_class_name": "VisionEmbedder", "latent_size": 8},
     "vae": {
@@ -41,9 +42,9 @@ COMPONENTS = {
 }
 
 
-def _make_bundle(folder: Path, **changes: object) -> Path:
+def _make_bundle(folder: Path, **changes: Any) -> Path:
     config = replace(CONFIG, **changes)
-    index = {"_class_name": "DiffMaPipeline", "bundle": config.to_dict()}
+    index: dict[str, Any] = {"_class_name": "DiffMaPipeline", "bundle": config.to_dict()}
     for name, values in COMPONENTS.items():
         library = "diffusers" if name == "vae" else "DiffMaCore"
         index[name] = [library, values["_class_name"]]

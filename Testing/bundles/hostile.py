@@ -216,6 +216,9 @@ def _older(folder: Path) -> None:
 
 
 def _indexes() -> Iterator[Case]:
+    name: Any
+    entry: Any
+    value: Any
     for name in ("StableDiffusionPipeline", "DiffusionPipeline", "", None, 5, [], {}, "x" * 10_000, "OnnxPipeline",
                  ["pipeline", "Evil"], ["DiffMaPipeline", "DiffMaPipeline"], "DiffMaPipeline.py"):  # fmt: skip
         yield _edit(f"index _class_name = {_short(name)}", INDEX, "_class_name", name)
@@ -433,11 +436,13 @@ def _manifests() -> Iterator[Case]:
         return lambda folder: seal_list(folder, entries(folder), **changes)
 
     for name, spoil in (
-        *((f"size = {_short(value)}", with_entry(size=value))
+        *((f"size = {_short(value)}", with_entry(size=value))  # type: ignore[var-annotated]
           for value in (INF, NAN, -1, 1e308, 10**30, 10**400, "12", None, [], 443.0, True)),
-        *((f"sha256 = {_short(value)}", with_entry(sha256=value)) for value in ("", "x", 5, None, [], "A" * 64,
+        *((f"sha256 = {_short(value)}", with_entry(sha256=value))  # type: ignore[var-annotated]
+          for value in ("", "x", 5, None, [], "A" * 64,
         "0" * 63)),
-        *((f"path = {_short(value)}", with_entry(path=value)) for value in (None, 5, [], {}, "", ".", "x" * 10_000)),
+        *((f"path = {_short(value)}", with_entry(path=value))  # type: ignore[var-annotated]
+          for value in (None, 5, [], {}, "", ".", "x" * 10_000)),
         *((f"lists {_short(value)}", more(value))
           for value in ("../evil", "/etc/passwd", "a/../../evil", "C:\\evil", "\\\\host\\share", "a//b", "./a", "a/.",
           "con",

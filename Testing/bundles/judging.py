@@ -173,7 +173,8 @@ def main() -> None:
     parser.add_argument("--every", type=int, default=1, help="take one of every so many")
     parser.add_argument("--json", action="store_true", help="print JSON at the end")
     args = parser.parse_args()
-    chosen = [case for case in (*cases(args.seed), *attacks(args.seed)) if args.only in case.name]
+    everything: list[Case | Attack] = [*cases(args.seed), *attacks(args.seed)]
+    chosen = [case for case in everything if args.only in case.name]
     chosen = chosen[:: args.every]
     mishandled = run(chosen, print if not args.json else lambda line: None)
     if args.json:

@@ -17,6 +17,7 @@ import warnings
 import zipfile
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 
 import torch
@@ -128,8 +129,10 @@ def _pickles() -> Iterator[Attack]:
             torch.jit.save(torch.jit.script(torch.nn.Linear(2, 2)), folder / "weights.pt")
         return folder / "weights.pt"
 
-    for name, make in (("legacy", legacy), ("modern", modern), ("plain", plain), ("tar", tar), ("TorchScript", script)):
-        yield Attack(f"pickle: {name} file", "checkpoint", make)
+    makers: dict[str, Callable[[Path, Path, Path], Path]]
+    makers = {"legacy": legacy, "modern": modern, "plain": plain, "tar": tar, "TorchScript": script}
+    for name, build in makers.items():
+        yield Attack(f"pickle: {name} file", "checkpoint", build)
     yield Attack("pickle: called safetensors", "checkpoint", named_safetensors)
     for name, content in (
         ("nothing", b""), ("an endless depth", b"\x80\x02" + b"]" * 200_000 + b"a" * 199_999 + b"."),
@@ -240,8 +243,8 @@ def _zips(random_: random.Random) -> Iterator[Attack]:
     for number in range(8):
         cut = random_.random()
         flips = [random_.random() for _ in range(20)]
-        yield Attack(f"zip: cut, {number}", "zip", patched(lambda data, cut=cut: data[: int(cut * len(data))]))
-        yield Attack(f"zip: bytes changed, {number}", "zip", patched(lambda data, flips=flips: _flipped(data, flips)))
+        yield Attack(f"zip: cut, {number}", "zip", patched(partial(_cut, share=cut)))
+        yield Attack(f"zip: bytes changed, {number}", "zip", patched(partial(_flipped, places=flips)))
 
 
 def _zip_of(bundle: Path, path: Path) -> Path:
@@ -277,6 +280,10 @@ def _encrypted(data: bytearray) -> None:
     while at >= 0:
         data[at + 8] |= 1
         at = data.find(b"PK\x01\x02", at + 4)
+
+
+def _cut(data: bytearray, share: float) -> bytearray:
+    return data[: int(share * len(data))]
 
 
 def _flipped(data: bytearray, places: list[float]) -> None:

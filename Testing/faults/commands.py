@@ -95,7 +95,7 @@ def _make_inputs(place: Path) -> None:
     make_tiny_bundle(place / "bundle")
     tiny = tiny_experiment(place / "networks")
     train = replace(tiny.denoiser.train, steps=5)
-    denoiser = {"ct_conditioning": "pixels", "mean_share": 0.5, "prediction_type": "v_prediction", "train": train}
+    learning = replace(tiny.denoiser, mean_share=0.5, prediction_type="v_prediction", train=train)
     experiment = replace(
         tiny,
         data=replace(tiny.data, neighbour_distance=7.0, split=SplitConfig(validation=0.34, test=0.0)),
@@ -103,7 +103,7 @@ def _make_inputs(place: Path) -> None:
         autoencoder=AutoencoderConfig(latent_channels=4, channels=8, blocks=1, train=train),
         image_encoder=ImageEncoderConfig(width=32, layers=1, head_width=16, train=train),
         embedder=replace(tiny.embedder, train=train),
-        denoiser=replace(tiny.denoiser, **denoiser),
+        denoiser=replace(learning, ct_conditioning="pixels"),
         guided_decoder=GuidedDecoderConfig(channels=(8, 8, 16), blocks=1, train=train),
         small_decoder=SmallDecoderConfig(channels=8, blocks=(1, 1, 1), train=train),
     )

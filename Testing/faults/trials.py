@@ -37,7 +37,10 @@ _CAPABILITIES = 0x20080522  # version 3 of capget(2)
 class Kill:
     """The process is killed."""
 
-    statuses = (0, -signal.SIGKILL)  # two runs differ by a few steps and some time: a kill may come too late
+    statuses: tuple[int, ...] = (
+        0,
+        -signal.SIGKILL,
+    )  # two runs differ by a few steps and some time: a kill may come too late
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
@@ -131,8 +134,8 @@ def meet(fault: Kill, command: Command, count: int, seed: int, tell: Callable[[s
             now = stage.files()
             problems += [f"{name} is left over" for name in now if name not in after]
             problems += [f"{name} is another one" for name in after if now.get(name) != after[name]]
-        except (OSError, ValueError, TimeoutError) as problem:
-            problems.append(repr(problem))
+        except (OSError, ValueError, TimeoutError) as error:
+            problems.append(repr(error))
         finally:
             fault.mend()
         for problem in problems:

@@ -191,7 +191,7 @@ def mark_errors(case: Case, path: Path, base: float) -> dict[str, tuple[float, f
     The brain is ``base`` in the result. The mark is looked for in all of the head's inner part.
     """
     array, origin, steps = read_result(path)
-    index = np.stack(np.indices(array.shape)[::-1], axis=-1)
+    index = np.moveaxis(np.indices(array.shape)[::-1], 0, -1)
     places = index @ steps.T + origin - case.centre
     errors = {}
     for name, (middle, height) in MARKS.items():

@@ -15,6 +15,7 @@ from DiffMaCore.models.ssm import StackedSSM
 from DiffMaCore.ops.scan import available_backends
 from DiffMaCore.ops.scan.backends import BACKENDS, Backend
 from DiffMaCore.ops.scan.reference import reference_scan
+from Testing.conftest import mostly_slow
 
 HERE = [name for name, reason in available_backends("cpu").items() if reason is None]
 GRID, WIDTH = 3, 32
@@ -54,7 +55,7 @@ def _gradients(block: ResidualFrame, backend: str) -> dict[str, Tensor]:
 
 
 @pytest.mark.parametrize("backend", [*HERE, "reference"])
-@pytest.mark.parametrize("backbone", BACKBONES)
+@pytest.mark.parametrize("backbone", mostly_slow(BACKBONES, "diffma", "vim"))
 def test_gradients_agree_with_float64_autograd_on_every_back_end(backbone: str, backend: str) -> None:
     exact = _gradients(_block(backbone, torch.float64), "reference")
     ours = _gradients(_block(backbone), backend)

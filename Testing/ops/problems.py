@@ -60,12 +60,12 @@ def solve(
     given: dict[str, Any] = {name: tensor.detach().to(dtype).requires_grad_() for name, tensor in problem.items()}
     if backend is None:
         names = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
-        out, last = reference_scan(check_arguments(*(given.get(name) for name in names), softplus))  # type: ignore[arg-type]
+        out, last = reference_scan(check_arguments(*(given.get(name) for name in names), softplus))  # type: ignore[arg-type, call-arg]
     else:
         out, last = selective_scan(**given, delta_softplus=softplus, return_last_state=True, backend=backend)
     generator = torch.Generator().manual_seed(1)
-    loss = sum((value * torch.randn(value.shape, generator=generator).to(dtype)).sum() for value in (out, last))
-    gradients = torch.autograd.grad(loss, list(given.values()))
+    sums = [(value * torch.randn(value.shape, generator=generator).to(dtype)).sum() for value in (out, last)]
+    gradients = torch.autograd.grad(sum(sums[1:], sums[0]), list(given.values()))
     return {"out": out.detach(), "last state": last.detach(), **dict(zip(given, gradients, strict=True))}
 
 

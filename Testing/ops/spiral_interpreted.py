@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import copy
 import json
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -48,7 +49,7 @@ def rounded(mamba: SpiralMamba, tokens: Tensor, backend: str) -> Tensor:
 
 
 def main() -> None:
-    report = {}
+    report: dict[str, Any] = {}
     for name, grid in zip(SCAN_ORDERS, (3, 2), strict=True):  # 9 tokens and 6 channels fill no tile of 4
         torch.manual_seed(0)
         mamba = SpiralMamba(3, grid, block=1, scan_order=name, state_size=2)
@@ -59,9 +60,9 @@ def main() -> None:
     half, plain = (results(mamba, tokens, backend, torch.float32, half=True) for backend in ("triton", "torch"))
     report["half"], report["half in torch"] = worst(half, exact), worst(plain, exact)
     report["half type"] = str(half[0].dtype)
-    half, plain = (rounded(mamba, tokens, backend) for backend in ("triton", "torch"))
-    report["bfloat16"], report["bfloat16 in torch"] = worst([half], exact[:1]), worst([plain], exact[:1])
-    report["bfloat16 type"] = str(half.dtype)
+    ours16, plain16 = (rounded(mamba, tokens, backend) for backend in ("triton", "torch"))
+    report["bfloat16"], report["bfloat16 in torch"] = worst([ours16], exact[:1]), worst([plain16], exact[:1])
+    report["bfloat16 type"] = str(ours16.dtype)
     report["inference"] = float((inferred(mamba, tokens) - ours[0]).abs().max())
     print(json.dumps(report))
 

@@ -62,10 +62,12 @@ def test_the_interpreter_is_never_chosen_by_itself(interpreted: dict[str, Any]) 
     assert interpreted["auto"] == "numba"
 
 
+@pytest.mark.slow
 def test_every_kernel_compiles_for_a_gpu_that_is_not_here(compiled: dict[str, Any]) -> None:
     assert len(compiled) == 7
 
 
+@pytest.mark.slow
 def test_no_recurrence_needs_a_shuffle(compiled: dict[str, Any]) -> None:
     """Only the sums of dB and dC over a warp's channels do: 16 tokens, log2(32) steps, two of them."""
     assert compiled["scan_forward"]["shuffles"] == 0

@@ -6,6 +6,7 @@ It stands in a process of its own because Triton decides at its import whether i
 from __future__ import annotations
 
 import json
+from typing import Any
 
 import torch
 
@@ -25,9 +26,10 @@ SHAPES = {
 def main() -> None:
     errors = {name: worst_error(make_problem(*shape), "triton", shape[-1]) for name, shape in SHAPES.items()}
 
-    problem = make_problem(1, 4, 6, 2)
+    problem: dict[str, Any] = make_problem(1, 4, 6, 2)
     exact = solve(problem, None, True)["out"]
-    half = {name: t.bfloat16() if name in ("u", "delta", "B", "C", "z") else t for name, t in problem.items()}
+    narrow = ("u", "delta", "B", "C", "z")
+    half: dict[str, Any] = {name: t.bfloat16() if name in narrow else t for name, t in problem.items()}
     out, last = selective_scan(**half, delta_softplus=True, return_last_state=True, backend="triton")
     errors["half"] = float((out.float() - exact).abs().max() / exact.abs().max())
 

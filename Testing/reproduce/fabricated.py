@@ -46,7 +46,7 @@ def trained(experiment: Experiment, folders: Folders, backbone: str, status: str
     size = experiment.data.image_size
     truth = np.linspace(-1, 1, 2 * size * size, dtype=np.float32).reshape(2, size, size)
     for step in (2, 4):
-        arrays = {
+        arrays: dict[str, Any] = {
             "generated": truth / step,
             "source": truth,
             "target": truth,

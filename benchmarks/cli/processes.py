@@ -1,4 +1,4 @@
-"""``python -m benchmarks processes``: several processes that share a folder of volumes, against one."""
+"""``python -m benchmarks processes``: several workers that share the volumes of a folder, against one."""
 
 from __future__ import annotations
 
@@ -10,15 +10,13 @@ from DiffMaCore.cli.benchmark_options import begin, heading, write_figures
 from DiffMaCore.cli.reporting import add_progress_option, answer
 
 DESCRIPTION = """\
-Convert phantoms with one `diffma convert` of one core, and as many for each process with several of one core each that
-share the output folder, in turns. Told is the share of linear: the volumes that a process makes in a second, over those
-of the single process. Each process is bound to a core of its own where the system can (Linux)."""
+Convert phantoms with `diffma convert --cluster local` by one worker of one core, and as many for each worker by several
+of one core each, in turns. Told is the share of linear: the single worker's seconds over the others'. They are bound to
+as many cores as they are, where the system can (Linux, Windows)."""
 
 EPILOG = """\
-working  after the model was loaded, until the last of all volumes was done
-whole    from the first start to the last end, Python's start and loading included
-cpu      the same in CPU seconds: what sharing costs in work, whatever else the machine does
-core     how much of its core a process got; below 0.95 the machine was busy, and the shares in time say little
+working  a volume once the model was loaded
+whole    from the start to the end of the command, Python's start and loading included
 
 examples:
   python -m benchmarks processes                               2 processes, 4 volumes each, 3 rounds: minutes
@@ -63,22 +61,13 @@ def run(args: argparse.Namespace) -> int:
 
 def table(figures: dict[str, Any]) -> str:
     """For people."""
-    count = figures["shape"]["processes"]
-    loads = [one["load_average"] for one in figures["results"] if one["load_average"] is not None]
     lines = [
         *heading(figures),
-        f"{count} against 1, {'bound to a core each' if figures['pinned'] else 'not bound to cores'}",
+        f"{figures['shape']['processes']} against 1",
         f"{'share of linear':<18}{'median':>8}{'min..max':>14}",
-        *(f"{name:<18}{_spread(spread)}" for name, spread in figures["share"].items()),
-        *(f"{f'core, {name}':<18}{_spread(spread)}" for name, spread in figures["core"].items()),
     ]
-    if loads:
-        lines.append(f"load of the machine after each round: {', '.join(f'{load:.1f}' for load in loads)}")
-    return "\n".join(lines)
-
-
-def _spread(spread: dict[str, float] | None) -> str:
-    if spread is None:
-        return f"{'-':>8}"
-    least, most = f"{spread['min']:.2f}", f"{spread['max']:.2f}"
-    return f"{spread['median']:>8.2f}{least + '..' + most:>14}"
+    for name, share in figures["share"].items():
+        least_to_most = f"{share['min']:.2f}..{share['max']:.2f}"
+        lines.append(f"{name:<18}{share['median']:>8.2f}{least_to_most:>14}")
+    loads = ", ".join(f"{one['load_average']:.1f}" for one in figures["results"])
+    return "\n".join([*lines, f"load of the machine after each round: {loads}"])

@@ -22,12 +22,13 @@ import yaml
 from diffusers import AutoencoderKL
 from safetensors.torch import load_file
 
-from DiffMaCore.errors import InputError, OutOfMemory, OutputError
+from DiffMaCore.cluster import Cluster
+from DiffMaCore.errors import InputError, OutputError
 from DiffMaCore.models import components
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache, SliceDataset
-from DiffMaCore.training.experiment import DataConfig, Folders, PartsConfig, SplitConfig
+from DiffMaCore.training.experiment import Folders, PartsConfig, SplitConfig
 from DiffMaCore.training.prepare import prepare, prepare_cases
 from DiffMaCore.training.sources.case import RawCase, RawPair
 from Testing.training.synthrad import BRAINS, write_synthrad
@@ -155,8 +156,10 @@ def test_other_networks_make_all_again(tmp_path):
     assert not before.items() & stamps(folders.data).items()
 
 
-def test_processes_that_read_beside_change_nothing(prepared, synthrad, experiment, tmp_path):
-    cache = prepare(experiment, Folders(tmp_path), [synthrad], device="cpu", workers=1)
+def test_workers_of_a_cluster_change_nothing(prepared, synthrad, experiment, tmp_path):
+    pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    cache = prepare(experiment, Folders(tmp_path), [synthrad], device="cpu", cluster=Cluster("local", 2))
+    assert cache.manifest["left_out"] == prepared.manifest["left_out"]
     assert cache.fingerprint == prepared.fingerprint
     assert_same(cache, prepared)
 
@@ -182,23 +185,6 @@ def test_paired_npz_slices_are_prepared_in_any_direction(experiment, tmp_path):
         case = cache.case("brain_00")
         assert case.target().min() >= -1 and case.target().max() <= 1 and case.target().std() > 0.1
         assert case.source().std() > 0.1 and 0.1 < case.body().float().mean() < 0.9
-
-
-def killed(case: RawCase, data: DataConfig) -> None:
-    os.kill(os.getpid(), signal.SIGKILL)
-
-
-def test_a_reading_process_that_is_lost_is_told_and_what_is_done_stays(
-    prepared, synthrad, experiment, tmp_path, monkeypatch
-):
-    out = Folders(tmp_path)
-    with monkeypatch.context() as patch:
-        patch.setattr("DiffMaCore.training.prepare.read_case", killed)
-        with pytest.raises(OutOfMemory, match=r"was ended from outside.*fewer --workers; what is done stays"):
-            prepare(experiment, out, [synthrad], device="cpu", workers=1)
-    with pytest.raises(InputError, match="not complete"):
-        PairedCache.open(out.data)
-    assert prepare(experiment, out, [synthrad], device="cpu").fingerprint == prepared.fingerprint
 
 
 def test_slices_without_a_target_are_left_out_and_counted(experiment, tmp_path):

@@ -16,7 +16,6 @@ from DiffMaCore.errors import OutputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training import checkpoints
 from DiffMaCore.training.checkpoints import Checkpoints
-from DiffMaCore.training.ema import Ema
 from DiffMaCore.training.metrics_log import Board, MetricsLog, read_metrics
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.sharded_rng import ShardedRNG
@@ -155,16 +154,15 @@ def test_tensorboard_has_figures_and_samples_where_it_is_installed(tmp_path):
     assert [event.step for event in board.Images("samples")] == [3, 6]
 
 
-def test_averages_follow_fast_at_first_and_slowly_later():
-    model = torch.nn.Linear(1, 1, bias=False)
-    model.weight.data.fill_(1.0)
-    ema = Ema(model, decay=0.9)
-    model.weight.data.fill_(0.0)
-    ema.update(model, 1)
-    assert float(ema.model.weight) == pytest.approx(2 / 11)
-    ema.model.weight.fill_(1.0)
-    ema.update(model, 1000)
-    assert float(ema.model.weight) == pytest.approx(0.9)
+def test_averages_follow_fast_at_first_and_slowly_later(tmp_path):
+    run = run_here(tmp_path, steps=3, checkpoint_every=1, ema=0.3)
+    later = [run.checkpoints.load(path) for path in run.checkpoints.newest_first()][::-1]
+    first = run_here(tmp_path / "first", steps=1, ema=0.3).checkpoints
+    steps = [first.load(first.newest_first()[0]), *later]
+    for before, after, decay in zip(steps, steps[1:], (3 / 12, 0.3), strict=False):
+        for name, averaged in after.below("ema").items():
+            followed = decay * before.below("ema")[name] + (1 - decay) * after.below("model")[name]
+            torch.testing.assert_close(averaged, followed)
 
 
 def test_random_numbers_depend_on_seed_step_name_and_row_alone():

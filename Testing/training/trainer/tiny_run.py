@@ -22,7 +22,7 @@ from DiffMaCore.training.experiment import TrainConfig
 from DiffMaCore.training.metrics_log import read_metrics
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.sharded_rng import ShardedRNG, stream
-from DiffMaCore.training.task import Sample
+from DiffMaCore.training.task import Sample, Task
 from DiffMaCore.training.trainer import make_accelerator, train
 
 SLICES = 40
@@ -51,11 +51,12 @@ class Slices:
         return f"case head_{row // 10}, slice {row % 10}"
 
 
-class Denoise:
+class Denoise(Task):
     """A small network learns to clean noisy rows."""
 
     name = "denoiser tiny"
     whole_batch = False
+    dataset: Slices
 
     def __init__(self, dataset: Slices, width: int = 16) -> None:
         torch.manual_seed(0)
