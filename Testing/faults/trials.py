@@ -40,7 +40,7 @@ class Kill:
     statuses: tuple[int, ...] = (
         0,
         -signal.SIGKILL,
-    )  # two runs differ by a few steps and some time: a kill may come too late
+    )  # runs differ: a kill may come too late
 
     def __init__(self, stage: Stage) -> None:
         self.stage = stage
