@@ -6,7 +6,7 @@ kill    the process is killed: at a step of its file system calls, or after a ra
 full    the disk has no room left from a step on
 rights  nothing can be written any more from a step on
 
-Every trial runs a command in a fork of this process; then the fault is mended and the command is run again. The folder
+What is done with bundles, ``Testing.bundles.killing`` kills. Every trial runs a command in a fork of this process; then the fault is mended and the command is run again. The folder
 must then be, file by file, what a run without a fault makes of it. Disks that fill up and lost rights take root on
 Linux, and must end in one sentence.
 """
@@ -26,7 +26,6 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from pathlib import Path
 
-from Testing.bundles import killing
 from Testing.faults.commands import COMMANDS, Command, Stage, half_made
 from Testing.faults.forked import Ended
 
@@ -173,8 +172,7 @@ def main() -> None:
         return any(word in name for word in args.only.split(","))
 
     commands = [command for command in COMMANDS if is_meant(command.name)]
-    stores = [kind for kind in killing.TRIALS if args.fault == "kill" and is_meant(f"models {kind.__name__}")]
-    each = -(-args.trials // (len(commands) + len(stores)))
+    each = -(-args.trials // len(commands))
     problems = 0
 
     def tell(line: str) -> None:
@@ -186,11 +184,7 @@ def main() -> None:
             began, found = time.monotonic(), meet(fault, command, each, args.seed, tell)
             problems += len(found)
             tell(f"{command.name}: {each} trials, {len(found)} problems, {time.monotonic() - began:.0f} s")
-    for kind in stores:
-        found = killing.kill(kind, each, args.seed, tell)
-        problems += len(found)
-        tell(f"models {kind.__name__}: {each} trials, {len(found)} problems")
-    tell(f"{problems} problems in {each * (len(commands) + len(stores))} trials")
+    tell(f"{problems} problems in {each * len(commands)} trials")
     sys.exit(bool(problems))
 
 
