@@ -6,9 +6,9 @@ kill    the process is killed: at a step of its file system calls, or after a ra
 full    the disk has no room left from a step on
 rights  nothing can be written any more from a step on
 
-What is done with bundles, ``Testing.bundles.killing`` kills. Every trial runs a command in a fork of this process; then the fault is mended and the command is run again. The folder
+Every trial runs a command in a fork of this process; then the fault is mended and the command is run again. The folder
 must then be, file by file, what a run without a fault makes of it. Disks that fill up and lost rights take root on
-Linux, and must end in one sentence.
+Linux, and must end in one sentence. ``Testing.bundles.killing`` kills what is done with bundles.
 """
 
 from __future__ import annotations
