@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.cli import cache, decode, floor, input, memory, processes, released, sampling, tokens, volume
+from benchmarks.cli import cache, decode, input, memory, processes, released, roofline, sampling, tokens, volume
 from DiffMaCore.cli.main import program
 
 EXPLANATION = """\
@@ -18,7 +18,7 @@ sampling
        schedulers and numbers of steps of a trained experiment against the ODE's solution and the truth
 released
        a slice by our sampling against the procedure of the authors' released code: time, and error to the ODE
-floor  a denoising step against what the machine can do: the matmuls and exponentials in it, at measured rates
+roofline  a denoising step against what the machine can do: the matmuls and exponentials in it, at measured rates
 decode a small decoder against Stable Diffusion's VAE, in both memory layouts; all weights random
 memory what the parts of a conversion take at most, against batch, size and tokens, beside what is reckoned with
 processes
@@ -38,7 +38,7 @@ def build_parser() -> argparse.ArgumentParser:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     kinds = parser.add_subparsers(title="what to compare", metavar="WHAT", dest="what", required=True)
-    for command in (tokens, cache, sampling, released, floor, decode, volume, memory, processes, input):
+    for command in (tokens, cache, sampling, released, roofline, decode, volume, memory, processes, input):
         command.add_parser(kinds)
     return parser
 

@@ -25,11 +25,11 @@ from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.presets import STABLE_DIFFUSION_VAE, VAE_FACTOR, VIT_B_16, preset
 from DiffMaCore.training.cache import FORMAT, PairedCache, SliceDataset, source_pixels
-from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.embeddings import ensure_embeddings
 from DiffMaCore.training.experiment import CardConfig, DataConfig, DenoiserConfig, Experiment, experiment_folders
 from DiffMaCore.training.feeding import to_device
 from DiffMaCore.training.files import write_json
+from DiffMaCore.training.sharded_rng import ShardedRNG
 from DiffMaCore.training.tasks.denoiser import EMBEDDED, KEYS, DenoiserTask
 
 Batch = dict[str, Tensor]
@@ -48,7 +48,7 @@ def benchmark_cache(
     "cached" is ours; "encoding" computes latents and embeddings from slices in between; "released" encodes too, and
     takes every Mamba's three scans one after the other (:mod:`benchmarks.released_way`). Random weights of the
     true architectures and random slices. On a GPU the first two run under bf16, the released step under fp16 with a
-    gradient scaler, as its authors' does; elsewhere all in float32. ``ratio`` is the contestant's time over the cached
+    gradient scaler, as its authors' does; elsewhere all in float32. ``ratio`` is the method's time over the cached
     step's. Returns a dictionary for JSON.
 
     Raises InputError for sizes below 1; ValueError for an unknown size or sizes that do not divide.
@@ -126,9 +126,9 @@ class _Step:
 
     def __call__(self, batch: Batch) -> None:
         self.done += 1
-        draws = Draws(0, self.done, 0, self.batch, self.batch, self.device)
+        rng = ShardedRNG(0, self.done, 0, self.batch, self.batch, self.device)
         with self.precision():
-            loss, _ = self.task.loss(self.model, batch, draws)
+            loss, _ = self.task.loss(self.model, batch, rng)
         self.scaler.scale(loss).backward()
         self.scaler.unscale_(self.optimiser)
         nn.utils.clip_grad_norm_(self.model.parameters(), 1.0)

@@ -29,7 +29,7 @@ def benchmark_decode(
 ) -> dict[str, Any]:
     """Compare decoders and layouts: random weights of the true architectures, float32, random latents.
 
-    Times are of a batch; ``per_slice_s`` is a slice's, ``ratio`` the contestant's time over that of the full decoder
+    Times are of a batch; ``per_slice_s`` is a slice's, ``ratio`` the method's time over that of the full decoder
     in the contiguous layout, ``to_contiguous`` over its own there. ``difference`` is the largest deviation from the
     own contiguous image over its largest value. Returns a dictionary for JSON.
 

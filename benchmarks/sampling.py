@@ -15,7 +15,17 @@ from safetensors.torch import load_file, save_file
 from torch import Tensor
 
 from benchmarks.sampling_slices import Problem, make_problem
-from benchmarks.sampling_ways import ODE, RELEASED_STEPS, STEPS, Way, initial_noise, solver_of, walk, warm_start, ways
+from benchmarks.sampling_ways import (
+    ODE,
+    RELEASED_STEPS,
+    STEPS,
+    Way,
+    initial_noise,
+    integrate,
+    solver_of,
+    warm_start,
+    ways,
+)
 from DiffMaCore.diffusion.pipeline import noise_seed
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging import metrics
@@ -58,10 +68,10 @@ def benchmark_sampling(
     reporter.stage("loading")
     cache = PairedCache.open(folders.data)
     problem = make_problem(folders, cache, slices, device)
-    contestants = ways(steps, ("own", "neighbour", *(["regression"] if problem.regression is not None else [])))
+    methods = ways(steps, ("own", "neighbour", *(["regression"] if problem.regression is not None else [])))
     identity = {"bundle": problem.pipe.checksum, "data": cache.fingerprint, "slices": problem.labels}
     notebook = _Notebook(folders.root / "sampling", identity)
-    pending = [(k, way) for k in range(rounds) for way in (ODE, *contestants) if _name(problem, k, way) not in notebook]
+    pending = [(k, way) for k in range(rounds) for way in (ODE, *methods) if _name(problem, k, way) not in notebook]
     reporter.stage("sampling", sum(_evaluations(way, problem.count) for _, way in pending))
     for k, way in pending:
         notebook.add(_name(problem, k, way), _measure(problem, way, k, notebook, reporter))
@@ -85,7 +95,7 @@ def benchmark_sampling(
         "pace": notebook["pace"],
         "rows": [
             _row(way, [notebook[_name(problem, k, way)] for k in range(rounds)], notebook["pace"])
-            for way in (ODE, *contestants)
+            for way in (ODE, *methods)
         ],
     }
 
@@ -161,7 +171,9 @@ def _sample(problem: Problem, way: Way, seed: int, reporter: Reporter) -> Tensor
         guess = _guess_beforehand(problem, way, seed)
         return warm_start(pipe, conditions, way.steps, way.start, seed, guess, reporter.advance)
     if way.kind == "spacing":
-        return walk(pipe, conditions, solver_of(pipe, way), initial_noise(pipe, problem.count, seed), reporter.advance)
+        return integrate(
+            pipe, conditions, solver_of(pipe, way), initial_noise(pipe, problem.count, seed), reporter.advance
+        )
     if way.kind == "released":
         alone = [conditions.map(lambda part, k=k: part[k : k + 1]) for k in range(problem.count)]  # type: ignore[misc]
         return torch.cat([denoise(one, way.steps, way.scheduler) for one in alone])

@@ -107,7 +107,7 @@ def warm_start(
     times = np.linspace(start, 0, steps + 1).round()[:-1]
     solver.set_timesteps(timesteps=times.astype(int).tolist(), device=pipe.device)
     kept = float(solver.alphas_cumprod[start])
-    return walk(pipe, conditions, solver, kept**0.5 * guess + (1 - kept) ** 0.5 * noise, on_step)
+    return integrate(pipe, conditions, solver, kept**0.5 * guess + (1 - kept) ** 0.5 * noise, on_step)
 
 
 def _expected(pipe: DiffMaPipeline, conditions: Conditions, noise: Tensor) -> Tensor:
@@ -118,7 +118,9 @@ def _expected(pipe: DiffMaPipeline, conditions: Conditions, noise: Tensor) -> Te
     return solver.step(_predict(pipe, conditions, solver, noise, t), t, noise).pred_original_sample
 
 
-def walk(pipe: DiffMaPipeline, conditions: Conditions, solver: Any, latents: Tensor, on_step: Any = None) -> Tensor:
+def integrate(
+    pipe: DiffMaPipeline, conditions: Conditions, solver: Any, latents: Tensor, on_step: Any = None
+) -> Tensor:
     """From the solver's first timestep to the last; as ``pipe.denoise``, for solvers that it does not make."""
     with torch.inference_mode():
         for t in solver.timesteps:
@@ -135,7 +137,7 @@ def _predict(pipe: DiffMaPipeline, conditions: Conditions, solver: Any, latents:
 
 
 def solver_of(pipe: DiffMaPipeline, way: Way) -> Any:
-    """The way's diffusers scheduler, ready to walk."""
+    """The way's diffusers scheduler, ready to integrate."""
     ours = make_scheduler(way.scheduler, way.steps, pipe.scheduler.config.prediction_type)
     solver = type(ours).from_config(ours.config, **dict(way.options))
     solver.set_timesteps(way.steps, device=pipe.device)

@@ -49,7 +49,7 @@ def benchmark_volume(
     """Compare the ways on one volume, random weights of the true architectures.
 
     A turn is what a process's first volume takes once the weights are there in their precision and the kernels are
-    compiled: a CUDA graph is captured anew. ``ratio`` is the contestant's time over everything's, ``difference`` the
+    compiled: a CUDA graph is captured anew. ``ratio`` is the method's time over everything's, ``difference`` the
     largest one of a voxel from everything's result over the range of the output, and ``peak_device_bytes`` what torch
     held on a GPU, weights included. Returns a dictionary for JSON.
 

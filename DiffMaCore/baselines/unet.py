@@ -38,7 +38,7 @@ class UNetDenoiser(ModelMixin, ConfigMixin):
     """
 
     uses_scan = False
-    walk = "none"
+    scan_order = "none"
 
     @register_to_config
     def __init__(

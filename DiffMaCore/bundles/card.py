@@ -11,17 +11,24 @@ from DiffMaCore.bundles.config import GUIDED_DECODER, MODES, RESEARCH_ONLY, SMAL
 from DiffMaCore.bundles.manifest import write_text
 
 CARD_FILE = "README.md"
+RELIABILITY_FILE = "reliability.png"
+"""How many voxels the uncertainty's intervals cover, against what they promise; in a bundle where it was measured."""
 _HUB_LICENCES = ("mit", "apache-2.0", "bsd-2-clause", "bsd-3-clause", "cc-by-4.0", "cc-by-nc-4.0", "cc0-1.0")
 
 
 def write_card(folder: Path, config: BundleConfig) -> None:
     """Write ``README.md`` into a bundle folder (before its manifest, which lists it)."""
-    decoders = (has_component(Path(folder), name) for name in (SMALL_DECODER, GUIDED_DECODER))
-    write_text(Path(folder) / CARD_FILE, card_text(config, *decoders))
+    folder = Path(folder)
+    small, guided = (has_component(folder, name) for name in (SMALL_DECODER, GUIDED_DECODER))
+    plotted = (folder / RELIABILITY_FILE).is_file()
+    write_text(folder / CARD_FILE, card_text(config, small, guided, plotted))
 
 
-def card_text(config: BundleConfig, small_decoder: bool = False, guided_decoder: bool = False) -> str:
-    """The model card of a bundle, with or without these decoders; a demo is called DEMO in its title."""
+def card_text(
+    config: BundleConfig, small_decoder: bool = False, guided_decoder: bool = False, reliability: bool = False
+) -> str:
+    """The model card of a bundle, with or without these decoders and the plot of its uncertainty; a demo is called
+    DEMO in its title."""
     card = config.card
     title = config.title
     if config.demo and "DEMO" not in title:
@@ -54,6 +61,7 @@ def card_text(config: BundleConfig, small_decoder: bool = False, guided_decoder:
         "## Known limits",
         card.limits,
         *(["## Measured", card.measured] if card.measured else []),
+        *([f"![Cover of the uncertainty's intervals]({RELIABILITY_FILE})"] if reliability else []),
         "## What decides the result",
         "\n".join(
             [

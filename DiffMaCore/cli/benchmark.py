@@ -96,17 +96,17 @@ def _scan_table(figures: dict[str, Any]) -> str:
     lines = heading(figures)
     lines.append(f"{'median':>41}{'min..max':>21}{'times as fast':>15}{'min..max':>16}{'rel. error':>12}")
     for row in figures["results"]:
-        lines.append(f"{row['discipline']:<18}{row['contestant']:<12}{_times(row)}{row['relative_error']:>12.1e}")
+        lines.append(f"{row['discipline']:<18}{row['method']:<12}{_times(row)}{row['relative_error']:>12.1e}")
     lines += [f"{name} was left out: {reason}" for name, reason in figures["unavailable"].items()]
     return "\n".join(lines)
 
 
 def step_table(figures: dict[str, Any]) -> str:
-    """For people: a row a contestant."""
+    """For people: a row a method."""
     lines = heading(figures)
     millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
     lines += [f"parameters: {millions}", f"{'median':>41}{'min..max':>21}{'times as long':>15}{'min..max':>16}"]
-    lines += [f"{row['contestant']:<30}{_times(row)}" for row in figures["results"]]
+    lines += [f"{row['method']:<30}{_times(row)}" for row in figures["results"]]
     if "released" in figures:
         lines.append(f"released: {figures['released']['precision']}, scan {figures['released']['scan']}")
     lines += [f"weights: {figures['weights']}"] if "weights" in figures else []

@@ -197,7 +197,7 @@ def _inputs(args: argparse.Namespace) -> tuple[list[InputItem], bool]:
 
 
 def load_pipeline(args: argparse.Namespace, reporter: Reporter, here: bool = True) -> DiffMaPipeline:
-    """The bundle of ``--model`` on the device of ``--device``, if it is to run ``here``; the choice is told."""
+    """The bundle of ``--model`` on the device of ``--device``, if it is to run ``here``; the choice is reported."""
     from DiffMaCore.devices import keep_freed_memory
     from DiffMaCore.inference.pipeline import DiffMaPipeline
 

@@ -35,7 +35,8 @@ results.json (programs), calibration.png (does a high uncertainty mean a large e
 A stopped run goes on where it was; a volume is made again only if its system, the data or the sampling changed.
 
 Pairs are .npz files, one a patient, with arrays ct and t1, t2 or flair, uint8 (slices, rows, columns). Without an
-experiment it writes table.md and results.json into OUT (default: nowhere, and prints the table)."""
+experiment it writes table.md, results.json and, of rendered heads with several samples, reliability.png into OUT
+(default: nowhere, and prints the table)."""
 
 
 def add_parser(subparsers: argparse._SubParsersAction) -> None:

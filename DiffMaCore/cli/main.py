@@ -15,7 +15,7 @@ from types import FrameType
 from typing import NoReturn
 
 from DiffMaCore import __version__
-from DiffMaCore.cli import lifeline
+from DiffMaCore.cli import watchdog
 from DiffMaCore.cli.reporting import make_reporter, rank
 from DiffMaCore.failures import explain
 
@@ -71,7 +71,7 @@ def _add_common_options(parser: argparse.ArgumentParser) -> None:
     for command in _leaves(parser):
         command.add_argument("--verbose", action="store_true", help="log what is chosen and why, and show tracebacks")
         command.add_argument(
-            "--lifeline",
+            "--parent-watchdog",
             action="store_true",
             help="end this command and its children when standard input ends (for the program that starts it)",
         )
@@ -98,8 +98,8 @@ def main(argv: list[str] | None = None, parser: argparse.ArgumentParser | None =
     args = parser.parse_args(words)
     args.words = [*parser.prog.split(), *words]
     signal.signal(signal.SIGTERM, _cancel)
-    if args.lifeline:
-        lifeline.hold()
+    if args.parent_watchdog:
+        watchdog.hold()
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
     args.reporter = make_reporter(args)
     try:
@@ -147,8 +147,8 @@ def _failed(error: BaseException, args: argparse.Namespace) -> int:
         print(f"diffma: {failure.message}", file=sys.stderr)
     if failure.kind != "Cancelled":
         return 2
-    if args.lifeline:
-        lifeline.end_children()
+    if args.parent_watchdog:
+        watchdog.end_children()
     return CANCELLED
 
 

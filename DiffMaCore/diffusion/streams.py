@@ -49,7 +49,7 @@ class Pace:
             self._on_step()
 
 
-class Beside:
+class AsyncDecoder:
     """One task at a time beside its owner, in a thread and on a CUDA stream of its own; or at once, in the owner's.
 
     Args:
@@ -63,7 +63,7 @@ class Beside:
         self._stream = side_stream(device, "beside") if apart and device.type == "cuda" else None
         self._task: Future[None] | None = None
 
-    def __enter__(self) -> Beside:
+    def __enter__(self) -> AsyncDecoder:
         return self
 
     def __exit__(

@@ -35,7 +35,7 @@ def check_ct(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
     values that lack the rescale intercept of -1024 beyond doubt.
 
     Returns:
-        The image (the same object where nothing was repaired) and sentences to say aloud.
+        The image (the same object where nothing was repaired) and sentences for the user.
 
     Raises:
         InputError: values that cannot be HU, all air, mostly NaN, or an impossible voxel spacing.

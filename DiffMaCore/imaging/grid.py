@@ -35,7 +35,7 @@ class SliceGrid:
         image_size: pixels of the square model slice.
         pixel_spacing: mm per model pixel as used, that is after ``scale_factor``.
         scale_factor: 1, or by how much pixels were enlarged so that the body fits the field of view.
-        notes: sentences to say aloud to the user.
+        notes: sentences for the user.
     """
 
     image: sitk.Image

@@ -25,7 +25,7 @@ class Volume:
 
     Attributes:
         image: three-dimensional, float32; size, spacing (mm), origin and direction (LPS) as in the file.
-        notes: sentences to say aloud to the user: what was chosen, repaired or resampled.
+        notes: sentences for the user: what was chosen, repaired or resampled.
         resampled: True when the voxels had to be moved to a regular grid (tilted or uneven DICOM series).
         dicom: where a derived DICOM series takes its patient and study from; None for other formats.
     """

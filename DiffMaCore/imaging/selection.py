@@ -17,7 +17,7 @@ _SAME_GRID_MM = 1e-2
 def read_mask(path: str | Path, like: sitk.Image) -> tuple[sitk.Image, list[str]]:
     """Read a label volume onto the grid of ``like``: uint8, 1 where any label is, and notes.
 
-    A mask on another grid is resampled by nearest neighbour through physical space, said aloud.
+    A mask on another grid is resampled by nearest neighbour through physical space, with a note.
 
     Raises:
         InputError: unreadable, empty, or nowhere on the CT.

@@ -26,7 +26,7 @@ class SourceVolume:
         image: float32; a CT in HU, every other image normalised to [-1, 1].
         body: its body, bool (z, y, x).
         outside: the value beyond the image: air, or -1.
-        notes: sentences to say aloud.
+        notes: sentences for the user.
     """
 
     image: sitk.Image

@@ -13,7 +13,7 @@ import torch
 from torch.nn import functional as F
 
 from DiffMaCore.diffusion.pipeline import noise_seed
-from DiffMaCore.diffusion.streams import Beside
+from DiffMaCore.diffusion.streams import AsyncDecoder
 from DiffMaCore.errors import is_out_of_memory
 from DiffMaCore.progress import Reporter
 
@@ -66,7 +66,7 @@ class BatchRun:
         read: indices to source slices (B, S, S).
         finish: given a batch's indices and what was made of it.
         reporter: told about progress.
-        telling: held while it is told.
+        report_lock: held while it is told.
     """
 
     def __init__(
@@ -76,10 +76,10 @@ class BatchRun:
         read: Callable[[list[int]], torch.Tensor],
         finish: Callable[[list[int], MadeSlices], None],
         reporter: Reporter,
-        telling: threading.Lock,
+        report_lock: threading.Lock,
     ) -> None:
         self._pipe, self._sampling, self._read, self._finish = pipe, sampling, read, finish
-        self._reporter, self._telling = reporter, telling
+        self._reporter, self._report_lock = reporter, report_lock
         self._finished = 0
         self._finishing = False
 
@@ -88,8 +88,8 @@ class BatchRun:
         work = self._sampling.evaluations
         size = None
         self._reporter.stage("synthesising", total=len(batches) * work)
-        with Beside(self._pipe.device, self._pipe.overlap) as beside:
-            while self._runs_out_of_memory(batches, beside):
+        with AsyncDecoder(self._pipe.device, self._pipe.overlap) as decoder:
+            while self._runs_out_of_memory(batches, decoder):
                 self._pipe.release_memory()
                 made, left = batches[: self._finished], batches[self._finished :]
                 size = len(left[0]) // 2
@@ -100,30 +100,30 @@ class BatchRun:
                 self._reporter.stage("synthesising", total=len(batches) * work, done=len(made) * work)
         return size
 
-    def _runs_out_of_memory(self, batches: list[list[int]], beside: Beside) -> bool:
+    def _runs_out_of_memory(self, batches: list[list[int]], decoder: AsyncDecoder) -> bool:
         """Make what is left; whether it ended because a batch of more than one slice was too large."""
         try:
             for indices in batches[self._finished :]:
-                self._start(indices, beside)
-            beside.wait()
+                self._start(indices, decoder)
+            decoder.wait()
             return False
         except (RuntimeError, MemoryError) as error:
-            beside.settle()  # the batch before may be finished still
+            decoder.settle()  # the batch before may be finished still
             if self._finishing or not is_out_of_memory(error) or len(batches[self._finished]) == 1:
                 raise
         return True  # only now: the error held on to the tensors
 
-    def _start(self, indices: list[int], beside: Beside) -> None:
+    def _start(self, indices: list[int], decoder: AsyncDecoder) -> None:
         pipe, sampling = self._pipe, self._sampling
         slices = self._read(indices)
         if pipe.will_capture(len(indices)):
-            beside.wait()
+            decoder.wait()
         conditions = pipe.conditions(slices)
         made = _Made(indices, conditions, pending=sampling.images)
         if sampling.mode == "mean":
             latents = pipe.mean(conditions, warn=self._reporter.warning)
             self._advance(indices[-1])
-            beside.start(partial(self._decode, latents, made, expected=True))
+            decoder.start(partial(self._decode, latents, made, expected=True))
         for k in range(sampling.draws):
             latents = pipe.denoise(
                 conditions,
@@ -133,10 +133,10 @@ class BatchRun:
                 on_step=partial(self._advance, indices[-1]),
                 warn=self._reporter.warning,
             )
-            beside.start(partial(self._decode, latents, made))
+            decoder.start(partial(self._decode, latents, made))
 
     def _advance(self, index: int) -> None:
-        with self._telling:
+        with self._report_lock:
             self._reporter.advance(index)
 
     def _decode(self, latents: torch.Tensor, made: _Made, expected: bool = False) -> None:

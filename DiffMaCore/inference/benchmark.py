@@ -1,4 +1,4 @@
-"""Comparisons of speed: contestants take turns in one process, so that a busy machine slows them alike."""
+"""Comparisons of speed: methods take turns in one process, so that a busy machine slows them alike."""
 
 from __future__ import annotations
 
@@ -42,24 +42,24 @@ def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
 
 
 def take_turns(
-    contestants: dict[str, Callable[[], Any]],
+    methods: dict[str, Callable[[], Any]],
     rounds: int,
     device: str | torch.device = "cpu",
     prepare: Callable[[str], Any] = lambda name: None,
 ) -> dict[str, list[float]]:
-    """Seconds of each contestant in each round; every round runs all, each time another one first.
+    """Seconds of each method in each round; every round runs all, each time another one first.
 
     A round that is not counted goes before (compilation, caches, memory). Whatever ``prepare`` does before a turn takes
     no time.
     """
-    names = list(contestants)
+    names = list(methods)
     seconds: dict[str, list[float]] = {name: [] for name in names}
     for turn in range(rounds + 1):
         for name in names:
             prepare(name)
             _finish(device)
             start = time.perf_counter()
-            contestants[name]()
+            methods[name]()
             _finish(device)
             if turn:
                 seconds[name].append(time.perf_counter() - start)
@@ -126,7 +126,7 @@ def benchmark_step(
     """Compare one denoising step of DiffMa with that of DiT's blocks in the same frame, by back end.
 
     DiT has 7 layers for DiffMa-B's 8, as in Table 2, in proportion for other sizes, and as many true parameters.
-    Float32, random weights. ``ratio`` is the contestant's time over DiT's.
+    Float32, random weights. ``ratio`` is the method's time over DiT's.
     """
     config = preset(name, image_size)
     models = {key: build_denoiser(key, **config, learn_sigma=True).eval().to(device) for key in ("dit", "diffma")}
@@ -164,12 +164,12 @@ def random_step(model: Any, batch: int) -> list[Tensor]:
     return [torch.rand(shape, generator=generator).to(model.positions) for shape in shapes]
 
 
-def versus(contestant: str, own: list[float], other: list[float], faster: bool = False) -> dict[str, Any]:
-    """A contestant's seconds, and ratios of its times to another's of the same rounds (``faster``: of the other's to
+def versus(method: str, own: list[float], other: list[float], faster: bool = False) -> dict[str, Any]:
+    """A method's seconds, and ratios of its times to another's of the same rounds (``faster``: of the other's to
     its), for JSON."""
     ratios = [theirs / mine if faster else mine / theirs for mine, theirs in zip(own, other, strict=True)]
     return {
-        "contestant": contestant,
+        "method": method,
         "median_s": statistics.median(own),
         "min_s": min(own),
         "max_s": max(own),
@@ -245,7 +245,7 @@ def _errors(scans: dict[str, Scan], problem: dict[str, Tensor], weight: Tensor) 
 
 
 def result(discipline: str, name: str, seconds: dict[str, list[float]], error: float, reference: str) -> dict[str, Any]:
-    """How many times as fast as the reference a contestant is; ``error`` is its :func:`worst_error` to float64."""
+    """How many times as fast as the reference a method is; ``error`` is its :func:`worst_error` to float64."""
     row = versus(name, seconds[name], seconds[reference], faster=True)
     return {"discipline": discipline, **row, "relative_error": error}
 

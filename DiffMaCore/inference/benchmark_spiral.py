@@ -37,7 +37,7 @@ def benchmark_spiral(
     """Compare the back ends from x and z (2, batch, tokens, channels) in raster order to the gated sum in raster order.
 
     Three orders of both branches, so that six times as much is scanned as in the plain scan of these sizes. ``ratio``
-    is plain torch's time over the contestant's; the error is against float64 on one sample.
+    is plain torch's time over the method's; the error is against float64 on one sample.
 
     Raises:
         InputError: the tokens are no square grid, or the channels are odd.
@@ -51,19 +51,19 @@ def benchmark_spiral(
     given = torch.randn(3, BRANCHES, batch, tokens, channels).to(device, DTYPES[dtype])
     names = [name for name, reason in available_backends(device).items() if reason is None]
     one, results = given[:, :, :1], []
-    exact = _Contestant(copy.deepcopy(mamba).double(), BASE, one.double()).backward()
+    exact = _Method(copy.deepcopy(mamba).double(), BASE, one.double()).backward()
     for discipline in (FORWARD, BOTH):
         progress(f"{discipline}: {rounds} rounds of {', '.join(names)}")
         backward = discipline == BOTH
-        turns = {name: _turn(_Contestant(mamba, name, given), backward) for name in names}
+        turns = {name: _turn(_Method(mamba, name, given), backward) for name in names}
         seconds = take_turns(turns, rounds, device)
         for name in names:
-            error = worst_error(_turn(_Contestant(mamba, name, one), backward)(), exact)
+            error = worst_error(_turn(_Method(mamba, name, one), backward)(), exact)
             results.append(result(discipline, name, seconds, error, BASE))
     return results
 
 
-class _Contestant:
+class _Method:
     """One back end on x, z and what the output is worth."""
 
     def __init__(self, mamba: SpiralMamba, backend: str, given: Tensor) -> None:
@@ -88,5 +88,5 @@ class _Contestant:
         return spiral_scan(self._given["x"], self._given["z"], self._mamba)
 
 
-def _turn(contestant: _Contestant, backward: bool) -> Callable[[], dict[str, Tensor]]:
-    return contestant.backward if backward else contestant.forward
+def _turn(method: _Method, backward: bool) -> Callable[[], dict[str, Tensor]]:
+    return method.backward if backward else method.forward

@@ -142,7 +142,7 @@ class DiffMaPipeline(SlicePipeline):
             shape=list(array.shape),
             axis=grid.array_axis,
         )
-        telling = threading.Lock()  # slices may be finished in another thread
+        report_lock = threading.Lock()  # slices may be finished in another thread
 
         def read(indices: list[int]) -> torch.Tensor:
             distance = bundle.neighbour_distance
@@ -162,11 +162,11 @@ class DiffMaPipeline(SlicePipeline):
             grid.insert(weights, indices, grid.restore(made.soft_masks, fill=0.0))
             for index, picture in zip(indices, grid.upright(planes), strict=True):
                 values = np.moveaxis(mr, grid.array_axis, 0)[index]
-                with telling:
+                with report_lock:
                     reporter.slice_done(index, grid.array_axis, values, picture)
 
         sampling = Sampling(mode, num_inference_steps, scheduler, seed, samples, decoder)
-        batch = BatchRun(self, sampling, read, finish, reporter, telling).run(batches) or batch
+        batch = BatchRun(self, sampling, read, finish, reporter, report_lock).run(batches) or batch
         return DiffMaOutput(
             mr=with_voxels(mr, image),
             uncertainty=None if spread is None else with_voxels(spread, image),
@@ -209,7 +209,7 @@ def provenance(pipe: SlicePipeline, sampling: Sampling, batch: int) -> dict[str,
         "device": str(pipe.device),
         "scan_backend": pipe.scan_backend,
         "precision": pipe.precision,
-        "scan_order": pipe.denoiser.walk,
+        "scan_order": pipe.denoiser.scan_order,
         "software": f"DiffMaCore {__version__}, torch {torch.__version__}, Python {platform.python_version()}",
     }
 
@@ -226,7 +226,7 @@ def _check_images(image: sitk.Image, mask: sitk.Image | None) -> None:
 def _choose_batch(
     pipe: SlicePipeline, wanted: int | None, array: np.ndarray, samples: int, decoder: str, reporter: Reporter
 ) -> int:
-    """Slices at once, said aloud; OutOfMemory where the volume or one slice needs more than is free."""
+    """Slices at once, which is reported; OutOfMemory where the volume or one slice needs more than is free."""
     volumes = 4 * array.size * (6 if samples > 1 else 4)  # the result, the soft mask, and a copy of each as an image
     free = free_memory(torch.device("cpu"))
     if free < volumes:

@@ -252,7 +252,7 @@ class DiffMa(ModelMixin, ConfigMixin):
         return f"{config['backbone']} {config['width']}x{config['depth']}/{config['patch_size']}"
 
     @property
-    def walk(self) -> str:
+    def scan_order(self) -> str:
         """Order of the scan: DiffMa's "spiral" or "released", else the name of the backbone, whose own it is."""
         if not self.uses_scan:
             return "none"

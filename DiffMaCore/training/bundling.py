@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from pathlib import Path
 from typing import Any
 
@@ -11,6 +12,7 @@ from torch import nn
 from DiffMaCore import __version__
 from DiffMaCore.baselines.systems import TITLES
 from DiffMaCore.baselines.unet import UNetDenoiser
+from DiffMaCore.bundles.card import RELIABILITY_FILE
 from DiffMaCore.bundles.config import GUIDED_DECODER, SMALL_DECODER, BundleConfig, ModelCard
 from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.errors import InputError
@@ -105,11 +107,13 @@ def _target_normalisation(data: DataConfig) -> dict[str, Any]:
 
 def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) -> list[Path]:
     """The bundles of a trained system, one a contrast: ``bundle/`` in its folder, and ``bundle-<contrast>/`` of the
-    others. A decoder that was trained for it comes along.
+    others. A decoder that was trained for it comes along, and the plot of its uncertainty.
 
-    Raises InputError where the system is not trained.
+    Raises InputError where the system is not trained or there is no such plot.
     """
-    backbone = experiment.denoiser.backbone
+    backbone, plot = experiment.denoiser.backbone, experiment.card.reliability
+    if plot and not Path(plot).is_file():
+        raise InputError(f"card.reliability: there is no {plot}; draw it with `diffma evaluate`, or leave the key out")
     folder = folders.system(backbone)
     if not (folder / "model" / "config.json").is_file():
         raise InputError(f"there is no trained system in {folder}; run `diffma train denoiser` first")
@@ -123,6 +127,8 @@ def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) 
         pipe = build_pipeline(experiment, cache, embedder, denoiser, backbone, steps, contrast, **extra)
         target = folder / ("bundle" if contrast == 0 else f"bundle-{word}")
         with replacing_folder(target) as part:
+            if plot:
+                shutil.copyfile(plot, part / RELIABILITY_FILE)
             save_bundle(pipe, part, experiment.bundle_precision)
         written.append(target)
     return written

@@ -268,6 +268,7 @@ class CardConfig:
     limits: str  # what it has not seen
     measured: str = ""  # figures, in words
     version: str = "1"  # of the model
+    reliability: str = ""  # reliability.png of `diffma evaluate`, shown in the card
 
 
 @dataclass(frozen=True)

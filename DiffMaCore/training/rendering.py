@@ -16,13 +16,14 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from DiffMaCore.errors import TrainingError
-from DiffMaCore.imaging.phantom import Head, load_head
+from DiffMaCore.imaging.phantom import Head, RenderOptions, load_head
 from DiffMaCore.training.encoding import Encoder, stored_slices
 from DiffMaCore.training.experiment import DataConfig
 from DiffMaCore.training.files import replacing
 from DiffMaCore.training.parts import kept_parts
 from DiffMaCore.training.sources.heads import render_head, slices_of, training_heads
 
+NOISE_HU = (0.8, 24.0)  # more than most scans have: where it hides the folds, a network must not invent them
 AHEAD = 3  # volumes rendered before they are needed
 KEPT = 4  # volumes kept behind the window, which another process may still read
 OF_TARGET = ("target", "target_latent")  # stored under the name of each contrast
@@ -78,7 +79,7 @@ class VolumeMaker:
         name, path = self._paths[int(rng.integers(len(self._paths)))]
         if name not in self._loaded:
             self._loaded[name] = load_head(path, cache=self.spec.folder.parent)
-        phantom = render_head(self._loaded[name], volume, self.spec.data)
+        phantom = render_head(self._loaded[name], volume, self.spec.data, RenderOptions(noise=NOISE_HU))
         data = self.spec.data
         tensors: dict[str, Tensor] = {}
         for contrast, word in enumerate(data.targets):

@@ -8,8 +8,8 @@ from dataclasses import dataclass
 import torch
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.training.draws import stream
 from DiffMaCore.training.experiment import TrainConfig
+from DiffMaCore.training.sharded_rng import stream
 
 
 @dataclass(frozen=True)

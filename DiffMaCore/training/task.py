@@ -11,7 +11,7 @@ import numpy as np
 from PIL import Image
 from torch import Tensor, nn
 
-from DiffMaCore.training.draws import Draws
+from DiffMaCore.training.sharded_rng import ShardedRNG
 
 
 class Rows(Protocol):
@@ -57,7 +57,7 @@ class Task(Protocol):
         dataset: its rows; batches hold its tensors as (B, ...) on the device, and "row" (B,).
         settings: everything that decides the result beside TrainConfig and seed, as plain JSON values: sizes, data
             fingerprint, hash of the embedder. A checkpoint made under other settings is refused.
-        whole_batch: the loss needs the whole batch (``Draws.gather``), so that it cannot be accumulated.
+        whole_batch: the loss needs the whole batch (``ShardedRNG.gather``), so that it cannot be accumulated.
     """
 
     name: str
@@ -66,7 +66,7 @@ class Task(Protocol):
     settings: Mapping[str, Any]
     whole_batch: bool
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean loss of the part of a batch, and figures to log (scalars, detached; averaged over the parts).
 
         ``model`` is ``self.model`` as accelerate wraps it: call it once and as a whole (views concatenated), not

@@ -21,17 +21,17 @@ from torch import Tensor, nn
 from DiffMaCore.devices import choose_device
 from DiffMaCore.errors import InputError, OutputError, TrainingError
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.draws import Draws, stream
 from DiffMaCore.training.experiment import TrainConfig
 from DiffMaCore.training.feeding import feed, to_device
 from DiffMaCore.training.files import is_full
 from DiffMaCore.training.metrics_log import Board, MetricsLog, Window
+from DiffMaCore.training.nonfinite import describe_nonfinite
 from DiffMaCore.training.resuming import deciding, newest, restore, state
 from DiffMaCore.training.run_folder import RunFolder
+from DiffMaCore.training.sharded_rng import ShardedRNG, stream
 from DiffMaCore.training.spreading import InOrder, Order, Parts, spread_batch
 from DiffMaCore.training.stopping import StopRequest
 from DiffMaCore.training.task import Task
-from DiffMaCore.training.trouble import tell_trouble
 
 _PATIENCE = timedelta(hours=12)  # of processes that wait while process 0 encodes, samples or writes
 _BYTES_A_PARAMETER = 16  # weights, their average and two moments of AdamW, float32
@@ -192,7 +192,7 @@ class _Training:
 
     def _backward(self, batch: dict[str, Tensor], part: int) -> tuple[Tensor, Mapping[str, Tensor]]:
         on_device = to_device(batch, self.device)
-        draws = Draws(
+        rng = ShardedRNG(
             self.seed,
             self.step,
             self.spread.first(part, self.accelerator.process_index),
@@ -200,7 +200,7 @@ class _Training:
             self.config.batch_size,
             self.device,
         )
-        loss, figures = self.task.loss(self.model, on_device, draws)
+        loss, figures = self.task.loss(self.model, on_device, rng)
         self.accelerator.backward(loss / self.spread.accumulation)
         return loss, figures
 
@@ -263,7 +263,7 @@ class _Training:
     def _trouble(self, loss: float, gradient: float) -> None:
         """Raise TrainingError; nothing of this step has touched the weights."""
         batch = self.order.batch(self.step)
-        message, self.failure = tell_trouble(self.task.dataset, batch, self.step, loss, gradient, self.parameters)
+        message, self.failure = describe_nonfinite(self.task.dataset, batch, self.step, loss, gradient, self.parameters)
         raise TrainingError(message)
 
     def _finish(self) -> None:

@@ -13,7 +13,7 @@ from torch.nn import functional as F
 
 
 class Random(Protocol):
-    """Where random numbers come from; ``draws.Draws`` is one. ``name`` keeps two draws of one step apart."""
+    """Where random numbers come from; ``ShardedRNG`` is one. ``name`` keeps two draws of one step apart."""
 
     def normal(self, name: str, *shape: int) -> Tensor:
         """Standard normal numbers (B, *shape)."""
@@ -24,22 +24,22 @@ class Random(Protocol):
         ...
 
 
-def disturbed(latents: Tensor, draws: Random, name: str, noise: float, gain: float, dropped: float) -> Tensor:
+def disturbed(latents: Tensor, rng: Random, name: str, noise: float, gain: float, dropped: float) -> Tensor:
     """One view of latents (B, C, S, S) of about unit variance: gain and offset a channel, noise, square holes.
 
     Args:
         latents: clean.
-        draws: random numbers.
+        rng: random numbers.
         name: of this view.
         noise: standard deviation of the noise.
         gain: of the channels' gains about 1, and of their offsets.
         dropped: share of the cells, eight latent pixels wide, that are blanked with the channel's mean over the slice.
     """
     channels, side = latents.shape[1], latents.shape[-1]
-    moved = latents * (1 + gain * draws.normal(f"{name} gain", channels, 1, 1))
-    moved = moved + gain * draws.normal(f"{name} offset", channels, 1, 1)
-    moved = moved + noise * draws.normal(f"{name} noise", *latents.shape[1:])
+    moved = latents * (1 + gain * rng.normal(f"{name} gain", channels, 1, 1))
+    moved = moved + gain * rng.normal(f"{name} offset", channels, 1, 1)
+    moved = moved + noise * rng.normal(f"{name} noise", *latents.shape[1:])
     cells = max(side // 8, 1)
-    holes = (draws.uniform(f"{name} holes", 1, cells, cells) < dropped).to(latents.dtype)
+    holes = (rng.uniform(f"{name} holes", 1, cells, cells) < dropped).to(latents.dtype)
     holes = F.interpolate(holes, (side, side), mode="nearest")
     return moved * (1 - holes) + latents.mean(dim=(2, 3), keepdim=True) * holes

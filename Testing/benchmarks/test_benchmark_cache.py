@@ -14,7 +14,7 @@ def test_all_steps_run_and_their_ratio_is_of_the_same_rounds(monkeypatch, capsys
     monkeypatch.setattr(module, "STABLE_DIFFUSION_VAE", tiny)
     monkeypatch.setattr(module, "VIT_B_16", {**module.VIT_B_16, "image_size": 32, "layers": 1, "width": 64})
     figures = module.benchmark_cache("S/7", batch=2, image_size=56, rounds=2)
-    assert [row["contestant"] for row in figures["results"]] == ["cached", "encoding", "released"]
+    assert [row["method"] for row in figures["results"]] == ["cached", "encoding", "released"]
     assert figures["results"][0]["ratio"] == 1
     assert all(row["ratio_min"] <= row["ratio"] <= row["ratio_max"] for row in figures["results"])
     assert figures["released"] == {"precision": "fp32", "scan": "reference"}

@@ -21,7 +21,7 @@ def test_both_decoders_in_both_layouts_give_the_same_images(tmp_path: Path, caps
     figures = json.loads(file.read_text())
     assert figures["shape"] == {"image_size": 16, "batch": 1, "precision": "fp32"} and figures["rounds"] == 2
     assert figures["machine"]["threads"] == 1
-    names = [row["contestant"] for row in figures["results"]]
+    names = [row["method"] for row in figures["results"]]
     assert names == ["full, contiguous", "full, channels_last", "small, contiguous", "small, channels_last"]
     for row in figures["results"]:
         assert row["difference"] < 1e-4 and row["per_slice_s"] > 0

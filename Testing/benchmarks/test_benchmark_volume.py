@@ -18,7 +18,7 @@ def test_a_volume_is_converted_with_each_accelerating_thing_off_in_turn(
     small = ("--size", "S/2", "--image-size", "32", "--slices", "2", "--batch-size", "1", "--steps", "1")
     assert main(["volume", *small, "--rounds", "1", "--json", str(file)], build_parser()) == 0
     figures = json.loads(file.read_text())
-    rows = {row["contestant"]: row for row in figures["results"]}
+    rows = {row["method"]: row for row in figures["results"]}
     assert list(rows) == ["everything on", "no overlap", "float32"]
     assert figures["unavailable"] == {"no graph": "there are no CUDA graphs on cpu"}
     assert rows["no overlap"]["difference"] == 0

@@ -12,7 +12,7 @@ import SimpleITK as sitk
 import torch
 
 from DiffMaCore import DiffMaPipeline
-from DiffMaCore.diffusion.streams import Beside, Pace
+from DiffMaCore.diffusion.streams import AsyncDecoder, Pace
 from DiffMaCore.errors import ModelError
 from DiffMaCore.progress import Reporter
 from Testing.images import head_like_ct
@@ -49,16 +49,16 @@ def pipe(tiny_bundle: Path) -> DiffMaPipeline:
 def test_tasks_run_one_after_the_other_beside_their_owner() -> None:
     done: list[tuple[str, int]] = []
     gate = threading.Event()
-    with Beside(CPU, apart=True) as beside:
+    with AsyncDecoder(CPU, apart=True) as decoder:
 
         def first() -> None:
             gate.wait(10)
             done.append(("first", threading.get_ident()))
 
-        beside.start(first)
+        decoder.start(first)
         assert not done  # it waits, and its owner goes on
         gate.set()
-        beside.start(lambda: done.append(("second", threading.get_ident())))
+        decoder.start(lambda: done.append(("second", threading.get_ident())))
         assert [name for name, _ in done][:1] == ["first"]
     assert [name for name, _ in done] == ["first", "second"]
     assert {thread for _, thread in done}.isdisjoint({threading.get_ident()})
@@ -66,8 +66,8 @@ def test_tasks_run_one_after_the_other_beside_their_owner() -> None:
 
 def test_nothing_runs_beside_where_it_is_not_wanted() -> None:
     threads: list[int] = []
-    with Beside(CPU, apart=False) as beside:
-        beside.start(lambda: threads.append(threading.get_ident()))
+    with AsyncDecoder(CPU, apart=False) as decoder:
+        decoder.start(lambda: threads.append(threading.get_ident()))
         assert threads == [threading.get_ident()]
 
 
@@ -78,13 +78,13 @@ def test_an_error_is_raised_to_the_owner_and_nothing_starts_after_it(apart: bool
     def fail() -> None:
         raise RuntimeError("broken")
 
-    with Beside(CPU, apart) as beside:
+    with AsyncDecoder(CPU, apart) as decoder:
         with pytest.raises(RuntimeError, match="broken"):
-            beside.start(fail)
-            beside.start(lambda: started.append("next"))
+            decoder.start(fail)
+            decoder.start(lambda: started.append("next"))
         assert not started
-        beside.wait()  # told once
-        beside.start(lambda: started.append("later"))
+        decoder.wait()  # told once
+        decoder.start(lambda: started.append("later"))
     assert started == ["later"]
 
 
@@ -92,12 +92,12 @@ def test_a_lack_of_memory_can_be_settled_and_other_errors_cannot() -> None:
     def fail(words: str) -> None:
         raise RuntimeError(words)
 
-    with Beside(CPU, apart=True) as beside:
-        beside.start(lambda: fail("CUDA out of memory"))
-        beside.settle()
-        beside.start(lambda: fail("shapes do not match"))
+    with AsyncDecoder(CPU, apart=True) as decoder:
+        decoder.start(lambda: fail("CUDA out of memory"))
+        decoder.settle()
+        decoder.start(lambda: fail("shapes do not match"))
         with pytest.raises(RuntimeError, match="shapes"):
-            beside.settle()
+            decoder.settle()
 
 
 @pytest.mark.parametrize("samples", [1, 2])

@@ -31,7 +31,7 @@ def test_contestants_take_turns_at_going_first() -> None:
 
 def test_every_back_end_that_runs_is_compared_and_every_other_one_explained() -> None:
     figures = benchmark_scan(1, 16, 4, 2, rounds=2)
-    found = {(row["discipline"], row["contestant"]) for row in figures["results"]}
+    found = {(row["discipline"], row["method"]) for row in figures["results"]}
     names = ("reference", "numba", "torch")
     assert found == {(discipline, name) for discipline in ("forward", "forward+backward") for name in names}
     assert figures["unavailable"].keys() == {"mamba-ssm", "triton"}
@@ -61,7 +61,7 @@ def test_impossible_sizes_and_places_are_refused_before_anything_is_measured(tmp
 
 def test_a_step_is_compared_with_dits_at_about_equal_parameters() -> None:
     figures = benchmark_step("S/7", batch=1, image_size=56, rounds=1)
-    assert [row["contestant"] for row in figures["results"]] == ["dit", "diffma, numba", "diffma, torch"]
+    assert [row["method"] for row in figures["results"]] == ["dit", "diffma, numba", "diffma, torch"]
     assert all(row["ratio_min"] <= row["ratio"] <= row["ratio_max"] for row in figures["results"])
     assert figures["shape"]["tokens"] == 1
 
@@ -75,10 +75,10 @@ def test_scans_of_bfloat16_are_judged_against_float64_on_the_same_numbers() -> N
 def test_the_scan_is_compared_with_its_gathers_too() -> None:
     for dtype, worst in (("float32", 1e-5), ("bfloat16", 0.05)):
         rows = benchmark_spiral(1, 16, 4, 2, "cpu", 1, lambda line: None, dtype)
-        found = {(row["discipline"], row["contestant"]) for row in rows}
+        found = {(row["discipline"], row["method"]) for row in rows}
         assert found == {(kind, name) for kind in ("spiral", "spiral+backward") for name in ("numba", "torch")}
         assert all(row["relative_error"] < worst for row in rows)
-        assert all(row["ratio"] == 1 for row in rows if row["contestant"] == "torch")
+        assert all(row["ratio"] == 1 for row in rows if row["method"] == "torch")
 
 
 def test_tokens_that_make_no_spiral_are_told_and_the_plain_scan_is_measured_all_the_same(

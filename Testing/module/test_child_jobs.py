@@ -184,7 +184,7 @@ def test_abort_ends_the_child_at_once(tmp_path):
         time.sleep(0.01)
 
 
-def test_the_real_child_answers_and_ends_with_its_lifeline(tmp_path):
+def test_the_real_child_answers_and_ends_with_its_watchdog(tmp_path):
     job = Command(real_interpreter(tmp_path), "info")
     finish(job)
     assert job.state is JobState.DONE, job.error
@@ -197,7 +197,7 @@ def test_the_real_child_ends_when_the_lifeline_is_all_that_is_cut(tmp_path):
     job = Command(real_interpreter(tmp_path), "info")
     poll_until(job, lambda: job._answered)
     began = time.monotonic()
-    job.process._close_lifeline()
+    job.process._close_watchdog()
     finish(job)
     assert time.monotonic() - began < 2.5 and not job.process.running
     assert isinstance(job.error, JobError) or job.state is JobState.DONE

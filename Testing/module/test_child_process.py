@@ -45,7 +45,7 @@ def test_lines_come_when_they_are_complete_and_asking_never_waits(tmp_path):
     assert wait_for(child.lines) == ["one"]
     began = time.monotonic()
     assert child.lines() == [] and time.monotonic() - began < 0.05
-    child._close_lifeline()
+    child._close_watchdog()
     assert all_lines(child) == ["two"] and child.exit_code == 0
 
 
@@ -92,7 +92,7 @@ time.sleep(99)
     grandchild = int(wait_for(child.lines)[0])
     child.terminate()
     time.sleep(0.2)
-    assert child.tree_running and alive(grandchild), "both ignore SIGTERM and do not read the lifeline"
+    assert child.tree_running and alive(grandchild), "both ignore SIGTERM and do not read the watchdog"
     child.kill()
     wait_for(lambda: not child.running and not alive(grandchild), 2.0)
 

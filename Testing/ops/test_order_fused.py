@@ -11,7 +11,7 @@ from torch import nn
 from DiffMaCore.models.diffma import DiffMaBlock, SpiralMamba
 from DiffMaCore.ops.dense import Dense, dense_each
 from DiffMaCore.ops.spiral.block_fused import fused_block
-from DiffMaCore.ops.spiral.fused import fits, fused_mamba
+from DiffMaCore.ops.spiral.fused import fused_mamba, supports
 from DiffMaCore.ops.spiral.fusing import fused_for
 
 
@@ -34,7 +34,7 @@ def test_the_fused_mamba_gives_the_steps_numbers(
     tokens = torch.randn(2, batch, grid * grid, width)
     exact = copy.deepcopy(mamba).double()
     exact.backend = "torch"
-    assert fits(mamba.inner, mamba.state_size)
+    assert supports(mamba.inner, mamba.state_size)
     with torch.no_grad():
         fused = torch.stack(fused_mamba(tokens, mamba, mamba.order, window_bytes))
         expected = exact(tokens.double())
@@ -73,8 +73,8 @@ def test_other_types_and_odd_widths_are_left_to_the_steps() -> None:
         assert fused_for(block, tokens.double()) is None
         with torch.autocast("cpu", torch.bfloat16):
             assert fused_for(block, tokens) is None
-    assert not fits(60, 16)
-    assert not fits(64, 6)
+    assert not supports(60, 16)
+    assert not supports(64, 6)
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -18,7 +18,7 @@ from DiffMaCore.training.experiment import Experiment, Folders
 from Testing.reproduce.fabricated import evaluated, measured_tokens, trained
 from Testing.training.tiny_cache import make_tiny_cache, tiny_experiment
 from Training.reproduce.__main__ import PARTS, build_parser
-from Training.reproduce.plan import NEEDS, Step, Wish, make_plan, run_plan
+from Training.reproduce.plan import NEEDS, ReproduceOptions, Step, make_plan, run_plan
 from Training.reproduce.writing import write_report
 
 SYSTEMS = ("diffma", "regression")
@@ -67,12 +67,12 @@ def test_it_runs_what_is_missing_writes_the_report_and_the_next_time_runs_nothin
 
 def test_another_embedder_data_set_or_setting_is_not_taken_for_done(prepared: tuple[Experiment, Folders, Path]) -> None:
     experiment, folders, _ = prepared
-    wish = Wish(parts=("table2",), device="cpu")
-    if not make_plan(experiment, folders, wish)[-1].done:
+    options = ReproduceOptions(parts=("table2",), device="cpu")
+    if not make_plan(experiment, folders, options)[-1].done:
         pytest.skip("the trained experiment of the test before is needed")
 
     def to_do(changed: Experiment) -> list[str]:
-        return [step.key for step in make_plan(changed, folders, wish) if not step.done]
+        return [step.key for step in make_plan(changed, folders, options) if not step.done]
 
     asked = replace(experiment, evaluation=replace(experiment.evaluation, samples=3))
     assert to_do(asked) == ["evaluate"]
@@ -88,7 +88,7 @@ def test_a_part_asks_only_for_what_it_needs(prepared: tuple[Experiment, Folders,
     experiment, folders, _ = prepared
 
     def keys(*parts: str) -> list[str]:
-        return [step.key for step in make_plan(experiment, folders, Wish(parts=parts))]
+        return [step.key for step in make_plan(experiment, folders, ReproduceOptions(parts=parts))]
 
     assert tuple(NEEDS) == PARTS
     assert keys("table1") == [] and keys("tokens") == ["tokens"]
@@ -99,11 +99,11 @@ def test_a_part_asks_only_for_what_it_needs(prepared: tuple[Experiment, Folders,
 def test_what_cannot_be_is_refused_before_anything_is_run(tmp_path: Path) -> None:
     experiment, folders = tiny_experiment(tmp_path), Folders(tmp_path / "run")
     with pytest.raises(InputError, match=r"name the data set: python -m Training\.reproduce DATASET"):
-        make_plan(experiment, folders, Wish())
+        make_plan(experiment, folders, ReproduceOptions())
     with pytest.raises(InputError, match="'table3'; its parts are table1"):
-        make_plan(experiment, folders, Wish(parts=("table3",)))
+        make_plan(experiment, folders, ReproduceOptions(parts=("table3",)))
     with pytest.raises(InputError, match="no square grid"):
-        make_plan(experiment, folders, Wish(parts=("tokens",), tokens=(5,)))
+        make_plan(experiment, folders, ReproduceOptions(parts=("tokens",), tokens=(5,)))
     assert not folders.root.exists()
 
 

@@ -12,6 +12,7 @@ import SimpleITK as sitk
 import torch
 
 from DiffMaCore.bundles.config import has_component, read_config
+from DiffMaCore.bundles.manifest import verify
 from DiffMaCore.cli.main import main
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.phantom.demo import bundled_head
@@ -30,7 +31,7 @@ from DiffMaCore.training.sources import heads
 from DiffMaCore.training.tasks import make_task
 from Testing.heads import HEAD, TRAINING_HEAD, rendered
 from Testing.training.heads_run import heads_experiment, write_config
-from Training.reproduce.plan import Wish, make_plan
+from Training.reproduce.plan import ReproduceOptions, make_plan
 
 CPU = "cpu"
 TRAINED_ON = TRAINING_HEAD.name.removesuffix(".nii.gz")
@@ -111,7 +112,7 @@ def test_one_head_validates_with_every_contrast_and_slices_come_before_latents(b
 
 def test_the_plan_names_the_networks_that_the_experiment_makes_itself(begun) -> None:
     experiment, folders = begun
-    keys = [step.key for step in make_plan(experiment, folders, Wish(parts=("figure7",), device=CPU))]
+    keys = [step.key for step in make_plan(experiment, folders, ReproduceOptions(parts=("figure7",), device=CPU))]
     assert keys == ["slices", "autoencoder", "image-encoder", "prepare", "embedder", "diffma", "unet", "regression"]
 
 
@@ -151,13 +152,23 @@ def test_the_command_writes_them_anew_and_changes_what_they_say_alone(trained, t
     bundle = folders.system("diffma") / "bundle"
     weights = bundle / "denoiser" / "diffusion_pytorch_model.safetensors"
     before = weights.read_bytes()
-    changed = replace(experiment, title="ANOTHER head CT to {contrast}", uncertainty_scale=1.75)
+    plot = tmp_path / "plot.png"
+    plot.write_bytes(b"a plot")
+    card = replace(experiment.card, reliability=str(plot))
+    changed = replace(experiment, title="ANOTHER head CT to {contrast}", uncertainty_scale=1.75, card=card)
     config = write_config(tmp_path / "changed.yaml", changed)
     assert main(["bundle", "--config", str(config), "--out", str(folders.root)]) == 0
     assert "bundle-t2" in capsys.readouterr().out
     assert weights.read_bytes() == before
     said = read_config(bundle)
     assert said.title == "ANOTHER head CT to MR T1, DiffMa" and said.uncertainty_scale == 1.75
+    assert (bundle / "reliability.png").read_bytes() == b"a plot" and "(reliability.png)" in (
+        bundle / "README.md"
+    ).read_text()
+    verify(bundle)
+    plot.unlink()
+    with pytest.raises(InputError, match=r"card\.reliability"):
+        write_bundles(changed, folders, PairedCache.open(folders.data))
     half = write_bundles(replace(experiment, bundle_precision="float16"), folders, PairedCache.open(folders.data))
     assert half[0] == bundle and weights.stat().st_size < 0.6 * len(before)
     write_bundles(experiment, folders, PairedCache.open(folders.data))

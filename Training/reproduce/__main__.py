@@ -65,11 +65,11 @@ def run(args: argparse.Namespace) -> int:
     args.reporter.stage("loading")
 
     from DiffMaCore.devices import keep_freed_memory
-    from Training.reproduce.plan import Wish, make_plan, run_plan, tell_plan
+    from Training.reproduce.plan import ReproduceOptions, make_plan, run_plan, tell_plan
     from Training.reproduce.writing import write_report
 
     keep_freed_memory()
-    wish = Wish(
+    options = ReproduceOptions(
         datasets=args.dataset,
         split_file=args.split,
         parts=args.only or PARTS,
@@ -79,7 +79,7 @@ def run(args: argparse.Namespace) -> int:
         device=args.device,
         command=args.words,
     )
-    steps = make_plan(experiment, folders, wish)
+    steps = make_plan(experiment, folders, options)
     facts = [{"step": step.key, "title": step.title, "done": step.done or None} for step in steps]
     if args.plan:
         answer(args, {"plan": facts}, tell_plan(steps))

@@ -34,7 +34,7 @@ NEEDS: dict[str, tuple[str, ...]] = {
 
 
 @dataclass(frozen=True)
-class Wish:
+class ReproduceOptions:
     """What the caller asks for beside the experiment."""
 
     datasets: Sequence[Path] = ()
@@ -57,38 +57,38 @@ class Step:
     run: Callable[[Reporter], object]
 
 
-def make_plan(experiment: Experiment, folders: Folders, wish: Wish) -> list[Step]:
+def make_plan(experiment: Experiment, folders: Folders, options: ReproduceOptions) -> list[Step]:
     """All steps that the wished parts need, in order.
 
     Raises InputError for a part that is none, for systems or data that cannot be, before anything is run.
     """
-    unknown = [part for part in wish.parts if part not in NEEDS]
+    unknown = [part for part in options.parts if part not in NEEDS]
     if unknown:
         raise InputError(f"the report has no part {unknown[0]!r}; its parts are {', '.join(NEEDS)}")
-    wanted = {need for part in wish.parts for need in NEEDS[part]}
+    wanted = {need for part in options.parts for need in NEEDS[part]}
     steps: list[Step] = []
     cache = _prepared(experiment, folders)
     embedder = _embedder_hash(experiment, folders, cache)
     if "prepare" in wanted:
-        if cache is None and not wish.datasets and experiment.data.heads is None:
+        if cache is None and not options.datasets and experiment.data.heads is None:
             raise InputError(
                 f"no data is prepared in {folders.data} and none is named; name the data set: "
                 "python -m Training.reproduce DATASET --config FILE.yaml"
             )
-        steps.extend(_own_parts(experiment, folders, wish, cache))
-        steps.append(_prepare(experiment, folders, wish, cache))
+        steps.extend(_own_parts(experiment, folders, options, cache))
+        steps.append(_prepare(experiment, folders, options, cache))
     if "embedder" in wanted:
         done = f"{experiment.embedder.train.steps} steps" if embedder else ""
         steps.append(
-            Step("embedder", "train the Vision Embedder", done, _training(experiment, folders, wish, "embedder"))
+            Step("embedder", "train the Vision Embedder", done, _training(experiment, folders, options, "embedder"))
         )
     if "systems" in wanted:
         for backbone in experiment.systems:
-            steps.append(_system(experiment, folders, wish, backbone, cache, embedder))
+            steps.append(_system(experiment, folders, options, backbone, cache, embedder))
     if "evaluate" in wanted:
-        steps.append(_evaluation(experiment, folders, wish, cache, all(step.done for step in steps)))
+        steps.append(_evaluation(experiment, folders, options, cache, all(step.done for step in steps)))
     if "tokens" in wanted:
-        steps.append(_tokens(folders, wish))
+        steps.append(_tokens(folders, options))
     return steps
 
 
@@ -129,40 +129,44 @@ def _prepared(experiment: Experiment, folders: Folders) -> PairedCache | None:
     return cache
 
 
-def _own_parts(experiment: Experiment, folders: Folders, wish: Wish, cache: PairedCache | None) -> list[Step]:
+def _own_parts(
+    experiment: Experiment, folders: Folders, options: ReproduceOptions, cache: PairedCache | None
+) -> list[Step]:
     """The networks around the denoiser that the experiment trains itself, on slices that are prepared before them."""
     own: dict[Part, str] = {"autoencoder": experiment.parts.vae, "image-encoder": experiment.parts.image_encoder}
     trained: list[Part] = [what for what, given in own.items() if given == TRAINED]
     if not trained:
         return []
     whole = "" if cache is None else f"{len(cache.manifest['cases'])} cases"
-    steps = [Step("slices", "prepare the slices", whole, _preparing(experiment, folders, wish))]
+    steps = [Step("slices", "prepare the slices", whole, _preparing(experiment, folders, options))]
     for what in trained:
         train, path = config_of(experiment, what).train, folder_of(experiment, folders, what)
         settings = {"data": cache.data_fingerprint} if cache else {}
         finished = bool(cache) and is_finished(experiment, path, train, **settings)
         done = f"{train.steps} steps" if finished and (path / "model").is_dir() else ""
         title = f"train the {what.replace('-', ' ')}"
-        steps.append(Step(what, title, done, _training(experiment, folders, wish, what)))
+        steps.append(Step(what, title, done, _training(experiment, folders, options, what)))
     return steps
 
 
-def _preparing(experiment: Experiment, folders: Folders, wish: Wish) -> Callable[[Reporter], None]:
+def _preparing(experiment: Experiment, folders: Folders, options: ReproduceOptions) -> Callable[[Reporter], None]:
     def run(reporter: Reporter) -> None:
         from DiffMaCore.training.prepare import prepare
 
-        made = prepare(experiment, folders, wish.datasets, reporter, device=wish.device, split_file=wish.split_file)
+        made = prepare(
+            experiment, folders, options.datasets, reporter, device=options.device, split_file=options.split_file
+        )
         split_cases(made, experiment.data.judged)  # nothing shall be trained that cannot be tested
 
     return run
 
 
-def _prepare(experiment: Experiment, folders: Folders, wish: Wish, cache: PairedCache | None) -> Step:
+def _prepare(experiment: Experiment, folders: Folders, options: ReproduceOptions, cache: PairedCache | None) -> Step:
     done = ""
     if cache is not None:
         split_cases(cache, experiment.data.judged)
         done = f"{len(cache.manifest['cases'])} cases" if cache.is_encoded else ""
-    return Step("prepare", "prepare the data", done, _preparing(experiment, folders, wish))
+    return Step("prepare", "prepare the data", done, _preparing(experiment, folders, options))
 
 
 def _embedder_hash(experiment: Experiment, folders: Folders, cache: PairedCache | None) -> str:
@@ -179,18 +183,25 @@ def _embedder_hash(experiment: Experiment, folders: Folders, cache: PairedCache 
     return embedder_hash(VisionEmbedder.from_pretrained(model, local_files_only=True))[:12]
 
 
-def _training(experiment: Experiment, folders: Folders, wish: Wish, what: Part) -> Callable[[Reporter], object]:
+def _training(
+    experiment: Experiment, folders: Folders, options: ReproduceOptions, what: Part
+) -> Callable[[Reporter], object]:
     def run(reporter: Reporter) -> None:
         from DiffMaCore.training.launch import train_part
 
-        device = "cpu" if wish.device == "cpu" else "auto"
-        train_part(experiment, folders, what, reporter, device, wish.command)
+        device = "cpu" if options.device == "cpu" else "auto"
+        train_part(experiment, folders, what, reporter, device, options.command)
 
     return run
 
 
 def _system(
-    experiment: Experiment, folders: Folders, wish: Wish, backbone: str, cache: PairedCache | None, embedder: str
+    experiment: Experiment,
+    folders: Folders,
+    options: ReproduceOptions,
+    backbone: str,
+    cache: PairedCache | None,
+    embedder: str,
 ) -> Step:
     path, train = folders.system(backbone), experiment.denoiser.train
     settings = {"data": cache.fingerprint} if cache else {}
@@ -201,12 +212,14 @@ def _system(
     begun = run_facts(path).step
     title = f"train {TITLES[backbone]}" + (f" (from step {begun} on)" if begun and not done else "")
     denoiser: Any = replace(experiment.denoiser, backbone=backbone)  # type: ignore[arg-type]
-    return Step(backbone, title, done, _training(replace(experiment, denoiser=denoiser), folders, wish, "denoiser"))
+    return Step(backbone, title, done, _training(replace(experiment, denoiser=denoiser), folders, options, "denoiser"))
 
 
-def _evaluation(experiment: Experiment, folders: Folders, wish: Wish, cache: PairedCache | None, trained: bool) -> Step:
+def _evaluation(
+    experiment: Experiment, folders: Folders, options: ReproduceOptions, cache: PairedCache | None, trained: bool
+) -> Step:
     def run(reporter: Reporter) -> None:
-        evaluate(experiment, folders, reporter=reporter, device=wish.device)
+        evaluate(experiment, folders, reporter=reporter, device=options.device)
 
     done = "its tables are there" if trained and cache and _is_evaluated(experiment, folders, cache) else ""
     return Step("evaluate", f"evaluate on the {experiment.data.judged} patients", done, run)
@@ -228,13 +241,13 @@ def _is_evaluated(experiment: Experiment, folders: Folders, cache: PairedCache) 
     )
 
 
-def _tokens(folders: Folders, wish: Wish) -> Step:
+def _tokens(folders: Folders, options: ReproduceOptions) -> Step:
     from benchmarks.tokens import TOKENS, benchmark_tokens, image_side
 
-    counts = sorted(set(wish.tokens or TOKENS))
+    counts = sorted(set(options.tokens or TOKENS))
     try:
         for count in counts:
-            image_side(count, wish.size)
+            image_side(count, options.size)
     except ValueError as error:
         raise InputError(str(error)) from None
 
@@ -242,13 +255,13 @@ def _tokens(folders: Folders, wish: Wish) -> Step:
         from DiffMaCore.devices import choose_device, keep_freed_memory
 
         keep_freed_memory()
-        device = choose_device(wish.device)
+        device = choose_device(options.device)
         write_json(
             folders.report / TOKENS_FILE,
-            benchmark_tokens(counts, wish.size, device, wish.rounds, reporter=reporter),
+            benchmark_tokens(counts, options.size, device, options.rounds, reporter=reporter),
         )
 
     held = read_tokens(folders.report)
     shape = held["shape"] if held else {}
-    done = "measured" if (shape.get("size"), shape.get("tokens")) == (wish.size, counts) else ""
+    done = "measured" if (shape.get("size"), shape.get("tokens")) == (options.size, counts) else ""
     return Step("tokens", f"time and memory at {', '.join(map(str, counts))} tokens", done, run)

@@ -59,7 +59,7 @@ def _table(figures: dict[str, Any]) -> str:
     for row in figures["results"]:
         spread = f"{row['ratio_min']:.3f}..{row['ratio_max']:.3f}"
         lines.append(
-            f"{row['contestant']:<24}{row['per_slice_s']:>8.4f} s{row['ratio']:>10.3f}{spread:>16}"
+            f"{row['method']:<24}{row['per_slice_s']:>8.4f} s{row['ratio']:>10.3f}{spread:>16}"
             f"{row['to_contiguous']:>15.3f}{row['difference']:>12.1e}"
         )
     return "\n".join([*lines, f"weights: {figures['weights']}"])

@@ -77,7 +77,7 @@ def table(figures: dict[str, Any]) -> list[str]:
         held = "-" if memory is None else f"{memory / 2**30:.2f} GiB"
         times, ratios = f"{row['min_s']:.2f}..{row['max_s']:.2f}", f"{row['ratio_min']:.2f}..{row['ratio_max']:.2f}"
         lines.append(
-            f"{row['contestant']:<16}{row['median_s']:>8.2f} s{times:>18}{row['ratio']:>15.2f}{ratios:>14}"
+            f"{row['method']:<16}{row['median_s']:>8.2f} s{times:>18}{row['ratio']:>15.2f}{ratios:>14}"
             f"{row['slices_per_s']:>10.2f}{held:>10}{row['difference']:>12.1e}"
         )
         settings = f"{row['precision']}, {row['batch']} slices at once, scan by {row['scan_backend']}"

@@ -35,8 +35,9 @@ class Scan:
     sharpness: float = 0.0
 
 
-def draw_scan(rng: np.random.Generator, spacing_z: float) -> Scan:
-    """A scanner's settings, from thin spiral scans to thick tilted ones; ``spacing_z`` of the output in mm."""
+def draw_scan(rng: np.random.Generator, spacing_z: float, noise: tuple[float, float]) -> Scan:
+    """A scanner's settings, from thin spiral scans to thick tilted ones; ``spacing_z`` of the output in mm, ``noise``
+    from and to how many HU."""
     kind = rng.random()
     if kind < 0.3:  # thin slices, a reader's average of about the output's spacing
         distance = thickness = float(rng.uniform(0.6, 1.6))
@@ -47,7 +48,7 @@ def draw_scan(rng: np.random.Generator, spacing_z: float) -> Scan:
         thickness = rng.uniform(2.5, 8.0)
         distance = thickness * rng.uniform(0.75, 1.1)
     tilt = rng.uniform(-22, 22) if kind > 0.6 and rng.random() < 0.5 else 0.0
-    level = float(np.exp(rng.uniform(np.log(0.8), np.log(8.0))))
+    level = float(np.exp(rng.uniform(*np.log(noise))))
     return Scan(
         thickness=float(thickness),
         distance=float(distance),

@@ -26,12 +26,14 @@ class RenderOptions:
     """What a rendering may vary; the defaults are a training's.
 
     ``lesions``: share of volumes with pathology (0 for none). ``artefacts``: scanner noise, slice thickness, tilt,
-    headrest, metal, cut field. ``anatomy``: variation of tissue values, fat, sulci and ventricles. ``tilt`` degrees,
-    ``scale`` share, ``elastic`` and ``shift`` mm: strengths of the deformation (``warp.random_warp``).
+    headrest, metal, cut field. ``noise``: of the scanner, least and most, HU in water. ``anatomy``: variation of tissue
+    values, fat, sulci and ventricles. ``tilt`` degrees, ``scale`` share, ``elastic`` and ``shift`` mm: strengths of the
+    deformation (``warp.random_warp``).
     """
 
     lesions: float = 0.35
     artefacts: bool = True
+    noise: tuple[float, float] = (0.8, 8.0)
     anatomy: bool = True
     tilt: float = 15.0
     scale: float = 0.2
@@ -42,7 +44,7 @@ class RenderOptions:
     @classmethod
     def plain(cls) -> RenderOptions:
         """The head as it is, scanned perfectly."""
-        return cls(0.0, False, False, 0.0, 0.0, 0.0, 0.0, False)
+        return cls(0.0, False, anatomy=False, tilt=0.0, scale=0.0, elastic=0.0, shift=0.0, mirror=False)
 
 
 @dataclass(frozen=True)
@@ -141,7 +143,7 @@ def render(
     kernel.sample(scene, look, warp.matrix, warp.offset, warp.field, NODE_MM, step, per_voxel, out)
     body = (inside >= 0.5) & (labels != t.UNSCANNED.label)
     cut = labels == t.UNSCANNED.label
-    ct = _scan(rng, fine, body, int(per_voxel[0]), (step[0], step[1], step[2]), options.artefacts)
+    ct = _scan(rng, fine, body, int(per_voxel[0]), (step[0], step[1], step[2]), options)
     if options.artefacts:
         cut |= ct_artefacts.outside_scan(shape, (step[0], step[1], step[2]), rng)
     ct[cut] = rng.choice([ct_physics.LOWEST, ct_artefacts.AIR])
@@ -158,13 +160,13 @@ def _scan(
     body: NDArray[np.bool_],
     per_slice: int,
     step: tuple[float, float, float],
-    real: bool,
+    options: RenderOptions,
 ) -> NDArray[np.float32]:
     """The CT of the rendered CT numbers, perfect or with what scanners do."""
-    if not real:
+    if not options.artefacts:
         scan = ct_physics.Scan(thickness=step[0], distance=step[0])
         return ct_physics.clipped(ct_physics.acquire(fine, per_slice, step, scan, rng))
-    scan = ct_physics.draw_scan(rng, step[0])
+    scan = ct_physics.draw_scan(rng, step[0], options.noise)
     if rng.random() < 0.75:
         ct_artefacts.add_headrest(fine, step, rng)
     ct = ct_physics.acquire(fine, per_slice, step, scan, rng)

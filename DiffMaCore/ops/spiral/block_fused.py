@@ -15,7 +15,7 @@ from DiffMaCore.ops.spiral.fused import addresses_of, fused_mamba
 from DiffMaCore.ops.spiral.kernels import LANES
 
 
-def fits(x: Tensor) -> bool:
+def supports(x: Tensor) -> bool:
     """Whether the kernels apply to these tokens (B, L, D): whole registers of channels."""
     return x.shape[2] % LANES == 0
 

@@ -53,7 +53,7 @@ class Weights(ScanParameters, Protocol):
     def out_proj(self) -> Tensor: ...
 
 
-def fits(inner: int, states: int) -> bool:
+def supports(inner: int, states: int) -> bool:
     """Whether the kernels apply: whole pairs of registers of channels, whole groups of states."""
     return inner % kernels.PAIR == 0 and states % STATES == 0
 

@@ -42,6 +42,6 @@ def fused_for(block: Any, x: Tensor) -> BlockForward | None:
         return None
     from DiffMaCore.ops.spiral import block_fused, block_training, fused
 
-    if not (fused.fits(mamba.inner, mamba.state_size) and block_fused.fits(x)):
+    if not (fused.supports(mamba.inner, mamba.state_size) and block_fused.supports(x)):
         return None
     return block_training.training_block if trained else block_fused.fused_block

@@ -18,7 +18,8 @@ from DiffMaCore.imaging import metrics
 from DiffMaCore.training.evaluation.scores import consistency
 
 CONFIDENCE = 0.9
-_SIGMAS = float(stats.norm.ppf(0.5 + CONFIDENCE / 2))
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Intervals whose cover is counted, of a normal distribution."""
 _PERCENTILES = (0.5, 99.5)  # of the truth inside the mask: black and white of SSIM and PSNR
 _LEAST_VOXELS = 50
 
@@ -112,12 +113,16 @@ class Trust:
 
     Attributes:
         correlation: of deviation and absolute error, voxel by voxel (Pearson); None where one of them does not vary.
+        rank_correlation: the same of their ranks (Spearman), which few large errors do not decide.
         cover: share of voxels whose truth lies in the 90 % interval of a normal distribution; 0.9 is right.
+        covers: the same for each of ``LEVELS``, which would be the level itself.
         scale: by which the deviation must be multiplied for a cover of 90 % of these voxels.
     """
 
     correlation: float | None
+    rank_correlation: float | None
     cover: float
+    covers: tuple[float, ...]
     scale: float
 
 
@@ -128,11 +133,20 @@ def trust(image: NDArray, truth: NDArray, deviation: NDArray, inside: Bools, sca
     error = np.abs(image.astype(np.float64) - truth)
     promised = np.maximum(deviation[inside].astype(np.float64), 1e-12)
     needed = error[inside] / promised
+    covers = tuple(float((needed <= scale * _sigmas(level)).mean()) for level in LEVELS)
+    ranks, errors = (stats.rankdata(values[inside].astype(np.float32)) for values in (deviation, error))
     return Trust(
         correlation(deviation, error, inside),
-        float((needed <= scale * _SIGMAS).mean()),
-        float(np.quantile(needed, CONFIDENCE)) / _SIGMAS,
+        correlation(ranks, errors, np.ones_like(ranks, bool)),
+        covers[LEVELS.index(CONFIDENCE)],
+        covers,
+        float(np.quantile(needed, CONFIDENCE)) / _sigmas(CONFIDENCE),
     )
+
+
+def _sigmas(level: float) -> float:
+    """Half the width of a central interval of the normal distribution, in standard deviations."""
+    return float(stats.norm.ppf(0.5 + level / 2))
 
 
 def head_figures(
@@ -159,7 +173,7 @@ def head_figures(
 
     Returns:
         ssim, psnr, correlation, slice_change (over the truth's own); with tissues contrast, auc and auc_truth; with a
-        deviation the three of :class:`Trust`, as ``uncertainty``.
+        deviation those of :class:`Trust`, as ``uncertainty``.
     """
     made = fitted(mr, truth, head) if fit else np.asarray(mr, np.float64)
     found: dict[str, Any] = asdict(likeness(made, truth, head, False, data_range))

@@ -6,9 +6,14 @@ from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+
+from DiffMaCore.training.evaluation.head_measures import LEVELS
 from DiffMaCore.training.evaluation.real_heads import means
 from DiffMaCore.training.evaluation.tables import RESULTS, TABLE, rows_of
 from DiffMaCore.training.files import replacing, write_json
+
+RELIABILITY = "reliability.png"
 
 _PAIRS = (
     "Inside the skull, after a linear fit of each image to the true MRI (two parameters, patient by patient);"
@@ -25,18 +30,51 @@ _CTS = (
 
 
 def write(results: Mapping[str, Any], folder: Path) -> None:
-    """``results.json`` and ``table.md`` in ``folder``; OutputError when they cannot be written."""
+    """``results.json``, ``table.md`` and, where there are deviations, ``reliability.png`` in ``folder``.
+
+    Raises OutputError when they cannot be written.
+    """
     write_json(folder / RESULTS, results)
     with replacing(folder / TABLE) as part:
         part.write_text(markdown(results), encoding="utf-8", newline="")
+    curves = {name: _covers(entry) for name, entry in results["bundles"].items() if _covers(entry)}
+    if curves:
+        _draw_reliability(curves, folder / RELIABILITY)
+
+
+def _covers(entry: Mapping[str, Any]) -> list[list[float]]:
+    """Of each rendering, how many of its voxels the intervals of ``LEVELS`` cover."""
+    cases = entry.get("heads", {}).get("cases", {}).values()
+    return [case["uncertainty"]["covers"] for case in cases if "uncertainty" in case]
+
+
+def _draw_reliability(curves: Mapping[str, list[list[float]]], path: Path) -> None:
+    """The share of voxels that intervals cover against the share that they promise: the mean, and every rendering."""
+    from matplotlib.backends.backend_agg import FigureCanvasAgg
+    from matplotlib.figure import Figure
+
+    figure = Figure(figsize=(4.2, 4.0), layout="constrained")
+    FigureCanvasAgg(figure)
+    axes = figure.subplots()
+    axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="as promised")
+    for name, covers in curves.items():
+        (line,) = axes.plot(LEVELS, np.mean(covers, axis=0), marker="o", markersize=4, linewidth=1.5, label=name)
+        for each in covers:
+            axes.plot(LEVELS, each, color=line.get_color(), linewidth=0.6, alpha=0.5)
+    axes.set(xlabel="promised by the interval", ylabel="truth inside the interval", xlim=(0, 1), ylim=(0, 1))
+    axes.set_title("Below the line: too confident", fontsize=10)
+    axes.legend(frameon=False, fontsize=9)
+    axes.spines[["top", "right"]].set_visible(False)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=90, format="png")
 
 
 _HEADS = (
     "Renderings that nobody trained on; inside the head, data range 1, the prediction as it comes. Contrast: difference"
     " of white and grey matter over the truth's. AUC: how often white matter is brighter than cortex (beside the"
     " truth's; below 0.5 the order is reversed, as in T2). Slices: change from slice to slice over the truth's."
-    " Deviation: its correlation with the absolute error, the share of voxels in its 90 % intervals, and the factor"
-    " that would make that 90 %."
+    " Deviation: its correlation with the absolute error, that of their ranks, the share of voxels in its 90 %"
+    " intervals, and the factor that would make that 90 %."
 )
 
 
@@ -76,8 +114,9 @@ def heads_table(entry: Mapping[str, Any]) -> str:
     """One line a rendering, and their mean."""
     cases = entry["heads"]["cases"]
     digits = {"ssim": 3, "psnr": 1, "contrast": 2, "auc": 2, "auc_truth": 2, "slice_change": 2}
-    digits |= {f"uncertainty.{key}": 2 for key in ("correlation", "cover", "scale")}
-    head = ["Head", "SSIM", "PSNR (dB)", "Contrast", "AUC", "of the truth", "Slices", "Deviation", "Cover", "Factor"]
+    digits |= {f"uncertainty.{key}": 2 for key in ("correlation", "rank_correlation", "cover", "scale")}
+    head = ["Head", "SSIM", "PSNR (dB)", "Contrast", "AUC", "of the truth", "Slices"]
+    head += ["Deviation", "Ranks", "Cover", "Factor"]
     lines = {**{name: means({name: case}, *digits) for name, case in cases.items()}, "**mean**": means(cases, *digits)}
     return rows_of(
         head, [[name, *(_number(line[key], n) for key, n in digits.items())] for name, line in lines.items()]

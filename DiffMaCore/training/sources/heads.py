@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.imaging.phantom import Head, Phantom, bundled_heads, heads_in, load_head, render
+from DiffMaCore.imaging.phantom import Head, Phantom, RenderOptions, bundled_heads, heads_in, load_head, render
 from DiffMaCore.training.experiment import DataConfig, HeadsConfig
 from DiffMaCore.training.sources.case import CaseSlices, RawCase
 
@@ -79,11 +79,13 @@ def to_pixels(mr: NDArray[np.float32]) -> NDArray[np.float32]:
     return np.clip((mr - low) * np.float32(2 / (high - low)) - 1, -1, 1)
 
 
-def render_head(head: Head, seed: int, data: DataConfig) -> Phantom:
+def render_head(head: Head, seed: int, data: DataConfig, options: RenderOptions) -> Phantom:
     """One rendering on the model's own pixels."""
     assert data.heads is not None
     spacing = (data.pixel_spacing, data.pixel_spacing, data.heads.slice_spacing)
-    return render(head, seed, spacing, (data.image_size, data.image_size, None), contrasts=data.targets)
+    return render(
+        head, seed, spacing, (data.image_size, data.image_size, None), contrasts=data.targets, options=options
+    )
 
 
 @lru_cache(maxsize=1)
@@ -93,7 +95,7 @@ def _head(name: str) -> Head:
 
 @lru_cache(maxsize=1)
 def _rendered(head: str, seed: int, data: DataConfig) -> Phantom:
-    return render_head(_head(head), seed, data)
+    return render_head(_head(head), seed, data, RenderOptions())
 
 
 def _load(head: str, seed: int, data: DataConfig, contrast: int) -> CaseSlices:

@@ -14,8 +14,8 @@ from torch import Tensor, nn
 from DiffMaCore.diffusion.conditions import decode, encode, mr_to_pixels
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 from DiffMaCore.training.cache import PairedCache, SliceDataset
-from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.sharded_rng import ShardedRNG
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.image_loss import image_loss, psnr
 from DiffMaCore.training.tasks.rows import training_rows
@@ -41,7 +41,7 @@ class AutoencoderTask:
         own = {**sizes, "gradient_weight": self.config.gradient_weight}
         self.settings: Mapping[str, Any] = {**own, "data": cache.data_fingerprint}
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
         """L1 of pixels and of their differences."""
         pixels = mr_to_pixels(batch["target"])
         return image_loss(model(pixels), pixels, self.config.gradient_weight), {}

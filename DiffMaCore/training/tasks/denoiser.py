@@ -29,10 +29,10 @@ from DiffMaCore.models.autoencoders import Autoencoder
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.training.bundling import build_pipeline, system_title, write_bundles
 from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
-from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.embeddings import embedder_hash
 from DiffMaCore.training.experiment import DenoiserConfig, Experiment, Folders
 from DiffMaCore.training.feeding import to_device
+from DiffMaCore.training.sharded_rng import ShardedRNG
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.rows import training_rows
 from DiffMaCore.training.tasks.summary import write_trained
@@ -111,7 +111,7 @@ class DenoiserTask:
         self._alphas = schedule()
         self._pipeline: DiffMaPipeline | None = None
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
         """Epsilon's squared error (paper, Eq. 9) or v's, and the bound where the variance is learned.
 
         A share of the batch may learn the conditional mean instead: the latent itself, by L1, out of no noise at the
@@ -119,11 +119,11 @@ class DenoiserTask:
         """
         x0 = batch["target_latent"]
         alphas = self._alphas = self._alphas.to(x0.device)
-        noise = draws.normal("noise", *x0.shape[1:])
-        place = torch.arange(draws.first, draws.first + draws.count, device=x0.device)
-        of_mean = round(self.config.mean_share * draws.total)
+        noise = rng.normal("noise", *x0.shape[1:])
+        place = torch.arange(rng.first, rng.first + rng.count, device=x0.device)
+        of_mean = round(self.config.mean_share * rng.total)
         # one draw in every stratum of the timesteps, over the whole batch and so over all processes
-        t = spread_timesteps((place - of_mean + draws.uniform("timestep")).clamp(min=0) / (draws.total - of_mean))
+        t = spread_timesteps((place - of_mean + rng.uniform("timestep")).clamp(min=0) / (rng.total - of_mean))
         xt = add_noise(x0, noise, t, alphas)
         expected = place < of_mean
         t, xt = torch.where(expected, len(alphas) - 1, t), torch.where(expected.view(-1, 1, 1, 1), 0.0, xt)
@@ -198,8 +198,8 @@ class DenoiserTask:
         batch = to_device(SliceDataset(self.cache, ids, self.keys, self.embeddings).spread(HELD_OUT), device)
         count = len(batch["target_latent"])
         # a step that training never reaches: these draws are its own
-        draws = Draws(self.experiment.seed, -1, 0, count, count, device)
-        loss, figures = self.loss(model, batch, draws)
+        rng = ShardedRNG(self.experiment.seed, -1, 0, count, count, device)
+        loss, figures = self.loss(model, batch, rng)
         found = {"held_out_loss": float(loss)}
         return found | ({"held_out_mean_l1": float(figures["mean_l1"])} if "mean_l1" in figures else {})
 

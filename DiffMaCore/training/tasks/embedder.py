@@ -15,10 +15,10 @@ from torch import Tensor, nn
 from DiffMaCore.models.embedder import VisionEmbedder, info_nce
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache, SliceDataset
-from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.embeddings import ensure_embeddings
 from DiffMaCore.training.experiment import Experiment
 from DiffMaCore.training.files import replacing
+from DiffMaCore.training.sharded_rng import ShardedRNG
 from DiffMaCore.training.soft_masks import MaskFigures, calibrate_mask, mask_figures, mask_picture
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.summary import write_trained
@@ -44,16 +44,16 @@ class EmbedderTask:
         own = {key: value for key, value in asdict(self.config).items() if key != "train"}
         self.settings: Mapping[str, Any] = {**own, **size, "data": cache.fingerprint}
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
         """InfoNCE over the whole batch, which every process computes alike."""
         latents = batch["source_latent"]
         if self.config.views == "paper":
-            loss = info_nce(draws.gather(model(latents).ct_embedding), None, self.config.temperature)
+            loss = info_nce(rng.gather(model(latents).ct_embedding), None, self.config.temperature)
         else:
             strength = (self.config.noise, self.config.gain, self.config.dropped)
-            views = [disturbed(latents, draws, f"view {name}", *strength) for name in "ab"]
+            views = [disturbed(latents, rng, f"view {name}", *strength) for name in "ab"]
             a, b = model(torch.cat(views)).ct_embedding.chunk(2)
-            loss = info_nce(draws.gather(a), draws.gather(b), self.config.temperature)
+            loss = info_nce(rng.gather(a), rng.gather(b), self.config.temperature)
         return loss, {}
 
     def sample(self, model: nn.Module) -> Sample:

@@ -17,9 +17,9 @@ from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.training.bundling import write_bundles
 from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
-from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.feeding import to_device
+from DiffMaCore.training.sharded_rng import ShardedRNG
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.denoiser import HELD_OUT, conditions_of, keys_of
 from DiffMaCore.training.tasks.image_loss import image_loss, psnr
@@ -51,9 +51,9 @@ class GuidedDecoderTask:
         self.settings: Mapping[str, Any] = {**own, "grid_shift": experiment.grid_shift, "data": cache.fingerprint}
         self._alphas = schedule()
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
         """How far slices are from the truth, out of mean latents and out of true ones with noise on them."""
-        latents = self._given(batch, draws)
+        latents = self._given(batch, rng)
         return self._error(model(latents, batch["ct_pixels"]), batch), {}
 
     @torch.no_grad()
@@ -79,12 +79,12 @@ class GuidedDecoderTask:
         return FixedSlices.choose(self.cache)
 
     @torch.no_grad()
-    def _given(self, batch: dict[str, Tensor], draws: Draws) -> Tensor:
+    def _given(self, batch: dict[str, Tensor], rng: ShardedRNG) -> Tensor:
         """A share of mean latents, the rest true ones with noise."""
         true = batch["target_latent"]
-        noised = true + self.config.noise * draws.uniform("level", 1, 1, 1) * draws.normal("noise", *true.shape[1:])
-        place = torch.arange(draws.first, draws.first + draws.count, device=true.device)
-        chosen = place < self.config.mean_share * draws.total
+        noised = true + self.config.noise * rng.uniform("level", 1, 1, 1) * rng.normal("noise", *true.shape[1:])
+        place = torch.arange(rng.first, rng.first + rng.count, device=true.device)
+        chosen = place < self.config.mean_share * rng.total
         noised[chosen] = self._mean({key: value[chosen] for key, value in batch.items()})
         return noised
 

@@ -16,8 +16,8 @@ from torch.nn import functional as F
 from DiffMaCore.diffusion.conditions import encoder_pixels, mr_to_pixels
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.training.cache import PairedCache, SliceDataset, source_pixels
-from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.sharded_rng import ShardedRNG
 from DiffMaCore.training.task import Rows
 from DiffMaCore.training.tasks.rows import training_rows
 from DiffMaCore.training.tasks.summary import write_trained
@@ -51,10 +51,10 @@ class ImageEncoderTask:
             "data": cache.data_fingerprint,
         }
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
         """InfoNCE over the whole batch, both ways, with a temperature that is learned (Radford et al. 2021)."""
         a, b, scale = model(self._pixels(batch["source"]), self._scaled(mr_to_pixels(batch["target"])))
-        similarity = F.normalize(draws.gather(a), dim=1) @ F.normalize(draws.gather(b), dim=1).T * scale
+        similarity = F.normalize(rng.gather(a), dim=1) @ F.normalize(rng.gather(b), dim=1).T * scale
         target = torch.arange(len(similarity), device=similarity.device)
         matched = (similarity.argmax(dim=1) == target).float().mean()
         loss = (F.cross_entropy(similarity, target) + F.cross_entropy(similarity.T, target)) / 2

@@ -14,8 +14,8 @@ from torch.nn import functional as F
 from DiffMaCore.baselines.systems import TITLES, build_denoiser, build_regression, count_parameters
 from DiffMaCore.training.bundling import system_title
 from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
-from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.sharded_rng import ShardedRNG
 from DiffMaCore.training.task import Rows, Sample
 from DiffMaCore.training.tasks.denoiser import size_of
 from DiffMaCore.training.tasks.rows import training_rows
@@ -42,7 +42,7 @@ class RegressionTask:
         self.dataset: Rows = training_rows(experiment, folders, cache, KEYS, contrasts=(0,))
         self.settings: Mapping[str, Any] = {**size, "parameters": parameters, "data": cache.fingerprint}
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
         """Mean absolute error in [-1, 1]."""
         return F.l1_loss(model(batch["ct_pixels"]), batch["target"]), {}
 

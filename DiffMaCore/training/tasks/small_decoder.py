@@ -18,8 +18,8 @@ from torch import Tensor, nn
 from DiffMaCore.diffusion.conditions import decode
 from DiffMaCore.training.bundling import write_bundles
 from DiffMaCore.training.cache import PairedCache
-from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.sharded_rng import ShardedRNG
 from DiffMaCore.training.task import Rows
 from DiffMaCore.training.tasks.image_loss import image_loss
 from DiffMaCore.training.tasks.rows import training_rows
@@ -49,10 +49,10 @@ class SmallDecoderTask:
         own = {key: value for key, value in asdict(self.config).items() if key != "train"}
         self.settings: Mapping[str, Any] = {**own, "data": cache.fingerprint}
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
         """L1 to the full decoder's image and its differences, and a little to the target itself."""
         true = batch["target_latent"]
-        latents = true + self.config.noise * draws.uniform("level", 1, 1, 1) * draws.normal("noise", *true.shape[1:])
+        latents = true + self.config.noise * rng.uniform("level", 1, 1, 1) * rng.normal("noise", *true.shape[1:])
         with torch.no_grad():
             full = decode(self.vae.to(true.device), latents)
         made = model(latents)

@@ -38,7 +38,7 @@ class Interpreter:
 
     def command(self, arguments: Sequence[str]) -> list[str]:
         """The command line of ``python -m DiffMaCore`` that speaks to a program and ends with us."""
-        return [self.path, "-m", "DiffMaCore", *map(str, arguments), "--progress", "json", "--lifeline"]
+        return [self.path, "-m", "DiffMaCore", *map(str, arguments), "--progress", "json", "--parent-watchdog"]
 
     def private_folder(self) -> Path:
         """A new folder that only this user can read."""

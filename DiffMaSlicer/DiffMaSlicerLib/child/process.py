@@ -1,4 +1,4 @@
-"""One child process: started with a lifeline, heard through files, ended with everything it started."""
+"""One child process: started with a watchdog, heard through files, ended with everything it started."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ class ChildProcess:
     """A program whose standard output is read line by line without ever waiting for it.
 
     Output goes into files of ``folder``, since reading a file never blocks on any system. Standard input is a
-    pipe that nobody writes to: its end tells the child that we are gone (``--lifeline``).
+    pipe that nobody writes to: its end tells the child that we are gone (``--parent-watchdog``).
 
     Args:
         command: program and arguments.
@@ -56,7 +56,7 @@ class ChildProcess:
         options: dict[str, object] = {"start_new_session": True}
         if os.name == "nt":
             flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
-            flags |= subprocess.BELOW_NORMAL_PRIORITY_CLASS  # elsewhere --lifeline gives way to the window by itself
+            flags |= subprocess.BELOW_NORMAL_PRIORITY_CLASS  # elsewhere the watchdog gives way by itself
             options = {"creationflags": flags}
         with self._output.open("wb") as output, self._errors.open("wb") as errors:
             self._process = subprocess.Popen(
@@ -143,10 +143,10 @@ class ChildProcess:
         return [line for line in text.splitlines() if line.strip()][-lines:]
 
     def terminate(self) -> None:
-        """Ask the whole tree to end: the lifeline is closed, POSIX systems also send SIGTERM. Returns at once."""
+        """Ask the whole tree to end: the watchdog is closed, POSIX systems also send SIGTERM. Returns at once."""
         if self._process is None:
             return
-        self._close_lifeline()
+        self._close_watchdog()
         if os.name != "nt":
             for pid in self._groups():
                 self._signal_group(pid, signal.SIGTERM)
@@ -163,18 +163,18 @@ class ChildProcess:
         if self.running:
             with contextlib.suppress(OSError):
                 self._process.kill()
-        self._close_lifeline()
+        self._close_watchdog()
         with contextlib.suppress(subprocess.TimeoutExpired):
             self._process.wait(_END)  # else it stays listed as defunct until another is started
 
     def close(self) -> None:
         """Let go of the files; the process itself is left as it is."""
-        self._close_lifeline()
+        self._close_watchdog()
         if self._reader is not None:
             self._reader.close()
             self._reader = None
 
-    def _close_lifeline(self) -> None:
+    def _close_watchdog(self) -> None:
         if self._process is not None and self._process.stdin is not None and not self._process.stdin.closed:
             with contextlib.suppress(OSError):
                 self._process.stdin.close()

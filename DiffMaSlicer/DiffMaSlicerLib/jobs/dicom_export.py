@@ -20,7 +20,7 @@ class DicomExport(ChildJob):
     """Writes a series into a folder; the result is a dict with folder, files and anonymous.
 
     Patient and study come from the DICOM files that the CT was loaded from, where Slicer's database has them;
-    otherwise the series is anonymous, said aloud.
+    otherwise the series is anonymous, and the job says so.
     """
 
     def __init__(self, interpreter: Interpreter, files: VolumeFiles, mr: Any, folder: str) -> None:

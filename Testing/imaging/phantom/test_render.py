@@ -94,6 +94,16 @@ def test_the_mr_is_free_of_noise_and_the_ct_is_not(head: Head, plain: Phantom) -
     assert np.ptp(spread["ct"]) > 0.5
 
 
+def test_a_noisier_scan_is_of_the_same_head(head: Head) -> None:
+    quiet, noisy = (
+        render(head, 5, (4.0, 4.0, 8.0), (40, 48, None), contrasts=("t1",), options=RenderOptions(noise=(hu, hu)))
+        for hu in (1.0, 20.0)
+    )
+    assert np.array_equal(quiet.mr["t1"], noisy.mr["t1"]) and np.array_equal(quiet.body, noisy.body)
+    added = (noisy.ct - quiet.ct)[quiet.brain]
+    assert abs(added.mean()) < 1 and 5 < added.std() < 20
+
+
 def test_thick_slices_blur_the_ct_and_never_the_mr(head: Head) -> None:
     blurred = []
     for seed in range(6):

@@ -7,7 +7,15 @@ import pytest
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging import metrics
-from DiffMaCore.training.evaluation.head_measures import auc, contrast_ratio, fitted, head_figures, likeness, trust
+from DiffMaCore.training.evaluation.head_measures import (
+    LEVELS,
+    auc,
+    contrast_ratio,
+    fitted,
+    head_figures,
+    likeness,
+    trust,
+)
 
 
 @pytest.fixture
@@ -75,10 +83,13 @@ def test_an_honest_deviation_covers_nine_tenths_and_tells_where_errors_are(head)
     found = trust(made, truth, deviation, inside)
     assert found.cover == pytest.approx(0.9, abs=0.01) and found.scale == pytest.approx(1, abs=0.03)
     assert found.correlation is not None and found.correlation > 0.4
+    assert found.rank_correlation is not None and found.rank_correlation > 0.4
+    assert found.covers == pytest.approx(LEVELS, abs=0.02)
     small = trust(made, truth, deviation / 4, inside)
-    assert small.cover < 0.4 and small.scale == pytest.approx(4, abs=0.15)
+    assert small.cover < 0.4 and small.covers[0] < 0.05 and small.scale == pytest.approx(4, abs=0.15)
     assert trust(made, truth, deviation / 4, inside, scale=small.scale).cover == pytest.approx(0.9, abs=0.001)
-    assert trust(made, truth, np.full_like(truth, 0.1), inside).correlation is None
+    constant = trust(made, truth, np.full_like(truth, 0.1), inside)
+    assert constant.correlation is None and constant.rank_correlation is None
 
 
 def test_all_figures_of_a_head_together(head) -> None:

@@ -10,11 +10,14 @@ from typing import Any
 import numpy as np
 import pytest
 import SimpleITK as sitk
+from PIL import Image
 
 from DiffMaCore.cli.main import main
 from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.checks import with_voxels
 from DiffMaCore.imaging.phantom import Phantom, tissues
-from DiffMaCore.training.evaluation.head_tables import markdown
+from DiffMaCore.training.evaluation.head_measures import LEVELS
+from DiffMaCore.training.evaluation.head_tables import RELIABILITY, markdown, write
 from DiffMaCore.training.evaluation.picture_pairs import inside_skull, read_pair
 from DiffMaCore.training.evaluation.real_heads import judge_cts, judge_pairs, means
 from DiffMaCore.training.evaluation.rendered_heads import judge_phantom
@@ -145,6 +148,26 @@ def test_the_truth_itself_is_perfect_and_its_deviation_is_judged() -> None:
     perfect = judge_phantom(knows, phantom, "t1", samples=4)
     assert perfect["ssim"] == pytest.approx(1) and perfect["contrast"] == pytest.approx(1)
     assert perfect["slice_change"] == pytest.approx(1) and perfect["uncertainty"]["cover"] == 1
+
+
+def test_the_cover_of_deviations_is_drawn_where_there_are_any(tmp_path: Path) -> None:
+    phantom = _phantom()
+    rng = np.random.default_rng(0)
+    wrong = sitk.GetArrayFromImage(phantom.mr_image("t1")) + rng.normal(0, 50, phantom.body.shape).astype(np.float32)
+
+    def unsure(image: sitk.Image, **options: Any) -> Any:
+        mr = with_voxels(wrong, image)
+        return SimpleNamespace(mr=mr, uncertainty=mr * 0 + 50 if options.get("samples") else None)
+
+    unsure.bundle = _painter().bundle  # type: ignore[attr-defined]
+    for folder, options in (("plain", {}), ("samples", {"samples": 4})):
+        case = judge_phantom(unsure, phantom, "t1", **options)
+        results = {"options": options, "bundles": {"it": {"heads": {"contrast": "t1", "cases": {"a 1": case}}}}}
+        write(results, tmp_path / folder)
+    assert case["uncertainty"]["covers"] == pytest.approx(LEVELS, abs=0.02)
+    assert not (tmp_path / "plain" / RELIABILITY).exists()
+    with Image.open(tmp_path / "samples" / RELIABILITY) as picture:
+        assert picture.format == "PNG" and len(np.unique(np.asarray(picture.convert("L")))) > 20
 
 
 def test_the_command_judges_a_bundle_and_writes_tables(

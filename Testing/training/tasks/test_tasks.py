@@ -21,8 +21,8 @@ from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.training.bundling import bundle_config
 from DiffMaCore.training.cache import PairedCache
-from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.experiment import DataConfig, Folders
+from DiffMaCore.training.sharded_rng import ShardedRNG
 from DiffMaCore.training.tasks import make_task
 from DiffMaCore.training.tasks.summary import read_summary
 from DiffMaCore.training.triplets import FixedSlices, source_window, target_window, triplet_picture
@@ -31,8 +31,8 @@ from Testing.heads import rendered
 CPU = torch.device("cpu")
 
 
-def draws(first: int = 0, count: int = 4, total: int = 4) -> Draws:
-    return Draws(seed=0, step=7, first=first, count=count, total=total, device=CPU)
+def rng(first: int = 0, count: int = 4, total: int = 4) -> ShardedRNG:
+    return ShardedRNG(seed=0, step=7, first=first, count=count, total=total, device=CPU)
 
 
 def batch_of(task, rows=range(4)) -> dict[str, torch.Tensor]:
@@ -53,13 +53,13 @@ def test_a_batch_against_itself_has_a_fixed_diagonal_and_can_only_push_slices_ap
     task = make_task("embedder", paper, folders)
     batch = batch_of(task)
     task.model.requires_grad_(False)
-    loss, _ = task.loss(task.model, batch, draws())
+    loss, _ = task.loss(task.model, batch, rng())
     first = nn.functional.normalize(task.model(batch["source_latent"]).ct_embedding.flatten(1), dim=1)
     similarity = first @ first.T / 0.07
     assert torch.allclose(similarity.diagonal(), torch.tensor(1 / 0.07), rtol=1e-5)
     assert float(loss) == pytest.approx(float((similarity.logsumexp(1) - 1 / 0.07).mean()), rel=1e-4)
     same = {"source_latent": batch["source_latent"][:1].expand(4, -1, -1, -1)}
-    assert float(task.loss(task.model, same, draws())[0]) == pytest.approx(math.log(4), rel=1e-4)
+    assert float(task.loss(task.model, same, rng())[0]) == pytest.approx(math.log(4), rel=1e-4)
 
 
 def test_two_views_of_the_same_slices_are_contrasted_in_one_call(trained):
@@ -71,10 +71,10 @@ def test_two_views_of_the_same_slices_are_contrasted_in_one_call(trained):
         calls.append(len(latents))
         return task.model(latents)
 
-    loss, _ = task.loss(model, batch_of(task), draws())
+    loss, _ = task.loss(model, batch_of(task), rng())
     assert calls == [8]
-    assert torch.equal(loss, task.loss(task.model, batch_of(task), draws())[0])
-    assert not torch.equal(loss, task.loss(task.model, batch_of(task), replace(draws(), step=8))[0])
+    assert torch.equal(loss, task.loss(task.model, batch_of(task), rng())[0])
+    assert not torch.equal(loss, task.loss(task.model, batch_of(task), replace(rng(), step=8))[0])
 
 
 def test_the_embedder_leaves_its_model_its_figure_and_its_masks_figures(trained):
@@ -101,10 +101,10 @@ def test_a_denoiser_that_knows_the_answer_has_no_loss(trained, kind):
     def knows(xt, t, clip, ct_embedding, soft_mask, ct_latent, ct_pixels, contrast):
         assert ct_pixels is None and contrast is None
         assert torch.equal(ct_latent, batch["source_latent"]) and ct_embedding.shape[:2] == (4, 16)
-        noise = draws().normal("noise", 4, 8, 8)
+        noise = rng().normal("noise", 4, 8, 8)
         return SimpleNamespace(sample=target(batch["target_latent"], noise, t, task._alphas, kind))
 
-    assert float(task.loss(knows, batch, draws())[0]) == 0
+    assert float(task.loss(knows, batch, rng())[0]) == 0
 
 
 def test_a_share_of_the_batch_learns_the_latent_itself_from_no_noise_at_the_last_timestep(trained):
@@ -117,14 +117,14 @@ def test_a_share_of_the_batch_learns_the_latent_itself_from_no_noise_at_the_last
     def knows(xt, t, *conditions, contrast, off=0.0):
         assert t[:2].tolist() == [999, 999] and not xt[:2].any()
         assert (t[2:] < 999).any() and xt[2:].abs().amin(dim=(1, 2, 3)).max() > 0
-        noise = draws().normal("noise", 4, 8, 8)
+        noise = rng().normal("noise", 4, 8, 8)
         v = target(x0, noise, t, task._alphas, "v_prediction")
         v[:2] = (off - x0[:2]) / (1 - task._alphas[-1]).sqrt()
         return SimpleNamespace(sample=v)
 
-    loss, figures = task.loss(knows, batch, draws())
+    loss, figures = task.loss(knows, batch, rng())
     assert float(loss) == pytest.approx(0, abs=1e-6) and float(figures["mse"]) == 0
-    loss, figures = task.loss(partial(knows, off=0.3), batch, draws())
+    loss, figures = task.loss(partial(knows, off=0.3), batch, rng())
     assert float(figures["mean_l1"]) == pytest.approx(0.3, rel=1e-4)
     assert float(loss) == pytest.approx(0.15, rel=1e-4)  # half of the batch
 
@@ -134,8 +134,8 @@ def test_parts_of_a_batch_with_a_mean_share_learn_what_the_whole_learns(trained)
     mixed = with_denoiser(experiment, prediction_type="v_prediction", mean_share=0.5)
     task = make_task("denoiser", mixed, folders)
     nn.init.normal_(task.model.final.linear.weight, std=0.1)
-    whole, _ = task.loss(task.model, batch_of(task), draws())
-    parts = [task.loss(task.model, batch_of(task, range(n, n + 2)), draws(n, 2))[0] for n in (0, 2)]
+    whole, _ = task.loss(task.model, batch_of(task), rng())
+    parts = [task.loss(task.model, batch_of(task, range(n, n + 2)), rng(n, 2))[0] for n in (0, 2)]
     assert torch.allclose(sum(parts) / 2, whole, rtol=1e-4)
 
 
@@ -143,8 +143,8 @@ def test_parts_of_a_batch_learn_what_the_whole_learns(trained):
     experiment, folders = trained
     task = make_task("denoiser", with_denoiser(experiment, learn_sigma=True), folders)
     nn.init.normal_(task.model.final.linear.weight, std=0.1)
-    whole, figures = task.loss(task.model, batch_of(task), draws())
-    parts = [task.loss(task.model, batch_of(task, range(n, n + 2)), draws(n, 2))[0] for n in (0, 2)]
+    whole, figures = task.loss(task.model, batch_of(task), rng())
+    parts = [task.loss(task.model, batch_of(task, range(n, n + 2)), rng(n, 2))[0] for n in (0, 2)]
     assert set(figures) == {"mse", "bound"}
     assert torch.allclose(sum(parts) / 2, whole, rtol=1e-4)
 
@@ -205,7 +205,7 @@ def test_the_regression_learns_to_copy_the_slice(trained):
     optimiser = torch.optim.AdamW(task.model.parameters(), lr=2e-3)
     losses = []
     for _ in range(60):
-        loss, _ = task.loss(task.model, batch, draws())
+        loss, _ = task.loss(task.model, batch, rng())
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()

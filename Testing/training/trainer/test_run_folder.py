@@ -16,9 +16,9 @@ from DiffMaCore.errors import OutputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training import checkpoints
 from DiffMaCore.training.checkpoints import Checkpoints
-from DiffMaCore.training.draws import Draws
 from DiffMaCore.training.metrics_log import Board, MetricsLog, read_metrics
 from DiffMaCore.training.run_folder import RunFolder
+from DiffMaCore.training.sharded_rng import ShardedRNG
 from DiffMaCore.training.trainer import make_accelerator, train
 from Testing.training.trainer.tiny_run import Denoise, Slices, tiny_config
 
@@ -166,17 +166,17 @@ def test_averages_follow_fast_at_first_and_slowly_later(tmp_path):
 
 
 def test_random_numbers_depend_on_seed_step_name_and_row_alone():
-    def draws(first, count, seed=0, step=5):
-        return Draws(seed, step, first, count, 8, torch.device("cpu"))
+    def rng(first, count, seed=0, step=5):
+        return ShardedRNG(seed, step, first, count, 8, torch.device("cpu"))
 
-    whole = draws(0, 8).normal("noise", 3)
-    assert torch.equal(draws(6, 2).normal("noise", 3), whole[6:])
-    assert torch.equal(draws(0, 8).normal("noise", 3), whole)
+    whole = rng(0, 8).normal("noise", 3)
+    assert torch.equal(rng(6, 2).normal("noise", 3), whole[6:])
+    assert torch.equal(rng(0, 8).normal("noise", 3), whole)
     others = [
-        draws(0, 8).normal("other", 3),
-        draws(0, 8, seed=1).normal("noise", 3),
-        draws(0, 8, step=6).normal("noise", 3),
+        rng(0, 8).normal("other", 3),
+        rng(0, 8, seed=1).normal("noise", 3),
+        rng(0, 8, step=6).normal("noise", 3),
     ]
     assert not any(torch.equal(other, whole) for other in others)
-    t = draws(0, 8).integers("t", 0, 1000)
+    t = rng(0, 8).integers("t", 0, 1000)
     assert t.shape == (8,) and t.dtype == torch.int64 and t.min() >= 0 and t.max() < 1000

@@ -18,10 +18,10 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.draws import Draws, stream
 from DiffMaCore.training.experiment import TrainConfig
 from DiffMaCore.training.metrics_log import read_metrics
 from DiffMaCore.training.run_folder import RunFolder
+from DiffMaCore.training.sharded_rng import ShardedRNG, stream
 from DiffMaCore.training.task import Sample, Task
 from DiffMaCore.training.trainer import make_accelerator, train
 
@@ -64,8 +64,8 @@ class Denoise(Task):
         self.model = nn.Sequential(nn.Linear(8, width), nn.SiLU(), nn.Linear(width, 8))
         self.settings = {"denoiser": {"width": width}, "data": "abc"}
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
-        noise, share = draws.normal("noise", 8), draws.uniform("t", 1)
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
+        noise, share = rng.normal("noise", 8), rng.uniform("t", 1)
         error = (model(batch["target_latent"] * (1 - share) + noise * share) - noise) ** 2
         return error.mean(), {"mse": error.detach().mean()}
 
@@ -86,10 +86,10 @@ class Contrast(Denoise):
     name = "embedder tiny"
     whole_batch = True
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor], draws: Draws) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: dict[str, Tensor], rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
         rows = batch["target_latent"]
-        views = model(torch.cat([rows + 0.3 * draws.normal("one", 8), rows + 0.3 * draws.normal("two", 8)]))
-        one, two = (draws.gather(nn.functional.normalize(view, dim=1)) for view in views.chunk(2))
+        views = model(torch.cat([rows + 0.3 * rng.normal("one", 8), rows + 0.3 * rng.normal("two", 8)]))
+        one, two = (rng.gather(nn.functional.normalize(view, dim=1)) for view in views.chunk(2))
         loss = nn.functional.cross_entropy(one @ two.T / 0.1, torch.arange(len(one)))
         return loss, {"similarity": (one * two).detach().sum(1).mean()}
 

@@ -1,6 +1,6 @@
 """How far a denoising step is from what the machine can do: its arithmetic at the machine's own rates, measured.
 
-On a CPU the floor is the step's products with weights at the rate of our layers, and its exponentials at the rate of
+On a CPU the roofline is the step's products with weights at the rate of our layers, and its exponentials at the rate of
 the scan's. On a GPU, where exponentials are the smaller part, it is the products alone, at the rate of a large one.
 """
 
@@ -31,7 +31,7 @@ Work = Callable[[], int]
 """Does some work and returns how much of it, in multiply-adds, exponentials or steps."""
 
 
-def benchmark_floor(
+def benchmark_roofline(
     name: str = "L/2",
     batch: int | None = None,
     image_size: int = 224,
@@ -39,20 +39,20 @@ def benchmark_floor(
     rounds: int = 5,
     progress: Callable[[str], None] = lambda line: None,
 ) -> dict[str, Any]:
-    """Time a denoising step of a random DiffMa in turns with the machine's rates, and compare it with its floor.
+    """Time a denoising step of a random DiffMa in turns with the machine's rates, and compare it with its roofline.
 
-    On a CPU (float32): floor = multiply-adds of matmuls / their rate + exponentials / their rate. The first rate is
+    On a CPU (float32): roofline = multiply-adds of matmuls / their rate + exponentials / their rate. The first rate is
     that of the step's own products with weights, one after the other by our layers, the second that of the scan
     kernels' exp2 in the first cache. The exponentials are the scan's decays and the Mambas' SiLU and softplus. Not in
-    the floor: the scan's and the convolution's multiply-adds, norms, and all that moves data.
+    the roofline: the scan's and the convolution's multiply-adds, norms, and all that moves data.
 
-    On a GPU (bf16 weights, Triton kernels): floor = multiply-adds of matmuls / the rate of a large square product.
+    On a GPU (bf16 weights, Triton kernels): roofline = multiply-adds of matmuls / the rate of a large square product.
 
     Args:
         batch: slices; None is 8, on a GPU 64.
 
-    Returns a dictionary for JSON; ``ratio`` is the step's time over the floor of the same round, ``share`` each part
-    of the floor over the step's time.
+    Returns a dictionary for JSON; ``ratio`` is the step's time over the roofline of the same round, ``share`` each part
+    of the roofline over the step's time.
 
     Raises:
         InputError: a size below 1, or a device that is neither a CPU nor an NVIDIA GPU.
@@ -61,7 +61,7 @@ def benchmark_floor(
     """
     kind = torch.device(device).type
     if kind not in BATCH:
-        raise InputError(f"there is no floor for {kind}; use --device cpu or cuda")
+        raise InputError(f"there is no roofline for {kind}; use --device cpu or cuda")
     batch = BATCH[kind] if batch is None else batch
     if min(batch, rounds) < 1:
         raise InputError("a benchmark needs at least one slice and one round; leave them out for the defaults")
@@ -91,9 +91,9 @@ def benchmark_floor(
         part: [amount * pace for pace in paces["matmuls" if part == "matmuls" else "exponentials"]]
         for part, amount in amounts.items()
     }
-    floors = [sum(parts) for parts in zip(*times.values(), strict=True)]
+    rooflines = [sum(parts) for parts in zip(*times.values(), strict=True)]
     return {
-        "benchmark": "floor",
+        "benchmark": "roofline",
         "machine": machine(device),
         "shape": {"size": name, "image_size": image_size, "tokens": model.tokens, "batch": batch},
         "precision": "bf16" if kind == "cuda" else "fp32",
@@ -103,10 +103,10 @@ def benchmark_floor(
         "left_out": {"scan": batch * counted.macs_scan},
         "rates": {what: spread([1 / pace for pace in values]) for what, values in paces.items()},
         "step": spread(steps),
-        "floor": spread(floors),
+        "roofline": spread(rooflines),
         "parts": {part: spread(seconds) for part, seconds in times.items()},
         "share": {part: spread(_over(seconds, steps)) for part, seconds in times.items()},
-        "ratio": spread(_over(steps, floors)),
+        "ratio": spread(_over(steps, rooflines)),
     }
 
 
@@ -143,7 +143,7 @@ def _steps(model: DiffMa, batch: int, count: int) -> Work:
 
 def _own_products(model: DiffMa, batch: int) -> Work:
     """The step's products with weights, but for the narrow ones that give a scan its steps, B and C: its kernel may
-    compute these itself, and the floor takes them at the rate of the others."""
+    compute these itself, and the roofline takes them at the rate of the others."""
     products = [product for product in matmuls(model) if not product.name.endswith(SCANS_OWN)]
     generator = torch.Generator().manual_seed(0)
     shapes = {(batch * product.rows, product.weight.shape[1]) for product in products}

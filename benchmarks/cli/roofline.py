@@ -1,4 +1,4 @@
-"""``python -m benchmarks floor``: how far a denoising step is from what the machine can do."""
+"""``python -m benchmarks roofline``: how far a denoising step is from what the machine can do."""
 
 from __future__ import annotations
 
@@ -13,25 +13,25 @@ DESCRIPTION = """\
 Time a denoising step of DiffMa in turns with the machine's own rates, and divide it by the time that its arithmetic
 takes at these rates.
 
-CPU  floor = multiply-adds of matmuls / their rate + exponentials / their rate. The matmuls' rate is that of the
+CPU  roofline = multiply-adds of matmuls / their rate + exponentials / their rate. The matmuls' rate is that of the
      step's own products with weights, one after the other by our layers; the exponentials' that of the scan's exp2 on
      numbers that stay in the first cache. Counted are the scan's decays exp(delta A), and the Mambas' SiLU and
-     softplus, one exponential each (their divisions and logarithms are not). Not in the floor: multiply-adds of scan
+     softplus, one exponential each (their divisions and logarithms are not). Not in the roofline: multiply-adds of scan
      and convolution, norms, activations outside of the Mambas, and all that moves data
-GPU  bf16 and our Triton kernels; floor = multiply-adds of matmuls / the rate of a large square product, so that its
+GPU  bf16 and our Triton kernels; roofline = multiply-adds of matmuls / the rate of a large square product, so that its
      share is the part of the measured matmul rate that the step reaches"""
 
 EPILOG = """\
 examples:
-  python -m benchmarks floor                           L/2 at 224 px, batch 8
-  python -m benchmarks floor --size B/2 --threads 1
-  python -m benchmarks floor --device cuda             batch 64"""
+  python -m benchmarks roofline                           L/2 at 224 px, batch 8
+  python -m benchmarks roofline --size B/2 --threads 1
+  python -m benchmarks roofline --device cuda             batch 64"""
 
 
 def add_parser(kinds: argparse._SubParsersAction) -> None:
-    """Add ``floor`` to the parsers of ``python -m benchmarks``."""
+    """Add ``roofline`` to the parsers of ``python -m benchmarks``."""
     parser = kinds.add_parser(
-        "floor",
+        "roofline",
         help="a denoising step against the machine's matmul and exponential rates",
         description=DESCRIPTION,
         epilog=EPILOG,
@@ -46,10 +46,10 @@ def add_parser(kinds: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     device = begin(args)
 
-    from benchmarks.floor import benchmark_floor
+    from benchmarks.roofline import benchmark_roofline
 
     try:
-        figures = benchmark_floor(args.size, args.batch, args.image_size, device, args.rounds, _tell)
+        figures = benchmark_roofline(args.size, args.batch, args.image_size, device, args.rounds, _tell)
     except ValueError as error:
         raise InputError(str(error)) from None
     print(table(figures))
@@ -77,15 +77,15 @@ def table(figures: dict[str, Any]) -> str:
         )
     ratio = figures["ratio"]
     lines += [
-        f"{'floor':<63}{_time(figures['floor'])}",
+        f"{'roofline':<63}{_time(figures['roofline'])}",
         f"{'step':<63}{_time(figures['step'])}",
-        f"step / floor: {ratio['median']:.2f} ({ratio['min']:.2f}..{ratio['max']:.2f})",
+        f"step / roofline: {ratio['median']:.2f} ({ratio['min']:.2f}..{ratio['max']:.2f})",
     ]
     if "decays" not in counts:
         reached = share["matmuls"]
         spread = f"{reached['min']:.0%}..{reached['max']:.0%}"
         lines.append(f"share of the measured matmul rate: {reached['median']:.0%} ({spread})")
-    lines.append(f"left out of the floor: {_giga(figures['left_out']['scan'])} multiply-adds of scan and convolution")
+    lines.append(f"left out: {_giga(figures['left_out']['scan'])} multiply-adds of scan and convolution")
     return "\n".join(lines)
 
 

@@ -22,7 +22,7 @@ def stream(*words: object) -> torch.Generator:
 
 
 @dataclass(frozen=True)
-class Draws:
+class ShardedRNG:
     """Rows ``first`` to ``first + count`` of the ``total`` rows of a step's batch."""
 
     seed: int

@@ -1,4 +1,4 @@
-"""``--lifeline``: nothing outlives the program that started it."""
+"""``--parent-watchdog``: nothing outlives the program that started it."""
 
 from __future__ import annotations
 
@@ -37,10 +37,10 @@ def _wait_gone(pid: int) -> None:
 
 
 def _start(code: str) -> subprocess.Popen[str]:
-    """A process that holds the lifeline and has one child, whose id it prints."""
+    """A process that holds the watchdog and has one child, whose id it prints."""
     preamble = (
-        "import signal, subprocess, sys, time; from DiffMaCore.cli import lifeline;"
-        "signal.signal(signal.SIGTERM, signal.default_int_handler); lifeline.hold();"
+        "import signal, subprocess, sys, time; from DiffMaCore.cli import watchdog;"
+        "signal.signal(signal.SIGTERM, signal.default_int_handler); watchdog.hold();"
         "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'], stdin=subprocess.DEVNULL);"
         "print(child.pid, flush=True)\n"
     )
@@ -53,7 +53,7 @@ def _start(code: str) -> subprocess.Popen[str]:
 def test_when_the_line_is_let_go_the_process_and_its_children_end(deaf: bool) -> None:
     code = "while True:\n try: time.sleep(300)\n except KeyboardInterrupt: pass" if deaf else "time.sleep(300)"
     if not deaf:
-        code = f"try: {code}\nexcept KeyboardInterrupt: lifeline.end_children(); sys.exit(130)"
+        code = f"try: {code}\nexcept KeyboardInterrupt: watchdog.end_children(); sys.exit(130)"
     process = _start(code)
     assert process.stdin and process.stdout
     grandchild = int(process.stdout.readline())
@@ -70,7 +70,7 @@ def test_a_conversion_ends_when_the_program_that_started_it_is_killed(tiny_bundl
     log = tmp_path / "log"
     command = [sys.executable, "-m", "DiffMaCore", "convert", str(ct), str(tmp_path / "mr.nii")]
     command += ["--model", str(tiny_bundle), "--steps", "1000", "--batch-size", "1", "--device", "cpu"]
-    command += ["--progress", "json", "--lifeline"]
+    command += ["--progress", "json", "--parent-watchdog"]
     code = (
         "import subprocess, sys, time; log = open(sys.argv[1], 'w');"
         "subprocess.Popen(sys.argv[2:], stdin=subprocess.PIPE, stdout=log, stderr=log); time.sleep(300)"
@@ -89,7 +89,7 @@ def test_a_conversion_ends_when_the_program_that_started_it_is_killed(tiny_bundl
 
 
 def test_a_command_that_is_done_does_not_wait_for_its_line(tmp_path: Path) -> None:
-    command = [sys.executable, "-m", "DiffMaCore", "models", "path", "--lifeline", "--progress", "json"]
+    command = [sys.executable, "-m", "DiffMaCore", "models", "path", "--parent-watchdog", "--progress", "json"]
     process = subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
     assert process.wait(30) == 0
     assert process.stdin and process.stdout

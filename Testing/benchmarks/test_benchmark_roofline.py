@@ -9,9 +9,9 @@ import numpy as np
 import pytest
 import torch
 
-from benchmarks import floor as module
+from benchmarks import roofline as module
 from benchmarks.__main__ import build_parser
-from benchmarks.cli import floor as command
+from benchmarks.cli import roofline as command
 from benchmarks.exponentials import PER_TASK, _exponentials, take_exponentials
 from DiffMaCore import DiffMa, preset
 from DiffMaCore.baselines.counting import count
@@ -23,9 +23,9 @@ from DiffMaCore.ops.scan.numba_forward import PLANE
 def test_the_floor_is_the_counted_arithmetic_at_the_measured_rates(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
-    file = tmp_path / "floor.json"
+    file = tmp_path / "roofline.json"
     small = ("--size", "S/7", "--image-size", "112", "--batch", "2", "--rounds", "1")
-    assert main(["floor", *small, "--json", str(file)], build_parser()) == 0
+    assert main(["roofline", *small, "--json", str(file)], build_parser()) == 0
     figures = json.loads(file.read_text())
     counted = count("S/7", 112)
     assert figures["counts"] == {
@@ -38,12 +38,12 @@ def test_the_floor_is_the_counted_arithmetic_at_the_measured_rates(
     for part, rate in rates.items():
         seconds = figures["counts"][part] / figures["rates"][rate]["median"]
         assert figures["parts"][part]["median"] == pytest.approx(seconds)
-    floor = sum(part["median"] for part in figures["parts"].values())
-    assert figures["floor"]["median"] == pytest.approx(floor)
-    assert figures["ratio"]["median"] == pytest.approx(figures["step"]["median"] / floor)
+    roofline = sum(part["median"] for part in figures["parts"].values())
+    assert figures["roofline"]["median"] == pytest.approx(roofline)
+    assert figures["ratio"]["median"] == pytest.approx(figures["step"]["median"] / roofline)
     assert sum(share["median"] for share in figures["share"].values()) == pytest.approx(1 / figures["ratio"]["median"])
     table = capsys.readouterr().out
-    assert f"step / floor: {figures['ratio']['median']:.2f}" in table and figures["machine"]["processor"] in table
+    assert f"step / roofline: {figures['ratio']['median']:.2f}" in table and figures["machine"]["processor"] in table
 
 
 def test_the_timed_products_are_the_steps_own_but_for_those_in_the_scans_kernel() -> None:
@@ -71,16 +71,16 @@ def test_what_a_gpu_is_given_runs_in_bf16(monkeypatch: pytest.MonkeyPatch) -> No
 
 
 def test_where_matmuls_are_all_of_the_floor_the_share_of_their_rate_is_told() -> None:
-    figures = module.benchmark_floor("S/7", 1, 56, rounds=1)
+    figures = module.benchmark_roofline("S/7", 1, 56, rounds=1)
     for part in ("decays", "activations"):
         del figures["counts"][part]
     assert f"share of the measured matmul rate: {figures['share']['matmuls']['median']:.0%}" in command.table(figures)
 
 
 def test_devices_and_sizes_without_a_floor_are_told(capsys: pytest.CaptureFixture[str]) -> None:
-    with pytest.raises(InputError, match="no floor for mps"):
-        module.benchmark_floor(device="mps")
-    assert main(["floor", "--size", "L/3"], build_parser()) == 2
+    with pytest.raises(InputError, match="no roofline for mps"):
+        module.benchmark_roofline(device="mps")
+    assert main(["roofline", "--size", "L/3"], build_parser()) == 2
     assert "did you mean" in capsys.readouterr().err
-    assert main(["floor", "--batch", "0"], build_parser()) == 2
+    assert main(["roofline", "--batch", "0"], build_parser()) == 2
     assert "at least one slice" in capsys.readouterr().err

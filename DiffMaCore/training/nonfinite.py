@@ -14,7 +14,7 @@ from DiffMaCore.training.task import Rows
 _NAMED = 6
 
 
-def tell_trouble(
+def describe_nonfinite(
     rows: Rows, batch: Sequence[int], step: int, loss: float, gradient: float, parameters: Mapping[str, nn.Parameter]
 ) -> tuple[str, dict[str, Any]]:
     """One sentence for the user, and the same in full for run.json.

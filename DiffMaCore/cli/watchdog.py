@@ -1,4 +1,4 @@
-"""``--lifeline``: this process ends when the program that started it is gone.
+"""``--parent-watchdog``: this process ends when the program that started it is gone.
 
 Standard input is the line: the parent holds its other end, and the system closes that end however the parent dies.
 """
@@ -28,7 +28,7 @@ def hold() -> None:
         if os.getpgrp() != os.getpid():
             os.setpgrp()  # children join this group, so that all can be ended as one
         os.nice(_GIVES_WAY)
-    threading.Thread(target=_watch, name="lifeline", daemon=True).start()
+    threading.Thread(target=_watch, name="parent-watchdog", daemon=True).start()
 
 
 def end_children() -> None:
