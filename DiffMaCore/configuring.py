@@ -9,19 +9,22 @@ from __future__ import annotations
 import dataclasses
 import difflib
 import functools
+import inspect
 import math
 import re
 import reprlib
 import sys
 import types
 import typing
-from collections.abc import Iterable, Mapping
+from collections.abc import Callable, Iterable, Mapping
 from pathlib import Path
-from typing import Annotated, Any, TypeVar
+from typing import Annotated, Any, ParamSpec, TypeVar
 
 from DiffMaCore.errors import DiffMaError, InputError
 
 _Config = TypeVar("_Config")
+_Given = ParamSpec("_Given")
+_Answer = TypeVar("_Answer")
 MOST_TOLD = 8
 """What is wrong with one group of keys is told up to so many times: a hostile file may hold thousands."""
 _KINDS = {int: "a whole number", str: "text", bool: "true or false"}
@@ -153,6 +156,22 @@ def nearest(word: str, choices: Iterable[str]) -> str | None:
     known = {choice.lower(): choice for choice in choices}
     found = difflib.get_close_matches(word[:200].lower(), known, n=1, cutoff=0.5)
     return known[found[0]] if found else None
+
+
+def names_wrong_arguments(call: Callable[_Given, _Answer]) -> Callable[_Given, _Answer]:
+    """A function or method that answers a wrong argument's name with the nearest one, in its TypeError."""
+    known = [name for name in inspect.signature(call).parameters if name != "self"]
+
+    @functools.wraps(call)
+    def checked(*args: _Given.args, **named: _Given.kwargs) -> _Answer:
+        for word in named.keys() - known:
+            alike = [name for name in known if word in name.split("_") or name in word.split("_")]
+            near = alike[0] if alike else nearest(word, known)
+            hint = f"did you mean {near!r}?" if near else f"there are {', '.join(known)}"
+            raise TypeError(f"{call.__qualname__}() has no argument {word!r}; {hint}")
+        return call(*args, **named)
+
+    return checked
 
 
 def shown(value: Any) -> str:

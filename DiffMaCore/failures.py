@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import traceback
 from dataclasses import dataclass
 from types import FrameType
@@ -16,6 +17,9 @@ _PIP_NAMES = {
     "mamba_ssm": "mamba-ssm",
     "causal_conv1d": "causal-conv1d",
 }
+
+_REFUSED = (errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES, errno.EPERM)
+"""What a full disk or lost rights say, wherever that is noticed."""
 
 
 @dataclass(frozen=True)
@@ -46,6 +50,10 @@ def explain(error: BaseException) -> Failure:
     missing = _missing_package(error)
     if missing is not None:
         return missing
+    if isinstance(error, OSError) and error.errno in _REFUSED:
+        what = error.filename or "a file"
+        remedy = "free some room on its drive, or choose a place that you may read and write"
+        return Failure(f"{what} cannot be used ({error.strerror}); {remedy}", "OutputError")
     reason = _reason(error)
     return Failure(
         f"something unexpected went wrong ({reason}); the log tells where", "Unexpected", trace=_trace(error)

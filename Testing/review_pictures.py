@@ -84,30 +84,52 @@ def draw(files: dict[str, Path]) -> None:
         host.end()
 
 
-def draw_panel(files: dict[str, Path]) -> None:
-    """Picture of the panel beside CT and synthetic MRI, as it is after a conversion."""
+def draw_tutorial(folder: Path) -> None:
+    """A picture for each step of the tutorial, of the panel and of both views once there is something in them.
+
+    The derived series of its last step goes to ``folder``.
+    """
     sys.path.insert(0, str(ROOT / "DiffMaSlicer"))
     from Testing.slicer_host.host import Host
 
     host = Host()
     try:
-        import slicer
         from DiffMaSlicerLib.review.layouts import CT, MR, View
 
-        slicer.util.loadVolume(str(files["ct"]), {"show": False}).SetName("Head phantom CT")
         widget = host.load_module(ROOT / "DiffMaSlicer" / "DiffMaSlicer.py")
-        host.wait_until(lambda: widget.machine, 120, "the machine's facts")
-        host.click(widget.ui.applyButton)
-        host.wait_until(lambda: not widget.running, 600, "the end of the conversion")
-        host.process_events()
-        panel = widget.layout.parentWidget().qt_object()
-        panel.resize(400, 700)
-        host.process_events()
-        image = panel.grab().toImage().convertToFormat(panel.grab().toImage().Format.Format_RGB888)
-        rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())
-        shot = rows[:, : 3 * image.width()].reshape(image.height(), image.width(), 3)
-        save("panel", [[shot, *(picture(View(role), (420, image.height())) for role in (CT, MR))]])
+        ui, seen = widget.ui, widget.layout.parentWidget().qt_object()
+
+        def shoot(name: str, *, views: bool = True, top: int = 0) -> None:
+            seen.resize(400 if not ui.metricsTable.isVisible() else 430, 760)
+            host.process_events()
+            image = seen.grab().toImage().convertToFormat(seen.grab().toImage().Format.Format_RGB888)
+            rows = np.frombuffer(image.constBits(), np.uint8).reshape(image.height(), image.bytesPerLine())
+            shot = rows[: top or None, : 3 * image.width()].reshape(-1, image.width(), 3)
+            sides = [picture(View(role), (340, len(shot))) for role in (CT, MR)] if views else []
+            save(name, [[shot, *sides]])
+
+        host.wait_until(lambda: widget.machine, 600, "the machine's facts")
+        ct, true = widget.logic.makePhantom()
+        widget.parameters.inputVolume = ct
+        shoot("tutorial-1", views=False)
+        shoot("tutorial-2", views=False, top=270)
+        host.click(ui.applyButton)
+        job = host.wait_until(lambda: widget.run._view.job, 60, "the run")
+        host.wait_until(lambda: len(job.finishedSlices) > 8, 1800, "some slices")
+        shoot("tutorial-3")
+        host.wait_until(lambda: not widget.running, 3600, "the end of the conversion")
+        shoot("panel")
         CONTROLS.write_text("\n".join(controls()) + "\n", encoding="utf-8")
+        widget.reviewSection._chooseLayers("overlay")
+        shoot("tutorial-5")
+        host.choose(ui.trueSelector, true)
+        host.wait_until(ui.metricsTable.isVisible, 600, "the measures")
+        widget.reviewSection._chooseLayers("difference")
+        shoot("tutorial-6")
+        host.dialogs.answer("folder", str(folder))
+        host.click(ui.exportDicomButton)
+        host.wait_until(lambda: "series" in ui.messageText.text, 600, "the series")
+        shoot("tutorial-7", views=False)
     finally:
         host.end()
 
@@ -152,4 +174,4 @@ if __name__ == "__main__":
     with tempfile.TemporaryDirectory() as temporary:
         made = make_images(Path(sys.argv[1] if len(sys.argv) > 1 else temporary))
         draw(made)
-        draw_panel(made)
+        draw_tutorial(Path(temporary) / "synthetic_mr")

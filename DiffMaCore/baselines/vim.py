@@ -28,7 +28,7 @@ class BidirectionalMamba(StackedSSM):
 
     def forward(self, tokens: Tensor) -> Tensor:
         x, z = self.in_proj(tokens).chunk(2, dim=2)
-        both = self.scan(self.conv(self.orders.gather(x)))
+        both = self.scan(self.conv(self.orders.gather(x), self.backend))
         # a token's gate is the same in both directions, so their mean is gated once
         return self.out_proj(self.orders.merge(both) / 2 * F.silu(z))
 

@@ -40,7 +40,7 @@ class ZigzagMamba(StackedSSM):
 
     def forward(self, tokens: Tensor) -> Tensor:
         x, z = self.in_proj(tokens).chunk(2, dim=2)
-        y = self.orders.merge(self.scan(self.conv(self.orders.gather(x))))
+        y = self.orders.merge(self.scan(self.conv(self.orders.gather(x), self.backend)))
         return self.out_proj(y * F.silu(z))
 
 

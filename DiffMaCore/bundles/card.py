@@ -103,6 +103,10 @@ def _neighbours(config: BundleConfig) -> list[str]:
         lines.append(
             f"- The expected image is the mean over two grids of tokens, {config.grid_shift} latent pixel apart"
         )
+    if config.slice_smoothing:
+        lines.append(
+            f"- The expected image is smoothed across slices by {config.slice_smoothing:g} mm (standard deviation)"
+        )
     return lines
 
 

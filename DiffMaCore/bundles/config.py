@@ -69,6 +69,14 @@ class Normalisation:
 
 
 @dataclass(frozen=True)
+class FeatureRange:
+    """From where to where a feature of the CTs lay that a model was trained on; see ``imaging.training_range``."""
+
+    feature: Annotated[str, Pattern("[a-z_]{1,40}", "a name of small letters")]
+    range: Annotated[tuple[float, float], Rising(1e7)]
+
+
+@dataclass(frozen=True)
 class BundleConfig:
     """Settings of one bundle, stored under ``bundle`` in its ``model_index.json``.
 
@@ -82,7 +90,9 @@ class BundleConfig:
     ``modes`` are those (:data:`MODES`) that the network was trained for, the default first. ``neighbour_distance`` is
     how far in mm the neighbouring slices lie that its pixels are taken from; None: no neighbours. Deviations over
     samples are multiplied by ``uncertainty_scale``, so that 90 % intervals cover 90 % of held-out errors. The mean is
-    averaged over two grids of tokens, ``grid_shift`` latent pixels apart; 0: one grid.
+    averaged over two grids of tokens, ``grid_shift`` latent pixels apart; 0: one grid. It is smoothed across slices, by
+    ``slice_smoothing`` mm (standard deviation): what a CT hides is guessed anew in every slice.
+    ``training_range`` tells what CTs the bundle was trained on; empty where that is not known.
     Bundles of one ``family`` differ in their target contrast alone.
     ``missing`` names the components that are still to be added (an imported checkpoint without its VAE, say).
 
@@ -109,6 +119,8 @@ class BundleConfig:
     neighbour_distance: Positive | None = None
     uncertainty_scale: Positive = 1.0
     grid_shift: Annotated[int, Bounds(0, 16)] = 0
+    slice_smoothing: Annotated[float, Bounds(0, 10)] = 0.0
+    training_range: Annotated[tuple[FeatureRange, ...], Length(0, 100)] = ()
     family: Annotated[str, Words(100, empty=True)] = ""
     missing: Annotated[tuple[_Component, ...], Length(0, len(COMPONENTS), different=True)] = ()
 
@@ -125,6 +137,11 @@ class BundleConfig:
         if way is not None and not (way["method"] == "percentile" and way.get("mask") == "body" and _is_rising(way)):
             wanted = 'null or {"method": "percentile", "low": ..., "high": ..., "mask": "body"}'
             raise ModelError(f"source_normalisation must be {wanted}, not {shown(way)}")
+
+    @property
+    def trained_on(self) -> dict[str, tuple[float, float]]:
+        """The training's range of each feature, by its name."""
+        return {each.feature: each.range for each in self.training_range}
 
     @property
     def takes_ct(self) -> bool:

@@ -41,6 +41,11 @@ def run(args: argparse.Namespace) -> int:
     args.reporter.stage("checking")
     facts = describe_source(volume.image, config.anatomy, config.takes_ct)
     facts = {**facts, "notes": [*volume.notes, *facts["notes"]], "resampled": volume.resampled}
+    if config.takes_ct and facts["source_problem"] is None:
+        from DiffMaCore.imaging.checks import check_ct
+        from DiffMaCore.imaging.training_range import training_words
+
+        facts["training_words"] = training_words(check_ct(volume.image)[0], config.trained_on)[0]
     facts.update(model=config.name, anatomy=config.anatomy, source_modality=config.source_modality)
     answer(args, facts, _text(facts))
     return 1 if facts["source_problem"] else 0
@@ -58,4 +63,6 @@ def _text(facts: dict[str, Any]) -> str:
     else:
         problem = facts["source_problem"]
         lines.append(f"NOT for this model: {problem}" if problem else f"an MRI ({facts['source_modality']} is wanted)")
+    if "training_words" in facts:
+        lines.append(facts["training_words"])
     return "\n".join([*lines, *facts["notes"], *facts["anatomy_notes"]])

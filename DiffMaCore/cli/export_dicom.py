@@ -32,6 +32,7 @@ PROVENANCE = (
     "precision",
     "scan_order",
     "software",
+    "training_words",
     "agreement_words",
 )
 

@@ -7,8 +7,8 @@ All identifiers follow from the content, so the same result gives the same bytes
 from __future__ import annotations
 
 import hashlib
-import shutil
 from collections.abc import Mapping
+from contextlib import nullcontext
 from pathlib import Path
 
 import numpy as np
@@ -19,9 +19,9 @@ from pydicom.sr.coding import Code
 from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 import DiffMaCore
-from DiffMaCore.errors import InputError, OutputError
+from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.dicom import COPIED, DicomSource
-from DiffMaCore.imaging.writing import SYNTHETIC, beside, check_series_folder
+from DiffMaCore.imaging.writing import SYNTHETIC, Together, check_series_folder
 
 SERIES_DESCRIPTION = "SYNTHETIC MR (research only)"
 
@@ -39,6 +39,7 @@ def write_dicom_series(
     made_from: str = "",
     series_description: str = SERIES_DESCRIPTION,
     series_number: int = 9001,
+    together: Together | None = None,
 ) -> None:
     """Write ``image`` into ``folder``, one file a slice; the folder appears whole or not at all.
 
@@ -54,6 +55,7 @@ def write_dicom_series(
             source gives; "" makes them follow from the image's own voxels.
         series_description: shown by viewers, at most 64 characters.
         series_number: larger than the scanner's own.
+        together: with which other results it appears.
 
     Raises:
         OutputError: the folder holds other files or cannot be written.
@@ -64,17 +66,13 @@ def write_dicom_series(
     array = sitk.GetArrayViewFromImage(image)
     slope = _slope(float(np.abs(array).max()))
     common = _common(image, array, source, texts, made_from, series_description, series_number, slope)
-    temporary = beside(folder, "part")
-    try:
-        temporary.mkdir(parents=True)
+    with (
+        Together() if together is None else nullcontext(together) as files,
+        files.writing(folder) as part,
+    ):
+        part.mkdir()
         for k in range(len(array)):
-            _write_slice(temporary / f"MR{k + 1:05d}.dcm", common, image, array[k], k, source, slope)
-        _move_into_place(temporary, folder)
-    except OSError as error:
-        message = f"cannot write into {folder} ({error.strerror}); check the folder and the room on the drive"
-        raise OutputError(message) from error
-    finally:
-        shutil.rmtree(temporary, ignore_errors=True)
+            _write_slice(part / f"MR{k + 1:05d}.dcm", common, image, array[k], k, source, slope)
 
 
 def check_source(image: sitk.Image, source: DicomSource) -> None:
@@ -88,20 +86,6 @@ def check_source(image: sitk.Image, source: DicomSource) -> None:
     beside = np.delete(np.abs(along[0]), stacked) <= np.delete(far, stacked)
     if low > 0 or high < far[stacked] or not beside.all():
         raise InputError("the volume does not lie where the DICOM source lies; give the CT that it was made from")
-
-
-def _move_into_place(temporary: Path, folder: Path) -> None:
-    """Rename, putting an earlier result aside until the new one is there."""
-    old = folder.with_name(f"{temporary.name}.old")
-    try:
-        if folder.is_dir():
-            folder.rename(old)
-        temporary.rename(folder)
-    except OSError:
-        if old.is_dir() and not folder.exists():
-            old.rename(folder)
-        raise
-    shutil.rmtree(old, ignore_errors=True)
 
 
 def _slope(largest: float) -> float:

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field
 
 import numpy as np
 import SimpleITK as sitk
+from scipy import ndimage
 
 from DiffMaCore.errors import InputError
 
@@ -131,6 +132,25 @@ class SliceGrid:
             plane = self._plane(array, index).astype(np.float32) - np.float32(outside)
             slices[k] = rows @ plane @ columns.T + np.float32(outside)
         return slices
+
+    def smooth_across(self, array: np.ndarray, inside: np.ndarray, indices: Sequence[int], sigma: float) -> None:
+        """Smooth the planes ``indices`` of ``array`` by a Gaussian across them, in place.
+
+        Args:
+            array: in z, y, x order of the image.
+            inside: bool of the same shape; what lies outside neither changes nor counts.
+            indices: planes; others neither change nor count.
+            sigma: its standard deviation in mm.
+        """
+        steps = self.steps(sigma)
+        counted = np.zeros(self.n_slices, bool)
+        counted[list(indices)] = True
+        # row by row: a large volume has no room for copies
+        for values, there in zip(*(np.moveaxis(a, self.array_axis, 1) for a in (array, inside)), strict=True):
+            weight = (there & counted[:, None]).astype(np.float32)
+            total = ndimage.gaussian_filter1d(weight, steps, axis=0, mode="constant")
+            smooth = ndimage.gaussian_filter1d(values * weight, steps, axis=0, mode="constant")
+            np.divide(smooth, total, out=values, where=weight > 0)
 
     def neighbours(self, array: np.ndarray, indices: Sequence[int], distance: float, outside: float) -> np.ndarray:
         """Planes with their neighbours, float32 (n, 3, image_size, image_size): ``distance`` mm below, own, above.

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import errno
 import gzip
 import json
 import os
@@ -9,11 +10,12 @@ import shutil
 import unicodedata
 import zlib
 from collections.abc import Iterable, Iterator, Mapping
-from contextlib import contextmanager, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
 from typing import IO
 
 import numpy as np
+import psutil
 import SimpleITK as sitk
 
 from DiffMaCore.errors import OutputError
@@ -125,11 +127,6 @@ def _check_room(path: Path, folder: Path, like: sitk.Image, n_volumes: int) -> N
         )
 
 
-def beside(path: Path, what: str) -> Path:
-    """A hidden name for something temporary beside ``path``, this process's own, never longer than names may be."""
-    return path.with_name(f".{zlib.crc32(os.fsencode(path.name)):08x}.{os.getpid()}.{what}")
-
-
 def check_series_folder(folder: Path) -> None:
     """Raise OutputError unless ``folder`` is new, empty, or holds nothing but an earlier derived series."""
     if folder.exists() and not folder.is_dir():
@@ -142,12 +139,93 @@ def _is_ours(file: Path) -> bool:
     return file.is_file() and file.suffix == ".dcm" and file.stem[:2] == "MR" and file.stem[2:].isdigit()
 
 
+class Together:
+    """Files and folders that are written one after the other, and appear when all are: in this order, or none of them.
+
+    Each is written under a hidden name of this process's own beside it.
+    """
+
+    def __init__(self) -> None:
+        self._written: list[tuple[Path, Path]] = []
+
+    def __enter__(self) -> Together:
+        return self
+
+    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
+        try:
+            for part, path in self._written if kind is None else ():
+                with _told(path):
+                    _put(part, path)
+        finally:
+            for part, _path in self._written:
+                _remove(part)
+
+    @contextmanager
+    def writing(self, path: Path, extension: str = "") -> Iterator[Path]:
+        """The name, which ends in ``extension``, to write ``path`` under. OutputError tells why it cannot be."""
+        part = path.with_name(f"{_hidden(path)}{os.getpid()}.part{extension}")
+        self._written.append((part, path))
+        with _told(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            clear_left(path)
+            yield part
+
+
+def clear_left(path: Path) -> None:
+    """Remove what processes that were killed while they wrote ``path`` left; an earlier folder comes back."""
+    for left in path.parent.glob(f"{_hidden(path)}*"):
+        process = left.name.split(".")[2]
+        if process.isdigit() and (int(process) == os.getpid() or not psutil.pid_exists(int(process))):
+            with suppress(OSError):  # what cannot be renamed cannot be written either, which is told there
+                if left.name.endswith(".old") and not path.exists():
+                    left.rename(path)
+                _remove(left)
+
+
+def _hidden(path: Path) -> str:
+    """How all temporary names beside ``path`` begin, never longer than names may be."""
+    return f".{zlib.crc32(os.fsencode(path.name)):08x}."
+
+
+def _put(part: Path, path: Path) -> None:
+    """Rename; an earlier folder is put aside until the new one is there."""
+    old = path.with_name(f"{_hidden(path)}{os.getpid()}.old")
+    aside = part.is_dir() and path.is_dir()
+    try:
+        if aside:
+            path.rename(old)
+        part.replace(path)
+    except BaseException:
+        if aside and old.is_dir():
+            old.rename(path)
+        raise
+    _remove(old)
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path, ignore_errors=True)
+    else:
+        with suppress(OSError):
+            path.unlink(missing_ok=True)
+
+
+@contextmanager
+def _told(path: Path) -> Iterator[None]:
+    try:
+        yield
+    except (OSError, RuntimeError) as error:
+        reason = getattr(error, "strerror", None) or (str(error).strip() or repr(error)).splitlines()[-1]
+        raise OutputError(f"cannot write {path} ({reason}); check the folder and the room on the drive") from error
+
+
 def write_volume(
     volume: sitk.Image | np.ndarray,
     path: str | Path,
     *,
     like: sitk.Image,
     metadata: Mapping[str, object] | None = None,
+    together: Together | None = None,
 ) -> None:
     """Write ``volume`` as float32 with the geometry of ``like``; the format follows from the extension.
 
@@ -159,6 +237,7 @@ def write_volume(
         like: the CT; read by this package from NIfTI or NRRD it hands on its exact geometry fields.
         metadata: what made the image (model, steps, seed, ...); goes into the header as text. A ``notice``
             in it replaces the sentence that the image is synthetic.
+        together: with which others it appears.
 
     Raises:
         OutputError: the extension, the folder or the size does not allow it.
@@ -171,53 +250,12 @@ def write_volume(
     if array.shape != like.GetSize()[::-1]:
         raise OutputError(f"the result has {array.shape} voxels (z, y, x) but the CT {like.GetSize()[::-1]}")
     texts = {"notice": SYNTHETIC, **{key: str(value) for key, value in (metadata or {}).items()}}
-    extension = split_extension(path)[1]
-    temporary = beside(path, f"part{extension}")
-    try:
-        path.parent.mkdir(parents=True, exist_ok=True)
-        write = {"nifti": _write_nifti, "nrrd": _write_nrrd, "meta": _write_meta}[kind]
-        write(np.ascontiguousarray(array, "<f4"), temporary, like, texts)
-        temporary.replace(path)
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or str(error).strip().splitlines()[-1]
-        raise OutputError(f"cannot write {path} ({reason}); check the folder and the room on the drive") from error
-    finally:
-        temporary.unlink(missing_ok=True)
-
-
-@contextmanager
-def undone_on_failure(paths: Iterable[Path]) -> Iterator[None]:
-    """Where the block fails or is cancelled, the files at ``paths`` are as they were before, or absent as before.
-
-    Earlier files lie aside meanwhile, under hidden names in their own folders.
-
-    Raises:
-        OutputError: an earlier file cannot be put aside.
-    """
-    aside = {path: beside(path, "old") if path.exists() else None for path in paths}
-    try:
-        for path, old in aside.items():
-            if old is not None:
-                _rename(path, old)
-        yield
-    except BaseException:
-        for path, old in aside.items():
-            with suppress(OSError):  # of one file; the others must come back all the same
-                if old is None:
-                    path.unlink(missing_ok=True)
-                elif old.exists():
-                    old.replace(path)
-        raise
-    for old in filter(None, aside.values()):
-        with suppress(OSError):
-            old.unlink()
-
-
-def _rename(path: Path, target: Path) -> None:
-    try:
-        path.replace(target)
-    except OSError as error:
-        raise OutputError(f"cannot replace {path} ({error.strerror}); close it or choose another name") from error
+    write = {"nifti": _write_nifti, "nrrd": _write_nrrd, "meta": _write_meta}[kind]
+    with (
+        Together() if together is None else nullcontext(together) as files,
+        files.writing(path, split_extension(path)[1]) as part,
+    ):
+        write(np.ascontiguousarray(array, "<f4"), part, like, texts)
 
 
 def same_geometry(a: sitk.Image | sitk.ImageFileReader, b: sitk.Image) -> bool:
@@ -263,7 +301,10 @@ def _itk_nifti_header(like: sitk.Image, path: Path) -> bytes:
     probe.SetDirection(like.GetDirection())
     try:
         sitk.WriteImage(probe, str(path))
-        return path.read_bytes()[:348]
+        header = path.read_bytes()[:348]
+        if len(header) < 348:
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # which ITK does not notice
+        return header
     finally:
         path.unlink(missing_ok=True)
 

@@ -23,11 +23,12 @@ from DiffMaCore.imaging.inputs import InputItem
 from DiffMaCore.imaging.reading import Volume, read_volume
 from DiffMaCore.imaging.selection import parse_slices, read_mask
 from DiffMaCore.imaging.writing import (
+    Together,
     check_output,
+    clear_left,
     file_key,
     output_format,
     split_extension,
-    undone_on_failure,
     write_volume,
 )
 from DiffMaCore.inference.batches import Sampling
@@ -112,13 +113,16 @@ def read_request(
     length = volume.image.GetSize()[anatomical_axes(volume.image)[0]]
     slices = parse_slices(options.slices, length) if options.slices else None
     settings = _settings(pipe, options)
+    extras = _extra_outputs(output, volume, options, "ct" if pipe.bundle.takes_ct else "mr")
+    for path in (output, *extras.values()):
+        clear_left(path)
     return Request(
         path=item.path,
         volume=volume,
         mask=mask,
         slices=slices,
         output=output,
-        extras=_extra_outputs(output, volume, options, "ct" if pipe.bundle.takes_ct else "mr"),
+        extras=extras,
         inputs=[path for path in (item.path, item.mask, options.mask) if path],
         settings=settings,
         settings_sha256=None if pipe.checksum is None else _sha256(settings, slices, volume.image, mask),
@@ -271,15 +275,17 @@ def _check_apart(output: Path, extras: dict[str, Path]) -> None:
 def _write_all(
     output: Path, volume: Volume, result: DiffMaOutput, extras: dict[str, tuple[Path, sitk.Image | None]]
 ) -> None:
-    """Write the result last and what goes beside it first; on any failure or cancel, all is as it was before."""
-    with undone_on_failure(path for path, _ in extras.values()):
+    """Write all; what goes beside the result appears first, so that where the result is, they are."""
+    with Together() as together:
         for name, (path, image) in extras.items():
             if image is None:
                 raise OutputError(f"there is no {name} to write to {path}; ask for more than one sample")
             metadata = RESAMPLED if name.startswith("resampled_") else {**result.metadata, "content": name}
-            write_volume(image, path, like=volume.image, metadata=metadata)
+            write_volume(image, path, like=volume.image, metadata=metadata, together=together)
+        made = result.metadata
         if output_format(output) == "dicom":
-            made_from = hashlib.sha256(_voxels(volume.image)).hexdigest()
-            write_dicom_series(result.mr, output, source=volume.dicom, metadata=result.metadata, made_from=made_from)
+            of = hashlib.sha256(_voxels(volume.image)).hexdigest()
+            source = volume.dicom
+            write_dicom_series(result.mr, output, source=source, metadata=made, made_from=of, together=together)
         else:
-            write_volume(result.mr, output, like=volume.image, metadata=result.metadata)
+            write_volume(result.mr, output, like=volume.image, metadata=made, together=together)

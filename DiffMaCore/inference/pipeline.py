@@ -13,6 +13,7 @@ import torch
 
 from DiffMaCore import __version__
 from DiffMaCore.bundles.config import DECODERS, RESEARCH_ONLY
+from DiffMaCore.configuring import names_wrong_arguments
 from DiffMaCore.devices import free_memory, gib
 from DiffMaCore.diffusion.pipeline import SlicePipeline
 from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS, check_sampling, scheduler_name
@@ -20,6 +21,7 @@ from DiffMaCore.errors import InputError, OutOfMemory
 from DiffMaCore.imaging.checks import anatomy_notes, with_voxels
 from DiffMaCore.imaging.grid import SliceGrid
 from DiffMaCore.imaging.source import ready_source
+from DiffMaCore.imaging.training_range import training_words
 from DiffMaCore.inference.batches import BatchRun, MadeSlices, Sampling
 from DiffMaCore.progress import Reporter
 
@@ -56,6 +58,7 @@ class DiffMaPipeline(SlicePipeline):
     Research only.
     """
 
+    @names_wrong_arguments
     def __call__(
         self,
         image: sitk.Image,
@@ -87,7 +90,7 @@ class DiffMaPipeline(SlicePipeline):
             mask: label image on the same grid; voxels outside it become background.
             slices: first and one past the last index along the image axis closest to superior-inferior.
             batch_size: slices at once; None takes what fits the memory. Where it is too many all the same, half as
-                many are taken, and half of these; the batch changes no result.
+                many are taken, and half of these; the batch changes no result beyond float32's rounding.
             start_slice: the slice to begin with, the others follow outwards; None is the middle one. The order
                 changes no voxel.
             decoder: "full" is the VAE's; "small" is faster and approximate, "guided" sees the CT as well, where the
@@ -99,6 +102,7 @@ class DiffMaPipeline(SlicePipeline):
                 that the bundle does not have.
             ModelError: the network failed.
             OutOfMemory: the volume or a single slice needs more than there is.
+            TypeError: an argument's name is wrong, with the nearest one.
         """
         check_sampling(
             steps=num_inference_steps, seed=seed, samples=samples, batch_size=batch_size, scheduler=scheduler
@@ -167,11 +171,20 @@ class DiffMaPipeline(SlicePipeline):
 
         sampling = Sampling(mode, num_inference_steps, scheduler, seed, samples, decoder)
         batch = BatchRun(self, sampling, read, finish, reporter, report_lock).run(batches) or batch
+        metadata = provenance(self, sampling, batch)
+        if mode == "mean" and bundle.slice_smoothing:
+            grid.smooth_across(mr, keep, active, bundle.slice_smoothing)
+        if bundle.takes_ct:
+            words, warns = training_words(image, bundle.trained_on)
+            metadata["training_words"] = words
+            if warns:
+                reporter.warning(words)
+                notes.append(words)
         return DiffMaOutput(
             mr=with_voxels(mr, image),
             uncertainty=None if spread is None else with_voxels(spread, image),
             soft_mask=with_voxels(weights, image),
-            metadata=provenance(self, sampling, batch),
+            metadata=metadata,
             notes=tuple(notes),
             slices=tuple(order),
         )

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import shutil
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -13,20 +14,26 @@ from DiffMaCore import __version__
 from DiffMaCore.baselines.systems import TITLES
 from DiffMaCore.baselines.unet import UNetDenoiser
 from DiffMaCore.bundles.card import RELIABILITY_FILE
-from DiffMaCore.bundles.config import GUIDED_DECODER, SMALL_DECODER, BundleConfig, ModelCard
+from DiffMaCore.bundles.config import GUIDED_DECODER, SMALL_DECODER, BundleConfig, FeatureRange, ModelCard, read_json
 from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.source import percentile_normalisation
+from DiffMaCore.imaging.training_range import FEATURES, features, ranges
 from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.training.cache import CT, PairedCache
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
-from DiffMaCore.training.files import replacing_folder
+from DiffMaCore.training.files import replacing_folder, write_json
+from DiffMaCore.training.fresh import fresh_spec
+from DiffMaCore.training.rendering import VolumeMaker
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.sources.heads import MR_RANGE
 from DiffMaCore.training.triplets import modality
+
+DESCRIBED = 90
+"""So many of the training's rendered CTs tell what it was trained on: the first ones, where none are measured yet."""
 
 
 def system_title(backbone: str) -> str:
@@ -35,7 +42,12 @@ def system_title(backbone: str) -> str:
 
 
 def bundle_config(
-    experiment: Experiment, cache: PairedCache, backbone: str, steps: int, contrast: int = 0
+    experiment: Experiment,
+    cache: PairedCache,
+    backbone: str,
+    steps: int,
+    contrast: int = 0,
+    trained_on: Mapping[str, tuple[float, float]] | None = None,
 ) -> BundleConfig:
     """What the bundle says about itself; the preprocessing is that of the prepared data.
 
@@ -45,6 +57,7 @@ def bundle_config(
         backbone: the system.
         steps: that it was trained for.
         contrast: number of the target.
+        trained_on: the range of each feature of the training's CTs, where it is known.
     """
     data, card = cache.data, experiment.card
     target = modality(data.targets[contrast])
@@ -73,6 +86,8 @@ def bundle_config(
         neighbour_distance=distance,
         uncertainty_scale=experiment.uncertainty_scale,
         grid_shift=experiment.grid_shift,
+        slice_smoothing=experiment.slice_smoothing,
+        training_range=tuple(FeatureRange(name, range) for name, range in (trained_on or {}).items()),
         family=family,
         card=ModelCard(
             training_data=card.training_data,
@@ -121,10 +136,11 @@ def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) 
     embedder = VisionEmbedder.from_pretrained(folders.embedder / "model", local_files_only=True)
     extra = _decoders(folders) if backbone == "diffma" else {}
     steps = int(RunFolder(folder).account().get("step", 0))
+    trained_on = training_range(experiment, folders, cache)
     written = []
     for contrast, word in enumerate(cache.data.targets):
         denoiser = trained.for_contrast(contrast) if len(cache.data.targets) > 1 else trained
-        pipe = build_pipeline(experiment, cache, embedder, denoiser, backbone, steps, contrast, **extra)
+        pipe = build_pipeline(experiment, cache, embedder, denoiser, backbone, steps, contrast, trained_on, **extra)
         target = folder / ("bundle" if contrast == 0 else f"bundle-{word}")
         with replacing_folder(target) as part:
             if plot:
@@ -132,6 +148,24 @@ def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) 
             save_bundle(pipe, part, experiment.bundle_precision)
         written.append(target)
     return written
+
+
+def training_range(experiment: Experiment, folders: Folders, cache: PairedCache) -> dict[str, tuple[float, float]]:
+    """The range of each feature over the first rendered CTs of a training; {} where no heads are rendered.
+
+    What was measured stays in ``training_range.json`` of the data, so that an interrupted run goes on.
+    """
+    if experiment.data.heads is None:
+        return {}
+    path = folders.data / "training_range.json"
+    key = {"fingerprint": cache.fingerprint, "features": list(FEATURES)}
+    kept = read_json(path, "") if path.is_file() else {}
+    measured = kept["measured"] if {name: kept.get(name) for name in key} == key else []
+    maker = VolumeMaker(fresh_spec(experiment, folders, cache.fingerprint, encoded=False))
+    for volume in range(len(measured), DESCRIBED):
+        measured.append(features(maker.render(volume).ct_image()))
+        write_json(path, {**key, "measured": measured})
+    return ranges(measured[:DESCRIBED])
 
 
 def save_bundle(pipe: DiffMaPipeline, folder: Path, precision: str) -> None:
@@ -161,6 +195,7 @@ def build_pipeline(
     backbone: str,
     steps: int = 0,
     contrast: int = 0,
+    trained_on: Mapping[str, tuple[float, float]] | None = None,
     **decoders: Any,
 ) -> DiffMaPipeline:
     """Everything that inference needs, on the CPU: the trained networks and the cache's parts."""
@@ -170,6 +205,6 @@ def build_pipeline(
         vae=cache.load_vae(),
         image_encoder=cache.load_image_encoder(),
         scheduler=make_scheduler(prediction_type=experiment.denoiser.prediction_type),
-        bundle=bundle_config(experiment, cache, backbone, steps, contrast).to_dict(),
+        bundle=bundle_config(experiment, cache, backbone, steps, contrast, trained_on).to_dict(),
         **decoders,
     )

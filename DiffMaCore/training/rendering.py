@@ -16,7 +16,7 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from DiffMaCore.errors import TrainingError
-from DiffMaCore.imaging.phantom import Head, RenderOptions, load_head
+from DiffMaCore.imaging.phantom import Head, Phantom, RenderOptions, load_head
 from DiffMaCore.training.encoding import Encoder, stored_slices
 from DiffMaCore.training.experiment import DataConfig
 from DiffMaCore.training.files import replacing
@@ -74,13 +74,16 @@ class VolumeMaker:
                 return True
         return False
 
-    def _make(self, volume: int) -> None:
+    def render(self, volume: int) -> Phantom:
+        """The rendering of a number."""
         rng = np.random.default_rng([self.spec.seed, 0x4EAD, volume])
         name, path = self._paths[int(rng.integers(len(self._paths)))]
         if name not in self._loaded:
             self._loaded[name] = load_head(path, cache=self.spec.folder.parent)
-        phantom = render_head(self._loaded[name], volume, self.spec.data, RenderOptions(noise=NOISE_HU))
-        data = self.spec.data
+        return render_head(self._loaded[name], volume, self.spec.data, RenderOptions(noise=NOISE_HU))
+
+    def _make(self, volume: int) -> None:
+        phantom, data = self.render(volume), self.spec.data
         tensors: dict[str, Tensor] = {}
         for contrast, word in enumerate(data.targets):
             slices = slices_of(phantom, data, contrast)
@@ -92,7 +95,7 @@ class VolumeMaker:
             # targets of each contrast; all else is of the head
             tensors |= {f"{key}_{word}" if key in OF_TARGET else key: value for key, value in kept.items()}
         with replacing(volume_file(self.spec.folder, volume)) as part:
-            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, {"head": name})
+            save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, {"head": phantom.head})
 
     def _clear(self, below: int) -> None:
         for path in self.spec.folder.glob("[0-9]*.safetensors"):

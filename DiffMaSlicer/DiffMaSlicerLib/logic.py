@@ -10,6 +10,7 @@ from typing import Any
 
 import slicer
 import vtk
+from slicer.i18n import tr as _
 from slicer.ScriptedLoadableModule import ScriptedLoadableModuleLogic
 
 from DiffMaSlicerLib.child.interpreter import Interpreter
@@ -18,7 +19,7 @@ from DiffMaSlicerLib.jobs import models
 from DiffMaSlicerLib.jobs.batch import BatchConversion, BatchItem
 from DiffMaSlicerLib.jobs.check import CheckJob
 from DiffMaSlicerLib.jobs.compare import CompareJob
-from DiffMaSlicerLib.jobs.conversion import Conversion, Region, SamplingOptions
+from DiffMaSlicerLib.jobs.conversion import Conversion, Region, SamplingOptions, sampling_options
 from DiffMaSlicerLib.jobs.dicom_export import DicomExport
 from DiffMaSlicerLib.jobs.history import Estimate, History
 from DiffMaSlicerLib.jobs.job import Job, JobError, JobRunner, JobState, Listener
@@ -125,8 +126,9 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
 
         Raises:
             RuntimeError: with cause and remedy, if ``blocking``.
+            TypeError: an argument's name is wrong, with the nearest one.
         """
-        options = SamplingOptions(**sampling)
+        options = sampling_options(self.convert, sampling)
         region = Region(roi, mask, slices)
         interpreter, history = self._interpreter(), self._history
         job = Conversion(interpreter, self._files, history, ctNode, mrNode, options, region, softMask, startSlice)
@@ -179,7 +181,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
             One ``BatchItem`` a volume if ``blocking`` (a volume that failed says so), else the job.
         """
         entries = [inputs] if isinstance(inputs, (str, Path)) else list(inputs)
-        options = SamplingOptions(**sampling)
+        options = sampling_options(self.convertBatch, sampling)
         job = BatchConversion(self._interpreter(), self._files, entries, str(outputFolder), format, options, load)
         return self._finish(job, blocking, listener)
 
@@ -187,7 +189,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         self, model: str = "demo", device: str = "auto", *, slices: int = 1, voxels: int = 0, **sampling: Any
     ) -> Estimate:
         """Time and memory that a run will take: learnt from runs of ``model`` on ``device``, else rough."""
-        options = SamplingOptions(model=model, device=device, **sampling)
+        options = sampling_options(self.estimate, {**sampling, "model": model, "device": device})
         name = device_key(device_name(self.machineFacts, device))
         free = free_bytes(self.machineFacts, name if name == "cpu" or self.machineFacts else "cpu")
         return self._history.estimate(
@@ -323,7 +325,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
         if job.state is JobState.FAILED:
             raise job.error
         if job.state is JobState.CANCELLED:
-            raise JobError("the run was cancelled", "Cancelled")
+            raise JobError(_("the run was cancelled"), "Cancelled")
         return job.result
 
     def _finish(self, job: Any, blocking: bool, listener: Listener | None) -> Any:

@@ -2,8 +2,7 @@
 
     python -m Testing.bundles.killing --trials 300 --seed 1
 
-A step is what Python's audit hooks tell of: a file opened, renamed or removed, a folder made or listed. A child process
-kills itself (SIGKILL) at a step drawn from all those of the task, so that no trial depends on how fast the machine is.
+A child process kills itself (SIGKILL) at a step drawn from all those of the task (``Testing.faults.forked``).
 """
 
 from __future__ import annotations
@@ -15,7 +14,6 @@ import shutil
 import signal
 import sys
 import tempfile
-import traceback
 from collections.abc import Callable
 from pathlib import Path
 
@@ -25,9 +23,9 @@ from DiffMaCore.bundles.manifest import verify
 from DiffMaCore.errors import ModelError
 from Testing.bundles.hostile import DEMO, INDEX, _set, seal
 from Testing.bundles.local_server import LocalHub, serving
+from Testing.faults.forked import in_child
 
 REPO = "someone/head"
-_TELLING = ("open", "os.", "shutil.", "tempfile.")
 
 
 def sound_bundle(folder: Path) -> Path:
@@ -36,33 +34,6 @@ def sound_bundle(folder: Path) -> Path:
     _set(folder / INDEX, "bundle.name", "head")
     seal(folder)
     return folder
-
-
-def in_child(task: Callable[[], object], die_at: int | None = None) -> tuple[int, int]:
-    """Run ``task`` in a fork that kills itself at a step; returns its exit status (-9 where it did) and its steps."""
-    with tempfile.TemporaryFile() as told:
-        child = os.fork()
-        if not child:
-            status, steps = 1, 0
-
-            def hook(event: str, _: object) -> None:
-                nonlocal steps
-                if event.startswith(_TELLING):
-                    steps += 1
-                    if steps == die_at:
-                        os.kill(os.getpid(), signal.SIGKILL)
-
-            try:
-                sys.addaudithook(hook)
-                task()
-                status = 0
-            except BaseException:
-                traceback.print_exc()
-            os.write(told.fileno(), str(steps).encode())
-            os._exit(status)
-        status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
-        told.seek(0)
-        return status, int(told.read() or 0)
 
 
 class Trial:
@@ -181,14 +152,14 @@ def kill(kind: type[Trial], count: int, seed: int, tell: Callable[[str], None] =
                 trial = kind(Path(folder), bundle, server)
                 trial.prepare()
                 step = random_.randint(1, total) if number else None
-                status, steps = in_child(trial.task, step)
-                total = total or steps
+                killed = in_child(trial.task, step)
+                total = total or killed.steps
                 try:
                     # the steps of two runs differ by a few, so that a kill at the very end may come too late
-                    assert status in (0, -signal.SIGKILL), f"ended with {status}"
+                    assert killed.status in (0, -signal.SIGKILL), f"ended with {killed.status}: {killed.said}"
                     trial.whole()
                     if kind is not Move or trial.home != trial.new:
-                        assert in_child(trial.task)[0] == 0, "could not be repeated"
+                        assert in_child(trial.task).status == 0, "could not be repeated"
                     assert trial.whole(), "the model is not there"
                 except Exception as problem:
                     wrong.append(f"{kind.__name__}, killed at step {step} of {total}: {problem!r}")

@@ -60,6 +60,10 @@ def test_a_missing_key_is_named(config: BundleConfig) -> None:
         ("anatomy", " "),
         ("card", "MIT"),
         ("demo", "yes"),
+        ("training_range", [{"feature": "brain", "range": [40, 20]}]),
+        ("training_range", [{"feature": "brain", "range": [0, float("inf")]}]),
+        ("training_range", [{"feature": "<b>brain", "range": [20, 40]}]),
+        ("training_range", {"brain": [20, 40]}),
     ],
 )
 def test_a_value_that_cannot_be_meant_is_refused_by_name(config: BundleConfig, key: str, value: object) -> None:

@@ -85,4 +85,4 @@ def test_every_word_of_provenance_may_be_written(tiny_bundle: Path) -> None:
 
     sampling = Sampling("sample", steps=1, scheduler=None, seed=0, samples=1, decoder="full")
     made = provenance(DiffMaPipeline.from_pretrained(tiny_bundle), sampling, batch=1)
-    assert {*made, "agreement_words"} == set(PROVENANCE)
+    assert {*made, "training_words", "agreement_words"} == set(PROVENANCE)

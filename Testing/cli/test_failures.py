@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import errno
 import json
+import os
 import subprocess
 import sys
 from pathlib import Path
@@ -68,6 +70,13 @@ def test_the_pip_name_differs_from_the_module_where_it_must() -> None:
 def test_out_of_memory_is_told_with_its_remedy(error: Exception) -> None:
     failure = explain(error)
     assert failure.kind == "OutOfMemory" and "--slices A:B" in failure.message
+
+
+@pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
+def test_what_the_file_system_refuses_is_told_with_the_place(number: int) -> None:
+    failure = explain(OSError(number, os.strerror(number), "/data/run.json"))
+    assert failure.kind == "OutputError" and not failure.traced
+    assert failure.message.startswith(f"/data/run.json cannot be used ({os.strerror(number)}); free some room")
 
 
 def test_known_errors_keep_their_kind_and_others_are_unexpected() -> None:

@@ -42,6 +42,9 @@ def test_a_ct_is_described_with_what_a_model_says_of_it(ask: Ask, tiny_bundle: P
     assert facts["looks_like_ct"] and facts["problem"] is None
     assert (facts["size"], facts["nan_count"], facts["anatomy"]) == ([40, 44, 6], 3, "brain")
     assert "larger than a head" in facts["anatomy_notes"][0]
+    assert facts["training_words"] == "not known: the model does not say what it was trained on"
+    facts = ask("check", tmp_path / "ct.nrrd", "--model", "demo")
+    assert facts["training_words"].startswith("Outside of what the model was trained on: ")
 
 
 def test_what_is_no_ct_is_described_too_and_what_cannot_be_read_is_an_error(ask: Ask, tmp_path: Path) -> None:

@@ -32,6 +32,17 @@ def test_the_result_has_the_cts_geometry_whatever_its_orientation(pipe: DiffMaPi
                 assert getattr(volume, get)() == getattr(image, get)()
 
 
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("steps", "num_inference_steps"), ("sample", "samples"), ("Seed", "seed"), ("batch", "batch_size")],
+)
+def test_a_wrong_argument_is_answered_with_the_nearest(pipe: DiffMaPipeline, wrong: str, right: str) -> None:
+    with pytest.raises(TypeError, match=rf"__call__\(\) has no argument '{wrong}'; did you mean '{right}'"):
+        pipe(head_like_ct(), **{wrong: 1})
+    with pytest.raises(TypeError, match="there are image, mode, num_inference_steps"):
+        pipe(head_like_ct(), xyz=1)
+
+
 def _oblique(image: sitk.Image) -> sitk.Image:
     turned = sitk.Image(image)
     rotation = sitk.Euler3DTransform()

@@ -3,24 +3,22 @@
 from __future__ import annotations
 
 import ast
+import json
 import re
-import shlex
-import shutil
 import subprocess
 import sys
 from pathlib import Path
 
-import numpy as np
 import pytest
 import SimpleITK as sitk
 
-from DiffMaCore.cli.main import _add_common_options, build_parser, main
+from DiffMaCore.cli.main import build_parser
 from DiffMaCore.configuring import load_config
 from DiffMaCore.training.experiment import Experiment
 from DiffMaCore.training.template import keys, page, write_template
-from Testing.imaging.dicom_files import head_hu, write_series
 
 ROOT = Path(__file__).resolve().parents[2]
+EXAMPLES = ROOT / "Training" / "examples"
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 
 
@@ -30,16 +28,6 @@ def text(path: Path) -> str:
 
 def anchor(heading: str) -> str:
     return re.sub(r"[^\w\- ]", "", heading).lower().replace(" ", "-")
-
-
-def commands() -> list[str]:
-    """Every ``diffma`` command of a shell block, without what surrounds it."""
-    found = []
-    for path in PAGES:
-        for block in re.findall(r"(?s)```sh\n(.*?)```", text(path)):
-            for line in block.replace("\\\n", " ").splitlines():
-                found += re.findall(r"(?:(?:^|/)diffma|-m DiffMaCore) ([a-z][^#&]*)", line)
-    return sorted({command.strip() for command in found})
 
 
 def test_the_readme_is_read_in_a_minute() -> None:
@@ -76,60 +64,6 @@ def test_links_pictures_and_anchors_hold(path: Path) -> None:
 def test_every_page_is_reached_from_the_navigation() -> None:
     told = text(ROOT / "mkdocs.yml")
     assert [path.name for path in (ROOT / "docs").glob("*.md") if path.name not in told] == []
-
-
-@pytest.mark.parametrize("command", commands())
-def test_every_command_is_one_that_the_command_line_takes(command: str) -> None:
-    parser = build_parser()
-    _add_common_options(parser)
-    parser.parse_args(shlex.split(command))
-
-
-def test_what_the_command_page_converts_and_checks_comes_out(
-    expecting_bundle: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
-) -> None:
-    """Every line under Convert and Check, by tiny networks in the demos' place."""
-    from DiffMaCore.bundles import store
-
-    for name in ("demo", "demo-t2"):
-        shutil.copytree(expecting_bundle, tmp_path / "bundles" / name)
-    monkeypatch.setattr(store, "_BUNDLED", tmp_path / "bundles")
-    monkeypatch.chdir(tmp_path)
-    image = thin_head()
-    for name in ("head_ct.nii.gz", "a.nii.gz", "b.nrrd", "cohort/c.nii", "cohort/d.nii"):
-        (tmp_path / name).parent.mkdir(exist_ok=True)
-        sitk.WriteImage(image, str(tmp_path / name))
-    sitk.WriteImage(sitk.Cast(image > -500, sitk.sitkUInt8), "brain.nrrd")
-    sitk.WriteImage(sitk.Cast(image + 1024, sitk.sitkFloat32), "true_mr.nii.gz")
-    write_series(make_folder(tmp_path / "DICOM_FOLDER"), sitk.GetArrayFromImage(image).astype(np.int16))
-    page = text(ROOT / "docs" / "command-line.md")
-    ran = [words for heading in ("Convert", "Check") for words in lines_below(page, heading)]
-    assert len(ran) == 11
-    assert {" ".join(words): main(words) for words in ran if words[0] != "check-result"} == {
-        " ".join(words): 0 for words in ran if words[0] != "check-result"
-    }
-    assert len(list((tmp_path / "RESULTS").iterdir())) == 4 and (tmp_path / "head_mr_uncertainty.nii.gz").is_file()
-
-
-def lines_below(page: str, heading: str) -> list[list[str]]:
-    block = re.findall(rf"(?s)\n## {heading}\n.*?```sh\n(.*?)```", page)[0]
-    return [shlex.split(line, comments=True)[1:] for line in block.splitlines()]
-
-
-def make_folder(folder: Path) -> Path:
-    folder.mkdir()
-    return folder
-
-
-def thin_head() -> sitk.Image:
-    """A ball of brain in a skull, of 64 slices, which is soon converted."""
-    image = sitk.GetImageFromArray(head_hu(slices=64).astype(np.float32))
-    image.SetSpacing((6.0, 6.0, 3.0))
-    return image
-
-
-def test_the_commands_are_found() -> None:
-    assert len(commands()) > 25
 
 
 def test_the_command_page_names_every_command() -> None:
@@ -185,23 +119,41 @@ def test_versions_agree() -> None:
     assert f"\n## {__version__}" in text(ROOT / "CHANGELOG.md")
 
 
-@pytest.mark.parametrize("name", ["convert", "own_scheduler"])
-def test_an_example_converts_a_ct(name: str, tmp_path: Path) -> None:
+NOTEBOOKS = {
+    "convert": "head_mr_uncertainty.nii.gz",
+    "own_scheduler": "head_sample.nii.gz",
+    "own_pairs": "own/synthetic.nii.gz",
+}
+
+
+@pytest.mark.parametrize(("name", "made"), NOTEBOOKS.items())
+def test_the_cells_of_a_notebook_run_in_their_order(
+    name: str, made: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    book = json.loads(text(EXAMPLES / f"{name}.ipynb"))
+    cells = ["".join(cell["source"]) for cell in book["cells"] if cell["cell_type"] == "code"]
+    named: dict[str, object] = {}
+    for cell in cells:
+        exec(compile(cell, name, "exec"), named)
+    assert (tmp_path / made).is_file()
+    lines = [line for line in cells[0].splitlines() if line and not line.startswith(("import ", "from "))]
+    assert len(lines) <= 10 or name == "own_pairs"
+
+
+def test_every_notebook_is_clean_and_on_the_page_of_python() -> None:
+    assert {path.stem for path in EXAMPLES.iterdir()} == NOTEBOOKS.keys()
+    for name in NOTEBOOKS:
+        book = json.loads(text(EXAMPLES / f"{name}.ipynb"))
+        assert not any(cell.get("outputs") or cell.get("execution_count") for cell in book["cells"])
+        assert f"{name}.ipynb" in text(ROOT / "docs" / "python.md")
+
+
+@pytest.mark.parametrize("page", [ROOT / "README.md", ROOT / "docs" / "python.md"], ids=lambda path: path.name)
+def test_a_pages_python_runs_as_it_stands(page: Path, tmp_path: Path) -> None:
     from DiffMaCore.imaging.phantom import head_phantom
 
-    ct = head_phantom(1).ct_image()
-    middle = ct.GetSize()[2] // 2
-    sitk.WriteImage(ct[:, :, middle : middle + 2], str(tmp_path / "ct.nii"))
-    words = [sys.executable, str(ROOT / "Training" / "examples" / f"{name}.py"), "ct.nii", "mr.nii"]
-    done = subprocess.run(words, cwd=tmp_path, capture_output=True, text=True, env=_environment())
-    assert done.returncode == 0, done.stderr
-    assert sitk.ReadImage(str(tmp_path / "mr.nii")).GetSize() == ct[:, :, :2].GetSize()
-
-
-def test_the_readmes_python_runs_as_it_stands(tmp_path: Path) -> None:
-    from DiffMaCore.imaging.phantom import head_phantom
-
-    (code,) = re.findall(r"(?s)```python\n(.*?)```", text(ROOT / "README.md"))
+    (code,) = re.findall(r"(?s)```python\n(.*?)```", text(page))
     ct = head_phantom(1).ct_image()
     middle = ct.GetSize()[2] // 2
     sitk.WriteImage(ct[:, :, middle : middle + 2], str(tmp_path / "head_ct.nii.gz"))

@@ -2,8 +2,9 @@
 
 from __future__ import annotations
 
-import json
 import os
+import re
+import shlex
 import shutil
 import subprocess
 import sys
@@ -57,8 +58,35 @@ def test_the_wheel_converts_a_ct_where_nothing_else_of_ours_is(wheel: Path, tmp_
     assert "torch" in run(scripts / "diffma", "packages", cwd=tmp_path)
 
 
-def test_an_address_is_one_that_exists_in_name() -> None:
-    address = json.loads((ROOT / "DiffMaSlicer.json").read_text())["scm_url"]
-    if "/OWNER/" in address:
+_TEXT = {".py", ".md", ".txt", ".toml", ".yml", ".yaml", ".json", ".cff", ".ui", ".sh", ".ipynb"}
+
+
+def addresses(text: str) -> list[str]:
+    """Owners of repositories of this extension that a text names by an address."""
+    return re.findall(r"(?:github|githubusercontent)\.com/([^/\s]+)/SlicerDiffMa", text)
+
+
+def test_one_place_names_the_repositorys_address() -> None:
+    """A placeholder, or the address itself, anywhere else would have to be changed there as well."""
+    listed = subprocess.run(["git", "ls-files", "-z"], cwd=ROOT, capture_output=True, text=True, check=True).stdout
+    told = {
+        name: addresses((ROOT / name).read_text(encoding="utf-8"))
+        for name in listed.split("\0")
+        if Path(name).suffix in _TEXT and (ROOT / name).is_file()
+    }
+    assert {name: len(found) for name, found in told.items() if found} == {"DiffMaSlicer.json": 1}
+
+
+def test_the_page_on_publishing_tells_how_to_set_the_address(tmp_path: Path) -> None:
+    """Its command, run on a copy, leaves no placeholder."""
+    shutil.copy(ROOT / "DiffMaSlicer.json", tmp_path)
+    (command,) = re.findall(r"(?m)^ *(sed -i .*)$", (ROOT / "docs" / "publishing.md").read_text(encoding="utf-8"))
+    if shutil.which("sed") is None or sys.platform == "darwin":
+        pytest.skip("needs GNU sed")
+    subprocess.run(shlex.split(command), cwd=tmp_path, check=True)
+    assert addresses((tmp_path / "DiffMaSlicer.json").read_text()) == ["YOUR_ACCOUNT"]
+
+
+def test_the_placeholder_is_still_to_be_replaced() -> None:
+    if addresses((ROOT / "DiffMaSlicer.json").read_text(encoding="utf-8")) == ["OWNER"]:
         pytest.skip("the repository's address is not set yet; docs/publishing.md tells how")
-    assert "OWNER/SlicerDiffMa" not in (ROOT / "CMakeLists.txt").read_text()

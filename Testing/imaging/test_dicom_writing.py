@@ -145,7 +145,7 @@ def test_an_interrupted_write_leaves_nothing(ct: Volume, tmp_path: Path, monkeyp
     def interrupt(self: Path, target: Path) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(Path, "rename", interrupt)
+    monkeypatch.setattr(Path, "replace", interrupt)
     with pytest.raises(KeyboardInterrupt):
         write_dicom_series(mr_like(ct), tmp_path / "mr")
     assert [p.name for p in tmp_path.iterdir()] == ["ct"]

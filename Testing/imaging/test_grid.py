@@ -119,6 +119,23 @@ def test_slices_are_the_cts_own_planes() -> None:
     np.testing.assert_array_equal(grid.planes(array, [4])[0], array[4])
 
 
+@pytest.mark.parametrize("direction", [np.eye(3), np.eye(3)[:, [2, 0, 1]]])
+def test_planes_are_smoothed_across_and_what_lies_outside_neither_changes_nor_counts(direction: np.ndarray) -> None:
+    image = ct_of_a_blob(direction, (2.0, 2.0, 2.0))
+    inside = sitk.GetArrayFromImage(image) > -200
+    grid = SliceGrid.from_image(image, inside, 2.0, 64)
+    values = np.where(inside, 100 + np.random.default_rng(0).normal(0, 10, inside.shape), 0).astype(np.float32)
+    flat, made = np.where(inside, np.float32(100), 0), values.copy()
+    planes = range(10, 20)
+    for array in (flat, made):
+        grid.smooth_across(array, inside, planes, 2.0)
+    assert np.allclose(flat[inside], 100, atol=1e-3) and not made[~inside].any()
+    within, before = (np.moveaxis(a, grid.array_axis, 0) for a in (made, values))
+    there = np.moveaxis(inside, grid.array_axis, 0)
+    assert np.array_equal(within[:10], before[:10]) and np.array_equal(within[20:], before[20:])
+    assert 4 < within[12:18][there[12:18]].std() < 7 and abs(within[12:18][there[12:18]].mean() - 100) < 1
+
+
 def test_a_body_larger_than_the_field_of_view_is_scaled_as_a_whole_and_said_aloud() -> None:
     image = ct_of_a_blob(np.eye(3), (2.0, 2.0, 4.0))
     grid = grid_of(image, pixel_spacing=0.5, image_size=64)

@@ -3,8 +3,12 @@
 from __future__ import annotations
 
 import gzip
+import os
 import shutil
 import struct
+import subprocess
+import sys
+from contextlib import suppress
 from pathlib import Path
 
 import numpy as np
@@ -14,8 +18,16 @@ from scipy.spatial.transform import Rotation
 
 from DiffMaCore.errors import OutputError
 from DiffMaCore.imaging import writing
+from DiffMaCore.imaging.dicom_writing import write_dicom_series
 from DiffMaCore.imaging.reading import read_volume
-from DiffMaCore.imaging.writing import check_output, output_format, same_geometry, write_volume
+from DiffMaCore.imaging.writing import (
+    Together,
+    check_output,
+    clear_left,
+    output_format,
+    same_geometry,
+    write_volume,
+)
 
 FORMATS = [".nii", ".nii.gz", ".nrrd", ".mha"]
 
@@ -204,3 +216,50 @@ def test_a_loop_of_links_is_one_sentence(tmp_path: Path) -> None:
 def test_nothing_is_written_into_the_folder_of_the_input_series(tmp_path: Path) -> None:
     with pytest.raises(OutputError, match="folder of the input series"):
         check_output(tmp_path / "mr.nii.gz", like=sitk.Image([4, 4, 4], sitk.sitkFloat32), inputs=[tmp_path])
+
+
+@pytest.mark.skipif(sys.platform != "linux" or os.geteuid() != 0, reason="a small disk is mounted, as root on Linux")
+@pytest.mark.parametrize("pages", [0, 1, 2])
+@pytest.mark.parametrize("name", ["mr.nii", "mr.nii.gz", "mr.nrrd", "mr.mha", "series"])
+def test_a_disk_with_a_little_room_or_none_is_told_of_and_holds_nothing_half_written(
+    name: str, pages: int, tmp_path: Path
+) -> None:
+    """Of files of 10 kB, whatever library writes them and when it notices."""
+    if subprocess.run(["mount", "-t", "tmpfs", "-o", "size=100k", "tmpfs", tmp_path], check=False).returncode:
+        pytest.skip("nothing can be mounted here")
+    try:
+        image = sitk.GetImageFromArray(np.random.default_rng(0).normal(size=(2, 50, 25)).astype(np.float32))
+        with (tmp_path / "filler").open("wb", buffering=0) as filler, suppress(OSError):
+            while filler.write(bytes(4096)):
+                pass
+        os.truncate(tmp_path / "filler", (tmp_path / "filler").stat().st_size - 4096 * pages)
+        with pytest.raises(OutputError, match=r"cannot write .*No space left on device"):
+            if name == "series":
+                write_dicom_series(image, tmp_path / name)
+            else:
+                write_volume(image, tmp_path / name, like=image)
+        assert [path.name for path in tmp_path.iterdir()] == ["filler"]
+    finally:
+        subprocess.run(["umount", "-l", tmp_path], check=True)
+
+
+def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_path: Path) -> None:
+    image = sitk.Image([4, 4, 4], sitk.sitkFloat32)
+    killed = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
+    with Together() as together, together.writing(tmp_path / "mr.nii", ".nii") as own:
+        own.touch()
+        left = own.with_name(own.name.replace(str(os.getpid()), killed.stdout.decode().strip()))
+        living = own.with_name(own.name.replace(str(os.getpid()), str(os.getppid())))
+        for path in (left, living):
+            path.write_bytes(b"half")
+    write_volume(image, tmp_path / "mr.nii", like=image)
+    assert sorted(tmp_path.iterdir()) == sorted([tmp_path / "mr.nii", living])
+
+
+def test_an_earlier_folder_that_was_put_aside_by_a_killed_process_comes_back(tmp_path: Path) -> None:
+    image = sitk.Image([4, 4, 2], sitk.sitkFloat32)
+    write_dicom_series(image, tmp_path / "mr")
+    before = (tmp_path / "mr" / "MR00001.dcm").read_bytes()
+    (tmp_path / "mr").rename(tmp_path / f"{writing._hidden(tmp_path / 'mr')}{os.getpid()}.old")
+    clear_left(tmp_path / "mr")
+    assert (tmp_path / "mr" / "MR00001.dcm").read_bytes() == before and len(list(tmp_path.iterdir())) == 1

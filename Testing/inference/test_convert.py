@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext
+from dataclasses import replace
 from pathlib import Path
 
 import pydicom
@@ -11,6 +12,7 @@ import pytest
 import SimpleITK as sitk
 
 from DiffMaCore import DiffMaPipeline
+from DiffMaCore.bundles.config import FeatureRange
 from DiffMaCore.errors import OutputError
 from DiffMaCore.imaging.inputs import InputItem
 from DiffMaCore.inference.convert import ConvertOptions, convert
@@ -113,3 +115,23 @@ def test_files_that_cannot_be_written_beside_each_other_are_refused_before_the_w
     with nullcontext() if words is None else pytest.raises(OutputError, match=words):
         convert(pipe, ct, out / output, options, Reporter())
     assert out.exists() is (words is None)
+
+
+def test_a_result_says_where_its_ct_lies_outside_of_the_training(
+    ct: InputItem, tiny_bundle: Path, tmp_path: Path
+) -> None:
+    warnings: list[str] = []
+    listener = Reporter()
+    listener.warning = warnings.append  # type: ignore[method-assign]
+    options = ConvertOptions(steps=1)
+    pipe = DiffMaPipeline.from_pretrained(tiny_bundle)
+    convert(pipe, ct, tmp_path / "silent.nrrd", options, Reporter())
+    assert sitk.ReadImage(str(tmp_path / "silent.nrrd")).GetMetaData("training_words").startswith("not known")
+
+    telling = replace(pipe.bundle, training_range=(FeatureRange("width", (10.0, 50.0)), FeatureRange("cut", (0, 100))))
+    pipe.bundle = telling
+    result = convert(pipe, ct, tmp_path / "warned.nrrd", options, listener)
+    words = result.metadata["training_words"]
+    assert words.startswith("Outside of what the model was trained on: the body from right to left")
+    assert words.endswith("mm (training 10 to 50).") and words in result.notes and warnings.count(words) == 1
+    assert sitk.ReadImage(str(tmp_path / "warned.nrrd")).GetMetaData("training_words") == words

@@ -74,6 +74,19 @@ def test_the_mean_over_two_grids_of_tokens_sees_across_the_borders_of_the_first(
         replace(pipe.bundle, grid_shift=-1)
 
 
+def test_the_expected_image_is_smoothed_across_slices_where_the_bundle_says_so_and_samples_never(
+    pipe: DiffMaPipeline,
+) -> None:
+    ct, sample = head_like_ct(), {"mode": "sample", "num_inference_steps": 1}
+    before = {mode: array(pipe(ct, **options).mr) for mode, options in (("mean", {}), ("sample", sample))}
+    pipe.bundle = replace(pipe.bundle, slice_smoothing=ct.GetSpacing()[2])
+    assert np.array_equal(array(pipe(ct, **sample).mr), before["sample"])
+    smooth = array(pipe(ct).mr)
+    body = smooth > 0
+    changes = [np.abs(np.diff(volume, axis=0))[body[1:] & body[:-1]].mean() for volume in (before["mean"], smooth)]
+    assert 0 < changes[1] < 0.8 * changes[0]
+
+
 def test_without_a_mean_mode_it_is_refused_in_one_sentence(sampling_pipe: DiffMaPipeline) -> None:
     message = "the model tiny was not trained for the mode mean; use --mode sample"
     with pytest.raises(InputError, match=message):

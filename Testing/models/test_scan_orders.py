@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import sys
+from types import SimpleNamespace
+
 import numpy as np
 import pytest
 import torch
 
 from DiffMaCore.baselines.efficient_vmamba import EfficientVMambaBlock, SubGrids, sub_grids
-from DiffMaCore.baselines.vim import BidirectionalMamba
+from DiffMaCore.baselines.vim import BidirectionalMamba, VimBlock
 from DiffMaCore.baselines.vmamba import routes
-from DiffMaCore.baselines.zigma import PATHS, zigzag
+from DiffMaCore.baselines.zigma import PATHS, ZigMaBlock, zigzag
+from DiffMaCore.models import ssm
 from DiffMaCore.models.ssm import CausalConvolution, GridConvolution, TokenOrders
 
 
@@ -114,6 +118,28 @@ def test_the_causal_convolution_is_torchs_with_padding_in_front() -> None:
         torch.nn.functional.pad(x.flatten(2).mT, (3, 0)), conv.weight.view(10, 1, 4), conv.bias.view(-1), groups=10
     )
     torch.testing.assert_close(conv(x), torch.nn.functional.silu(plain).mT.unflatten(2, (2, 5)))
+
+
+def test_causal_conv1d_convolves_wherever_it_is_right(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A stand-in with that package's signature, on this device: it is asked unless torch is."""
+    asked = []
+
+    def causal_conv1d_fn(x: torch.Tensor, weight: torch.Tensor, bias: torch.Tensor, activation: str) -> torch.Tensor:
+        asked.append(activation)
+        padded = torch.nn.functional.pad(x, (weight.shape[1] - 1, 0))
+        return torch.nn.functional.silu(torch.nn.functional.conv1d(padded, weight[:, None], bias, groups=len(bias)))
+
+    for block in (VimBlock(32, 4, inner=16), ZigMaBlock(32, 4, 0, inner=16)):
+        tokens, asked[:] = torch.randn(2, 16, 32), []
+        plain = block.mixer(tokens)
+        with monkeypatch.context() as patch:
+            patch.setitem(sys.modules, "causal_conv1d", SimpleNamespace(causal_conv1d_fn=causal_conv1d_fn))
+            patch.setattr(ssm, "convolution_problem", lambda device: None)
+            torch.testing.assert_close(block.mixer(tokens), plain)
+            assert asked == ["silu"]
+            block.mixer.backend = "torch"
+            block.mixer(tokens)
+            assert asked == ["silu"]
 
 
 def test_the_grid_convolution_sees_the_eight_neighbours_in_the_plane() -> None:

@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import re
 import subprocess
 import sys
 import time
+from types import SimpleNamespace
 
 import numpy as np
 import pytest
@@ -29,6 +31,36 @@ SOME = {"steps": 1, "device": "cpu"}
 @pytest.fixture(scope="module")
 def tiny(tiny_bundle):
     return str(tiny_bundle)
+
+
+@pytest.mark.parametrize(
+    ("wrong", "right"),
+    [("step", "steps"), ("soft_mask", "softMask"), ("num_inference_steps", "steps"), ("sede", "seed")],
+)
+def test_a_wrong_argument_is_answered_with_the_nearest(logic, ct, wrong, right):  # noqa: F811
+    with pytest.raises(TypeError, match=rf"convert\(\) has no argument '{wrong}'; did you mean '{right}'"):
+        logic.convert(ct, **{wrong: 1})
+    assert logic.runner.jobs == []
+
+
+def test_the_guides_script_calls_what_there_is(logic, monkeypatch):  # noqa: F811
+    """Every call of its Python is made, with a job that is not run."""
+    import slicer
+
+    page = (ROOT / "docs" / "slicer.md").read_text(encoding="utf-8")
+    (code,) = re.findall(r"(?s)```python\n(.*?)```", page)
+    nodes = {"CTBrain": make_ct("CTBrain"), "true": make_ct("true")}
+    monkeypatch.setattr(logic, "_run", lambda job, listener=None: job.result)
+    monkeypatch.setattr(logic, "_start", lambda job, listener: job)
+    monkeypatch.setitem(sys.modules, "DiffMaSlicer", SimpleNamespace(DiffMaSlicerLogic=lambda: logic))
+    exec(compile(code, "slicer.md", "exec"), {"slicer": slicer, "trueMrNode": nodes["true"]})
+
+
+def test_so_do_batches_and_estimates(logic):  # noqa: F811
+    with pytest.raises(TypeError, match="did you mean 'outputFolder'"):
+        logic.convertBatch([], "out", folder=1)
+    with pytest.raises(TypeError, match="did you mean 'voxels'"):
+        logic.estimate(voxel=1)
 
 
 def test_as_many_steps_are_asked_for_as_the_command_line_takes_by_default():

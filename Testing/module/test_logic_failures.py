@@ -2,15 +2,17 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import signal
 import sys
 
+import numpy as np
 import pytest
 from child_tools import poll_until, posix_only, script
 from DiffMaSlicerLib.jobs.job import JobState
-from logic_tools import ct, left_over, logic, make_ct, volumes  # noqa: F401
+from logic_tools import ct, gone_within, left_over, logic, make_ct, volumes  # noqa: F401
 from test_logic_conversion import poll_to_the_end
 
 
@@ -95,3 +97,46 @@ def test_an_empty_volume_fails_before_any_child(logic, slicer_host):  # noqa: F8
 
     empty = slicer.mrmlScene.AddNewNodeByClass("vtkMRMLScalarVolumeNode", "empty")
     assert "no voxels" in fails(logic, slicer_host, empty)
+
+
+HELLO = """echo '{"event": "hello", "pid": '$$', "version": "0", "protocol": 1}'"""
+
+
+@posix_only
+@pytest.mark.parametrize(
+    "events",
+    [
+        '{"event": "volume", "slices": 5}',
+        '{"event": "volume", "slices": ["a", {}], "shape": "x"}',
+        '{"event": "slice", "slice": 3, "axis": 0, "total": 9, "values": "/etc/passwd"}',
+        '{"event": "slice", "slice": 99999, "axis": 2, "values": "/nowhere.npy"}',
+        '{"event": "result", "uncertainty": 5, "output_range": [7], "seconds": "long"}',
+        '{"event": "stage", "stage": 5, "total": -1}\n{"event": "progress", "step": 1e400, "total": "x"}',
+        '{"event": "warning", "message": {"deep": [1]}}\n\\377\\376\n{"event": "note"}',
+    ],
+)
+def test_a_child_that_prints_nonsense_is_a_failure_and_leaves_no_trace(logic, slicer_host, ct, tmp_path, events):  # noqa: F811
+    (tmp_path / "events").write_text(events + "\n")
+    logic.settings.interpreter = script(tmp_path, f"{HELLO}; cat {tmp_path}/events").path
+    assert fails(logic, slicer_host, ct)
+
+
+@posix_only
+def test_a_child_that_hangs_can_be_cancelled_and_is_gone(logic, ct, tmp_path):  # noqa: F811
+    hanging = script(tmp_path, f"""trap '' TERM; {HELLO}; echo '{{"event": "stage", "stage": "reading"}}'; sleep 99""")
+    logic.settings.interpreter = hanging.path
+    job = logic.convert(ct, steps=1, device="cpu", blocking=False)
+    poll_until(job, lambda: job.stage == "reading")
+    job.cancel()
+    poll_to_the_end(job)
+    assert job.state is JobState.CANCELLED and volumes() == ["CT of somebody"] and gone_within(job.process, 10)
+
+
+@posix_only
+def test_a_file_that_the_child_names_outside_of_its_folder_is_left_alone(logic, slicer_host, ct, tmp_path):  # noqa: F811
+    np.save(tmp_path / "mine.npy", np.zeros((40, 48), np.float32))
+    said = json.dumps({"event": "slice", "slice": 3, "axis": 0, "values": str(tmp_path / "mine.npy")})
+    (tmp_path / "events").write_text(said + "\n")
+    logic.settings.interpreter = script(tmp_path, f"{HELLO}; cat {tmp_path}/events").path
+    assert fails(logic, slicer_host, ct)
+    assert (tmp_path / "mine.npy").is_file()

@@ -134,21 +134,26 @@ def test_the_most_faithful_image_has_no_seed_and_samples_only_add_the_uncertaint
     assert runs == {"mean": 1, "sample": 2}, "one step is estimated by its like"
 
 
-def test_what_the_result_says_of_its_agreement_with_the_ct_stands_under_it(ready):
+def test_what_the_result_says_of_its_agreement_with_the_ct_and_of_the_training_stands_under_it(ready):
     from DiffMaSlicerLib.mrml.provenance import write_provenance
 
     words = "CSF agrees by 0.87, skull by 0.88: the MR follows the CT"
+    warning = "Outside of what the model was trained on: metal 9 ml (training 0 to 6)."
     assert not ready.ui.agreementText.isVisible()
     result = ready.load_ct("Result")
-    write_provenance(result, {"model": "tiny", "agreement_words": words}, ct=ready.parameters.inputVolume)
+    facts = {"model": "tiny", "agreement_words": words, "training_words": warning}
+    write_provenance(result, facts, ct=ready.parameters.inputVolume)
     ready.parameters.outputVolume = result
     ready.ui.reviewSectionButton.collapsed = False
     assert ready.ui.agreementText.isVisible()
     assert ready.ui.agreementText.text == words
     assert "without a true MRI" in ready.ui.agreementText.toolTip
+    assert ready.ui.trainingText.isVisible() and ready.ui.trainingText.text == warning
 
     ready.apply()
     assert not ready.ui.agreementText.isVisible(), "the image that it was about is being replaced"
+    assert not ready.ui.trainingText.isVisible()
     ready.finish()
     assert ready.ui.agreementText.text == (result.GetAttribute("DiffMa.agreement") or "")
     assert ready.ui.agreementText.text != words
+    assert result.GetAttribute("DiffMa.training").startswith("not known") and not ready.ui.trainingText.isVisible()

@@ -13,8 +13,10 @@ import numpy as np
 from DiffMaCore.baselines.systems import TITLES
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.resuming import deciding
 
 SSIM = {"diffma": 0.62, "dit": 0.58, "regression": 0.7, "vae_ceiling": 0.95}
+_REGRESSION = {"in_channels": 9, "image_size": 32, "parameters": 10}
 _MACHINE = {"system": "a system", "processor": "a processor", "cores": 2, "memory_bytes": 2**34, "gpus": []}
 
 
@@ -31,7 +33,11 @@ def trained(experiment: Experiment, folders: Folders, backbone: str, status: str
         "versions": {"torch": "9.9"},
         "git": {"revision": "abc123", "dirty": True},
     }
-    account = {"status": status, "step": train.steps, "task": f"denoiser {backbone}", "settings": {}, **facts}
+    own = {key: value for key, value in asdict(experiment.denoiser).items() if key != "train"}
+    settings = {**own, "backbone": backbone, "embedder": "abcdef123456"} if backbone != "regression" else _REGRESSION
+    settings = {**settings, "data": PairedCache.open(folders.data).fingerprint, "train": deciding(train)}
+    account = {"status": status, "step": train.steps, "task": f"denoiser {backbone}", "seed": 0, **facts}
+    account["settings"] = {**settings, **facts.get("settings", {})}
     account |= {"config": json.loads(json.dumps(asdict(experiment))), "sessions": [session]}
     (path / "run.json").write_text(json.dumps(account))
     rows = [{"step": step, "loss": 1 / step, "samples_per_second": 2.0} for step in range(1, train.steps + 1)]
@@ -55,6 +61,8 @@ def evaluated(experiment: Experiment, folders: Folders, systems: tuple[str, ...]
     cache = PairedCache.open(folders.data)
     ranked = sorted(systems, key=lambda key: -SSIM[key])
     entries = {key: _entry(key, ranked.index(key) + 1) for key in ranked} | {"vae_ceiling": _entry("vae_ceiling", None)}
+    for key in ranked:
+        entries[key]["trained"] = {"steps": experiment.denoiser.train.steps, "ended": "2026-01-02T03:34:05+00:00"}
     results = {
         "format": 1,
         "title": experiment.title,

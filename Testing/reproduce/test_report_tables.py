@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 from dataclasses import replace
 from pathlib import Path
 
@@ -86,7 +87,7 @@ def test_one_sample_alone_has_a_table_of_its_own(run: tuple[Experiment, Folders]
     experiment, folders = run
     results = read_results(folders.evaluation / "test")
     section = table2_section(experiment, table2_rows(experiment, folders, results, {}), results)
-    table = [block for block in section.blocks if isinstance(block, Table)][1]
+    table = [block for block in section.blocks if isinstance(block, Table)][-1]
     shown = {row[1]: (row[2], row[3][0]) for row in table.rows}
     assert shown == {
         TITLES["regression"]: ("mean of 2 samples", "70.00 ± 2.00"),
@@ -109,6 +110,71 @@ def test_the_text_says_who_is_best_and_that_other_data_say_nothing_about_the_pap
     assert "2 patients are too few to tell systems apart" in _words(few.blocks)
     papers = replace(experiment, card=CardConfig("SynthRAD2023 Task 1, brain.", "CC BY-NC 4.0", "none"))
     assert "say nothing" not in _words(table2_section(papers, rows, results).blocks)
+
+
+@pytest.fixture
+def alike(tmp_path: Path) -> tuple[Experiment, Folders]:
+    """Two systems that were trained alike, and their evaluation."""
+    experiment, folders = make_tiny_cache(tmp_path)
+    for backbone in ("diffma", "dit"):
+        trained(experiment, folders, backbone)
+    evaluated(experiment, folders, ("diffma", "dit"))
+    return experiment, folders
+
+
+def _section(experiment: Experiment, folders: Folders) -> str:
+    results = read_results(folders.evaluation / "test")
+    return _words(table2_section(experiment, table2_rows(experiment, folders, results, {}), results).blocks)
+
+
+def _changed(folders: Folders, backbone: str, **changes: object) -> None:
+    path = folders.system(backbone) / "run.json"
+    account = json.loads(path.read_text())
+    account["settings"] |= {key: changes.pop(key) for key in list(changes) if key in account["settings"]}
+    path.write_text(json.dumps({**account, **changes}))
+
+
+def test_systems_that_were_trained_alike_are_shown_with_what_they_were_trained_with(
+    alike: tuple[Experiment, Folders],
+) -> None:
+    experiment, folders = alike
+    assert "Warning" not in _section(experiment, folders)
+    results = read_results(folders.evaluation / "test")
+    section = table2_section(experiment, table2_rows(experiment, folders, results, {}), results)
+    tables = [block for block in section.blocks if isinstance(block, Table)]
+    row = next(row for row in tables[1].rows if row[0] == "DiT")
+    assert tables[1].head[:3] == ["System", "Steps", "Slices seen"] and row[1:3] == ["4", "16"]
+    assert row[3] == "latent, embeddings and soft mask of the slice" and row[-1] == results["data_fingerprint"][:12]
+
+
+@pytest.mark.parametrize(
+    ("changes", "warning"),
+    [
+        ({"step": 2}, "Training steps differ: 4 for DiffMa (ours); 2 for DiT."),
+        (
+            {"ct_conditioning": "pixels"},
+            "Inputs differ: latent, embeddings and soft mask of the slice for DiffMa (ours); ",
+        ),
+        ({"data": "f" * 64}, "DiT was trained on other data (ffffffffffff) than it is judged on ("),
+        ({"embedder": "0123"}, "Vision Embedders differ: abcdef123456 for DiffMa (ours); 0123 for DiT."),
+        ({"prediction_type": "v_prediction"}, "Objectives differ: noise for DiffMa (ours); velocity for DiT."),
+        ({"seed": 5}, "Seeds differ: 0 for DiffMa (ours); 5 for DiT."),
+        ({"width": 48}, "DiT was trained with width 48, not with the configuration shown below."),
+        ({"step": 8}, "The figures of DiT are of 4 steps; it was trained again since."),
+    ],
+)
+def test_what_was_not_trained_alike_is_said_beside_the_table(
+    alike: tuple[Experiment, Folders], changes: dict[str, object], warning: str
+) -> None:
+    experiment, folders = alike
+    _changed(folders, "dit", **changes)
+    words = _section(experiment, folders)
+    assert "NOT TRAINED ALIKE" in words and f"Warning: {warning}" in words
+
+
+def test_the_regression_sees_pixels_and_the_report_says_so(run: tuple[Experiment, Folders]) -> None:
+    words = _section(*run)
+    assert "pixels of the slice and its neighbours (9 channels) for 2.5D regression" in words
 
 
 def _words(blocks: object) -> str:

@@ -16,14 +16,16 @@ from DiffMaCore.bundles.manifest import verify
 from DiffMaCore.cli.main import main
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.phantom.demo import bundled_head
+from DiffMaCore.imaging.training_range import FEATURES
 from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training import fresh, rendering
+from DiffMaCore.training import bundling, fresh, rendering
 from DiffMaCore.training.bundling import write_bundles
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.evaluation import evaluate
 from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.files import write_json
 from DiffMaCore.training.fresh import FreshSpec
 from DiffMaCore.training.launch import train_part
 from DiffMaCore.training.prepare import prepare
@@ -61,6 +63,7 @@ def one_head():
     patch.setattr(heads, "_head", bundled_head)
     patch.setattr(rendering, "load_head", lambda path, cache: bundled_head(str(path)))
     patch.setattr(fresh, "_FIRST", 2)
+    patch.setattr(bundling, "DESCRIBED", 2)
     patch.setattr(fresh, "Renderer", RendersHere)
     threads = torch.get_num_threads()
     torch.set_num_threads(1)
@@ -141,6 +144,7 @@ def test_there_is_a_bundle_for_each_contrast_of_one_family(trained) -> None:
     for bundle, config in zip(bundles, found, strict=True):
         assert config.modes == ("mean", "sample") and config.neighbour_distance == 7.0
         assert has_component(bundle, "guided_decoder") and has_component(bundle, "small_decoder")
+        assert config.trained_on == found[0].trained_on and config.trained_on["width"][0] > 0
     networks = [DiffMaPipeline.from_pretrained(bundle) for bundle in bundles]
     ct = rendered(3, (7.0, 7.0, 14.0), (32, 32, 15)).ct_image()
     images = [sitk.GetArrayFromImage(pipe(ct, slices=(5, 8)).mr) for pipe in networks]
@@ -172,6 +176,22 @@ def test_the_command_writes_them_anew_and_changes_what_they_say_alone(trained, t
     half = write_bundles(replace(experiment, bundle_precision="float16"), folders, PairedCache.open(folders.data))
     assert half[0] == bundle and weights.stat().st_size < 0.6 * len(before)
     write_bundles(experiment, folders, PairedCache.open(folders.data))
+
+
+def test_the_range_of_the_trainings_cts_is_measured_once_and_goes_on_where_it_was(trained, monkeypatch) -> None:
+    experiment, folders = trained
+    cache, path = PairedCache.open(folders.data), folders.data / "training_range.json"
+    measured = json.loads(path.read_text())["measured"]
+    assert len(measured) == 2 and measured[0] != measured[1]
+    numbers = []
+    monkeypatch.setattr(bundling.VolumeMaker, "render", lambda _, volume: numbers.append(volume) or rendered(volume))
+    assert bundling.training_range(experiment, folders, cache).keys() <= FEATURES.keys() and not numbers
+    monkeypatch.setattr(bundling, "DESCRIBED", 3)
+    bundling.training_range(experiment, folders, cache)
+    assert numbers == [2]
+    write_json(path, json.loads(path.read_text()) | {"fingerprint": "another's"})
+    bundling.training_range(experiment, folders, cache)
+    assert numbers == [2, 0, 1, 2], "other data have other CTs"
 
 
 def test_a_guided_decoder_is_refused_without_pixels_or_a_mean_and_before_a_denoiser(encoded, tmp_path: Path) -> None:

@@ -10,6 +10,7 @@ from DiffMaCore.training.experiment import Experiment, Folders
 from Training.reproduce.document import Block, Cell, Section, Table, Text
 from Training.reproduce.paper import DATA_SET, PAPERS_SIZE, TABLE_2
 from Training.reproduce.runs import RunFacts, duration, run_facts
+from Training.reproduce.trained import trained_table, trained_with, warnings
 
 OURS = "diffma"
 FEW = 5  # patients: a bootstrap over fewer gives intervals that are far too narrow
@@ -45,6 +46,7 @@ def _row(
     run = run_facts(folders.system(key)) if folders else None
     row: dict[str, Any] = {"key": key, "paper": TABLE_2.get(key, {}), "steps": run.step if run else None}
     row |= {"training_seconds": run.seconds if run else None, "missing": None, "kind": "system"}
+    row |= {"trained": trained_with(run) if run else None, "judged": (entry or {}).get("trained")}
     if entry is None:
         reason = failures.get(key) or _why(run)
         return {**row, "title": TITLES.get(key, key), "rank": None, "parameters": None, "missing": reason}
@@ -87,9 +89,14 @@ def table2_section(experiment: Experiment, rows: list[dict[str, Any]], results: 
     cells = [_cells(row, regions) for row in rows]
     strong = [n for n, row in enumerate(rows) if row["key"] == OURS]
     faint = [n for n, row in enumerate(rows) if row["kind"] == "reference" or row["missing"]]
+    unlike = warnings(rows, experiment, results["data_fingerprint"])
+    trained = trained_table(rows)
+    warned = ["NOT TRAINED ALIKE: the ranks are of these runs, not of the systems."] if unlike else []
+    shown: list[Block] = [Text("What each system was trained with:"), trained] if trained else []
     blocks: list[Block] = [
-        *(Text(text) for text in _lead(experiment, rows, results)),
+        *(Text(text) for text in (*_lead(experiment, rows, results), *warned, *(f"Warning: {one}" for one in unlike))),
         Table(head, cells, strong, faint),
+        *shown,
         *(Text(note) for note in results["notes"]),
         *_single(rows),
         Text(
@@ -138,8 +145,8 @@ def _lead(experiment: Experiment, rows: list[dict[str, Any]], results: Mapping[s
         )
     if is_papers_data(experiment):
         data = (
-            f"The data set is the paper's, {DATA_SET}, but not its split (the paper does not publish one by patient),"
-            " nor its normalisation or metric code, which it does not state: compare ranks, not digits."
+            f"By its configuration the data set is the paper's, {DATA_SET}, but not its split (the paper gives none by"
+            " patient), nor its normalisation or metric code, which it does not state: compare ranks, not digits."
         )
     else:
         data = (

@@ -58,9 +58,15 @@ def probe() -> str | None:
     """
     if not torch.cuda.is_available():
         return "no CUDA device is available"
-    return failure_of("causal-conv1d", _convolution_error) or failure_of(
-        "mamba-ssm", lambda: scan_error(mamba_ssm_scan, "cuda")
-    )
+    return convolution_problem("cuda") or failure_of("mamba-ssm", lambda: scan_error(mamba_ssm_scan, "cuda"))
+
+
+@functools.cache
+def convolution_problem(device: str) -> str | None:
+    """None if causal-conv1d really gives right values and gradients on devices of this type, else the reason."""
+    if device != "cuda" or not torch.cuda.is_available():
+        return "causal-conv1d runs on CUDA devices only"
+    return failure_of("causal-conv1d", _convolution_error)
 
 
 def _convolution_error() -> float:

@@ -22,6 +22,7 @@ from DiffMaCore.training.evaluation.scores import DATA_RANGE, DEFINITIONS, score
 from DiffMaCore.training.evaluation.store import PredictionStore
 from DiffMaCore.training.evaluation.systems import find_systems
 from DiffMaCore.training.experiment import DataConfig, EvaluationConfig, Experiment, Folders
+from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.sources.heads import MR_RANGE
 
 FORMAT = 1
@@ -81,6 +82,7 @@ def evaluate(
         place = f"{predictor.title} ({number} of {len(predictors)})"
         _predict(predictor, cases, store, sampling, reporter, place)
         entries[predictor.key] = _judge(predictor, cases, store, settings, reporter, place)
+        entries[predictor.key]["trained"] = _trained(folders, predictor)
     _rank(entries)
     _compare(entries, settings)
     results = {
@@ -104,6 +106,12 @@ def evaluate(
         caption = f"{experiment.title}: {patients}, {settings.samples} samples"
         calibration.picture(measured, folder / tables.PICTURE, caption)
     return Evaluation(folder, results)
+
+
+def _trained(folders: Folders, predictor: Predictor) -> dict[str, Any] | None:
+    """How far a system of the experiment was trained when it was judged; None for what is trained elsewhere."""
+    account = RunFolder(folders.system(predictor.key)).account() if predictor.kind == "system" else {}
+    return {"steps": account["step"], "ended": account["sessions"][-1]["ended"]} if account else None
 
 
 def check_data(cache: PairedCache, data: DataConfig) -> None:

@@ -10,6 +10,8 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
 
+from slicer.i18n import tr as _
+
 _SETS_PYTHON = (
     "PYTHONHOME",
     "PYTHONPATH",
@@ -65,7 +67,8 @@ def core_folder(library: Path) -> Path:
     for folder in (library.parent, library.parent.parent):
         if (folder / "DiffMaCore" / "__init__.py").is_file():
             return folder
-    raise FileNotFoundError(f"DiffMaCore is neither in {library.parent} nor above it; install the extension again")
+    problem = _("DiffMaCore is neither in {folder} nor above it; install the extension again")
+    raise FileNotFoundError(problem.format(folder=library.parent))
 
 
 def environment(

@@ -13,6 +13,8 @@ import sys
 from collections.abc import Collection
 from pathlib import Path
 
+from slicer.i18n import tr as _
+
 TORCH = ("torch", "torchvision")
 CHOOSER = "light-the-torch>=0.5"
 CHOOSES = sys.platform != "darwin"  # where PyTorch has one build only
@@ -35,7 +37,7 @@ _MEGABYTES = {
     "tqdm": 1,
     "psutil": 1,
 }
-_WITH_GPU = " With an NVIDIA GPU, or where no build can be chosen, PyTorch takes about 3 GB."
+_WITH_GPU = _("With an NVIDIA GPU, or where no build can be chosen, PyTorch takes about 3 GB.")
 
 
 def requirements_file(library: Path) -> Path:
@@ -57,10 +59,10 @@ def name_of(requirement: str) -> str:
 def size_sentence(missing: Collection[str]) -> str:
     """How much is downloaded for packages of these names."""
     if not missing:
-        return "Nothing has to be downloaded."
+        return _("Nothing has to be downloaded.")
     total = sum(_MEGABYTES.get(name, 10) for name in missing)
-    text = f"About {total / 1000:.1f} GB are downloaded." if total >= 1000 else f"About {total} MB are downloaded."
-    return text + (_WITH_GPU if "torch" in missing and CHOOSES else "")
+    text = _("About {megabytes} MB are downloaded.").format(megabytes=total)
+    return f"{text} {_WITH_GPU}" if "torch" in missing and CHOOSES else text
 
 
 def torch_commands(python: str, requirements: Path) -> list[list[str]]:

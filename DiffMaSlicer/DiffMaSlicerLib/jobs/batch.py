@@ -10,6 +10,7 @@ from pathlib import Path
 from typing import Any
 
 import slicer
+from slicer.i18n import tr as _
 
 from DiffMaSlicerLib.child import failures
 from DiffMaSlicerLib.child.events import Event
@@ -66,7 +67,7 @@ class BatchConversion(ChildJob):
         options: SamplingOptions | None = None,
         load: bool = False,
     ) -> None:
-        super().__init__("Convert several CTs (research only)", interpreter)
+        super().__init__(_("Convert several CTs (research only)"), interpreter)
         self.items: list[BatchItem] = []
         self.options = options or SamplingOptions()
         self._files, self._inputs, self._format, self._load = files, list(inputs), format, load
@@ -83,11 +84,12 @@ class BatchConversion(ChildJob):
 
     def work(self) -> Iterator[object]:
         if self._format not in FORMATS:
-            raise JobError(f"the format {self._format} is unknown", "InputError", f"Choose {', '.join(FORMATS)}.")
+            cause = _("the format {name} is unknown").format(name=self._format)
+            raise JobError(cause, "InputError", _("Choose {names}.").format(names=", ".join(FORMATS)))
         if not self._inputs:
-            raise JobError("there is nothing to convert", "InputError", "Choose volumes or a folder.")
+            raise JobError(_("there is nothing to convert"), "InputError", _("Choose volumes or a folder."))
         if not str(self._target).strip(". "):
-            raise JobError("no folder for the results is chosen", "OutputError", "Choose one.")
+            raise JobError(_("no folder for the results is chosen"), "OutputError", _("Choose one."))
         leases: list[Path] = []
         try:
             paths = yield from self._as_paths(leases)
@@ -125,8 +127,10 @@ class BatchConversion(ChildJob):
             for key in ("values", "preview"):
                 Path(event.text(key) or self.folder / "none").unlink(missing_ok=True)
             position = 1 + sum(item.state in ("done", "failed") for item in self.items)
-            of = f" of {self._total}" if self._total else ""
-            self.detail = f"volume {position}{of}, slice {event.count('done') or 0} of {event.count('total') or 0}"
+            counts = {"volume": position, "volumes": self._total, "slice": event.count("done") or 0}
+            counts["slices"] = event.count("total") or 0
+            text = _("volume {volume} of {volumes}, slice {slice} of {slices}")
+            self.detail = (text if self._total else _("volume {volume}, slice {slice} of {slices}")).format(**counts)
         return None
 
     def say(self, line: str) -> None:
@@ -147,9 +151,10 @@ class BatchConversion(ChildJob):
         taken: set[str] = set()
         for node in self._nodes:
             if not in_scene(node):
-                raise JobError("a CT is no longer part of the scene", "InputError", "Choose the volumes again.")
+                cause = _("a CT is no longer part of the scene")
+                raise JobError(cause, "InputError", _("Choose the volumes again."))
             to_world(node)
-            self.stage = "reading the CTs"
+            self.stage = _("reading the CTs")
             path = yield from self._files.acquire(node)
             leases.append(path)
             item = BatchItem(node.GetName(), node=node)
@@ -185,14 +190,14 @@ class BatchConversion(ChildJob):
             failure = self._unexplained()
             raise JobError(failure.message, failure.kind, failure.remedy)
         if not done:
-            failed = next((item.reason for item in self.items if item.reason), "no volume could be converted")
+            failed = next((item.reason for item in self.items if item.reason), _("no volume could be converted"))
             raise JobError(failures.told(failed, "InputError").message, "InputError")
-        self.detail = f"{len(done)} of {len(self.items)} volumes converted"
+        self.detail = _("{done} of {all} volumes converted").format(done=len(done), all=len(self.items))
         self.say(self.detail)
 
     def _load_results(self) -> Iterator[object]:
         """Load the finished files by Slicer's own readers, one at a time (each blocks while it is read)."""
-        self.stage = "loading the results"
+        self.stage = _("loading the results")
         for item in self.items:
             yield None
             if item.state != "done" or self._format == "dicom":

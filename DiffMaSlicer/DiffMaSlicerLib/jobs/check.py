@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from slicer.i18n import tr as _
+
 from DiffMaSlicerLib.child.interpreter import Interpreter
 from DiffMaSlicerLib.jobs.child_job import ChildJob
 from DiffMaSlicerLib.mrml.volume_files import VolumeFiles
@@ -16,7 +18,7 @@ class CheckJob(ChildJob):
     """
 
     def __init__(self, interpreter: Interpreter, files: VolumeFiles, ct: Any, model: str = "demo") -> None:
-        super().__init__("Check the CT", interpreter)
+        super().__init__(_("Check the CT"), interpreter)
         self.ct, self.model = ct, model
         self._files = files
 
@@ -26,7 +28,7 @@ class CheckJob(ChildJob):
             self.cancel()
 
     def work(self) -> Iterator[object]:
-        self.stage = "reading the CT"
+        self.stage = _("reading the CT")
         path = yield from self._files.acquire(self.ct)
         try:
             # 1: the answer is no

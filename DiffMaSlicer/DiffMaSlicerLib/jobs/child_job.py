@@ -8,11 +8,13 @@ from collections.abc import Collection, Iterator, Sequence
 from pathlib import Path
 from typing import Any
 
+from slicer.i18n import tr as _
+
 from DiffMaSlicerLib.child import failures
 from DiffMaSlicerLib.child.events import Event, parse
 from DiffMaSlicerLib.child.interpreter import Interpreter
 from DiffMaSlicerLib.child.process import ChildProcess
-from DiffMaSlicerLib.jobs.job import WAIT, Job, JobCancelled, JobError
+from DiffMaSlicerLib.jobs.job import FREE_SPACE, WAIT, Job, JobCancelled, JobError
 
 HELLO_SECONDS = 120.0
 """How long a child may take until its first word: a cold disk and a virus scanner are slow."""
@@ -58,8 +60,8 @@ class ChildJob(Job):
             try:
                 self._folder = self.interpreter.private_folder()
             except OSError as error:
-                remedy = "Free some space, or choose another temporary folder in Slicer's settings."
-                raise JobError(f"no temporary folder could be made ({error.strerror})", "OutputError", remedy) from None
+                cause = _("no temporary folder could be made ({reason})").format(reason=error.strerror)
+                raise JobError(cause, "OutputError", FREE_SPACE) from None
         return self._folder
 
     def on_event(self, event: Event) -> Iterator[object] | None:
@@ -138,15 +140,16 @@ class ChildJob(Job):
             if self.process is not None:
                 self.process.heard_from(event.count("pid"))
         elif event.name == "stage":
-            self.stage, self.detail, self.eta = event.text("stage"), "", None
+            name = event.text("stage")
+            self.stage, self.detail, self.eta = stages().get(name, name), "", None
             self.fraction = 0.0 if event.count("total") else None
-            self.say(f"{self.stage} ...")
+            self.say(f"{name} ...")
         elif event.name == "progress":
             step, total = event.count("step"), event.count("total")
             self.fraction = min(1.0, step / total) if step is not None and total else None
             self.eta = event.number("eta")
             if event.text("unit") == "bytes" and step is not None and total:
-                self.detail = f"{step / 1e6:.0f} of {total / 1e6:.0f} MB"
+                self.detail = _("{done:.0f} of {all:.0f} MB").format(done=step / 1e6, all=total / 1e6)
         elif event.name == "note":
             self.say(event.text("message"))
         elif event.name == "warning":
@@ -175,6 +178,28 @@ class ChildJob(Job):
     def _unexplained(self) -> failures.Failure:
         assert self.process is not None
         return failures.ended(self._exit_code(), self.process.error_tail(), self._answered, self.interpreter.path)
+
+
+def stages() -> dict[str, str]:
+    """The child's words for what it does, in the user's language."""
+    return {
+        "checking": _("checking"),
+        "comparing": _("comparing"),
+        "comparing with the CT": _("comparing with the CT"),
+        "completing": _("completing"),
+        "downloading": _("downloading"),
+        "importing weights": _("importing weights"),
+        "loading": _("loading"),
+        "loading model": _("loading model"),
+        "looking at this machine": _("looking at this machine"),
+        "making a phantom": _("making a phantom"),
+        "measuring": _("measuring"),
+        "preparing": _("preparing"),
+        "reading": _("reading"),
+        "rendering a head": _("rendering a head"),
+        "synthesising": _("synthesising"),
+        "writing": _("writing"),
+    }
 
 
 def _job_error(failure: failures.Failure) -> JobError:

@@ -6,6 +6,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import slicer
+from slicer.i18n import tr as _
 
 from DiffMaSlicerLib.child.interpreter import Interpreter
 from DiffMaSlicerLib.jobs.child_job import ChildJob
@@ -24,7 +25,7 @@ class CompareJob(ChildJob):
     """
 
     def __init__(self, interpreter: Interpreter, files: VolumeFiles, mr: Any, true: Any, ct: Any = None) -> None:
-        super().__init__("Compare with the true MR", interpreter)
+        super().__init__(_("Compare with the true MR"), interpreter)
         self.mr, self.true, self.ct = mr, true, ct
         self.differenceNode: Any = None
         self._files = files
@@ -36,16 +37,17 @@ class CompareJob(ChildJob):
 
     def work(self) -> Iterator[object]:
         if self.mr is self.true:
-            raise JobError("the true MR is the synthetic one itself", "InputError", "Choose the patient's own MR.")
+            cause = _("the true MR is the synthetic one itself")
+            raise JobError(cause, "InputError", _("Choose the patient's own MR."))
         leases = []
         try:
-            self.stage = "reading the volumes"
+            self.stage = _("reading the volumes")
             place = to_world(self.mr)
             for node in filter(None, (self.mr, self.true, self.ct)):
                 # each file holds a node's own geometry, so all must stand under one and the same transform
                 if abs(to_world(node) - place).max() > 1e-6:
-                    cause = "the volumes stand under different transforms"
-                    raise JobError(cause, "InputError", "Harden them first (Data module, right click).")
+                    cause = _("the volumes stand under different transforms")
+                    raise JobError(cause, "InputError", _("Harden them first (Data module, right click)."))
                 leases.append((yield from self._files.acquire(node)))
             difference = self.folder / "difference.nii"
             arguments = ["compare", str(leases[0]), str(leases[1]), "--difference", str(difference)]
@@ -54,7 +56,7 @@ class CompareJob(ChildJob):
             metrics = yield from self.child(arguments)
             if difference.is_file():
                 known = self.mr.GetNodeReference(provenance.DIFFERENCE_ROLE)
-                name = f"{self.mr.GetName()} difference"
+                name = _("{name} difference").format(name=self.mr.GetName())
                 node = yield from import_volume(difference, name, self.mr, known, (-1.0, 1.0))
                 facts = provenance.as_metadata(self.mr)
                 provenance.write_provenance(node, facts, ct=self.ct, content="difference")

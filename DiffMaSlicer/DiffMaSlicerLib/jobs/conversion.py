@@ -2,12 +2,15 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+import difflib
+import inspect
+from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 import slicer
+from slicer.i18n import tr as _
 
 from DiffMaSlicerLib.child.events import Event
 from DiffMaSlicerLib.child.interpreter import Interpreter
@@ -64,6 +67,22 @@ class SamplingOptions:
         return [word for name, value in self.facts().items() for word in (f"--{name}", str(value))]
 
 
+def sampling_options(call: Callable[..., Any], given: Mapping[str, Any]) -> SamplingOptions:
+    """What was given to ``call``, a method that takes these fields beside its own arguments.
+
+    Raises:
+        TypeError: a name is neither, with the nearest one.
+    """
+    own = [name for name in inspect.signature(call).parameters if name != "sampling"]
+    names = {name.lower(): name for name in (*own, *vars(SamplingOptions()))}
+    for word in given.keys() - names.values():
+        near = [names[key] for key in difflib.get_close_matches(word.lower().replace("_", ""), names, cutoff=0.5)]
+        near += [name for key, name in names.items() if key in word.lower().split("_")]
+        hint = f"did you mean {near[0]!r}?" if near else f"there are {', '.join(names.values())}"
+        raise TypeError(f"{call.__qualname__}() has no argument {word!r}; {hint}")
+    return SamplingOptions(**given)
+
+
 @dataclass(frozen=True)
 class Region:
     """Which part of a CT is converted: nodes of the scene, and slices first to last, both included."""
@@ -97,7 +116,7 @@ class Conversion(ChildJob):
         soft_mask: bool = False,
         start_slice: int | None = None,
     ) -> None:
-        super().__init__("Convert the CT to a synthetic MR (research only)", interpreter)
+        super().__init__(_("Convert the CT to a synthetic MR (research only)"), interpreter)
         self.ct = ct
         self.options = options or SamplingOptions()
         self.region = region or Region()
@@ -138,7 +157,7 @@ class Conversion(ChildJob):
         self._check()
         path = None
         try:
-            self.stage = "reading the CT"
+            self.stage = _("reading the CT")
             path = yield from self._files.acquire(self.ct)
             result = yield from self.child((yield from self._arguments(path)))
             yield from self._take_over(result)
@@ -168,9 +187,9 @@ class Conversion(ChildJob):
 
     def _check(self) -> None:
         if not nodes.in_scene(self.ct):
-            raise JobError("the CT is not part of the scene", "InputError", "Choose a volume.")
+            raise JobError(_("the CT is not part of the scene"), "InputError", _("Choose a volume."))
         if self._mr is not None and self._mr in (self.ct,):
-            raise JobError("the output is the CT itself", "InputError", "Choose another output volume.")
+            raise JobError(_("the output is the CT itself"), "InputError", _("Choose another output volume."))
         to_world(self.ct)  # refuses transforms that are not linear
 
     def _arguments(self, path: Path) -> Iterator[object]:
@@ -181,7 +200,7 @@ class Conversion(ChildJob):
         if self._start_slice is not None:
             arguments += ["--start-slice", str(self._start_slice)]
         if self.region.roi is not None or self.region.segmentation is not None:
-            self.stage = "preparing the region"
+            self.stage = _("preparing the region")
             mask = self.folder / "mask.nrrd"
             yield from write_mask(mask, self.ct, self.region.roi, self.region.segmentation)
             arguments += ["--mask", str(mask)]
@@ -189,7 +208,8 @@ class Conversion(ChildJob):
 
     def _slice_came(self, event: Event) -> Iterator[object]:
         index, axis, values = event.count("slice"), event.count("axis"), event.text("values")
-        if index is None or axis not in (0, 1, 2) or not values:
+        path = Path(values)
+        if index is None or axis not in (0, 1, 2) or path.parent != self.folder / "slices":  # it is deleted below
             return
         low, high = self._range()
         first = not self._output.begun
@@ -198,7 +218,6 @@ class Conversion(ChildJob):
             if self._mr is None:  # a node of the user's keeps its own words until the result is there
                 facts = {**self.options.facts(), **self._facts}
                 provenance.write_provenance(self.outputNode, facts, ct=self.ct, partial="being made")
-        path = Path(values)
         if not self._output.put(index, axis, path):
             self.say(f"slice {index} could not be shown")
             return
@@ -206,12 +225,13 @@ class Conversion(ChildJob):
             file.unlink(missing_ok=True)
         total = event.count("total") or len(self._slices) or slice_count(self.ct)
         self._slice_total = total
-        self.detail = f"slice {event.count('done') or len(self._output.slices_done)} of {total}"
+        done = event.count("done") or len(self._output.slices_done)
+        self.detail = _("slice {done} of {total}").format(done=done, total=total)
         if self._output.refresh(force=first):
             self.tell("slice")
 
     def _take_over(self, result: dict[str, Any]) -> Iterator[object]:
-        self.stage, self.detail, self.fraction = "showing the result", "", None
+        self.stage, self.detail, self.fraction = _("showing the result"), "", None
         self._facts.update(result)
         if not self._output.begun:
             yield from self._output.begin(self._name(), *self._range())
@@ -219,12 +239,12 @@ class Conversion(ChildJob):
         yield from _remove(self.folder / "mr.nii")
         mr = self.outputNode
         if result.get("uncertainty"):
-            role = provenance.UNCERTAINTY_ROLE
-            self.uncertaintyNode = yield from self._beside(Path(str(result["uncertainty"])), "uncertainty", role, None)
+            role, path = provenance.UNCERTAINTY_ROLE, Path(str(result["uncertainty"]))
+            self.uncertaintyNode = yield from self._beside(path, "uncertainty", _("{mr} uncertainty"), role, None)
         if self._wants_soft_mask:
             role = provenance.SOFT_MASK_ROLE
             path = self.folder / "soft_mask.nii"
-            self.softMaskNode = yield from self._beside(path, "soft mask", role, (0.0, 1.0))
+            self.softMaskNode = yield from self._beside(path, "soft mask", _("{mr} soft mask"), role, (0.0, 1.0))
         self._drop_stale_maps(result)
         provenance.write_provenance(mr, result, ct=self.ct)
         self._remember(result)
@@ -241,11 +261,13 @@ class Conversion(ChildJob):
             if node is not None and not kept:
                 slicer.mrmlScene.RemoveNode(node)
 
-    def _beside(self, path: Path, content: str, role: str, window: tuple[float, float] | None) -> Iterator[object]:
+    def _beside(
+        self, path: Path, content: str, name: str, role: str, window: tuple[float, float] | None
+    ) -> Iterator[object]:
         """The node of another result, referred to by the MR; the one of an earlier run is filled anew."""
         mr = self.outputNode
         known = mr.GetNodeReference(role)
-        node = yield from import_volume(path, f"{mr.GetName()} {content}", self.ct, known, window)
+        node = yield from import_volume(path, name.format(mr=mr.GetName()), self.ct, known, window)
         yield from _remove(path)
         if node is not known:
             self._made.append(node)
@@ -277,7 +299,8 @@ class Conversion(ChildJob):
     def _name(self) -> str:
         is_demo = self._facts.get("demo", self.options.model == "demo")
         target = Event("", self._facts).text("target_modality") or "MR"
-        return f"{self.ct.GetName()} synthetic {target}{' (DEMO)' if is_demo else ''}"
+        name = _("{ct} synthetic {target} (DEMO)") if is_demo else _("{ct} synthetic {target}")
+        return name.format(ct=self.ct.GetName(), target=target)
 
     def _remember(self, result: dict[str, Any]) -> None:
         seconds, slices = result.get("seconds"), result.get("slices")

@@ -7,6 +7,7 @@ from collections.abc import Iterator
 from typing import Any
 
 import slicer
+from slicer.i18n import tr as _
 
 from DiffMaSlicerLib.child.interpreter import Interpreter
 from DiffMaSlicerLib.jobs.child_job import ChildJob
@@ -24,7 +25,7 @@ class DicomExport(ChildJob):
     """
 
     def __init__(self, interpreter: Interpreter, files: VolumeFiles, mr: Any, folder: str) -> None:
-        super().__init__("Export as derived DICOM series", interpreter)
+        super().__init__(_("Export as derived DICOM series"), interpreter)
         self.mr, self._files, self._target = mr, files, str(folder)
 
     def node_removed(self, node: Any) -> None:
@@ -34,11 +35,11 @@ class DicomExport(ChildJob):
 
     def work(self) -> Iterator[object]:
         if not is_synthetic(self.mr):
-            cause = "the volume is not a synthetic MR made by this module"
-            raise JobError(cause, "InputError", "Choose one; other volumes are exported by Slicer's DICOM module.")
+            cause = _("the volume is not a synthetic MR made by this module")
+            raise JobError(cause, "InputError", _("Choose one; other volumes are exported by Slicer's DICOM module."))
         if not self._target.strip():
-            raise JobError("no folder is chosen", "OutputError", "Choose a new or empty folder.")
-        self.stage = "reading the volume"
+            raise JobError(_("no folder is chosen"), "OutputError", _("Choose a new or empty folder."))
+        self.stage = _("reading the volume")
         path = yield from self._files.acquire(self.mr)
         try:
             metadata = self.folder / "metadata.json"
@@ -50,7 +51,7 @@ class DicomExport(ChildJob):
                 listing.write_text("\n".join(sources) + "\n", encoding="utf-8")
                 arguments += ["--source", str(listing)]
             else:
-                self.warn("The CT was not loaded from Slicer's DICOM database: the series is anonymous.")
+                self.warn(_("The CT was not loaded from Slicer's DICOM database: the series is anonymous."))
             return (yield from self.child(arguments))
         finally:
             self._files.release(path)

@@ -10,6 +10,8 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+from slicer.i18n import tr as _
+
 from DiffMaSlicerLib.jobs.modes import AUTO, draws_noise, evaluations
 from DiffMaSlicerLib.jobs.rough import Rough
 
@@ -109,7 +111,8 @@ class History:
         """What ``slices`` of a CT of so many ``voxels`` will take: by the medians of earlier runs, else ``rough``."""
         runs = self._read().get(_key(model, device, decoder, draws_noise(mode, samples)), [])
         if not runs and rough is None:
-            return Estimate(None, None, 0, free_bytes, "How long it takes is learnt from the first run on this device.")
+            sentence = _("How long it takes is learnt from the first run on this device.")
+            return Estimate(None, None, 0, free_bytes, sentence)
         if not runs:
             seconds = rough.begin
             seconds += slices * (rough.of_slice + rough.of_evaluation * evaluations(mode, steps, samples))
@@ -140,25 +143,29 @@ def _key(model: str, device: str, decoder: str | None, noise: bool) -> str:
 def words_for_seconds(seconds: float) -> str:
     """Such as "40 s", "3 min" or "2 h 5 min"."""
     if seconds < 90:
-        return f"{max(1, round(seconds))} s"
+        return _("{seconds} s").format(seconds=max(1, round(seconds)))
     minutes = round(seconds / 60)
-    return f"{minutes} min" if minutes < 90 else f"{minutes // 60} h {minutes % 60} min"
+    if minutes < 90:
+        return _("{minutes} min").format(minutes=minutes)
+    return _("{hours} h {minutes} min").format(hours=minutes // 60, minutes=minutes % 60)
 
 
 def _sentence(seconds: float, memory: int | None, free: int | None, runs: int) -> str:
-    text = f"About {words_for_seconds(seconds)}"
+    text = _("About {time}")
     if memory is not None:
-        text += f" and {_gigabytes(memory)} of memory"
+        text = _("About {time} and {memory} of memory")
         if free is not None:
-            text += f" ({_gigabytes(free)} free)"
-    text += f", learnt from {runs} run{'s' if runs > 1 else ''} on this machine." if runs else ", a rough guess."
+            text = _("About {time} and {memory} of memory ({free} free)")
+    text = text.format(time=words_for_seconds(seconds), memory=_gigabytes(memory or 0), free=_gigabytes(free or 0))
+    sources = {0: _("a rough guess"), 1: _("learnt from 1 run on this machine")}
+    text += f", {sources.get(runs, _('learnt from {runs} runs on this machine')).format(runs=runs)}."
     if memory is not None and free is not None and memory > free:
-        text += " That is more than is free: choose fewer slices, a smaller model, or close other programs."
+        text += " " + _("That is more than is free: choose fewer slices, a smaller model, or close other programs.")
     return text
 
 
 def _gigabytes(count: int) -> str:
-    return f"{count / 1e9:.1f} GB"
+    return _("{amount:.1f} GB").format(amount=count / 1e9)
 
 
 def _sound(run: object) -> bool:

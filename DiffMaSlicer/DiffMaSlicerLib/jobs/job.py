@@ -8,12 +8,16 @@ from collections.abc import Callable, Iterator
 from enum import Enum
 from typing import Any
 
+from slicer.i18n import tr as _
+
 WAIT = object()
 """What a job's generator yields when there is nothing to do yet; None means that it could go on at once."""
 
 POLL_MILLISECONDS = 40
 POLL_BUDGET = 0.03
 _LOG_LINES = 5000
+
+FREE_SPACE = _("Free some space, or choose another temporary folder in Slicer's settings.")
 
 _logger = logging.getLogger(__name__)
 
@@ -133,7 +137,7 @@ class Job:
             self._finish(JobState.FAILED)
         except Exception as error:
             _logger.exception("%s failed", self.title)
-            self.error = JobError(f"{type(error).__name__}: {error}", "Unexpected", "Copy the log and report it.")
+            self.error = JobError(f"{type(error).__name__}: {error}", "Unexpected", _("Copy the log and report it."))
             self._finish(JobState.FAILED)
         finally:
             self._polling = False

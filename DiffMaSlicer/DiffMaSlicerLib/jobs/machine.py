@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from slicer.i18n import tr as _
+
 from DiffMaSlicerLib.child.interpreter import Interpreter
 from DiffMaSlicerLib.jobs.child_job import ChildJob
 
@@ -24,7 +26,7 @@ class MachineJob(CommandJob):
     """Asks for devices, models, catalogue, schedulers and packages; the result is ``diffma info``'s dict."""
 
     def __init__(self, interpreter: Interpreter) -> None:
-        super().__init__(interpreter, "Ask what this machine can run", ["info"])
+        super().__init__(interpreter, _("Ask what this machine can run"), ["info"])
 
     @property
     def devices(self) -> list[dict[str, Any]]:

@@ -8,6 +8,7 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from slicer.i18n import tr as _
 
 from DiffMaSlicerLib.jobs.job import JobError
 from DiffMaSlicerLib.mrml import nodes
@@ -92,7 +93,8 @@ class OutputVolume:
         voxels = open_result(path).voxels
         target = voxels_of(self._image)
         if voxels.shape != target.shape:
-            raise JobError(f"the result has another size {voxels.shape} than the CT {target.shape}", "OutputError")
+            cause = _("the result has another size {result} than the CT {ct}")
+            raise JobError(cause.format(result=voxels.shape, ct=target.shape), "OutputError")
         yield from copy_into(target, voxels)
         self._waiting = True
         self.refresh(force=True)

@@ -6,6 +6,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
+from slicer.i18n import tr as _
+
 from DiffMaSlicerLib.child import packages
 from DiffMaSlicerLib.child.interpreter import Interpreter
 from DiffMaSlicerLib.jobs.child_job import ChildJob
@@ -21,7 +23,7 @@ class CheckPackages(CommandJob):
     """
 
     def __init__(self, interpreter: Interpreter, requirements: Path) -> None:
-        super().__init__(interpreter, "Check packages", ["packages", "--requirements", str(requirements)])
+        super().__init__(interpreter, _("Check packages"), ["packages", "--requirements", str(requirements)])
 
     def work(self) -> Iterator[object]:
         facts: dict[str, Any] = yield from super().work()
@@ -38,30 +40,29 @@ class InstallPackages(ChildJob):
     """
 
     def __init__(self, interpreter: Interpreter, requirements: Path) -> None:
-        super().__init__("Install packages", interpreter)
+        super().__init__(_("Install packages"), interpreter)
         self._requirements = requirements
 
     def work(self) -> Iterator[object]:
-        self.stage = "checking packages"
+        self.stage = _("checking packages")
         before = yield from CheckPackages(self.interpreter, self._requirements).steps()
         if set(before["missing"]) & set(packages.TORCH):
-            self.stage = "choosing and installing PyTorch"
+            self.stage = _("choosing and installing PyTorch")
             for command in packages.torch_commands(self.interpreter.path, self._requirements):
                 yield from self.run_process(command, speaks=False)
                 if self._exit_code() != 0:
-                    self.warn("No PyTorch build could be chosen for this GPU: pip takes its default build.")
+                    self.warn(_("No PyTorch build could be chosen for this GPU: pip takes its default build."))
                     break
-        self.stage = "installing packages"
+        self.stage = _("installing packages")
         yield from self.run_process(packages.install_command(self.interpreter.path, self._requirements), speaks=False)
         if self._exit_code() != 0:
-            last = next((line for line in reversed(self.log) if "error" in line.lower()), "see the log")
-            remedy = "Check the network and proxy (pip reads HTTPS_PROXY), then try again."
-            raise JobError(f"pip could not install the packages ({last.strip()})", "Packages", remedy)
-        self.stage = "checking packages"
+            last = next((line for line in reversed(self.log) if "error" in line.lower()), _("see the log"))
+            remedy = _("Check the network and proxy (pip reads HTTPS_PROXY), then try again.")
+            cause = _("pip could not install the packages ({reason})").format(reason=last.strip())
+            raise JobError(cause, "Packages", remedy)
+        self.stage = _("checking packages")
         after = yield from CheckPackages(self.interpreter, self._requirements).steps()
         if not after.get("ok"):
-            names = ", ".join(after["missing"])
-            raise JobError(
-                f"these packages are still missing: {names}", "MissingPackage", "Read the log for pip's reason."
-            )
+            cause = _("these packages are still missing: {names}").format(names=", ".join(after["missing"]))
+            raise JobError(cause, "MissingPackage", _("Read the log for pip's reason."))
         return after

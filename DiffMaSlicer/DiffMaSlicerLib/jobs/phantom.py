@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
+from slicer.i18n import tr as _
+
 from DiffMaSlicerLib.child.interpreter import Interpreter
 from DiffMaSlicerLib.jobs.child_job import ChildJob
 from DiffMaSlicerLib.mrml import nodes
@@ -18,7 +20,7 @@ class PhantomJob(ChildJob):
     """Makes the phantom; the result is (CT node, its true MR node)."""
 
     def __init__(self, interpreter: Interpreter, seed: int = 1) -> None:
-        super().__init__("Make a head phantom", interpreter)
+        super().__init__(_("Make a head phantom"), interpreter)
         self._seed = seed
 
     def work(self) -> Iterator[object]:
@@ -34,7 +36,7 @@ class PhantomJob(ChildJob):
         result = open_result(path)
         image = allocate(result.voxels.shape)
         yield from copy_into(voxels_of(image), result.voxels)
-        node = nodes.make_volume(f"Head phantom {kind}")
+        node = nodes.make_volume(_("Head phantom {kind}").format(kind=kind))
         node.CreateDefaultDisplayNodes()
         nodes.set_window(node, _WINDOWS[kind])
         nodes.place(node, image, to_matrix(result.ijk_to_ras))

@@ -8,6 +8,7 @@ from typing import Any
 
 import numpy as np
 import slicer
+from slicer.i18n import tr as _
 
 from DiffMaSlicerLib.jobs.job import JobError
 from DiffMaSlicerLib.mrml.geometry import ijk_to_ras, slice_axis, to_world
@@ -17,7 +18,7 @@ _SAMPLE_VOXELS = 200_000
 _AIR_BELOW = -200.0
 _LEAST_AIR = 0.001
 
-NAN_NOTE = "Some voxels are NaN or infinite: they are taken as air."
+NAN_NOTE = _("Some voxels are NaN or infinite: they are taken as air.")
 
 
 @dataclass(frozen=True)
@@ -55,10 +56,10 @@ class VolumeFacts:
 def describe(node: Any) -> VolumeFacts:
     """Facts of a volume node; one that is None or empty gives a problem, never an error."""
     if node is None:
-        return VolumeFacts(problem="No volume is chosen.")
+        return VolumeFacts(problem=_("No volume is chosen."))
     image = node.GetImageData()
     if image is None or image.GetPointData().GetScalars() is None or min(image.GetDimensions()) < 1:
-        return VolumeFacts(problem="The volume holds no voxels: load it again.")
+        return VolumeFacts(problem=_("The volume holds no voxels: load it again."))
     size, spacing = tuple(image.GetDimensions()), tuple(node.GetSpacing())
     dimension_problem = _dimension_problem(node, size)
     if image.GetNumberOfScalarComponents() != 1:
@@ -90,11 +91,12 @@ def describe(node: Any) -> VolumeFacts:
 def _dimension_problem(node: Any, size: tuple[int, ...]) -> str:
     components = node.GetImageData().GetNumberOfScalarComponents()
     if node.IsA("vtkMRMLMultiVolumeNode"):
-        return "This is a volume with several frames (four dimensions): extract one frame first."
+        return _("This is a volume with several frames (four dimensions): extract one frame first.")
     if components != 1:
-        return f"This volume has {components} values per voxel (colour, vectors or frames): choose a CT in HU."
+        text = _("This volume has {count} values per voxel (colour, vectors or frames): choose a CT in HU.")
+        return text.format(count=components)
     if min(size) < 2:
-        return "This is a picture, not a volume: load the whole CT series."
+        return _("This is a picture, not a volume: load the whole CT series.")
     return ""
 
 
@@ -109,13 +111,13 @@ def _transform_problem(node: Any) -> str:
 
 def _problem(node: Any, finite: np.ndarray) -> str:
     if node.GetAttribute("DiffMa.synthetic") == "1":
-        return "This is itself a synthetic image: choose the CT."
+        return _("This is itself a synthetic image: choose the CT.")
     if node.IsA("vtkMRMLLabelMapVolumeNode"):
-        return "This is a label map: choose a CT in HU."
+        return _("This is a label map: choose a CT in HU.")
     if not finite.size:
-        return "All values are NaN or infinite: export the CT again."
+        return _("All values are NaN or infinite: export the CT again.")
     if finite.min() == finite.max():
-        return f"All voxels hold the same value {finite.min():g}: export the CT again."
+        return _("All voxels hold the same value {value:g}: export the CT again.").format(value=finite.min())
     return ""
 
 
@@ -123,7 +125,8 @@ def _doubt(finite: np.ndarray) -> str:
     if np.mean(finite < _AIR_BELOW) >= _LEAST_AIR:
         return ""
     low, high = float(finite.min()), float(finite.max())
-    return f"It does not look like a CT in HU: the values ({low:.0f} to {high:.0f}) hold no air."
+    text = _("It does not look like a CT in HU: the values ({low:.0f} to {high:.0f}) hold no air.")
+    return text.format(low=low, high=high)
 
 
 def _notes(node: Any, nan_count: int) -> list[str]:
@@ -133,11 +136,12 @@ def _notes(node: Any, nan_count: int) -> list[str]:
     for index in range(slicer.mrmlScene.GetNumberOfNodesByClass("vtkMRMLSequenceBrowserNode")):
         browser = slicer.mrmlScene.GetNthNodeByClass(index, "vtkMRMLSequenceBrowserNode")
         if browser.IsProxyNodeID(node.GetID()):
-            notes.append("This is one time point of a sequence (four dimensions): only what is shown is converted.")
+            note = _("This is one time point of a sequence (four dimensions): only what is shown is converted.")
+            notes.append(note)
             break
     directions = ijk_to_ras(node)[:3, :3]
     if not math.isclose(abs(np.linalg.det(directions / np.linalg.norm(directions, axis=0))), 1.0, abs_tol=1e-2):
-        notes.append("The axes are not perpendicular: resample the volume first.")
+        notes.append(_("The axes are not perpendicular: resample the volume first."))
     return notes
 
 
@@ -147,5 +151,11 @@ def _sample(array: np.ndarray) -> np.ndarray:
 
 
 def _sentence(size: tuple[int, ...], spacing: tuple[float, ...], values: tuple[float, float] | None, unit: str) -> str:
-    text = f"{' x '.join(map(str, size))} voxels of {' x '.join(f'{mm:.3g}' for mm in spacing)} mm"
-    return text + (f", about {values[0]:.0f} to {values[1]:.0f}{unit}" if values else "")
+    text = _("{size} voxels of {spacing} mm").format(
+        size=" x ".join(map(str, size)), spacing=" x ".join(f"{mm:.3g}" for mm in spacing)
+    )
+    if values is None:
+        return text
+    return _("{volume}, about {low:.0f} to {high:.0f}{unit}").format(
+        volume=text, low=values[0], high=values[1], unit=unit
+    )

@@ -6,6 +6,7 @@ from typing import Any
 
 import numpy as np
 import vtk
+from slicer.i18n import tr as _
 
 from DiffMaSlicerLib.jobs.job import JobError
 
@@ -42,8 +43,9 @@ def to_world(node: Any) -> np.ndarray:
         return np.eye(4)
     matrix = vtk.vtkMatrix4x4()
     if not transform.IsTransformToWorldLinear() or not transform.GetMatrixTransformToWorld(matrix):
-        cause = f"the volume or region stands under a transform that is not linear ({transform.GetName()})"
-        raise JobError(cause, "InputError", "Harden the transform first (Data module, right click on it).")
+        cause = _("the volume or region stands under a transform that is not linear ({name})")
+        remedy = _("Harden the transform first (Data module, right click on it).")
+        raise JobError(cause.format(name=transform.GetName()), "InputError", remedy)
     return to_array(matrix)
 
 

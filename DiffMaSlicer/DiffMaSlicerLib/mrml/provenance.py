@@ -29,6 +29,7 @@ _FROM_RESULT = {
     "seed": "seed",
     "samples": "samples",
     "decoder": "decoder",
+    "training": "training_words",
     "agreement": "agreement_words",
     "device": "device",
     "scanBackend": "scan_backend",

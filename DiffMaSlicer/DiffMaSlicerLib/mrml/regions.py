@@ -9,6 +9,7 @@ from typing import Any
 import numpy as np
 import slicer
 import vtk
+from slicer.i18n import tr as _
 
 from DiffMaSlicerLib.jobs.job import JobError
 from DiffMaSlicerLib.mrml.geometry import ijk_to_ras, slice_count, to_array, to_world
@@ -31,8 +32,8 @@ def slices_argument(ct: Any, slices: tuple[int, int] | None) -> list[str]:
     first, last = slices
     last = count - 1 if last < 0 else min(last, count - 1)
     if first < 0 or first > last:
-        remedy = f"The CT has slices 0 to {count - 1}."
-        raise JobError(f"the slices {slices[0]} to {slices[1]} choose nothing", "InputError", remedy)
+        cause = _("the slices {first} to {last} choose nothing").format(first=slices[0], last=slices[1])
+        raise JobError(cause, "InputError", _("The CT has slices 0 to {last}.").format(last=count - 1))
     return ["--slices", f"{first}:{last + 1}"]
 
 
@@ -64,8 +65,8 @@ def write_mask(path: Path, ct: Any, roi: Any = None, segmentation: Any = None) -
     # a plane costs several milliseconds, so a piece is one plane
     yield from write_nrrd(path, shape, np.dtype(np.uint8), ijk_to_ras(ct), part, planes_at_once=1)
     if not inside:
-        remedy = "Move it onto the CT, show a segment, or choose no region."
-        raise JobError("the chosen region holds no voxel of the CT", "InputError", remedy)
+        remedy = _("Move it onto the CT, show a segment, or choose no region.")
+        raise JobError(_("the chosen region holds no voxel of the CT"), "InputError", remedy)
 
 
 def _roi_planes(roi: Any, ct_to_world: np.ndarray, shape: tuple[int, ...]) -> Plane:
@@ -86,7 +87,8 @@ def _segment_planes(segmentation: Any, ct: Any, ct_to_world: np.ndarray, shape: 
     """One ``Plane`` for each visible segment."""
     names = _visible_segments(segmentation)
     if not names:
-        raise JobError("the segmentation shows no segment", "InputError", "Show the segments to use, or choose none.")
+        remedy = _("Show the segments to use, or choose none.")
+        raise JobError(_("the segmentation shows no segment"), "InputError", remedy)
     local_to_world = to_world(segmentation)
     found = []
     for name in names:
@@ -143,7 +145,8 @@ def _converted_plane(segmentation: Any, name: str, ct: Any) -> Plane:
     try:
         logic = slicer.vtkSlicerSegmentationsModuleLogic
         if not logic.ExportSegmentsToLabelmapNode(segmentation, names, labelmap, ct):
-            raise JobError("the segmentation cannot be turned into a mask", "InputError", "Choose another one.")
+            cause = _("the segmentation cannot be turned into a mask")
+            raise JobError(cause, "InputError", _("Choose another one."))
         inside = voxels_of(labelmap.GetImageData()) > 0
     finally:
         slicer.mrmlScene.RemoveNode(labelmap)

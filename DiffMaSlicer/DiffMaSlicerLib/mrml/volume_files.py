@@ -12,8 +12,9 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+from slicer.i18n import tr as _
 
-from DiffMaSlicerLib.jobs.job import JobError
+from DiffMaSlicerLib.jobs.job import FREE_SPACE, JobError
 from DiffMaSlicerLib.mrml.geometry import RAS_TO_LPS, ijk_to_ras
 from DiffMaSlicerLib.mrml.voxels import pieces, voxels_of
 
@@ -29,7 +30,6 @@ _NRRD_TYPES = {
     "float32": "float",
     "float64": "double",
 }
-_REMEDY = "Free some space, or choose another temporary folder in Slicer's settings."
 
 
 def nrrd_header(shape: tuple[int, ...], dtype: np.dtype, ijk_to_ras_matrix: np.ndarray) -> bytes:
@@ -40,7 +40,8 @@ def nrrd_header(shape: tuple[int, ...], dtype: np.dtype, ijk_to_ras_matrix: np.n
     """
     kind = _NRRD_TYPES.get(dtype.name)
     if kind is None:
-        raise JobError(f"the volume holds voxels of type {dtype.name}", "InputError", "Cast it to float first.")
+        cause = _("the volume holds voxels of type {name}").format(name=dtype.name)
+        raise JobError(cause, "InputError", _("Cast it to float first."))
     lps = RAS_TO_LPS @ ijk_to_ras_matrix
     columns = [_vector(lps[:3, axis]) for axis in range(3)]
     lines = [
@@ -90,8 +91,8 @@ def write_nrrd(
                 yield None
         done = True
     except OSError as error:
-        cause = f"the volume could not be written for the model's program ({error.strerror})"
-        raise JobError(cause, "OutputError", _REMEDY) from None
+        cause = _("the volume could not be written for the model's program ({reason})").format(reason=error.strerror)
+        raise JobError(cause, "OutputError", FREE_SPACE) from None
     finally:
         if not done:
             with contextlib.suppress(OSError):
@@ -141,7 +142,8 @@ class VolumeFiles:
 
         def part(chosen: slice) -> np.ndarray:
             if _version(node) != version:
-                raise JobError("the volume was changed while it was being read", "InputError", "Press Apply again.")
+                cause = _("the volume was changed while it was being read")
+                raise JobError(cause, "InputError", _("Press Apply again."))
             return array[chosen]
 
         yield from write_nrrd(path, array.shape, array.dtype, ijk_to_ras(node), part)
@@ -175,9 +177,8 @@ class VolumeFiles:
                 # nobody has to call clear: it goes with this object, or with the program
                 self._remove = weakref.finalize(self, shutil.rmtree, self._folder, True)
             except OSError as error:
-                raise JobError(
-                    f"no temporary folder could be made ({error.strerror})", "OutputError", _REMEDY
-                ) from None
+                cause = _("no temporary folder could be made ({reason})").format(reason=error.strerror)
+                raise JobError(cause, "OutputError", FREE_SPACE) from None
         self._count += 1
         return self._folder / f"volume_{self._count}.nrrd"
 
@@ -199,9 +200,9 @@ def _version(node: Any) -> tuple[object, ...]:
     image = node.GetImageData()
     scalars = image.GetPointData().GetScalars() if image else None
     if scalars is None or min(image.GetDimensions()) < 1:
-        raise JobError("the volume holds no voxels", "InputError", "Choose or load another volume.")
+        raise JobError(_("the volume holds no voxels"), "InputError", _("Choose or load another volume."))
     if image.GetNumberOfScalarComponents() != 1:
-        raise JobError("the volume has several values per voxel", "InputError", "Choose a CT in HU.")
+        raise JobError(_("the volume has several values per voxel"), "InputError", _("Choose a CT in HU."))
     return (image.GetMTime(), scalars.GetMTime(), tuple(ijk_to_ras(node).ravel()))
 
 

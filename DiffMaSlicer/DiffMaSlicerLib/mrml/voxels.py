@@ -10,6 +10,7 @@ from typing import Any
 
 import numpy as np
 import vtk
+from slicer.i18n import tr as _
 from vtk.util.numpy_support import vtk_to_numpy
 
 from DiffMaSlicerLib.jobs.job import JobError
@@ -89,6 +90,6 @@ def open_result(path: Path) -> NiftiResult:
         shape = tuple(int(n) for n in dimensions[3:0:-1])
         voxels = np.memmap(path, "<f4", "r", int(offset), shape)
     except (OSError, ValueError, struct.error) as error:
-        cause = f"the result of the model's program cannot be read ({error})"
-        raise JobError(cause, "OutputError", "Free some space on the disk of the temporary folder.") from None
+        cause = _("the result of the model's program cannot be read ({reason})").format(reason=error)
+        raise JobError(cause, "OutputError", _("Free some space on the disk of the temporary folder.")) from None
     return NiftiResult(voxels, affine)

@@ -73,7 +73,11 @@ class Comparison:
     def _show(self, result):
         rows = [
             (_("SSIM"), f"{result['ssim']:.3f}", _("Structural similarity: 1 is identical.")),
-            (_("PSNR"), f"{result['psnr_db']:.1f} dB", _("Peak signal to noise: higher is nearer.")),
+            (
+                _("PSNR"),
+                _("{value:.1f} dB").format(value=result["psnr_db"]),
+                _("Peak signal to noise: higher is nearer."),
+            ),
             (
                 _("MAE"),
                 _("{value:.3f} of 1").format(value=result["mae"]),

@@ -8,7 +8,9 @@ from DiffMaSlicerLib.panel import texts
 from DiffMaSlicerLib.panel.job_view import JobView
 from DiffMaSlicerLib.panel.section import Section, setText
 
-CT_ROLE, TARGET, AGREEMENT = "DiffMa.ct", "DiffMa.targetModality", "DiffMa.agreement"
+CT_ROLE, TARGET = "DiffMa.ct", "DiffMa.targetModality"
+AGREEMENT, TRAINING = "DiffMa.agreement", "DiffMa.training"
+OUTSIDE = "Outside"  # how the line on the training begins that warns
 
 
 class RunSection(Section):
@@ -31,7 +33,7 @@ class RunSection(Section):
         return self._view.running
 
     def update(self):
-        """Say by the button what it does, or why it cannot, and how well the result follows its CT."""
+        """Say by the button what it does, or why it cannot, how well the result follows its CT, and what warns."""
         self._showAgreement()
         reason = "" if self.running else self.panel.problem()
         setText(self.ui.reasonText, reason)
@@ -96,7 +98,11 @@ class RunSection(Section):
 
     def _showAgreement(self):
         result = self.parameters.outputVolume if self.parameters is not None and not self.running else None
-        setText(self.ui.agreementText, (result.GetAttribute(AGREEMENT) if result is not None else "") or "")
+        agreement, training = (
+            (result.GetAttribute(name) if result is not None else "") or "" for name in (AGREEMENT, TRAINING)
+        )
+        setText(self.ui.agreementText, agreement)
+        setText(self.ui.trainingText, training if training.startswith(OUTSIDE) else "")
 
     def _prepare(self):
         if self.running and self.parameters is not None and self.parameters.inputVolume is not None:

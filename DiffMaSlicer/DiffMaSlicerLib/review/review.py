@@ -99,7 +99,7 @@ class Review(VTKObservationMixin):
             ValueError: there is no CT, or no layout of that name.
         """
         if ctNode is None:
-            raise ValueError("The review needs a CT volume: choose one.")
+            raise ValueError(_("The review needs a CT volume: choose one."))
         given = {
             CT: ctNode,
             MR: mrNode,
@@ -121,7 +121,8 @@ class Review(VTKObservationMixin):
         """
         layout = layouts.layouts().get(name)
         if layout is None:
-            raise ValueError(f"There is no layout {name!r}: choose one of {', '.join(layouts.layouts())}.")
+            problem = _("There is no layout {name}: choose one of {names}.")
+            raise ValueError(problem.format(name=repr(name), names=", ".join(layouts.layouts())))
         self._layout = name
         node = views.layout_node()
         if not self.active or not node:
@@ -147,7 +148,8 @@ class Review(VTKObservationMixin):
             ValueError: there is no layer of that name.
         """
         if kind not in layers.layers():
-            raise ValueError(f"There is no layer {kind!r}: choose one of {', '.join(layers.layers())}.")
+            problem = _("There is no layer {name}: choose one of {names}.")
+            raise ValueError(problem.format(name=repr(kind), names=", ".join(layers.layers())))
         wanted = kind, min(max(float(opacity), 0.0), 1.0), int(tiles)
         if wanted != (self._kind, self._opacity, self._tiles):
             self._kind, self._opacity, self._tiles = wanted
