@@ -75,7 +75,7 @@ def test_out_of_memory_is_told_with_its_remedy(error: Exception) -> None:
 @pytest.mark.parametrize("number", [errno.ENOSPC, errno.EDQUOT, errno.EROFS, errno.EACCES])
 def test_what_the_file_system_refuses_is_told_with_the_place(number: int) -> None:
     failure = explain(OSError(number, os.strerror(number), "/data/run.json"))
-    assert failure.kind == "OutputError" and not failure.traced
+    assert failure.kind == "OutputError" and not failure.trace
     assert failure.message.startswith(f"/data/run.json cannot be used ({os.strerror(number)}); free some room")
 
 
