@@ -36,6 +36,7 @@ from Testing.training.tiny_cache import SPLIT, make_tiny_cache, tiny_cases, tiny
 
 REPOSITORY = Path(__file__).resolve().parents[3]
 HALF, EXACT = {"rtol": 2e-3, "atol": 2e-3}, {"rtol": 0, "atol": 0}
+ROUNDED = {"rtol": 0, "atol": 1}  # resampling depends on the number of threads in its last bit, and is rounded to int16
 
 
 class Listener(Reporter):
@@ -117,7 +118,8 @@ def assert_same(cache: PairedCache, other: PairedCache) -> None:
         mine, theirs = load_file(cache.case_file(id)), load_file(other.case_file(id))
         assert mine.keys() == theirs.keys()
         for key, tensor in theirs.items():
-            torch.testing.assert_close(mine[key], tensor, **(HALF if tensor.is_floating_point() else EXACT))
+            near = HALF if tensor.is_floating_point() else ROUNDED if key in ("source", "target") else EXACT
+            torch.testing.assert_close(mine[key], tensor, **near)
 
 
 def plain(experiment) -> dict:
