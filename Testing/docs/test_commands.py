@@ -45,8 +45,8 @@ ELSEWHERE = {
     r"python3 -m venv |pip install|pip download|PythonSlicer -m pip": "fetches packages; the wheel's test installs one",
     r"python -m pytest": "is what runs this",
     r"python -m build|twine": "Testing/docs/test_publishing.py",
-    r"accelerate launch|torchrun|sbatch": "needs several GPUs or machines; Testing/cli/test_convert_processes.py and"
-    " Testing/training/trainer start several processes",
+    r"accelerate launch|torchrun|sbatch": "needs several GPUs or machines; Testing/training/trainer starts two",
+    r"--cluster": "needs several processes or machines; Testing/cli/test_convert_cluster.py",
     r"--device cuda": "needs an NVIDIA GPU",
     r"python -m benchmarks": "takes minutes of an idle machine; Testing/benchmarks runs each on small shapes",
     r"diffma benchmark (scan|step)": "times the machine; Testing/inference/test_benchmark.py runs it on small shapes",

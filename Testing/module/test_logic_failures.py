@@ -139,4 +139,6 @@ def test_a_file_that_the_child_names_outside_of_its_folder_is_left_alone(logic, 
     (tmp_path / "events").write_text(said + "\n")
     logic.settings.interpreter = script(tmp_path, f"{HELLO}; cat {tmp_path}/events").path
     assert fails(logic, slicer_host, ct)
+    with pytest.raises(RuntimeError):
+        logic.convertBatch([ct], tmp_path / "results")
     assert (tmp_path / "mine.npy").is_file()

@@ -124,8 +124,9 @@ class BatchConversion(ChildJob):
                 item.state, item.output = "done", event.text("output")
                 self._metadata[item.output] = dict(event.facts)
         elif event.name == "slice":
-            for key in ("values", "preview"):
-                Path(event.text(key) or self.folder / "none").unlink(missing_ok=True)
+            for path in (Path(event.text(key)) for key in ("values", "preview")):
+                if path.parent == self.folder / "slices":  # no other file is the child's to name
+                    path.unlink(missing_ok=True)
             position = 1 + sum(item.state in ("done", "failed") for item in self.items)
             counts = {"volume": position, "volumes": self._total, "slice": event.count("done") or 0}
             counts["slices"] = event.count("total") or 0

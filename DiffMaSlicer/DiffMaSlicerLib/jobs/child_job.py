@@ -187,6 +187,7 @@ def stages() -> dict[str, str]:
         "comparing": _("comparing"),
         "comparing with the CT": _("comparing with the CT"),
         "completing": _("completing"),
+        "converting": _("converting"),
         "downloading": _("downloading"),
         "importing weights": _("importing weights"),
         "loading": _("loading"),
