@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from pathlib import Path
+
 import numpy as np
 import SimpleITK as sitk
 
@@ -74,3 +76,11 @@ def head_images(
         volume.CopyInformation(image)
         made.append(volume[:, :, :kept])
     return made[0], made[1]
+
+
+def write_heads(folder: Path, name: str) -> Path:
+    """``folder``, made, with four heads ``<name>_0.mha`` to ``<name>_3.mha``, each denser than the one before."""
+    folder.mkdir()
+    for number in range(4):
+        sitk.WriteImage(head_like_ct() + 10 * number, str(folder / f"{name}_{number}.mha"))
+    return folder

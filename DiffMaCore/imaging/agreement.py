@@ -18,14 +18,13 @@ from DiffMaCore.errors import InputError
 from DiffMaCore.imaging import scalp
 from DiffMaCore.imaging.classes import between_classes
 from DiffMaCore.imaging.head_pair import HeadPair
-from DiffMaCore.imaging.intracranial import BONE_HU, Bools
+from DiffMaCore.imaging.intracranial import BONE_HU, WATERY_HU, Bools
 
 CONTRASTS = ("t1", "t2", "flair")
 
 _CSF_HU, _BRAIN_HU = 16.0, 31.0
 _BRAIN_VARIES_HU = 5.0  # between scanners and patients; a CT whose brain lies further off has shifted HU
 _CSF_SHARE = 0.3  # where 16 HU lie between fluid (7) and cortex (37): the MRI's threshold lies there, too
-_WATERY_HU = (-60.0, 130.0)  # what is smoothed: no air, fat, bone
 _SMOOTHING_MM = 0.8  # standard deviation: sulci survive, noise of 3 HU does not
 _RIM_MM = 4.0  # beside bone, whose blur hides the fluid in a CT
 _SHELL_MM, _DEPTH_MM = 6.0, 8.0  # of soft tissue outside and inside the skull
@@ -193,7 +192,7 @@ def _deep(head: HeadPair) -> Bools:
 
 
 def _watery(head: HeadPair) -> Bools:
-    return head.space & (head.hu > _WATERY_HU[0]) & (head.hu < _WATERY_HU[1])
+    return head.space & (head.hu > WATERY_HU[0]) & (head.hu < WATERY_HU[1])
 
 
 def _fluid(head: HeadPair, kind: str, shift: float) -> tuple[Bools, Bools]:

@@ -19,6 +19,7 @@ from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.body import BODY_HU
 
 BONE_HU = 300.0
+WATERY_HU = (-60.0, 130.0)  # no air, fat, bone
 
 _SOFT_HU = (-20.0, 130.0)  # of a coarse voxel: water to clotted blood, no fat
 _COARSE_MM, _RAY_MM = 2.0, 4.0

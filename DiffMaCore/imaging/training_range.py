@@ -18,7 +18,7 @@ from scipy import ndimage
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.body import BODY_HU, body_mask
 from DiffMaCore.imaging.grid import anatomical_axes
-from DiffMaCore.imaging.intracranial import BONE_HU, Bools, intracranial_space, reduced
+from DiffMaCore.imaging.intracranial import BONE_HU, WATERY_HU, Bools, intracranial_space, reduced
 
 NOT_KNOWN = "not known: the model does not say what it was trained on"
 WITHIN = "nothing found outside of the training"
@@ -28,7 +28,6 @@ _METAL_HU = 2500.0
 _LEFT_OUT = 1.0  # percent of the training's CTs at either end of a range
 _WIDENED = 0.15  # of the width that is left, at either end
 _SOFT_HU = (-200.0, 250.0)
-_WATERY_HU = (-60.0, 130.0)  # no air, fat, bone
 _BLUR_MM = 4.0  # from bone, which brightens what is nearer; twice as far across slices, some of which are thick
 _SKULL_MM = 15.0  # from the space inside it
 _TOLD = 3  # features in the sentence
@@ -158,7 +157,7 @@ def _of_the_head(
     from_bone = ndimage.distance_transform_edt(~bone, sampling=(spacing[0] / 2, *spacing[1:]))
     from_space = ndimage.distance_transform_edt(~space, sampling=spacing)
     deep = space & (from_bone > _BLUR_MM)
-    watery = deep & (hu > _WATERY_HU[0]) & (hu < _WATERY_HU[1])
+    watery = deep & (hu > WATERY_HU[0]) & (hu < WATERY_HU[1])
     skull = bone & (from_space <= _SKULL_MM)
     if not watery.any() or not skull.any():
         return {}

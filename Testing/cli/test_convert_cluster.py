@@ -16,7 +16,7 @@ import pytest
 import SimpleITK as sitk
 
 from DiffMaCore.cli.main import main
-from Testing.images import head_like_ct
+from Testing.images import write_heads
 
 dask = pytest.importorskip("dask", reason="the extra `cluster` is not installed")
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
@@ -36,10 +36,7 @@ def importing_once() -> Iterator[None]:
 @pytest.fixture
 def cohort(tmp_path: Path) -> Path:
     """A folder of four heads, and a file that is cut short."""
-    folder = tmp_path / "cohort"
-    folder.mkdir()
-    for number in range(4):
-        sitk.WriteImage(head_like_ct() + 10 * number, str(folder / f"{PATIENT}_{number}.mha"))
+    folder = write_heads(tmp_path / "cohort", PATIENT)
     (folder / f"{PATIENT}_cut.mha").write_bytes((folder / f"{PATIENT}_0.mha").read_bytes()[:2000])
     return folder
 

@@ -11,19 +11,15 @@ import SimpleITK as sitk
 
 from DiffMaCore.cli.main import main
 from DiffMaCore.inference import convert
-from Testing.images import head_like_ct
+from Testing.images import head_like_ct, write_heads
 
 QUICK = ("--steps", "2", "--device", "cpu")
 
 
 @pytest.fixture
 def cohort(tmp_path: Path) -> Path:
-    """A folder of four heads, each a little larger than the one before."""
-    folder = tmp_path / "cohort"
-    folder.mkdir()
-    for number in range(4):
-        sitk.WriteImage(head_like_ct() + 10 * number, str(folder / f"head_{number}.mha"))
-    return folder
+    """A folder of four heads."""
+    return write_heads(tmp_path / "cohort", "head")
 
 
 def _events(capsys: pytest.CaptureFixture[str]) -> list[dict[str, Any]]:
