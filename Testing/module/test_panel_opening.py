@@ -44,6 +44,16 @@ def test_apply_and_the_research_line_are_in_sight_wherever_one_scrolls(panel):
             assert not widget.visibleRegion().isEmpty()
 
 
+def test_no_control_is_cut_off_at_the_right_however_narrow_the_panel_is(panel):
+    area = panel.ui.settingsArea
+    for button in (panel.ui.advancedButton, panel.ui.reviewSectionButton):
+        button.collapsed = False
+        panel.widget.parent.window().resize(200, 400)
+        panel.host.process_events()
+        assert area.verticalScrollBar().visible
+        assert area.widget().width <= area.viewport().width
+
+
 def test_without_a_volume_apply_says_what_is_missing(slicer_host, models):
     from panel_stage import Panel
 

@@ -58,6 +58,8 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.batch = BatchDialog(self)
         self.sections = (self.input, self.model, self.device, self.sampling, self.reviewSection, self.run, self.batch)
 
+        for button in (self.ui.advancedButton, self.ui.reviewSectionButton, self.ui.logButton):
+            button.connect("contentsCollapsed(bool)", self._fitWidth)
         scene = slicer.mrmlScene
         self.addObserver(scene, scene.StartCloseEvent, self._onSceneStartClose)
         self.addObserver(scene, scene.EndCloseEvent, self._onSceneEndClose)
@@ -124,8 +126,14 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         try:
             for section in self.sections:
                 section.update()
+            self._fitWidth()
         finally:
             self._updating = False
+
+    def _fitWidth(self, _collapsed=None):
+        """Nothing is cut off at the right: the settings scroll up and down alone."""
+        area = self.ui.settingsArea
+        area.minimumWidth = area.widget().minimumSizeHint.width() + area.verticalScrollBar().sizeHint.width()
 
     def refreshMachine(self):
         """Ask the child which devices and models there are."""
