@@ -45,6 +45,7 @@ _QUICK = ("--model", "bundle", "--steps", "1", "--device", "cpu")
 _ON = ("--config", "tiny.yaml", "--out", "run", "--device", "cpu")
 _FILE = ("convert", "ct.nii.gz", "mr.nii.gz", "--samples", "2", "--soft-mask", "mask.mha", *_QUICK)
 _SERIES = ("convert", "series", "mr", *_QUICK)
+_BATCH = ("convert", "table.csv", "out", "--format", "nrrd", *_QUICK)
 _PREPARE = ("prepare", "pairs.csv", *_ON)
 _RELEASED = ("import-released", "denoiser.pt", "--embedder", "embedder.pt", "--anatomy", "brain", "-o", "imported")
 _PARTS = ("--vae", "vae", "--image-encoder", "encoder")
@@ -65,7 +66,8 @@ COMMANDS = (
     Command("convert a file again", (*_FILE, "--seed", "5"), ("convert a file",)),
     Command("convert a series", _SERIES),
     Command("convert a series again", (*_SERIES, "--seed", "5"), ("convert a series",)),
-    Command("convert a batch", ("convert", "table.csv", "out", "--format", "nrrd", *_QUICK)),
+    Command("convert a batch", _BATCH),
+    Command("volumes by a worker", (*_BATCH, "--workers", "1")),
     Command("slices", _PREPARE),
     Command("train autoencoder", ("train", "autoencoder", *_ON), _CHAIN[:1]),
     Command("train image-encoder", ("train", "image-encoder", *_ON), _CHAIN[:2]),
