@@ -180,7 +180,8 @@ def _content(path: Path) -> str:
 
 
 def _rounded(tensor: torch.Tensor) -> object:
-    """What networks made of slices may differ by the order in which a processor adds; slices may not."""
+    """Slices are the same to the bit. What networks made of them is not: MKL sums in another order where weights lie
+    otherwise in memory, as those do that are loaded again from the folder that a killed start had written."""
     if tensor.is_floating_point():
         return tensor.shape, bool(tensor.isfinite().all()), round(float(tensor.float().std()), 1)
     return tensor.shape, hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
