@@ -312,40 +312,21 @@ class Experiment:
             )
 
 
-@dataclass(frozen=True)
 class Folders:
-    """Where an experiment keeps what."""
+    """Where an experiment keeps what, below ``root``."""
 
-    root: Path
-
-    @property
-    def data(self) -> Path:
-        """The cache."""
-        return self.root / "data"
+    def __init__(self, root: Path) -> None:
+        self.root, self.data = root, root / "data"
+        self.embedder, self.evaluation, self.report = root / "embedder", root / "evaluation", root / "report"
 
     def part(self, name: str) -> Path:
         """The run of a network around the denoiser: "autoencoder", "image_encoder", "embedder", "guided_decoder" or
         "small_decoder"; the network is in ``model/`` below."""
         return self.root / name
 
-    @property
-    def embedder(self) -> Path:
-        """The run of the Vision Embedder; its model is in ``model/`` below."""
-        return self.root / "embedder"
-
     def system(self, backbone: str) -> Path:
         """The run of one system; its bundle is in ``bundle/`` below (regression: ``model/``)."""
         return self.root / "systems" / backbone
-
-    @property
-    def evaluation(self) -> Path:
-        """Tables."""
-        return self.root / "evaluation"
-
-    @property
-    def report(self) -> Path:
-        """The report."""
-        return self.root / "report"
 
 
 def experiment_folders(experiment: Experiment, out: Path | None = None) -> Folders:

@@ -12,14 +12,14 @@ from typing import Any
 
 from DiffMaCore.bundles import manifest, store
 from DiffMaCore.bundles.config import BundleConfig, read_config
-from DiffMaCore.errors import DiffMaError, InputError, OutOfMemory, loading
+from DiffMaCore.errors import DiffMaError, InputError, OutOfMemory
 from DiffMaCore.models import components
-from DiffMaCore.models.autoencoders import Autoencoder, factor_of, load_autoencoder
+from DiffMaCore.models.autoencoders import Autoencoder, factor_of
 from DiffMaCore.models.components import IMAGE_ENCODER, VAE, Part
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.experiment import TRAINED, Experiment, Folders
-from DiffMaCore.training.files import replacing_folder, write_json
+from DiffMaCore.training.files import read_facts, replacing_folder, write_json
 
 _BUNDLE = "bundle:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -83,10 +83,11 @@ def load_parts(experiment: Experiment, folders: Folders, reporter: Reporter) -> 
         network, bundle = _obtain(part, asked, reporter)
         loaded[part.name] = network
         _check(experiment, **loaded)
-        digest = _keep(network, copy)
-        encodes = bundle is not None and part is IMAGE_ENCODER
-        mean, std = (bundle.image_encoder_mean, bundle.image_encoder_std) if bundle and encodes else (None, None)
-        records[part.name] = PartRecord(asked, digest, mean, std)
+        with replacing_folder(copy) as new:
+            network.float().save_pretrained(new, safe_serialization=True, max_shard_size="100GB")
+        told = bundle if part is IMAGE_ENCODER else None
+        mean, std = (told.image_encoder_mean, told.image_encoder_std) if told else (None, None)
+        records[part.name] = PartRecord(asked, _digest(copy), mean, std)
         write_json(folder / "parts.json", {name: asdict(record) for name, record in {**before, **records}.items()})
     _check(experiment, **loaded)
     return Parts(loaded["vae"], loaded["image_encoder"], records)
@@ -151,21 +152,8 @@ def _is_saved(part: Part, folder: Path) -> bool:
 
 
 def _load_saved(part: Part, folder: Path) -> Any:
-    try:
-        with loading(f"the {part.name.replace('_', ' ')} in {folder}"):
-            if part is VAE:
-                return load_autoencoder(folder)
-            return ImageEncoder.from_pretrained(str(folder), local_files_only=True).eval().requires_grad_(False)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as problem:
-        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise InputError(f"{folder} cannot be loaded ({first}); fetch it again") from None
-
-
-def _keep(network: Any, folder: Path) -> str:
-    """Copy a network into the cache in one step; returns the hash of what was written."""
-    with replacing_folder(folder) as part:
-        network.float().save_pretrained(part, safe_serialization=True, max_shard_size="100GB")
-    return _digest(folder)
+    """A network as bundles and caches hold it; ModelError where it is damaged."""
+    return VAE.load(folder) if part is VAE else components.load_network(ImageEncoder, folder, part.name)
 
 
 def _digest(folder: Path) -> str:
@@ -178,17 +166,13 @@ def _digest(folder: Path) -> str:
 
 
 def kept_parts(folder: Path) -> Parts:
-    """The networks that :func:`load_parts` left in ``folder``; InputError where they cannot be read."""
+    """The networks that :func:`load_parts` left in ``folder``; ModelError where they cannot be read."""
     loaded = {part.name: _load_saved(part, folder / part.name) for part in (VAE, IMAGE_ENCODER)}
     return Parts(**loaded, records=_known(folder))
 
 
 def _known(folder: Path) -> dict[str, PartRecord]:
-    try:
-        found = json.loads((folder / "parts.json").read_text(encoding="utf-8"))
-        return {name: PartRecord(**record) for name, record in found.items()}
-    except (OSError, ValueError, TypeError):
-        return {}
+    return {name: PartRecord(**record) for name, record in read_facts(folder / "parts.json").items()}
 
 
 def _whole(folder: Path, record: PartRecord) -> bool:

@@ -15,6 +15,7 @@ from typing import Any, NamedTuple
 
 from DiffMaCore.errors import OutputError
 from DiffMaCore.training.experiment import Experiment
+from DiffMaCore.training.files import rows_of
 
 _START = """\
 # An experiment on volume pairs of yours. Fill in the keys in front; those behind # stand at their defaults.
@@ -106,20 +107,11 @@ def _section(cls: type, path: str) -> str:
     text = inspect.getdoc(cls) or ""
     text = re.sub(r":\w+:`~?[\w.]*?(\w+)`", r"`\1`", text.split("\nAttributes:")[0]).replace("``", "`").strip()
     rows = [
-        f"| `{key.name}` | {_cell(key.kind)} | {'**must be given**' if key.default is None else f'`{key.default}`'}"
-        f" | {_cell(key.meaning)} |"
+        [f"`{key.name}`", key.kind, "**must be given**" if key.default is None else f"`{key.default}`", key.meaning]
         for key in keys(cls)
     ]
-    head = [
-        "",
-        f"## {path or 'The whole file'}",
-        "",
-        text,
-        "",
-        "| key | kind | default | meaning |",
-        "|---|---|---|---|",
-    ]
-    return "\n".join([*head, *rows, ""])
+    table = rows_of(["key", "kind", "default", "meaning"], rows)
+    return "\n".join(["", f"## {path or 'The whole file'}", "", text, "", table, ""])
 
 
 def _lines(cls: type, indent: str) -> Iterator[str]:
@@ -141,10 +133,6 @@ def _yaml(value: Any) -> str:
     if value is None or isinstance(value, bool):
         return {None: "null", True: "true", False: "false"}[value]
     return f'"{value}"' if isinstance(value, str) and (not value or value.isdigit()) else str(value)
-
-
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
 
 
 if __name__ == "__main__":

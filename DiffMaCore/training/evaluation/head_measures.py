@@ -40,8 +40,7 @@ def fitted(image: NDArray, truth: NDArray, inside: Bools) -> NDArray[np.float64]
     x, y = image[inside].astype(np.float64), truth[inside].astype(np.float64)
     if not x.size:
         raise InputError("the mask is empty, so nothing can be measured; give a mask that holds the brain")
-    spread = x.var()
-    slope = float(((x - x.mean()) * (y - y.mean())).mean() / spread) if spread > 0 else 0.0
+    slope = stats.linregress(x, y).slope if np.ptp(x) > 0 else 0.0
     return slope * (image.astype(np.float64) - x.mean()) + y.mean()
 
 
@@ -68,12 +67,12 @@ def likeness(
     made = fitted(image, truth, inside) if fit else np.asarray(image, np.float64)
     a, b = (np.where(inside, (volume - low) / (high - low), 0) for volume in (made, truth))
     found = metrics.quality_of_slices(a, b, 1.0, inside)
-    return Likeness(correlation(image, truth, inside), found.ssim, found.psnr)
+    return Likeness(correlation(image[inside], truth[inside]), found.ssim, found.psnr)
 
 
-def correlation(a: NDArray, b: NDArray, inside: Bools) -> float | None:
-    """Pearson's correlation inside a mask; None where one of the two does not vary there."""
-    x, y = a[inside].astype(np.float64), b[inside].astype(np.float64)
+def correlation(a: NDArray, b: NDArray) -> float | None:
+    """Pearson's correlation of two lists of values; None where one of the two does not vary."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
     if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     return float(np.corrcoef(x, y)[0, 1])
@@ -97,9 +96,8 @@ def auc(values: NDArray, grey: Bools, white: Bools) -> float:
     0.5 tells nothing. Below, grey matter is the brighter one, as it is in T2: 0.1 there is as good as 0.9.
     """
     _require(grey, white)
-    ranks = stats.rankdata(np.concatenate([values[white], values[grey]]).astype(np.float32))
-    n_white, n_grey = int(white.sum()), int(grey.sum())
-    return float((ranks[:n_white].sum() - n_white * (n_white + 1) / 2) / (n_white * n_grey))
+    of_white, of_grey = values[white].astype(np.float32), values[grey].astype(np.float32)
+    return float(stats.mannwhitneyu(of_white, of_grey).statistic) / (of_white.size * of_grey.size)
 
 
 def _require(grey: Bools, white: Bools) -> None:
@@ -130,14 +128,14 @@ def trust(image: NDArray, truth: NDArray, deviation: NDArray, inside: Bools, sca
     """Judge a standard deviation, all in the same units; ``scale`` is what a calibration multiplies it by."""
     if not inside.any():
         raise InputError("the mask is empty, so nothing can be measured; give a mask that holds the head")
-    error = np.abs(image.astype(np.float64) - truth)
-    promised = np.maximum(deviation[inside].astype(np.float64), 1e-12)
-    needed = error[inside] / promised
+    error = np.abs(image[inside].astype(np.float64) - truth[inside])
+    promised = deviation[inside]
+    needed = error / np.maximum(promised.astype(np.float64), 1e-12)
     covers = tuple(float((needed <= scale * _sigmas(level)).mean()) for level in LEVELS)
-    ranks, errors = (stats.rankdata(values[inside].astype(np.float32)) for values in (deviation, error))
+    ranks = (stats.rankdata(values.astype(np.float32)) for values in (promised, error))
     return Trust(
-        correlation(deviation, error, inside),
-        correlation(ranks, errors, np.ones_like(ranks, bool)),
+        correlation(promised, error),
+        correlation(*ranks),
         covers[LEVELS.index(CONFIDENCE)],
         covers,
         float(np.quantile(needed, CONFIDENCE)) / _sigmas(CONFIDENCE),
