@@ -29,7 +29,7 @@ from DiffMaCore.training.files import read_facts, replacing_folder, write_json
 from DiffMaCore.training.fresh import fresh_spec
 from DiffMaCore.training.pictures import modality
 from DiffMaCore.training.rendering import VolumeMaker
-from DiffMaCore.training.run_folder import RunFolder
+from DiffMaCore.training.run_folder import RunFolder, read_trained
 from DiffMaCore.training.sources.heads import MR_RANGE
 
 DESCRIBED = 90
@@ -51,13 +51,8 @@ def bundle_config(
 ) -> BundleConfig:
     """What the bundle says about itself; the preprocessing is that of the prepared data.
 
-    Args:
-        experiment: title, card and output; "{contrast}" in the title is replaced.
-        cache: the prepared data.
-        backbone: the system.
-        steps: that it was trained for.
-        contrast: number of the target.
-        trained_on: the range of each feature of the training's CTs, where it is known.
+    "{contrast}" in the experiment's title is replaced. ``trained_on`` is the range of each feature of the training's
+    CTs, where it is known.
     """
     data, card, several = cache.data, experiment.card, len(cache.data.targets) > 1
     target = modality(data.targets[contrast])
@@ -98,11 +93,10 @@ def _bundle_name(experiment: Experiment, backbone: str, contrast: int) -> str:
 
 
 def _target_normalisation(data: DataConfig) -> dict[str, Any]:
-    if data.target == CT:
-        return {"method": "window", "low": data.target_window[0], "high": data.target_window[1]}
-    if data.heads is not None:
-        return {"method": "window", "low": MR_RANGE[0], "high": MR_RANGE[1]}
-    return percentile_normalisation(*data.mr_percentiles)
+    if data.target != CT and data.heads is None:
+        return percentile_normalisation(*data.mr_percentiles)
+    low, high = data.target_window if data.target == CT else MR_RANGE
+    return {"method": "window", "low": low, "high": high}
 
 
 def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) -> list[Path]:
@@ -115,16 +109,13 @@ def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) 
     if plot and not Path(plot).is_file():
         raise InputError(f"card.reliability: there is no {plot}; draw it with `diffma evaluate`, or leave the key out")
     folder = folders.system(backbone)
-    if not (folder / "model" / "config.json").is_file():
+    trained = read_trained(folder, UNetDenoiser if backbone == "unet" else DiffMa)
+    embedder = read_trained(folders.embedder, VisionEmbedder)
+    if trained is None or embedder is None:
         raise InputError(f"there is no trained system in {folder}; run `diffma train denoiser` first")
-    trained = (UNetDenoiser if backbone == "unet" else DiffMa).from_pretrained(folder / "model", local_files_only=True)
-    embedder = VisionEmbedder.from_pretrained(folders.embedder / "model", local_files_only=True)
-    trained_for = {GUIDED_DECODER: GuidedDecoder, SMALL_DECODER: AutoencoderTiny} if backbone == "diffma" else {}
-    decoders: dict[str, Any] = {
-        name: cls.from_pretrained(folders.part(name) / "model", local_files_only=True)
-        for name, cls in trained_for.items()
-        if (folders.part(name) / "model" / "config.json").is_file()
-    }
+    classes = {GUIDED_DECODER: GuidedDecoder, SMALL_DECODER: AutoencoderTiny} if backbone == "diffma" else {}
+    found = {name: read_trained(folders.part(name), cls) for name, cls in classes.items()}
+    decoders = {name: decoder for name, decoder in found.items() if decoder is not None}
     steps = int(RunFolder(folder).account().get("step", 0))
     trained_on = training_range(experiment, folders, cache)
     written = []

@@ -157,13 +157,8 @@ def mask_picture(
     """The masks over their slices, one column a slice: above the source, below it pale and with a circle a token,
     the larger and darker the more important, from the least of the pictured weights to the greatest.
 
-    Args:
-        sources: slices (N, S, S).
-        masks: (N, L, 1), L a square number.
-        labels: what each slice is.
-        window: source values shown black and white.
-        caption: printed below.
-        side: of one slice in screen pixels.
+    ``sources`` are (N, S, S), ``masks`` (N, L, 1), L a square number; ``window`` is shown black and white, a slice
+    ``side`` screen pixels wide.
     """
     values = masks.double().reshape(len(masks), -1).numpy()
     grid = math.isqrt(values.shape[1])

@@ -44,10 +44,7 @@ def prepare(
     """Make or complete the cache of an experiment; cases that are there already are not made again.
 
     Args:
-        experiment: its data, parts and sizes.
-        folders: where to.
         datasets: what ``find_cases`` takes; none for rendered heads.
-        reporter: told about stages, cases and what is left out.
         device: where VAE and image encoder run.
         split_file: a ``split.json`` to use in place of a seeded one.
         cluster: whose workers prepare cases, each with networks of its own; None: this process does.

@@ -38,13 +38,7 @@ PACKAGES = ("torch", "accelerate", "diffusers", "safetensors", "numpy", "numba",
 
 @dataclass(frozen=True)
 class Sample:
-    """What a task shows of itself now and then.
-
-    Attributes:
-        picture: for a person: CT | generated | true of a few fixed slices.
-        arrays: what the report needs, kept as ``.npz`` beside the picture.
-        figures: numbers such as the loss on the validation slices, logged with the rest.
-    """
+    """What a task shows of itself now and then: for a person, for the report (kept as ``.npz``), and for the log."""
 
     picture: Image.Image | None = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
@@ -52,13 +46,8 @@ class Sample:
 
 
 class RunFolder:
-    """Where a run writes.
-
-    Args:
-        path: of the folder; it need not exist.
-        config: the whole configuration, resolved, as plain values; kept in run.json.
-        command: the words that started the run; folders of whoever runs it are left out of what is kept.
-    """
+    """Where a run writes; ``config`` (the whole configuration, as plain values) and ``command`` (the words that started
+    the run, without folders of whoever runs it) are kept in run.json."""
 
     def __init__(self, path: Path, config: Mapping[str, Any] | None = None, command: Sequence[str] = ()) -> None:
         self.path = path
@@ -243,15 +232,10 @@ class Window:
 def write_trained(
     folder: Path, network: Any, system: str, title: str, counted: nn.Module | None = None, **facts: Any
 ) -> None:
-    """Write ``folder/model`` and ``folder/summary.json``, for which the run's metrics are read.
+    """Write ``folder/model``, a model of diffusers', and ``folder/summary.json``, for which the run's metrics are read.
 
-    Args:
-        folder: of the run.
-        network: what was trained, a model of diffusers'.
-        system: the backbone's word, or "embedder".
-        title: the same for people.
-        counted: the part of it whose parameters are told, where it is not the whole.
-        facts: what else this system has to tell.
+    ``system`` is the backbone's word, or "embedder", ``title`` the same for people; ``counted`` the part of the network
+    whose parameters are told, where it is not the whole; ``facts`` what else this system has to tell.
     """
     with replacing_folder(folder / "model") as part:
         network.save_pretrained(part)
@@ -272,6 +256,13 @@ def write_trained(
         "seconds_per_step": batch / median(paces) if batch and paces else None,
     }
     write_json(folder / "summary.json", summary | facts)
+
+
+def read_trained(folder: Path, cls: Any) -> Any | None:
+    """The network of class ``cls`` that a finished run left in ``folder/model``, for inference; None where none did."""
+    if not (folder / "model" / "config.json").is_file():
+        return None
+    return cls.from_pretrained(folder / "model", local_files_only=True).eval().requires_grad_(False)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -121,12 +121,11 @@ def _geometry(reference: sitk.Image, image: sitk.Image, reference_name: str, nam
         return [f"{of} size: {_text(image.GetSize())} and {_text(reference.GetSize())} voxels"]
     spacing = np.array(reference.GetSpacing())
     reasons = []
-    if (np.abs(np.subtract(image.GetSpacing(), spacing)) > _SPACING * spacing).any():
+    if not np.allclose(image.GetSpacing(), spacing, rtol=_SPACING, atol=0):
         reasons.append(f"{of} spacing: {_text(image.GetSpacing())} and {_text(spacing)} mm")
-    shift = np.abs(np.subtract(image.GetOrigin(), reference.GetOrigin()))
-    if shift.max() > _ORIGIN * spacing.min():
+    if not np.allclose(image.GetOrigin(), reference.GetOrigin(), rtol=0, atol=_ORIGIN * spacing.min()):
         reasons.append(f"{of} origin: {_text(image.GetOrigin())} and {_text(reference.GetOrigin())} mm")
-    if np.abs(np.subtract(image.GetDirection(), reference.GetDirection())).max() > _DIRECTION:
+    if not np.allclose(image.GetDirection(), reference.GetDirection(), rtol=0, atol=_DIRECTION):
         reasons.append(f"{of} direction of the axes")
     return reasons
 

@@ -128,9 +128,7 @@ def judge_pairs(
     pictures have no units. The CT itself is fitted likewise and stands beside: a model that adds nothing is no better.
 
     Args:
-        pipe: the loaded bundle.
         paths: ``.npz`` files, or folders of them (pelves in them are passed over).
-        reporter: told about every patient.
         window: HU that 0 and 255 of the CT stand for.
         pixel_mm: size of a pixel; None: by the size of the brain.
         options: for ``pipe(image, ...)``, such as ``num_inference_steps``.
@@ -182,15 +180,8 @@ def judge_cts(
 ) -> dict[str, Any]:
     """Convert head CTs and measure how well each MRI follows its CT (:mod:`DiffMaCore.imaging.agreement`).
 
-    Args:
-        pipe: the loaded bundle.
-        paths: as for ``diffma convert``: files, DICOM folders, folders of these.
-        reporter: told about every CT.
-        options: for ``pipe(image, ...)``, such as ``num_inference_steps`` or ``slices``.
-
-    Returns:
-        ``contrast`` and ``cases``: name to the figures of ``Agreement``, or to ``problem``, a sentence, where a CT
-        cannot be judged.
+    ``paths`` are as for ``diffma convert``, ``options`` for ``pipe(image, ...)``. Returns ``contrast`` and ``cases``:
+    name to the figures of ``Agreement``, or to ``problem``, a sentence, where a CT cannot be judged.
     """
     reporter = reporter or Reporter()
     contrast = contrast_of(pipe.bundle.target_modality)
@@ -221,11 +212,8 @@ def judge_heads(
     """Render heads, convert their CTs and compare with the true MRI of the bundle's contrast inside the head.
 
     Args:
-        pipe: the loaded bundle.
         heads: names of the package's heads (``bundled_heads``), label maps, or folders of them.
-        draws: renderings of each head, all different.
-        reporter: told about every rendering.
-        seed: another one gives other renderings.
+        draws: renderings of each head, all different; another ``seed`` gives others.
         options: for ``pipe(image, ...)``; with ``samples`` the uncertainty is judged too.
 
     Returns:

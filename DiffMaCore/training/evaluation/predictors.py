@@ -39,7 +39,7 @@ Kind = Literal["system", "bundle", "reference"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a stochastic system is asked: solver steps, scheduler, number of samples, and the seed of their noise."""
+    """How a stochastic system is asked; ``seed`` is that of the noise."""
 
     steps: int
     scheduler: str
@@ -105,7 +105,6 @@ class Predictor:
         return Prediction(np.concatenate(parts), seconds=time.monotonic() - began)
 
     def batch_size(self) -> int:
-        """Slices at once."""
         return 16
 
     def slices(self, case: Case, rows: list[int]) -> Tensor:
@@ -211,7 +210,6 @@ class RegressionPredictor(Predictor):
 
     @property
     def parameters(self) -> int:
-        """All of the network's."""
         return sum(p.numel() for p in self.model.parameters())
 
     def batch_size(self) -> int:

@@ -11,7 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from DiffMaCore.diffusion.schedulers import check_sampling
-from DiffMaCore.errors import InputError, ModelError
+from DiffMaCore.errors import InputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import CT, Case, PairedCache
 from DiffMaCore.training.evaluation import calibration, scores, tables
@@ -52,12 +52,9 @@ def evaluate(
 
     Args:
         experiment: its ``evaluation`` says how; ``dataclasses.replace`` changes that.
-        folders: of the experiment.
         split: "train", "validation" or "test"; None: ``DataConfig.judged``.
         systems: backbones; None takes those of the experiment that are trained.
         bundles: names, folders or hub ids of bundles that were trained elsewhere.
-        reporter: told about every system, and every solver step.
-        device: "auto", "cpu", "cuda" ...
 
     Raises:
         InputError: there is no cache, the split is empty, a system is unknown or not trained, a bundle does not fit.
@@ -78,7 +75,7 @@ def evaluate(
     entries: Entries = {}
     for number, predictor in enumerate(predictors, start=1):
         place = f"{predictor.title} ({number} of {len(predictors)})"
-        _predict(predictor, cases, store, sampling, reporter, place)
+        store.fill(predictor, cases, reporter, place)
         entry = _judge(predictor, cases, store, settings, reporter, place)
         entries[predictor.key] = entry | {"trained": _trained(folders, predictor)}
     entries = _ranked(entries)
@@ -141,29 +138,6 @@ def _normalisation(data: DataConfig) -> str:
         " volume; values outside are clipped. The prediction is taken as it comes, not fitted to the truth. The data"
         " range is 1."
     )
-
-
-def _predict(
-    predictor: Predictor,
-    cases: Sequence[Case],
-    store: PredictionStore,
-    sampling: Sampling,
-    reporter: Reporter,
-    place: str,
-) -> None:
-    """Make the volumes that are missing."""
-    missing = [case for case in cases if not store.has(predictor, case.id)]
-    if not missing:
-        return
-    reporter.stage(f"loading {place}")
-    store.require_room(predictor, missing)
-    total = sum(predictor.ticks(len(case), sampling) for case in missing)
-    reporter.stage(f"predicting with {place}", total=total)
-    for case in missing:
-        made = predictor.predict(case, sampling, reporter)
-        if not np.isfinite(made.mean).all():
-            raise ModelError(f"{predictor.title} gave values that are not finite for case {case.id}; train it again")
-        store.write(predictor, case, made)
 
 
 def _judge(

@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from DiffMaCore.training import files
+from DiffMaCore.errors import ModelError
+from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import Case, PairedCache
 from DiffMaCore.training.evaluation.predictors import Prediction, Predictor, Sampling
 from DiffMaCore.training.evaluation.scores import SCORING
-from DiffMaCore.training.files import read_facts, replacing, write_json
+from DiffMaCore.training.files import read_facts, replacing, require_room, write_json
 
 _FORMAT = 1
 _VOLUMES = ("mean", "first", "deviation")
@@ -43,7 +44,7 @@ class PredictionStore:
         words |= {"data": self._cache.fingerprint, "asked": vars(self._sampling) if predictor.stochastic else None}
         return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
-    def has(self, predictor: Predictor, case: str) -> bool:
+    def _has(self, predictor: Predictor, case: str) -> bool:
         """Whether the volume is there and was made with the same key."""
         try:
             with np.load(self._path(predictor, case)) as held:
@@ -51,13 +52,25 @@ class PredictionStore:
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             return False
 
-    def require_room(self, predictor: Predictor, cases: Sequence[Case]) -> None:
-        """Raise OutputError when the disk cannot hold the volumes of these cases."""
+    def fill(self, predictor: Predictor, cases: Sequence[Case], reporter: Reporter, place: str) -> None:
+        """Make the volumes that are missing. Raises OutputError when the disk cannot hold them, ModelError where a
+        system gives values that are not finite."""
+        missing = [case for case in cases if not self._has(predictor, case.id)]
+        if not missing:
+            return
+        reporter.stage(f"loading {place}")
         volumes = len(_VOLUMES) if predictor.stochastic and self._sampling.samples > 1 else 1
-        pixels = sum(map(len, cases)) * self._cache.data.image_size**2
-        files.require_room(self.folder, 2 * volumes * pixels, f"the volumes of {predictor.title}")
+        pixels = sum(map(len, missing)) * self._cache.data.image_size**2
+        require_room(self.folder, 2 * volumes * pixels, f"the volumes of {predictor.title}")
+        total = sum(predictor.ticks(len(case), self._sampling) for case in missing)
+        reporter.stage(f"predicting with {place}", total=total)
+        for case in missing:
+            made = predictor.predict(case, self._sampling, reporter)
+            if not np.isfinite(made.mean).all():
+                raise ModelError(f"{predictor.title} gave values that are not finite for {case.id}; train it again")
+            self._write(predictor, case, made)
 
-    def write(self, predictor: Predictor, case: Case, prediction: Prediction) -> None:
+    def _write(self, predictor: Predictor, case: Case, prediction: Prediction) -> None:
         """Keep a volume, and the system's number of parameters beside it."""
         body = case.body().numpy()
         volumes = {name: volume for name in _VOLUMES if (volume := getattr(prediction, name)) is not None}

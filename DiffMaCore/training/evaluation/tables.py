@@ -13,13 +13,8 @@ from DiffMaCore.errors import InputError
 from DiffMaCore.training.evaluation.scores import FIGURES, REGIONS
 from DiffMaCore.training.files import rows_of, write_json, write_text
 
-RESULTS, TABLE, SUMMARY_CSV, CASES_CSV, PICTURE = (
-    "results.json",
-    "table.md",
-    "table.csv",
-    "cases.csv",
-    "calibration.png",
-)
+RESULTS, TABLE, PICTURE = "results.json", "table.md", "calibration.png"
+SUMMARY_CSV, CASES_CSV = "table.csv", "cases.csv"
 _HEADS = {"mask": "Inside the mask", "slice": "Over the whole slice"}
 _FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
     "ssim": ("SSIM (%)", lambda value: f"{100 * value:.2f}"),

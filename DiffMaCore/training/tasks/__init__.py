@@ -22,7 +22,7 @@ from DiffMaCore.progress import Reporter
 from DiffMaCore.training.batches import spread_batch
 from DiffMaCore.training.cache import PairedCache, ensure_embeddings
 from DiffMaCore.training.experiment import Experiment, Folders
-from DiffMaCore.training.run_folder import RunFolder
+from DiffMaCore.training.run_folder import RunFolder, read_trained
 from DiffMaCore.training.task import Task
 from DiffMaCore.training.tasks.contrast import EmbedderTask, ImageEncoderTask
 from DiffMaCore.training.tasks.denoiser import DenoiserTask
@@ -55,10 +55,7 @@ def train_part(
     """Train one of :data:`PARTS`; returns the run's folder.
 
     Goes on where it stopped, and trains nothing that is trained already. Every process of a launch calls it.
-
-    Args:
-        device: as for :func:`~DiffMaCore.training.trainer.make_accelerator`.
-        command: the words that started this, for run.json.
+    ``command`` are the words that started this, for run.json.
 
     Raises:
         InputError: no cache, no embedder yet, sizes or a batch that cannot be, or a run begun otherwise.
@@ -102,12 +99,8 @@ def make_task(
 ) -> Task:
     """The task, its model with the starting weights that the experiment's seed gives.
 
-    Args:
-        what: one of :data:`PARTS`; "denoiser" is the system that ``experiment.denoiser.backbone`` names.
-        experiment: the whole configuration.
-        folders: where its data and its other networks are.
-        reporter: told while the embedder's answers are computed, which happens once.
-        device: where they are computed: "auto", or a device.
+    "denoiser" is the system that ``experiment.denoiser.backbone`` names. The embedder's answers, which are computed
+    once, are computed on ``device``.
 
     Raises:
         InputError: no data, data of another configuration, sizes that do not fit, or a network that comes before it
@@ -138,24 +131,22 @@ def make_task(
 
 
 def _load_denoiser(experiment: Experiment, folders: Folders) -> DiffMa:
-    folder = folders.system("diffma") / "model"
     if not experiment.denoiser.mean_share or experiment.denoiser.ct_conditioning != "pixels":
         raise InputError("a guided decoder needs a denoiser with a mean_share and ct_conditioning: pixels")
-    if not (folder / "config.json").is_file():
-        raise InputError(f"there is no trained DiffMa in {folder}; run `diffma train denoiser` first")
-    denoiser: DiffMa = DiffMa.from_pretrained(folder, local_files_only=True)
-    return denoiser.eval().requires_grad_(False)
+    denoiser = read_trained(folders.system("diffma"), DiffMa)
+    if denoiser is None:
+        raise InputError(f"there is no trained DiffMa in {folders.system('diffma')}; run `diffma train denoiser` first")
+    return denoiser
 
 
 def _load_embedder(experiment: Experiment, folders: Folders, cache: PairedCache) -> VisionEmbedder:
     """The pre-trained embedder; InputError where there is none yet, or one of other sizes."""
-    folder = folders.embedder / "model"
-    if not (folder / "config.json").is_file():
+    embedder = read_trained(folders.embedder, VisionEmbedder)
+    if embedder is None:
         raise InputError(
             f"there is no Vision Embedder in {folders.embedder}; run `diffma train embedder` with the same"
             " configuration first"
         )
-    embedder: VisionEmbedder = VisionEmbedder.from_pretrained(folder, local_files_only=True)
     wanted = (cache.latent_shape[1], experiment.denoiser.patch_size, cache.embed_dim)
     found = tuple(embedder.config[key] for key in ("latent_size", "patch_size", "width"))
     if found != wanted:
@@ -163,7 +154,7 @@ def _load_embedder(experiment: Experiment, folders: Folders, cache: PairedCache)
             f"the Vision Embedder in {folders.embedder} is for latent size, patch size and width"
             f" {found}, and the experiment has {wanted}; run `diffma train embedder` with a new --out"
         )
-    return embedder.eval().requires_grad_(False)
+    return embedder
 
 
 def _require_sizes(experiment: Experiment, cache: PairedCache) -> None:

@@ -107,13 +107,9 @@ def disturbed(latents: Tensor, rng: ShardedRNG, name: str, noise: float, gain: f
     A batch against itself can be told apart without looking at what is in a slice. Two views make it a task: what
     tells slices apart must survive noise, drift of the intensities and missing patches.
 
-    Args:
-        latents: clean.
-        rng: random numbers.
-        name: of this view, which keeps two views of one step apart.
-        noise: standard deviation of the noise.
-        gain: of the channels' gains about 1, and of their offsets.
-        dropped: share of the cells, eight latent pixels wide, that are blanked with the channel's mean over the slice.
+    ``name`` keeps two views of one step apart. ``noise`` is a standard deviation, ``gain`` that of the channels' gains
+    about 1 and of their offsets, ``dropped`` the share of the cells, eight latent pixels wide, that are blanked with
+    the channel's mean over the slice.
     """
     channels, side = latents.shape[1], latents.shape[-1]
     moved = latents * (1 + gain * rng.normal(f"{name} gain", channels, 1, 1))

@@ -11,16 +11,8 @@ import torch
 from torch import Tensor, nn
 
 from DiffMaCore.baselines.systems import TITLES, build_denoiser
+from DiffMaCore.diffusion import objective
 from DiffMaCore.diffusion.conditions import Conditions, decode
-from DiffMaCore.diffusion.objective import (
-    add_noise,
-    diffusion_loss,
-    implied,
-    mean_of,
-    schedule,
-    spread_timesteps,
-    target,
-)
 from DiffMaCore.diffusion.pipeline import noise_seed
 from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.autoencoders import Autoencoder
@@ -90,7 +82,7 @@ class DenoiserTask(Task):
         self.keys = keys_of(experiment, embedded=embeddings is not None)
         self.dataset = self.rows(self.keys, embeddings)
         self.settings = settings_of(self.config, data=cache.fingerprint, embedder=embedder_hash(embedder)[:12])
-        self._alphas = schedule()
+        self._alphas = objective.schedule()
         self._pipeline: DiffMaPipeline | None = None
 
     def loss(self, model: nn.Module, batch: Batch, rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
@@ -105,17 +97,17 @@ class DenoiserTask(Task):
         place = torch.arange(rng.first, rng.first + rng.count, device=x0.device)
         of_mean = round(self.config.mean_share * rng.total)
         # one draw in every stratum of the timesteps, over the whole batch and so over all processes
-        t = spread_timesteps((place - of_mean + rng.uniform("timestep")).clamp(min=0) / (rng.total - of_mean))
-        xt = add_noise(x0, noise, t, alphas)
+        t = objective.spread_timesteps((place - of_mean + rng.uniform("timestep")).clamp(min=0) / (rng.total - of_mean))
+        xt = objective.add_noise(x0, noise, t, alphas)
         expected = place < of_mean
         t, xt = torch.where(expected, len(alphas) - 1, t), torch.where(expected.view(-1, 1, 1, 1), 0.0, xt)
         conditions, contrast = conditions_of(batch, self.embedder)
         prediction = model(xt, t, *conditions, contrast=contrast).sample
         if not of_mean:
             weight = self.config.vlb_weight
-            return diffusion_loss(prediction, x0, noise, t, alphas, self.config.prediction_type, weight)
-        _, mean = implied(prediction, xt, t, alphas, "v_prediction")
-        wanted = target(x0, noise, t, alphas, "v_prediction")
+            return objective.diffusion_loss(prediction, x0, noise, t, alphas, self.config.prediction_type, weight)
+        _, mean = objective.implied(prediction, xt, t, alphas, "v_prediction")
+        wanted = objective.target(x0, noise, t, alphas, "v_prediction")
         l1, mse = (mean - x0).abs().mean(dim=(1, 2, 3)), ((prediction - wanted) ** 2).mean(dim=(1, 2, 3))
         figures = {"mean_l1": _average(l1, expected), "mse": _average(mse, ~expected)}
         return torch.where(expected, l1, mse).mean(), figures
@@ -145,7 +137,7 @@ class DenoiserTask(Task):
         conditions, contrast = conditions_of(batch, self.embedder.to(device))
         if self.config.mean_share:
             given = self._alphas, self.cache.latent_shape, self.experiment.grid_shift
-            return decode(self.vae.to(device), mean_of(model, conditions, contrast, *given)).float().cpu()
+            return decode(self.vae.to(device), objective.mean_of(model, conditions, contrast, *given)).float().cpu()
         if self._pipeline is None:
             self._pipeline = build_pipeline(self.experiment, self.cache, self.embedder, model, self.config.backbone)
         pipe = self._pipeline
