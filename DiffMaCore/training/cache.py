@@ -100,7 +100,7 @@ class Case:
     """One patient's slices, inferior to superior or as the volume's own axis runs.
 
     Attributes:
-        id, centre: whose they are.
+        id: whose they are.
         contrast: which of ``DataConfig.targets`` the target is.
         spacing: mm from one plane to the next, negative where they follow each other downwards.
         file: what holds them, ``names`` being those of tensors that are called otherwise in it.
@@ -109,7 +109,7 @@ class Case:
     def __init__(
         self, entry: Mapping[str, Any], file: TensorFile, data: DataConfig, names: Mapping[str, str] | None = None
     ) -> None:
-        self.id, self.centre, self.file = entry["id"], entry["centre"], file
+        self.id, self.file = entry["id"], file
         self.contrast, self.spacing = entry["contrast"], entry["spacing"]
         self._slices, self._data, self._names = entry["slices"], data, names or {}
 

@@ -87,10 +87,9 @@ class FreshSlices:
         contrast = self._contrasts[int(rng.integers(len(self._contrasts)))]
         file, data = self._file(volume), self.spec.data
         slices = len(file.whole("slice_index"))
-        entry = {"id": volume, "centre": "", "contrast": contrast, "slices": slices}
+        entry = {"id": volume, "contrast": contrast, "slices": slices, "spacing": self._heads.slice_spacing}
         names = {key: f"{key}_{data.targets[contrast]}" for key in OF_TARGET}
-        case = Case({**entry, "spacing": self._heads.slice_spacing}, file, data, names)
-        return case, int(rng.integers(slices))
+        return Case(entry, file, data, names), int(rng.integers(slices))
 
     def _file(self, volume: int) -> TensorFile:
         if volume not in self._files:

@@ -97,32 +97,7 @@ def prepare_cases(
     check_split(split, cases, contents)
     files = _CaseFiles(experiment, folders.data, parts, contents)
     to_do = files.to_do(cases, reporter)
-    left_out: dict[str, str] = {}
-    if to_do:
-        (folders.data / "manifest.json").unlink(missing_ok=True)  # until it is whole again
-        jobs = files.jobs(to_do, experiment.data, device)
-        prepared: Iterator[tuple[int, int | list[str] | Failure]]
-        if cluster is None:
-            encoder = None if parts is None else Encoder(parts, experiment.data, choose_device(device))
-            prepared = ((number, job.make(encoder)) for number, job in enumerate(jobs))
-        else:
-            prepared = outcomes(jobs, cluster, reporter)
-        slices = 0
-        reporter.stage("preparing cases", total=len(cases), done=len(cases) - len(to_do))
-        failures = []
-        for number, done in prepared:
-            id = to_do[number].id
-            if isinstance(done, Failure):
-                failures.append(f"{id}: {done.message}")
-            elif isinstance(done, int):
-                slices += done
-            else:
-                left_out[id] = "; ".join(done)
-                reporter.warning(f"{id} is left out: {left_out[id]}")
-            reporter.advance()
-            reporter.figures(slices=slices)
-        if failures:
-            raise DiffMaError(f"{len(failures)} of {len(to_do)} cases failed, the first is {failures[0]}")
+    left_out = files.make(to_do, len(cases), experiment.data, device, cluster, reporter) if to_do else {}
     kept = [case for case in cases if case.id not in left_out]
     reasons = {case.id: left_out[case.id] for case in cases if case.id in left_out}  # in the order of the cases
     if not kept:
@@ -214,15 +189,49 @@ class _CaseFiles:
         tokens = (side // experiment.denoiser.patch_size) ** 2
         self._embedded = 2 * tokens * (experiment.denoiser.width + 1)
 
-    def jobs(self, cases: Sequence[RawCase], data: DataConfig, device: str) -> list[_CaseJob]:
-        """The cases to be written, in their order."""
+    def make(
+        self,
+        cases: Sequence[RawCase],
+        of: int,
+        data: DataConfig,
+        device: str,
+        cluster: Cluster | None,
+        reporter: Reporter,
+    ) -> dict[str, str]:
+        """Prepare these cases, the last ``of`` so many; returns why some are left out, by id.
+
+        Raises DiffMaError where workers failed at any.
+        """
+        (self.folder / "manifest.json").unlink(missing_ok=True)  # until it is whole again
         settings = json.dumps(self.settings)
         networks = None if self.parts is None else (self.folder / "parts", settings, device)
         headers = ({"key": self._key(case.id), "settings": settings} for case in cases)
-        return [
+        jobs = [
             _CaseJob(case, data, self._file(case.id).path, header, self._embedded, len(cases) - k, networks)
             for k, (case, header) in enumerate(zip(cases, headers, strict=True))
         ]
+        prepared: Iterator[tuple[int, int | list[str] | Failure]]
+        if cluster is None:
+            encoder = None if self.parts is None else Encoder(self.parts, data, choose_device(device))
+            prepared = ((number, job.make(encoder)) for number, job in enumerate(jobs))
+        else:
+            prepared = outcomes(jobs, cluster, reporter)
+        reporter.stage("preparing cases", total=of, done=of - len(cases))
+        slices, left_out, failures = 0, dict[str, str](), []
+        for number, done in prepared:
+            id = cases[number].id
+            if isinstance(done, Failure):
+                failures.append(f"{id}: {done.message}")
+            elif isinstance(done, int):
+                slices += done
+            else:
+                left_out[id] = "; ".join(done)
+                reporter.warning(f"{id} is left out: {left_out[id]}")
+            reporter.advance()
+            reporter.figures(slices=slices)
+        if failures:
+            raise DiffMaError(f"{len(failures)} of {len(cases)} cases failed, the first is {failures[0]}")
+        return left_out
 
     def _file(self, id: str) -> TensorFile:
         return TensorFile(self.folder / "cases" / f"{id}.safetensors")

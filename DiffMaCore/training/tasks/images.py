@@ -133,10 +133,8 @@ class GuidedDecoderTask(Task):
     @torch.no_grad()
     def sample(self, model: nn.Module) -> Sample:
         """The fixed slices by their mean latents, how near they come, and the loss on held-out slices."""
-        shown, held = (
-            self.fixed.batch(self.cache, self.keys, device_of(model)),
-            self.held_out(self.keys, HELD_OUT, model),
-        )
+        shown = self.fixed.batch(self.cache, self.keys, device_of(model))
+        held = self.held_out(self.keys, HELD_OUT, model)
         made, others = (model(self._mean(batch), batch["ct_pixels"]) for batch in (shown, held))
         made = made.clamp(-1, 1)
         figures = {"psnr": psnr(made, shown["target"]), "held_out_loss": float(self._error(others, held))}
