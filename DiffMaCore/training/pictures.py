@@ -47,22 +47,14 @@ def target_window(data: DataConfig) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class FixedSlices:
-    """Slices that are shown again and again while a system learns.
+    """Slices that are shown again and again while a system learns."""
 
-    Attributes:
-        split: where they come from: "validation", or "training" where no patient validates.
-        ids: the cases they come from.
-        rows: of ``SliceDataset(cache, ids, ...)``.
-        labels: "case a, slice n" of each.
-        source, target: float32 (n, S, S), as ``Case`` gives them.
-    """
-
-    split: str
-    ids: tuple[str, ...]
-    rows: tuple[int, ...]
-    labels: tuple[str, ...]
-    source: NDArray[np.float32]
-    target: NDArray[np.float32]
+    split: str  # where they come from: "validation", or "training" where no patient validates
+    ids: tuple[str, ...]  # the cases they come from
+    rows: tuple[int, ...]  # of SliceDataset(cache, ids, ...)
+    labels: tuple[str, ...]  # "case a, slice n" of each
+    source: NDArray[np.float32]  # (n, S, S), as Case gives it
+    target: NDArray[np.float32]  # likewise
 
     @classmethod
     def choose(cls, cache: PairedCache, count: int = COUNT) -> FixedSlices:
@@ -117,19 +109,12 @@ def triplet_picture(
 
 @dataclass(frozen=True)
 class MaskFigures:
-    """What the masks of N slices are like.
+    """What the masks of N slices are like."""
 
-    Attributes:
-        share: of the variance that comes from the slice and not from the token's place, 0 to 1.
-        mean: of all weights.
-        closed: share of the weights below 0.01: the denoiser's masked branch sees next to nothing of such tokens.
-        open: share of the weights above 0.99.
-    """
-
-    share: float
-    mean: float
-    closed: float
-    open: float
+    share: float  # of the variance that comes from the slice and not from the token's place, 0 to 1
+    mean: float  # of all weights
+    closed: float  # share of the weights below 0.01: the denoiser's masked branch sees next to nothing of such tokens
+    open: float  # share of the weights above 0.99
 
 
 def variance_share(masks: Tensor) -> float:

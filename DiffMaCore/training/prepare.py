@@ -133,22 +133,15 @@ def _content_of(case: RawCase) -> str:
 
 @dataclass(frozen=True, repr=False)
 class _CaseJob:
-    """One case to its file, by this process or by a worker.
-
-    Attributes:
-        path, header: of the file.
-        embedded: bytes that a slice's CT embeddings will need beside it.
-        cases: how many are still to be written.
-        networks: what :func:`_encoder` loads on a worker, None where slices are all there is yet.
-    """
+    """One case to its file, by this process or by a worker."""
 
     case: RawCase
     data: DataConfig
     path: Path
     header: dict[str, str]
-    embedded: int
-    cases: int
-    networks: tuple[Path, str, str] | None
+    embedded: int  # bytes that a slice's CT embeddings will need beside the file
+    cases: int  # how many are still to be written
+    networks: tuple[Path, str, str] | None  # what _encoder loads on a worker, None where slices are all there is yet
 
     def __call__(self) -> int | list[str]:
         return self.make(None if self.networks is None else _encoder(*self.networks, self.data))

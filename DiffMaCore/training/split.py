@@ -25,10 +25,8 @@ def make_split(cases: Sequence[RawCase], config: SplitConfig, seed: int) -> Spli
     """Patients drawn for test and validation, each centre giving its share; the rest trains.
 
     Cases that ``config`` names go where it says and replace the draw for that part. All cases of a patient go
-    together. The same cases and seed give the same split, in whatever order they come.
-
-    Raises:
-        InputError: a named case that is not there (with the nearest one), or nobody left to train on.
+    together. The same cases and seed give the same split, in whatever order they come. Raises InputError: a named case
+    that is not there (with the nearest one), or nobody left to train on.
     """
     patients: dict[str, list[RawCase]] = defaultdict(list)
     for case in sorted(cases, key=lambda case: case.id):

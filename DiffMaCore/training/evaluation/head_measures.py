@@ -47,17 +47,11 @@ def fitted(image: NDArray, truth: NDArray, inside: Bools) -> NDArray[np.float64]
 def likeness(
     image: NDArray, truth: NDArray, inside: Bools, fit: bool = True, data_range: float | None = None
 ) -> Likeness:
-    """How like the truth an image is inside a mask.
+    """How like the truth an image is inside a mask; outside both are black when SSIM is taken.
 
-    Args:
-        image, truth: any units; without ``fit`` the same ones.
-        inside: where they count. Outside both are black when SSIM is taken.
-        fit: bring the image to the truth's units by a linear fit first.
-        data_range: white minus black, black being 0; None: black and white are the truth's 0.5 and 99.5 percentiles in
-            the mask. Values beyond are not clipped.
-
-    Raises:
-        InputError: the mask is empty, or the truth has one value in it.
+    ``fit`` brings the image to the truth's units first. ``data_range`` is white minus black, black being 0; None: they
+    are the truth's 0.5 and 99.5 percentiles in the mask, and values beyond are not clipped. Raises InputError where the
+    mask is empty, or the truth has one value in it.
     """
     low, high = np.percentile(truth[inside], _PERCENTILES) if inside.any() else (0.0, 0.0)
     if not high > low:
@@ -79,10 +73,8 @@ def correlation(a: NDArray, b: NDArray) -> float | None:
 
 
 def contrast_ratio(image: NDArray, truth: NDArray, grey: Bools, white: Bools) -> float:
-    """Difference of the mean values of white and grey matter over that of the truth: 1 is right, 0 is no contrast.
-
-    Both in the same units.
-    """
+    """Difference of the mean values of white and grey matter over that of the truth, in the same units: 1 is right, 0
+    is no contrast."""
     _require(grey, white)
     made, true = (float(volume[white].mean()) - float(volume[grey].mean()) for volume in (image, truth))
     if true == 0:
@@ -107,21 +99,13 @@ def _require(grey: Bools, white: Bools) -> None:
 
 @dataclass(frozen=True)
 class Trust:
-    """What the uncertainty is worth.
+    """What the uncertainty is worth."""
 
-    Attributes:
-        correlation: of deviation and absolute error, voxel by voxel (Pearson); None where one of them does not vary.
-        rank_correlation: the same of their ranks (Spearman), which few large errors do not decide.
-        cover: share of voxels whose truth lies in the 90 % interval of a normal distribution; 0.9 is right.
-        covers: the same for each of ``LEVELS``, which would be the level itself.
-        scale: by which the deviation must be multiplied for a cover of 90 % of these voxels.
-    """
-
-    correlation: float | None
-    rank_correlation: float | None
-    cover: float
-    covers: tuple[float, ...]
-    scale: float
+    correlation: float | None  # of deviation and absolute error, by voxel (Pearson); None where one does not vary
+    rank_correlation: float | None  # the same of their ranks (Spearman), which few large errors do not decide
+    cover: float  # share of voxels whose truth lies in the 90 % interval of a normal distribution; 0.9 is right
+    covers: tuple[float, ...]  # the same for each of LEVELS, which would be the level itself
+    scale: float  # by which the deviation must be multiplied for a cover of 90 % of these voxels
 
 
 def trust(image: NDArray, truth: NDArray, deviation: NDArray, inside: Bools, scale: float = 1.0) -> Trust:
@@ -158,20 +142,16 @@ def head_figures(
     fit: bool = False,
     data_range: float | None = None,
 ) -> dict[str, Any]:
-    """All figures of a head whose truth is known, as plain JSON values.
+    """All figures of a head whose truth is known, as plain JSON values: ssim, psnr, correlation, slice_change (over the
+    truth's own); with tissues contrast, auc and auc_truth; with a deviation those of :class:`Trust`, ``uncertainty``.
 
     Args:
         mr, truth: (slices, rows, columns), in the same units unless ``fit``.
         head: where SSIM, PSNR, the change from slice to slice and the uncertainty count.
         grey, white: cortex and cerebral white matter.
-        deviation: standard deviation of the samples, in units of ``mr``.
-        scale: as in :func:`trust`.
+        deviation: standard deviation of the samples, in units of ``mr``; ``scale`` as in :func:`trust`.
         fit: bring ``mr`` to the truth's units by a linear fit inside the head first, and ``deviation`` with it.
         data_range: as in :func:`likeness`.
-
-    Returns:
-        ssim, psnr, correlation, slice_change (over the truth's own); with tissues contrast, auc and auc_truth; with a
-        deviation those of :class:`Trust`, as ``uncertainty``.
     """
     made = fitted(mr, truth, head) if fit else np.asarray(mr, np.float64)
     found: dict[str, Any] = asdict(likeness(made, truth, head, False, data_range))

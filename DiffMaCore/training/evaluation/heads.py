@@ -81,8 +81,7 @@ class PicturePair:
 def read_pair(path: Path) -> PicturePair:
     """The arrays ``ct`` and ``t1``, ``t2`` or ``flair`` of an ``.npz``.
 
-    Raises:
-        InputError: damaged, no ``ct``, no MRI, or arrays that are not uint8 of one shape.
+    Raises InputError: damaged, no ``ct``, no MRI, or arrays that are not uint8 of one shape.
     """
     try:
         with np.load(path, allow_pickle=False) as archive:
@@ -133,12 +132,9 @@ def judge_pairs(
         pixel_mm: size of a pixel; None: by the size of the brain.
         options: for ``pipe(image, ...)``, such as ``num_inference_steps``.
 
-    Returns:
-        ``contrast`` and ``cases``: name to the ``mr``'s and the ``ct``'s correlation, ssim and psnr, and the number of
-        slices that were judged.
-
-    Raises:
-        InputError: a file is damaged, has no such contrast, or none shows the inside of a skull.
+    Returns ``contrast`` and ``cases``: name to the ``mr``'s and the ``ct``'s correlation, ssim and psnr, and the number
+    of slices that were judged. Raises InputError where a file is damaged, has no such contrast, or none shows the
+    inside of a skull.
     """
     reporter = reporter or Reporter()
     contrast = contrast_of(pipe.bundle.target_modality)
@@ -216,11 +212,8 @@ def judge_heads(
         draws: renderings of each head, all different; another ``seed`` gives others.
         options: for ``pipe(image, ...)``; with ``samples`` the uncertainty is judged too.
 
-    Returns:
-        ``contrast`` and ``cases``: "name draw" to the figures of :func:`head_figures`, with a data range of 1.
-
-    Raises:
-        InputError: no such head, or the bundle was not trained for a contrast that is rendered.
+    Returns ``contrast`` and ``cases``: "name draw" to the figures of :func:`head_figures`, with a data range of 1.
+    Raises InputError: no such head, or the bundle was not trained for a contrast that is rendered.
     """
     reporter = reporter or Reporter()
     contrast = contrast_of(pipe.bundle.target_modality)

@@ -49,19 +49,12 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One predicted volume, (N, S, S) float32 in [0, 1].
+    """One predicted volume, (N, S, S) float32 in [0, 1]; the latter two are None where there is one answer."""
 
-    Attributes:
-        mean: the expected image, else the mean over the samples, or the one answer there is.
-        first: the first sample alone; None where there is one answer.
-        deviation: sample standard deviation, calibrated as the bundle says; None where there is one answer.
-        seconds: that it took, without loading the networks.
-    """
-
-    mean: NDArray[np.float32]
-    first: NDArray[np.float32] | None = None
-    deviation: NDArray[np.float32] | None = None
-    seconds: float = 0.0
+    mean: NDArray[np.float32]  # the expected image, else the mean over the samples, or the one answer there is
+    first: NDArray[np.float32] | None = None  # the first sample alone
+    deviation: NDArray[np.float32] | None = None  # of the samples, calibrated as the bundle says
+    seconds: float = 0.0  # that it took, without loading the networks
 
 
 class Predictor:

@@ -70,11 +70,9 @@ def score_volume(
             same figures as the same images in float with a range of 1.
         body: where the patient is; the prediction counts as 0 elsewhere.
         slice_index: where the slices stood in the volume, for those that were left out between; None: side by side.
-        data_range: white minus black.
         on_slice: called twice a slice, once a region.
 
-    Raises:
-        InputError: the arrays differ in size, or the mask is empty.
+    Raises InputError where the arrays differ in size, or the mask is empty.
     """
     made = np.where(body, prediction, 0)
     inside = metrics.quality_of_slices(made, np.where(body, truth, 0), data_range, body, on_slice)

@@ -27,10 +27,8 @@ _NOT_IN_FILE_NAMES = re.compile(r"[^A-Za-z0-9._-]")  # ids name files
 def find_cases(paths: Sequence[Path], data: DataConfig, seed: int) -> list[RawCase]:
     """All cases behind ``paths``, sorted by id; rendered heads where ``data.heads`` asks for them.
 
-    Nothing but names and tables is read here.
-
-    Raises:
-        InputError: a path that is no data set, a case that lacks a modality, or one id for two cases.
+    Nothing but names and tables is read here. Raises InputError: a path that is no data set, a case that lacks a
+    modality, or one id for two cases.
     """
     if data.heads is not None and paths:
         raise InputError(f"the configuration asks for rendered heads and {paths[0]} is given; take data.heads out")

@@ -37,43 +37,26 @@ class RawPair:
 
 @dataclass(frozen=True)
 class CaseSlices:
-    """Slices of one patient.
+    """Slices of one patient."""
 
-    Attributes:
-        source, target: float32 (N, S, S), HU of a CT, [-1, 1] of every other modality.
-        body: bool (N, S, S), the data set's mask or else the source's body.
-        index: int64 (N), the planes of the volume.
-        spacing: mm from one plane to the next, negative where they follow each other downwards.
-        notes: what was repaired or left out.
-    """
-
-    source: NDArray[np.float32]
-    target: NDArray[np.float32]
-    body: NDArray[np.bool_]
-    index: NDArray[np.int64]
-    spacing: float
-    notes: list[str]
+    source: NDArray[np.float32]  # (N, S, S), HU of a CT, [-1, 1] of every other modality
+    target: NDArray[np.float32]  # likewise
+    body: NDArray[np.bool_]  # (N, S, S), the data set's mask or else the source's body
+    index: NDArray[np.int64]  # (N), the planes of the volume
+    spacing: float  # mm from one plane to the next, negative where they follow each other downwards
+    notes: list[str]  # what was repaired or left out
 
 
 @dataclass(frozen=True)
 class RawCase:
-    """One patient (or one pair of volumes of a patient) that has not been read yet.
+    """One patient (or one pair of volumes of a patient) that has not been read yet."""
 
-    Attributes:
-        id: unique in the data set.
-        centre: where it was scanned, "" where unknown; a split keeps the shares of every centre.
-        load: reads the volumes, or renders slices; InputError where a file is damaged.
-        files: what ``load`` reads, for the content hash.
-        patient: who it is, where two cases may be of one patient; None: ``id`` itself.
-        contrast: which of ``DataConfig.targets`` its target is.
-    """
-
-    id: str
-    centre: str
-    load: Callable[[], RawPair | CaseSlices]
-    files: tuple[Path, ...] = ()
-    patient: str | None = None
-    contrast: int = 0
+    id: str  # unique in the data set
+    centre: str  # where it was scanned, "" where unknown; a split keeps the shares of every centre
+    load: Callable[[], RawPair | CaseSlices]  # reads the volumes, or renders slices; InputError for a damaged file
+    files: tuple[Path, ...] = ()  # what load reads, for the content hash
+    patient: str | None = None  # who it is, where two cases may be of one patient; None: the id itself
+    contrast: int = 0  # which of DataConfig.targets its target is
 
 
 def read_pair(source: Path, target: Path, mask: Path | None, data: DataConfig) -> RawPair:
