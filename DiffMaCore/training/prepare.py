@@ -176,7 +176,7 @@ class _CaseFiles:
             key: value for key, value in asdict(experiment.data).items() if key != "split"
         }  # no slice depends on it
         records = {} if parts is None else parts.records
-        hashes = {name: [record.sha256, record.mean, record.std] for name, record in records.items()}
+        hashes = {name: [record["sha256"], record["mean"], record["std"]] for name, record in records.items()}
         self.settings: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "data": data, "parts": hashes}))
         side = 0 if parts is None else experiment.data.image_size // parts.factor
         tokens = (side // experiment.denoiser.patch_size) ** 2
@@ -273,7 +273,7 @@ class _CaseFiles:
         return {
             "format": FORMAT,
             "data": data,
-            "parts": {} if self.parts is None else self.parts.to_dict(),
+            "parts": {} if self.parts is None else self.parts.records,
             "fingerprint": _sha256({"data": data, "keys": {e["id"]: e["key"] for e in entries}, "split": split}),
             **({} if self.parts is None else self.parts.sizes(experiment.data.image_size)),
             "source_scale": value_scale(experiment.data.source),
