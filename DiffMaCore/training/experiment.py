@@ -47,21 +47,13 @@ class SplitConfig:
 @dataclass(frozen=True)
 class HeadsConfig:
     """Heads of real anatomy that are rendered (:mod:`DiffMaCore.imaging.phantom`) in place of a data set: those in
-    ``folder`` train, every time in a fresh rendering; the package's own validate, in renderings that stay the same.
+    ``folder`` train, every time in a fresh rendering; the package's own validate, in renderings that stay the same."""
 
-    Attributes:
-        folder: of label maps, relative to the working directory.
-        draws: fixed renderings of a head: of those that validate, with every contrast; of those that train, one.
-        slice_spacing: mm.
-        slice_shows: how often a slice is trained on before its volume is replaced, over all contrasts.
-        pool: newest volumes that a batch is drawn from.
-    """
-
-    folder: str
-    draws: int = 2
-    slice_spacing: float = 3.0
-    slice_shows: float = 4.0
-    pool: int = 40
+    folder: str  # of label maps, relative to the working directory
+    draws: int = 2  # fixed renderings of a head: of those that validate, with every contrast; of those that train, one
+    slice_spacing: float = 3.0  # mm
+    slice_shows: float = 4.0  # how often a slice is trained on before its volume is replaced, over all contrasts
+    pool: int = 40  # newest volumes that a batch is drawn from
 
     def __post_init__(self) -> None:
         if self.draws < 1 or self.pool < 1 or self.slice_spacing <= 0 or self.slice_shows <= 0:
@@ -86,7 +78,7 @@ class DataConfig:
     output_range: tuple[float, float] = (0.0, 1000.0)  # of a synthetic MR
     least_body: float = 0.02  # share of a slice that must be body
     slice_step: int = 1  # every n-th slice
-    contrasts: tuple[str, ...] = ()  # targets that one network learns, in place of ``target``
+    contrasts: tuple[str, ...] = ()  # targets that one network learns, in place of target
     neighbour_distance: float | None = None  # mm to the neighbouring slices that pixels are taken from; None: 1 slice
     heads: HeadsConfig | None = None  # rendered heads, instead of a data set
     split: SplitConfig = field(default_factory=SplitConfig)  # who trains and who tests

@@ -24,20 +24,15 @@ _OF_LATENTS = {"target_latent", "source_latent", "clip_embedding"}
 class Task:
     """What the trainer asks of whatever is trained.
 
-    Attributes:
-        name: "denoiser diffma", for progress and errors.
-        model: float32, on the CPU, with its starting weights; moved by the trainer.
-        dataset: its rows; batches hold its tensors as (B, ...) on the device, and "row" (B,).
-        settings: everything that decides the result beside TrainConfig and seed, as plain JSON values: sizes, data
-            fingerprint, hash of the embedder. A checkpoint made under other settings is refused.
-        whole_batch: the loss needs the whole batch (``ShardedRNG.gather``), so that it cannot be accumulated.
+    ``settings`` are everything that decides the result beside TrainConfig and seed, as plain JSON values: sizes, data
+    fingerprint, hash of the embedder. A checkpoint made under other settings is refused.
     """
 
-    name: str
-    model: nn.Module
-    dataset: Rows
+    name: str  # "denoiser diffma", for progress and errors
+    model: nn.Module  # float32, on the CPU, with its starting weights; moved by the trainer
+    dataset: Rows  # batches hold its tensors as (B, ...) on the device, and "row" (B,)
     settings: Mapping[str, Any]
-    whole_batch = False
+    whole_batch = False  # whether the loss needs the whole batch (ShardedRNG.gather), so that it cannot be accumulated
 
     def __init__(self, experiment: Experiment, folders: Folders, cache: PairedCache) -> None:
         self.experiment, self.folders, self.cache = experiment, folders, cache

@@ -59,10 +59,9 @@ class Key(NamedTuple):
 
 
 def keys(cls: type) -> list[Key]:
-    """The keys of a configuration's dataclass; meanings are the comments and ``Attributes`` of its source."""
+    """The keys of a configuration's dataclass; meanings are the comments of its source."""
     source, hints = inspect.getsource(cls), typing.get_type_hints(cls)
     comments = dict(re.findall(r"(?m)^    (\w+):[^#\n]*?  # (.+)$", source))
-    attributes = dict(re.findall(r"(?m)^ {8}(\w+): (.+)$", source))
     found = []
     for item in dataclasses.fields(typing.cast(Any, cls)):
         below = next(
@@ -71,7 +70,7 @@ def keys(cls: type) -> list[Key]:
         default = None if item.default_factory is dataclasses.MISSING else _BELOW
         if item.default is not dataclasses.MISSING:
             default = _yaml(item.default)
-        meaning = (comments.get(item.name) or attributes.get(item.name, "")).replace("``", "").rstrip(".")
+        meaning = comments.get(item.name, "")
         if not meaning and below is not None and item.name == "train":
             meaning = "its training run"
         found.append(Key(item.name, str(item.type), default, meaning, typing.cast("type | None", below)))
@@ -105,7 +104,7 @@ def _sections(cls: type, path: str) -> Iterator[tuple[type, str]]:
 
 def _section(cls: type, path: str) -> str:
     text = inspect.getdoc(cls) or ""
-    text = re.sub(r":\w+:`~?[\w.]*?(\w+)`", r"`\1`", text.split("\nAttributes:")[0]).replace("``", "`").strip()
+    text = re.sub(r":\w+:`~?[\w.]*?(\w+)`", r"`\1`", text).replace("``", "`").strip()
     rows = [
         [f"`{key.name}`", key.kind, "**must be given**" if key.default is None else f"`{key.default}`", key.meaning]
         for key in keys(cls)

@@ -35,15 +35,10 @@ _RANKS = (
 
 @dataclass
 class Calibration:
-    """Collects voxels of the body, patient by patient; then :meth:`result`.
+    """Collects voxels of the body, patient by patient; then :meth:`result`."""
 
-    Args:
-        samples: how many the mean and the deviation are of.
-        seed: of the voxels that are drawn.
-    """
-
-    samples: int
-    seed: int = 0
+    samples: int  # that the mean and the deviation are of
+    seed: int = 0  # of the voxels that are drawn
     _promised: list[NDArray[np.float64]] = field(default_factory=list)
     _errors: list[NDArray[np.float64]] = field(default_factory=list)
     _spearman: dict[str, float | None] = field(default_factory=dict)
