@@ -3,7 +3,6 @@ as 8-bit pictures; and heads that are rendered on the spot, whose true MRI, tiss
 
 from __future__ import annotations
 
-import zipfile
 from collections.abc import Iterable
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -26,7 +25,7 @@ from DiffMaCore.imaging.reading import read_volume
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.evaluation.head_measures import Bools, head_figures, likeness
 from DiffMaCore.training.sources.heads import MR_RANGE
-from DiffMaCore.training.sources.pictures import SLICE_MM, picture_body
+from DiffMaCore.training.sources.pictures import SLICE_MM, picture_body, read_npz
 
 if TYPE_CHECKING:
     from DiffMaCore.bundles.config import BundleConfig
@@ -83,11 +82,7 @@ def read_pair(path: Path) -> PicturePair:
 
     Raises InputError: damaged, no ``ct``, no MRI, or arrays that are not uint8 of one shape.
     """
-    try:
-        with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in ("ct", "t1", "t2", "flair") if name in archive.files}
-    except (OSError, ValueError, EOFError, zipfile.BadZipFile) as problem:
-        raise InputError(f"{path} cannot be read ({problem}); copy it again") from None
+    arrays = read_npz(path, ("ct", "t1", "t2", "flair"))
     ct = arrays.pop("ct", None)
     if ct is None or not arrays:
         raise InputError(f"{path} has no array ct with a t1, t2 or flair beside it; give paired slices")

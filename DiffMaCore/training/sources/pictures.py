@@ -15,6 +15,7 @@ from __future__ import annotations
 import re
 import zipfile
 from collections import defaultdict
+from collections.abc import Iterable
 from functools import partial
 from pathlib import Path
 
@@ -100,13 +101,18 @@ def cases_of_npz(files: list[Path], given: Path, data: DataConfig) -> list[RawCa
     return [RawCase(path.stem, centre_of(path.stem), partial(_load_npz, path, data), (path,)) for path in wanted]
 
 
-def _load_npz(path: Path, data: DataConfig) -> RawPair:
+def read_npz(path: Path, names: Iterable[str]) -> dict[str, NDArray]:
+    """Those of the named arrays that a file holds; InputError where it is damaged."""
     try:
         with np.load(path, allow_pickle=False) as archive:
-            arrays = {name: archive[name] for name in (data.source, data.target)}
-            mask = archive.get("mask")
+            return {name: archive[name] for name in names if name in archive.files}
     except (OSError, ValueError, EOFError, zipfile.BadZipFile) as problem:
         raise InputError(f"{path} cannot be read ({problem}); copy it again") from None
+
+
+def _load_npz(path: Path, data: DataConfig) -> RawPair:
+    arrays = read_npz(path, (data.source, data.target, "mask"))
+    mask = arrays.pop("mask", None)
     for name, array in arrays.items():
         if array.dtype != np.uint8 or array.ndim != 3:
             raise InputError(
