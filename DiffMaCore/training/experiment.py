@@ -15,9 +15,14 @@ An experiment lives in one folder, ``runs/<name>`` unless ``--out`` says otherwi
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
+
+from DiffMaCore.errors import OutputError
+
+TEMPLATE = Path(__file__).parents[1] / "data" / "experiment"
 
 Backbone = Literal["diffma", "dit", "vim", "vmamba", "efficient_vmamba", "zigma", "unet", "regression"]
 """The systems of Table 2, and the deterministic 2.5D regression; the order is the default one of every table."""
@@ -324,3 +329,16 @@ class Folders:
 def experiment_folders(experiment: Experiment, out: Path | None = None) -> Folders:
     """``out``, or ``runs/<name>`` below the working directory."""
     return Folders(out if out is not None else Path("runs") / experiment.name)
+
+
+def write_template(folder: Path) -> list[Path]:
+    """``experiment.yaml``, a commented one to begin with, and an example ``pairs.csv`` in a folder. Raises OutputError
+    where one is there already."""
+    paths = [folder / name for name in ("experiment.yaml", "pairs.csv")]
+    for path in paths:
+        if path.exists():
+            raise OutputError(f"{path} is there already; name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        shutil.copyfile(TEMPLATE / path.name, path)
+    return paths

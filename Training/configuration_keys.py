@@ -1,6 +1,7 @@
-"""An experiment's keys told from the code: a commented file to begin with, and the documentation's page.
+"""What tells an experiment's keys, made from the code: the documentation's page, and the file to begin with.
 
-``python -m DiffMaCore.training.template`` prints the page.
+``python -m Training.configuration_keys`` writes both: docs/configuration.md and the package's
+data/experiment/experiment.yaml, which ``diffma prepare --template`` copies.
 """
 
 from __future__ import annotations
@@ -13,8 +14,7 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from DiffMaCore.errors import OutputError
-from DiffMaCore.training.experiment import Experiment
+from DiffMaCore.training.experiment import TEMPLATE, Experiment
 from DiffMaCore.training.files import rows_of
 
 _START = """\
@@ -23,12 +23,6 @@ _START = """\
 #   diffma prepare pairs.csv --config experiment.yaml     checked, split by patient, encoded once
 #   diffma train embedder    --config experiment.yaml
 #   diffma train denoiser    --config experiment.yaml     ends as a bundle
-"""
-_PAIRS = """\
-id,ct,mr,mask,centre,patient
-case_01,case_01/ct.nii.gz,case_01/mr.nii.gz,,A,patient_01
-case_02,case_02/ct.nii.gz,case_02/mr.nii.gz,,A,patient_02
-case_03,case_03/ct.nii.gz,case_03/mr.nii.gz,,B,patient_03
 """
 _FILLED = {
     "name": "mine",
@@ -44,7 +38,7 @@ _PAGE = """\
 
 One YAML file is one experiment. `diffma prepare --template FOLDER` writes one to begin with, and an example CSV. All
 keys that are unknown, missing or of the wrong kind are told at once, with the nearest right one. This page is made from
-the code by `python -m DiffMaCore.training.template`.
+the code by `python -m Training.configuration_keys`.
 """
 
 
@@ -82,19 +76,6 @@ def page() -> str:
     return _PAGE + "".join(_section(cls, path) for cls, path in _sections(Experiment, ""))
 
 
-def write_template(folder: Path) -> list[Path]:
-    """``experiment.yaml`` and ``pairs.csv`` in a folder. Raises OutputError where one is there already."""
-    paths = [folder / "experiment.yaml", folder / "pairs.csv"]
-    for path in paths:
-        if path.exists():
-            raise OutputError(f"{path} is there already; name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = (_START + "\n".join(_lines(Experiment, "")) + "\n", _PAIRS)
-    for path, text in zip(paths, texts, strict=True):
-        path.write_text(text, encoding="utf-8")
-    return paths
-
-
 def _sections(cls: type, path: str) -> Iterator[tuple[type, str]]:
     yield cls, path
     for key in keys(cls):
@@ -113,8 +94,12 @@ def _section(cls: type, path: str) -> str:
     return "\n".join(["", f"## {path or 'The whole file'}", "", text, "", table, ""])
 
 
+def template() -> str:
+    """An experiment to begin with, as YAML; what has a default is behind #."""
+    return _START + "\n".join(_lines(Experiment, "")) + "\n"
+
+
 def _lines(cls: type, indent: str) -> Iterator[str]:
-    """YAML of a configuration; what has a default is behind #."""
     for key in keys(cls):
         said = f"  # {key.meaning}" if key.meaning else ""
         if key.below is not None and any(each.default is None for each in keys(key.below)) and key.default is None:
@@ -135,4 +120,5 @@ def _yaml(value: Any) -> str:
 
 
 if __name__ == "__main__":
-    print(page(), end="")
+    (Path(__file__).parents[1] / "docs" / "configuration.md").write_text(page(), encoding="utf-8")
+    (TEMPLATE / "experiment.yaml").write_text(template(), encoding="utf-8")
