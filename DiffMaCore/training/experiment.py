@@ -25,11 +25,10 @@ from DiffMaCore.errors import OutputError
 TEMPLATE = Path(__file__).parents[1] / "data" / "experiment"
 
 Backbone = Literal["diffma", "dit", "vim", "vmamba", "efficient_vmamba", "zigma", "unet", "regression"]
-"""The systems of Table 2, and the deterministic 2.5D regression; the order is the default one of every table."""
-
-
-CT = "ct"
-"""The modality that is in HU."""
+"""The systems of Table 2, and the deterministic 2.5D regression."""
+SYSTEMS: tuple[Backbone, ...] = ("unet", "dit", "efficient_vmamba", "zigma", "vim", "vmamba", "diffma", "regression")
+CT = "ct"  # the modality that is in HU
+TRAINED = "trained"  # in place of a folder: the network that this experiment trains itself
 
 
 @dataclass(frozen=True)
@@ -107,10 +106,6 @@ class DataConfig:
     def judged(self) -> str:
         """The split that systems are judged on: "test", or "validation" of rendered heads, which have no other."""
         return "test" if self.heads is None else "validation"
-
-
-TRAINED = "trained"
-"""In place of a folder: the network that this experiment trains itself."""
 
 
 @dataclass(frozen=True)
@@ -290,16 +285,7 @@ class Experiment:
     guided_decoder: GuidedDecoderConfig = field(default_factory=GuidedDecoderConfig)  # a decoder that sees the CT
     small_decoder: SmallDecoderConfig = field(default_factory=SmallDecoderConfig)  # a faster decoder
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)  # how systems are judged
-    systems: tuple[Backbone, ...] = (  # that the report compares
-        "unet",
-        "dit",
-        "efficient_vmamba",
-        "zigma",
-        "vim",
-        "vmamba",
-        "diffma",
-        "regression",
-    )
+    systems: tuple[Backbone, ...] = SYSTEMS  # that the report compares
 
     def __post_init__(self) -> None:
         if self.denoiser.ct_conditioning == "pixels" and self.data.neighbour_distance is None:

@@ -95,9 +95,9 @@ def prepare_cases(
         contents[case.id] = _content_of(case)
         reporter.advance()
     check_split(split, cases, contents)
-    files = _CaseFiles(experiment, folders.data, parts, contents)
-    to_do = files.to_do(cases, reporter)
-    left_out = files.make(to_do, len(cases), experiment.data, device, cluster, reporter) if to_do else {}
+    files = _CaseFiles(experiment, folders.data, parts, contents, reporter)
+    to_do = files.to_do(cases)
+    left_out = files.make(to_do, len(cases), device, cluster) if to_do else {}
     kept = [case for case in cases if case.id not in left_out]
     reasons = {case.id: left_out[case.id] for case in cases if case.id in left_out}  # in the order of the cases
     if not kept:
@@ -113,7 +113,7 @@ def prepare_cases(
     for name in PARTS:
         if drawn[name] and not split[name]:
             reporter.warning(f"every {name} case was left out; correct them, or name others in data.split")
-    manifest = files.manifest(experiment, kept, split, reasons)
+    manifest = files.manifest(kept, split, reasons)
     write_split(folders.data / "split.json", split, experiment.seed)
     write_text(folders.data / "report.md", _report(experiment, manifest, split))
     write_json(folders.data / "manifest.json", manifest)
@@ -170,27 +170,20 @@ def _encoder(parts: Path, settings: str, device: str, data: DataConfig) -> Encod
 class _CaseFiles:
     """Knows the files of cases, and which of them are up to date."""
 
-    def __init__(self, experiment: Experiment, folder: Path, parts: Parts | None, contents: Mapping[str, str]) -> None:
-        self.folder, self.contents, self.parts = folder, contents, parts
-        data = {
-            key: value for key, value in asdict(experiment.data).items() if key != "split"
-        }  # no slice depends on it
+    def __init__(
+        self, experiment: Experiment, folder: Path, parts: Parts | None, contents: dict[str, str], reporter: Reporter
+    ) -> None:
+        self.folder, self.contents, self.parts, self.reporter = folder, contents, parts, reporter
+        self.data = experiment.data
+        data = {key: value for key, value in asdict(self.data).items() if key != "split"}  # no slice depends on it
         records = {} if parts is None else parts.records
         hashes = {name: [record["sha256"], record["mean"], record["std"]] for name, record in records.items()}
         self.settings: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "data": data, "parts": hashes}))
-        side = 0 if parts is None else experiment.data.image_size // parts.factor
+        side = 0 if parts is None else self.data.image_size // parts.factor
         tokens = (side // experiment.denoiser.patch_size) ** 2
         self._embedded = 2 * tokens * (experiment.denoiser.width + 1)
 
-    def make(
-        self,
-        cases: Sequence[RawCase],
-        of: int,
-        data: DataConfig,
-        device: str,
-        cluster: Cluster | None,
-        reporter: Reporter,
-    ) -> dict[str, str]:
+    def make(self, cases: Sequence[RawCase], of: int, device: str, cluster: Cluster | None) -> dict[str, str]:
         """Prepare these cases, the last ``of`` so many; returns why some are left out, by id.
 
         Raises DiffMaError where workers failed at any.
@@ -200,16 +193,16 @@ class _CaseFiles:
         networks = None if self.parts is None else (self.folder / "parts", settings, device)
         headers = ({"key": self._key(case.id), "settings": settings} for case in cases)
         jobs = [
-            _CaseJob(case, data, self._file(case.id).path, header, self._embedded, len(cases) - k, networks)
+            _CaseJob(case, self.data, self._file(case.id).path, header, self._embedded, len(cases) - k, networks)
             for k, (case, header) in enumerate(zip(cases, headers, strict=True))
         ]
         prepared: Iterator[tuple[int, int | list[str] | Failure]]
         if cluster is None:
-            encoder = None if self.parts is None else Encoder(self.parts, data, choose_device(device))
+            encoder = None if self.parts is None else Encoder(self.parts, self.data, choose_device(device))
             prepared = ((number, job.make(encoder)) for number, job in enumerate(jobs))
         else:
-            prepared = outcomes(jobs, cluster, reporter)
-        reporter.stage("preparing cases", total=of, done=of - len(cases))
+            prepared = outcomes(jobs, cluster, self.reporter)
+        self.reporter.stage("preparing cases", total=of, done=of - len(cases))
         slices, left_out, failures = 0, dict[str, str](), []
         for number, done in prepared:
             id = cases[number].id
@@ -219,9 +212,9 @@ class _CaseFiles:
                 slices += done
             else:
                 left_out[id] = "; ".join(done)
-                reporter.warning(f"{id} is left out: {left_out[id]}")
-            reporter.advance()
-            reporter.figures(slices=slices)
+                self.reporter.warning(f"{id} is left out: {left_out[id]}")
+            self.reporter.advance()
+            self.reporter.figures(slices=slices)
         if failures:
             raise DiffMaError(f"{len(failures)} of {len(cases)} cases failed, the first is {failures[0]}")
         return left_out
@@ -233,7 +226,7 @@ class _CaseFiles:
         """Hash of everything that decides a case's file."""
         return _sha256({**self.settings, "content": self.contents[id]})
 
-    def to_do(self, cases: Sequence[RawCase], reporter: Reporter) -> list[RawCase]:
+    def to_do(self, cases: Sequence[RawCase]) -> list[RawCase]:
         """Cases whose file is not there, or was made otherwise; the reporter is told what has changed."""
         wanted: list[RawCase] = []
         changes: dict[str, list[str]] = {}
@@ -245,9 +238,9 @@ class _CaseFiles:
             if header is not None:
                 changes.setdefault(self._change(json.loads(header.get("settings", "{}"))), []).append(case.id)
         for change, ids in changes.items():
-            reporter.note(f"{len(ids)} cases are made again, since {change} (the first is {ids[0]})")
+            self.reporter.note(f"{len(ids)} cases are made again, since {change} (the first is {ids[0]})")
         if len(wanted) < len(cases):
-            reporter.note(f"{len(cases) - len(wanted)} of {len(cases)} cases are there already")
+            self.reporter.note(f"{len(cases) - len(wanted)} of {len(cases)} cases are there already")
         return wanted
 
     def _change(self, settings: Mapping[str, Any]) -> str:
@@ -258,9 +251,7 @@ class _CaseFiles:
         name, before, now = change
         return f"{name} is another network" if name.startswith("parts.") else f"{name} was {before} and is {now}"
 
-    def manifest(
-        self, experiment: Experiment, cases: Sequence[RawCase], split: Split, reasons: Mapping[str, str]
-    ) -> dict[str, Any]:
+    def manifest(self, cases: Sequence[RawCase], split: Split, reasons: Mapping[str, str]) -> dict[str, Any]:
         """What is there, of the cases that were written, and why others are left out."""
         entries, notes = [], []
         for case in cases:
@@ -269,15 +260,15 @@ class _CaseFiles:
             entry = {"id": case.id, "centre": case.centre, "slices": int(header["slices"])}
             entry |= {"contrast": case.contrast, "spacing": float(header["spacing"])}
             entries.append({**entry, "content": self.contents[case.id], "key": header["key"]})
-        data = json.loads(json.dumps(asdict(experiment.data)))
+        data = json.loads(json.dumps(asdict(self.data)))
         return {
             "format": FORMAT,
             "data": data,
             "parts": {} if self.parts is None else self.parts.records,
             "fingerprint": _sha256({"data": data, "keys": {e["id"]: e["key"] for e in entries}, "split": split}),
-            **({} if self.parts is None else self.parts.sizes(experiment.data.image_size)),
-            "source_scale": value_scale(experiment.data.source),
-            "target_scale": value_scale(experiment.data.target),
+            **({} if self.parts is None else self.parts.sizes(self.data.image_size)),
+            "source_scale": value_scale(self.data.source),
+            "target_scale": value_scale(self.data.target),
             "cases": entries,
             "left_out": [{"id": id, "reason": reason} for id, reason in reasons.items()],
             "notes": notes,
