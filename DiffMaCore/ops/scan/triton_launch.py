@@ -43,7 +43,7 @@ class Tiles:
 class Problem:
     """A scan as the kernels want it: u, delta, z (S, G, D/G, L) by their strides, the rest small and new.
 
-    A: (N, D), times log2(e); B, C: (S, G, N, L padded to whole tiles) or (N, D); D, bias: (D,); float32.
+    A: (N, D), times log2(e); B, C: (S, G, N, L padded to whole tiles); D, bias: (D,); float32.
     order: (K, L) int32, or None; the sequences are then those of the samples, each K times.
     """
 
@@ -68,7 +68,7 @@ class Problem:
     ) -> Problem:
         """From (u, delta, z, A, B, C, D, bias) of any type, z, D and bias perhaps None; order (K, L).
 
-        A (D, N), B and C (S, G, N, L) or (D, N), D and bias (D,).
+        A (D, N), B and C (S, G, N, L), D and bias (D,).
         """
         u, delta, z, A, B, C, D, bias = given
         sequences, groups, width, length = u.shape
@@ -76,8 +76,6 @@ class Problem:
         chunks = triton.cdiv(length, tiles.tokens)
 
         def laid_out(weights: Tensor) -> Tensor:
-            if weights.dim() == 2:
-                return weights.float().t().contiguous()
             rows = weights.new_zeros(*weights.shape[:3], chunks * tiles.tokens, dtype=torch.float32)
             rows[..., :length] = weights
             return rows
@@ -116,8 +114,6 @@ class Problem:
             "HAS_Z": self.z is not None,
             "HAS_D": self.D is not None,
             "HAS_BIAS": self.bias is not None,
-            "B_BY_TOKEN": self.B.dim() == 4,
-            "C_BY_TOKEN": self.C.dim() == 4,
             "num_warps": 1,
             "enable_fp_fusion": True,
         }
@@ -150,14 +146,9 @@ def run_backward(
     def per_sequence(*shape: int) -> Tensor:
         return u.new_empty(len(u), *shape, dtype=torch.float32)
 
-    def weights(given: Tensor) -> Tensor:
-        if given.dim() == 2:
-            return per_sequence(states, channels)
-        return per_sequence(u.shape[1], problem.blocks, states, given.shape[3])
-
     du, ddelta, dz = torch.empty_like(u), torch.empty_like(delta), None if z is None else torch.empty_like(z)
     carry, dA = per_sequence(states, channels), per_sequence(states, channels)
-    dB, dC = weights(problem.B), weights(problem.C)
+    dB, dC = (per_sequence(u.shape[1], problem.blocks, states, problem.B.shape[3]) for _ in range(2))
     dD, dbias = (None if given is None else per_sequence(channels) for given in (problem.D, problem.bias))
     with current(u):
         kernels.scan_backward[problem.grid()](
@@ -167,11 +158,9 @@ def run_backward(
             *_strides(dz), *problem.sizes(), **problem.constants(), HAS_LAST=dlast is not None,
         )  # fmt: skip
 
-    def gathered(gradient: Tensor) -> Tensor:
-        return gradient.sum(0).t() if gradient.dim() == 3 else gradient.sum(2)[..., : u.shape[3]]
-
+    of_weights = (gradient.sum(2)[..., : u.shape[3]] for gradient in (dB, dC))
     of_vectors = (None if gradient is None else gradient.sum(0) for gradient in (dD, dbias))
-    pairs = zip((du, ddelta, dz, dA.sum(0).t(), gathered(dB), gathered(dC), *of_vectors), given, strict=True)
+    pairs = zip((du, ddelta, dz, dA.sum(0).t(), *of_weights, *of_vectors), given, strict=True)
     return tuple(None if gradient is None else gradient.to(tensor.dtype) for gradient, tensor in pairs)
 
 
