@@ -48,10 +48,13 @@ def numba_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
 
     def weights(tensor: Tensor) -> Tensor:
         """B or C -> contiguous (B, G, L, N), padded."""
-        return F.pad(tensor.to(dtype).transpose(2, 3), (0, pad_states)).contiguous()
+        tensor = tensor.to(dtype).transpose(2, 3)
+        return (F.pad(tensor, (0, pad_states)) if pad_states else tensor).contiguous()
 
     A = arguments.A.to(dtype).unflatten(0, (groups, per_group))
     out, last = _NumbaScan.apply(
+        arguments.delta_softplus,
+        torch.is_grad_enabled(),
         rows(arguments.u),
         rows(arguments.delta),
         F.pad(A, (0, pad_states, 0, pad_channels)).flatten(0, 1).t().contiguous(),
@@ -60,8 +63,6 @@ def numba_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
         rows(arguments.D),
         rows(arguments.z),
         rows(arguments.delta_bias),
-        arguments.delta_softplus,
-        torch.is_grad_enabled(),
     )
     last = last.transpose(1, 2).unflatten(1, (groups, -1))[:, :, :per_group, :states].flatten(1, 2)
     if pad_channels:
@@ -70,31 +71,19 @@ def numba_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
 
 
 class _NumbaScan(torch.autograd.Function):
-    """u, delta, z (B, L, D); A (N, D); B, C (B, G, L, N); skip, bias (D,); contiguous, padded."""
+    """u, delta (B, L, D), A (N, D), B, C (B, G, L, N), skip (D,), z (B, L, D) and bias (D,), contiguous, padded."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        u: Tensor,
-        delta: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        skip: Tensor | None,
-        z: Tensor | None,
-        bias: Tensor | None,
-        softplus: bool,
-        differentiable: bool,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, softplus: bool, differentiable: bool, *arguments: Any) -> tuple[Tensor, Tensor]:
+        u, delta, A, B, *others = arguments
         batch, length, channels = u.shape
         groups, states = B.shape[1], B.shape[3]
-        exponents = A * LOG2E
+        given = (u, delta, A * LOG2E, B, *others)
         out = torch.empty_like(u)
         last = u.new_empty(batch, states, channels)
         # Inside a Function torch reports gradients as off, and inputs as needing them even under no_grad.
         keep = differentiable and any(ctx.needs_input_grad)
         starts = u.new_empty(batch, -(-length // TILE), states, channels) if keep else None
-        given = (u, delta, exponents, B, C, skip, z, bias)
         blocks, block = _blocks(batch * groups, channels // groups)
         sizes = (length, channels, groups, states, block)
         tensors = (*given, out, starts, last)
@@ -122,7 +111,7 @@ class _NumbaScan(torch.autograd.Function):
         tensors = (*given, starts, dout.contiguous(), dlast.contiguous(), *results)
         run_kernel(_backward, batch * groups * blocks, tensors, ctx.softplus, sizes, scratch=backward_scratch(states))
         dskip, dbias = (None if part is None else part.sum(0) for part in (dskip, dbias))
-        return du, ddelta, dA.sum(0), dB.sum(2), dC.sum(2), dskip, dz, dbias, None, None
+        return None, None, du, ddelta, dA.sum(0), dB.sum(2), dC.sum(2), dskip, dz, dbias
 
 
 def _blocks(sequences: int, channels: int) -> tuple[int, int]:

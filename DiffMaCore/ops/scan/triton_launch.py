@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -25,18 +25,11 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-@dataclass(frozen=True)
-class Tiles:
-    """Tokens and channels of a tile; small ones if the kernels are interpreted, number by number."""
+class Tiles(NamedTuple):
+    """Tokens and channels of a tile."""
 
     tokens: int
     channels: int
-
-    @classmethod
-    def choose(cls, programs_of_64: int) -> Tiles:
-        if interpreted():
-            return cls(4, 4)
-        return cls(16, 64 if programs_of_64 >= BUSY else 32)
 
 
 @dataclass(frozen=True)
@@ -60,19 +53,15 @@ class Problem:
     tiles: Tiles
 
     @classmethod
-    def make(
-        cls,
-        given: Sequence[Any],
-        softplus: bool,
-        order: Tensor | None = None,
-    ) -> Problem:
+    def make(cls, given: Sequence[Any], softplus: bool, order: Tensor | None = None) -> Problem:
         """From (u, delta, z, A, B, C, D, bias) of any type, z, D and bias perhaps None; order (K, L).
 
         A (D, N), B and C (S, G, N, L), D and bias (D,).
         """
         u, delta, z, A, B, C, D, bias = given
         sequences, groups, width, length = u.shape
-        tiles = Tiles.choose(sequences * groups * triton.cdiv(width, 64))
+        many = sequences * groups * triton.cdiv(width, 64) >= BUSY
+        tiles = Tiles(4, 4) if interpreted() else Tiles(16, 64 if many else 32)  # interpreted number by number
         chunks = triton.cdiv(length, tiles.tokens)
 
         def laid_out(weights: Tensor) -> Tensor:
