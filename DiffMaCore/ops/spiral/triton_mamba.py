@@ -88,8 +88,8 @@ class _GatherConvSilu(torch.autograd.Function):
 
 
 class _ScanMergeGate(torch.autograd.Function):
-    """z (2, B, L, E), sequences u (2, B, K, L, E), and delta (B * K, 2, E, L), A, B, C, D and bias as the scan takes them
-    to (2, B, L, E)."""
+    """z (2, B, L, E), sequences u (2, B, K, L, E) and, as the scan takes them, delta (B * K, 2, E, L), A, B, C, D and
+    bias to (2, B, L, E)."""
 
     @staticmethod
     def forward(ctx: Any, order: Tensor, z: Tensor, u: Tensor, delta: Tensor, *parameters: Tensor) -> Tensor:
