@@ -366,7 +366,7 @@ def _reading(pointer: Any, offset: Any, emit: Callable[..., ir.Value]) -> Any:
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         vector = context.get_value_type(lanes)
-        made = [emit(builder, place, lanes, vector) for place in _places(builder, *args, places)]
+        made = [emit(builder, place, lanes, vector) for place in _places(builder, args[0], args[1], places)]
         return context.make_tuple(builder, result, made) if several else made[0]
 
     return result(pointer, places), codegen
@@ -402,7 +402,7 @@ def store(typingctx: Any, pointer: Any, offset: Any, value: Any) -> Any:
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
         values = cgutils.unpack_tuple(builder, args[2]) if several else [args[2]]
-        for place, each in zip(_places(builder, *args[:2], places), values, strict=True):
+        for place, each in zip(_places(builder, args[0], args[1], places), values, strict=True):
             register = _rounded(builder, each, lanes) if pointer.dtype == types.uint16 else each
             target = builder.bitcast(place, register.type.as_pointer())
             builder.store(register, target, align=pointer.dtype.bitwidth // 8)
@@ -440,7 +440,7 @@ def prefetch(typingctx: Any, pointer: Any, offset: Any) -> Any:
         kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         read, keep_in_all_caches, data_cache = (ir.Constant(flag, value) for value in (0, 3, 1))
-        for place in _places(builder, *args, places):
+        for place in _places(builder, args[0], args[1], places):
             address = builder.bitcast(place, cgutils.voidptr_t)
             builder.call(function, [address, read, keep_in_all_caches, data_cache])
         return context.get_dummy_value()

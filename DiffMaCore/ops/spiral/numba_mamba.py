@@ -63,7 +63,7 @@ class _SpiralScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, z: Tensor, order: Tensor, keep: bool, *parameters: Tensor) -> Tensor:
         scan = SpiralScan(ScanParameters._make(parameters), order, x.shape[1], keep)
-        y, *kept = scan.forward(x)
+        y, *kept = scan.forward(x.unbind())
         out = torch.empty_like(z)
         for each in zip(y, z, out, strict=True):
             scan.gate(*each)
@@ -80,7 +80,7 @@ class _SpiralScan(torch.autograd.Function):
         dx, dz, out = torch.empty_like(x), torch.empty_like(z), torch.empty_like(z)
         for each in zip(y, z, dy, dz, out, strict=True):
             scan.gate_backward(*each)
-        return dx, dz, None, None, *scan.backward(x, columns, states, dy, dx)
+        return dx, dz, None, None, *scan.backward(x.unbind(), columns, states, dy.unbind(), dx.unbind())
 
 
 class SpiralScan:
