@@ -59,8 +59,7 @@ def run(args: argparse.Namespace) -> int:
 
 
 def _scan(args: argparse.Namespace, device: Any) -> dict[str, Any]:
-    from DiffMaCore.inference.benchmark import benchmark_scan
-    from DiffMaCore.inference.benchmark_spiral import benchmark_spiral
+    from DiffMaCore.inference.benchmark import benchmark_scan, benchmark_spiral
 
     asked = (args.batch, args.channels, args.tokens, args.states, device, args.rounds, tell, args.dtype)
     figures = benchmark_scan(*asked)

@@ -53,7 +53,7 @@ def add_parser(subparsers: argparse._SubParsersAction) -> None:
 def run(args: argparse.Namespace) -> int:
     """Prepare; raises InputError before long work for what cannot be used."""
     if args.template is not None:
-        from DiffMaCore.training.template import write_template
+        from DiffMaCore.training.experiment import write_template
 
         written = [str(path) for path in write_template(args.template)]
         answer(args, {"written": written}, "wrote " + " and ".join(written))

@@ -71,7 +71,7 @@ def run(args: argparse.Namespace) -> int:
     args.reporter.stage("loading")
 
     from DiffMaCore.devices import keep_freed_memory
-    from DiffMaCore.training.launch import train_part
+    from DiffMaCore.training.tasks import train_part
 
     keep_freed_memory()
     folder = train_part(experiment, folders, args.what, args.reporter, args.device, args.words)
