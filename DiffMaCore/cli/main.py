@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import os
 import signal
@@ -16,28 +15,10 @@ from typing import NoReturn
 
 from DiffMaCore import __version__
 from DiffMaCore.cli import watchdog
-from DiffMaCore.cli.reporting import make_reporter, rank
+from DiffMaCore.cli.commands import add_commands, rank
 from DiffMaCore.failures import explain
+from DiffMaCore.progress import JsonReporter, Reporter, TerminalReporter
 
-COMMANDS = (
-    "convert",
-    "check",
-    "check_result",
-    "compare",
-    "export_dicom",
-    "demo",
-    "phantom",
-    "info",
-    "packages",
-    "summary",
-    "models",
-    "import_released",
-    "benchmark",
-    "prepare",
-    "train",
-    "bundle",
-    "evaluate",
-)
 CANCELLED = 130
 UNREAD = 141  # as a shell tells of SIGPIPE
 
@@ -59,16 +40,24 @@ def build_parser() -> argparse.ArgumentParser:
         prog="diffma", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"diffma {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        importlib.import_module(f"DiffMaCore.cli.{name}").add_parser(subparsers)
+    # each module registers its commands; they are shown in this order
+    from DiffMaCore.cli import convert, check, export_dicom, demo, info, models  # noqa: I001, F401
+    from DiffMaCore.cli import benchmark, training, evaluate  # noqa: F401
+
+    add_commands(parser)
     return parser
 
 
 def _add_common_options(parser: argparse.ArgumentParser) -> None:
     """What every command takes."""
-    parser.set_defaults(progress="bar", previews=None)
     for command in _leaves(parser):
+        command.add_argument(
+            "--progress",
+            choices=("bar", "json"),
+            default="bar",
+            help="bar (default), or JSON lines on standard output: hello, stage, progress, note, warning, what is"
+            " finished, result, error",
+        )
         command.add_argument("--verbose", action="store_true", help="log what is chosen and why, and show tracebacks")
         command.add_argument(
             "--parent-watchdog",
@@ -101,7 +90,7 @@ def main(argv: list[str] | None = None, parser: argparse.ArgumentParser | None =
     if args.parent_watchdog:
         watchdog.hold()
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
-    args.reporter = make_reporter(args)
+    args.reporter = _reporter(args)
     try:
         args.reporter.hello(pid=os.getpid(), version=__version__)
         with redirect_stdout(sys.stderr) if args.progress == "json" else nullcontext():
@@ -110,6 +99,13 @@ def main(argv: list[str] | None = None, parser: argparse.ArgumentParser | None =
         return _failed(error, args)
     finally:
         args.reporter.close()
+
+
+def _reporter(args: argparse.Namespace) -> Reporter:
+    """The reporter that the options ask for; of several processes that train together one talks."""
+    if rank() != 0:
+        return Reporter()
+    return JsonReporter(getattr(args, "previews", None)) if args.progress == "json" else TerminalReporter()
 
 
 def program(parser: argparse.ArgumentParser | None = None) -> NoReturn:

@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import argparse
 
-from DiffMaCore.cli.experiment import add_dataset_options, add_experiment_options, read_experiment
+from DiffMaCore.cli.commands import add_options, answer
 from DiffMaCore.cli.main import program
-from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.cli.options import DATASET, experiment_options, read_experiment
 
 PARTS = ("table1", "table2", "figure1", "figure5", "figure7", "calibration", "tokens")
 
@@ -43,8 +43,7 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_dataset_options(parser)
-    add_experiment_options(parser)
+    add_options(parser, *DATASET, *experiment_options())
     parser.add_argument(
         "--only", nargs="+", choices=PARTS, metavar="PART", help="run only what these parts need (default: all)"
     )
@@ -54,7 +53,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--tokens-size", default="B/2", metavar="SIZE", help="configuration for them (default B/2)")
     parser.add_argument("--tokens-rounds", type=int, default=3, metavar="N", help="rounds of the timing (default 3)")
-    add_progress_option(parser)
     parser.set_defaults(run=run)
     return parser
 

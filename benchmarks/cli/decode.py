@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from DiffMaCore.cli.benchmark_options import add_benchmark_options, begin, heading, write_figures
+from DiffMaCore.cli.benchmark import IMAGE_SIZE, begin, finish, heading, run_options, tell
+from DiffMaCore.cli.commands import add_options
 
 DESCRIPTION = """\
 Decode latents with Stable Diffusion's VAE and with a small decoder (diffusers' AutoencoderTiny at its default size),
@@ -30,8 +30,7 @@ def add_parser(kinds: argparse._SubParsersAction) -> None:
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
     parser.add_argument("--batch", type=int, default=4, help="slices (default 4)")
-    parser.add_argument("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
-    add_benchmark_options(parser, rounds=5)
+    add_options(parser, IMAGE_SIZE, *run_options(rounds=5))
     parser.set_defaults(run=run)
 
 
@@ -41,12 +40,8 @@ def run(args: argparse.Namespace) -> int:
 
     from benchmarks.decode import benchmark_decode
 
-    figures = benchmark_decode(
-        args.batch, args.image_size, device, args.rounds, lambda line: print(line, file=sys.stderr)
-    )
-    print(_table(figures))
-    write_figures(args, figures)
-    return 0
+    figures = benchmark_decode(args.batch, args.image_size, device, args.rounds, tell)
+    return finish(args, figures, _table(figures))
 
 
 def _table(figures: dict[str, Any]) -> str:

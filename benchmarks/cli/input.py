@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from DiffMaCore.cli.benchmark_options import add_benchmark_options, add_size_options, begin, heading, write_figures
-from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.cli.benchmark import begin, finish, heading, run_options, size_options
+from DiffMaCore.cli.commands import add_options
 from DiffMaCore.errors import InputError
 
 DESCRIPTION = """\
@@ -37,10 +37,9 @@ def add_parser(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("--workers", type=int, nargs="+", metavar="N", help="reading threads (default 0 1 2)")
     parser.add_argument("--steps-ms", type=int, nargs="+", metavar="MS", help="steps (default 20 50 100 200)")
     parser.add_argument("--batch", type=int, default=64, help="slices of a step (default 64)")
-    add_size_options(parser)
+    add_options(parser, *size_options())
     parser.add_argument("--slices", type=int, default=512, help="of the data set (default 512)")
-    add_benchmark_options(parser, rounds=3)
-    add_progress_option(parser)
+    add_options(parser, *run_options(rounds=3))
     parser.set_defaults(run=run)
 
 
@@ -64,9 +63,7 @@ def run(args: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise InputError(str(error)) from None
-    write_figures(args, figures)
-    answer(args, figures, table(figures))
-    return 0
+    return finish(args, figures, table(figures))
 
 
 def table(figures: dict[str, Any]) -> str:

@@ -6,8 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.cli.benchmark_options import begin, heading, write_figures
-from DiffMaCore.cli.reporting import add_progress_option, answer, silence_other_bars
+from DiffMaCore.cli.benchmark import DEVICE, JSON_FILE, THREADS, begin, finish, heading
+from DiffMaCore.cli.commands import add_options, silence_other_bars
 from DiffMaCore.errors import InputError
 
 DESCRIPTION = """\
@@ -34,11 +34,8 @@ def add_parser(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("--sizes", nargs="+", metavar="SIZE", help="of Table 1 (default S/2 B/2 L/2)")
     parser.add_argument("--image-sizes", type=int, nargs="+", metavar="PX", help="sides of slices (default 224 448)")
     parser.add_argument("--batches", type=int, nargs="+", metavar="N", help="slices at once (default 1 4)")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 or mps")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
+    add_options(parser, DEVICE, THREADS, JSON_FILE)
     parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw what was measured and what was reckoned")
-    add_progress_option(parser)
     parser.set_defaults(run=run)
 
 
@@ -54,13 +51,11 @@ def run(args: argparse.Namespace) -> int:
         figures = benchmark_memory(sizes, image_sizes, batches, device, args.reporter)
     except ValueError as error:
         raise InputError(str(error)) from None
-    write_figures(args, figures)
     if args.plot is not None:
         from benchmarks.figures import plot_memory
 
         plot_memory(figures, args.plot)
-    answer(args, figures, table(figures))
-    return 0
+    return finish(args, figures, table(figures))
 
 
 def table(figures: dict[str, Any]) -> str:

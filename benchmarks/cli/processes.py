@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-from pathlib import Path
 from typing import Any
 
-from DiffMaCore.cli.benchmark_options import begin, heading, write_figures
-from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.cli.benchmark import JSON_FILE, begin, finish, heading
+from DiffMaCore.cli.commands import add_options
 
 DESCRIPTION = """\
 Convert phantoms with `diffma convert --cluster local` by one worker of one core, and as many for each worker by several
@@ -38,8 +37,7 @@ def add_parser(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("--rounds", type=int, default=3, metavar="N", help="in which both take turns (default 3)")
     parser.add_argument("--model", default="demo", metavar="NAME|FOLDER", help="as for convert (default demo)")
     parser.add_argument("--steps", type=int, default=10, help="sampling steps (default 10)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
-    add_progress_option(parser)
+    add_options(parser, JSON_FILE)
     parser.set_defaults(run=run, device="cpu", threads=None)
 
 
@@ -54,9 +52,7 @@ def run(args: argparse.Namespace) -> int:
     figures = benchmark_processes(
         args.processes, args.volumes, args.rounds, args.model, args.steps, reporter=args.reporter
     )
-    write_figures(args, figures)
-    answer(args, figures, table(figures))
-    return 0
+    return finish(args, figures, table(figures))
 
 
 def table(figures: dict[str, Any]) -> str:

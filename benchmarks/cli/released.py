@@ -5,8 +5,8 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from DiffMaCore.cli.benchmark_options import add_benchmark_options, add_size_options, begin, heading, write_figures
-from DiffMaCore.cli.reporting import silence_other_bars
+from DiffMaCore.cli.benchmark import begin, finish, heading, run_options, size_options
+from DiffMaCore.cli.commands import add_options, silence_other_bars
 from DiffMaCore.errors import InputError
 
 DESCRIPTION = """\
@@ -39,13 +39,13 @@ def add_parser(kinds: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_size_options(parser)
+    add_options(parser, *size_options())
     parser.add_argument("--batch", type=int, default=8, help="slices of ours at once (default 8)")
     parser.add_argument(
         "--model", default="demo", help="trained bundle whose errors are measured: name or folder (default demo)"
     )
     parser.add_argument("--keep-memory", action="store_true", help="let both keep freed memory, as convert does")
-    add_benchmark_options(parser, rounds=3)
+    add_options(parser, *run_options(rounds=3))
     parser.set_defaults(run=run)
 
 
@@ -61,11 +61,8 @@ def run(args: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise InputError(str(error)) from None
-    args.reporter.close()
     figures["kept_memory"] = args.keep_memory
-    print(table(figures))
-    write_figures(args, figures)
-    return 0
+    return finish(args, figures, table(figures))
 
 
 def table(figures: dict[str, Any]) -> str:

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from DiffMaCore.cli.benchmark_options import add_benchmark_options, add_size_options, begin, heading, write_figures
+from DiffMaCore.cli.benchmark import begin, finish, heading, run_options, size_options, tell
+from DiffMaCore.cli.commands import add_options
 from DiffMaCore.errors import InputError
 
 DESCRIPTION = """\
@@ -37,9 +37,9 @@ def add_parser(kinds: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_size_options(parser, "L/2")
+    add_options(parser, *size_options("L/2"))
     parser.add_argument("--batch", type=int, help="slices (default 8, on a GPU 64)")
-    add_benchmark_options(parser, rounds=5)
+    add_options(parser, *run_options(rounds=5))
     parser.set_defaults(run=run)
 
 
@@ -49,16 +49,10 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.roofline import benchmark_roofline
 
     try:
-        figures = benchmark_roofline(args.size, args.batch, args.image_size, device, args.rounds, _tell)
+        figures = benchmark_roofline(args.size, args.batch, args.image_size, device, args.rounds, tell)
     except ValueError as error:
         raise InputError(str(error)) from None
-    print(table(figures))
-    write_figures(args, figures)
-    return 0
-
-
-def _tell(line: str) -> None:
-    print(line, file=sys.stderr)
+    return finish(args, figures, table(figures))
 
 
 def table(figures: dict[str, Any]) -> str:

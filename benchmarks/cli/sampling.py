@@ -5,9 +5,9 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from DiffMaCore.cli.experiment import add_experiment_options, read_experiment
-from DiffMaCore.cli.reporting import add_progress_option, answer, silence_other_bars
-from DiffMaCore.errors import InputError
+from DiffMaCore.cli.benchmark import THREADS, set_threads
+from DiffMaCore.cli.commands import add_options, answer, silence_other_bars
+from DiffMaCore.cli.options import experiment_options, read_experiment
 
 DESCRIPTION = """\
 Sample some test slices of a trained experiment with every scheduler and number of steps, with the released procedure
@@ -33,28 +33,23 @@ def add_parser(kinds: argparse._SubParsersAction) -> None:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_experiment_options(parser)
+    add_options(parser, *experiment_options())
     parser.add_argument("--slices", type=int, default=8, metavar="N", help="spread over the test patients (default 8)")
     parser.add_argument("--rounds", type=int, default=1, metavar="N", help="initial noises (default 1)")
     parser.add_argument(
         "--steps", type=int, nargs="+", metavar="N", help="numbers of steps (default 5 10 15 20 30 50 250)"
     )
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
-    add_progress_option(parser)
+    add_options(parser, THREADS)
     parser.set_defaults(run=run)
 
 
 def run(args: argparse.Namespace) -> int:
     """Measure and write; raises InputError where nothing is trained yet."""
-    import torch
 
     from DiffMaCore.devices import keep_freed_memory
 
     keep_freed_memory()
-    if args.threads is not None:
-        if args.threads < 1:
-            raise InputError(f"{args.threads} threads cannot work; give at least 1 or leave --threads out")
-        torch.set_num_threads(args.threads)
+    set_threads(args.threads)
     experiment, folders = read_experiment(args)
 
     from benchmarks import sampling_report

@@ -6,7 +6,8 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.cli.benchmark_options import add_benchmark_options, begin, heading, write_figures
+from DiffMaCore.cli.benchmark import begin, finish, heading, run_options
+from DiffMaCore.cli.commands import add_options
 from DiffMaCore.errors import InputError
 
 
@@ -19,7 +20,7 @@ def add_parser(kinds: argparse._SubParsersAction) -> None:
     parser.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
     parser.add_argument("--at-once", type=int, metavar="N", help="tokens of a batch (default 3136, on a GPU 50176)")
     parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw time and memory against tokens")
-    add_benchmark_options(parser, rounds=3)
+    add_options(parser, *run_options(rounds=3))
     parser.set_defaults(run=run)
 
 
@@ -34,14 +35,11 @@ def run(args: argparse.Namespace) -> int:
         figures = benchmark_tokens(counts, args.size, device, args.rounds, args.at_once, args.reporter)
     except ValueError as error:
         raise InputError(str(error)) from None
-    args.reporter.close()
-    print(_table(figures))
     if args.plot is not None:
         from benchmarks.figures import plot_tokens
 
         plot_tokens(figures, args.plot)
-    write_figures(args, figures)
-    return 0
+    return finish(args, figures, _table(figures))
 
 
 def _table(figures: dict[str, Any]) -> str:

@@ -3,11 +3,10 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from DiffMaCore.cli.benchmark_options import add_benchmark_options, add_size_options, begin, heading, write_figures
-from DiffMaCore.cli.reporting import silence_other_bars
+from DiffMaCore.cli.benchmark import begin, finish, heading, run_options, size_options, tell
+from DiffMaCore.cli.commands import add_options, silence_other_bars
 from DiffMaCore.errors import InputError
 
 DESCRIPTION = """\
@@ -33,9 +32,9 @@ def add_parser(kinds: argparse._SubParsersAction) -> None:
     )
     parser.add_argument("--slices", type=int, default=150, metavar="N", help="of the volume (default 150)")
     parser.add_argument("--steps", type=int, default=20, help="sampling steps (default 20)")
-    add_size_options(parser, "L/2")
+    add_options(parser, *size_options("L/2"))
     parser.add_argument("--batch-size", type=int, metavar="N", help="slices at once (default: what fits the memory)")
-    add_benchmark_options(parser, rounds=3)
+    add_options(parser, *run_options(rounds=3))
     parser.set_defaults(run=run)
 
 
@@ -55,13 +54,11 @@ def run(args: argparse.Namespace) -> int:
             args.batch_size,
             device,
             args.rounds,
-            lambda line: print(line, file=sys.stderr),
+            tell,
         )
     except ValueError as error:
         raise InputError(str(error)) from None
-    print("\n".join([*heading(figures), *table(figures)]))
-    write_figures(args, figures)
-    return 0
+    return finish(args, figures, "\n".join([*heading(figures), *table(figures)]))
 
 
 def table(figures: dict[str, Any]) -> list[str]:
