@@ -25,8 +25,8 @@ from DiffMaCore.errors import DiffMaError, InputError
 _Config = TypeVar("_Config")
 _Given = ParamSpec("_Given")
 _Answer = TypeVar("_Answer")
-MOST_TOLD = 8
-"""What is wrong with one group of keys is told up to so many times: a hostile file may hold thousands."""
+MOST_NAMED = 8
+"""So many problems of one group of keys are named: a hostile file may hold thousands."""
 _KINDS = {int: "a whole number", str: "text", bool: "true or false"}
 _MARKUP = re.compile(r"<[A-Za-z/!?]|!\[|javascript:", re.IGNORECASE)
 
@@ -56,8 +56,8 @@ class Words:
     def wants(self, value: str) -> str | None:
         """What is wanted instead of ``value``; None where it is right."""
         plain = re.sub(r"[\n\t]", " ", value) if self.lines else value
-        told = self.empty or value.strip()
-        if told and len(value) <= self.most and plain.isprintable() and not _MARKUP.search(value):
+        filled = self.empty or value.strip()
+        if filled and len(value) <= self.most and plain.isprintable() and not _MARKUP.search(value):
             return None
         form = "" if self.lines else " in one line"
         return f"be some text of up to {self.most} printable characters{form} without markup"
@@ -65,14 +65,14 @@ class Words:
 
 @dataclasses.dataclass(frozen=True)
 class Pattern:
-    """Text of a certain form; ``told`` says which."""
+    """Text of a certain form; ``meaning`` says which."""
 
     form: str
-    told: str
+    meaning: str
 
     def wants(self, value: str) -> str | None:
         """What is wanted instead of ``value``; None where it is right."""
-        return None if re.fullmatch(self.form, value) else f"be {self.told}"
+        return None if re.fullmatch(self.form, value) else f"be {self.meaning}"
 
 
 @dataclasses.dataclass(frozen=True)
@@ -212,8 +212,8 @@ def _build(cls: type[_Config], values: Any, where: str) -> _Config:
         except ValueError as problem:
             problems.append(str(problem))
     if problems:
-        more = len(problems) - MOST_TOLD
-        raise ValueError("; also ".join(problems[:MOST_TOLD] + ([f"{more} more like these"] if more > 0 else [])))
+        more = len(problems) - MOST_NAMED
+        raise ValueError("; also ".join(problems[:MOST_NAMED] + ([f"{more} more like these"] if more > 0 else [])))
     try:
         return cls(**converted)
     except (ValueError, DiffMaError) as problem:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
 def check(args: argparse.Namespace) -> int:
     """Say whether a volume is one that a model can convert.
 
-    Told are its size, spacing, HU range, the body in it, and why it may not be a fit CT; nothing is converted. The exit
+    It names the size, spacing, HU range, the body in it, and why it may not be a fit CT; nothing is converted. The exit
     status is 1 for a volume that the model cannot convert.
     """
     from DiffMaCore.bundles import store

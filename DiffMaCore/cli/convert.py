@@ -198,7 +198,7 @@ def load_pipeline(args: argparse.Namespace, reporter: Reporter, here: bool = Tru
 
 
 def check_model_options(args: argparse.Namespace) -> None:
-    """Numbers and names out of range, told before anything is loaded."""
+    """Numbers and names out of range, refused before anything is loaded."""
     from DiffMaCore.diffusion.schedulers import check_sampling
 
     check_sampling(

@@ -1,4 +1,4 @@
-"""Entry point of ``diffma``: parses arguments, runs one command, turns errors into one sentence."""
+"""Arguments of ``diffma`` in, one command run and its exit status out; errors become one sentence."""
 
 from __future__ import annotations
 
@@ -113,7 +113,7 @@ def program(parser: argparse.ArgumentParser | None = None) -> NoReturn:
 
     Python would first take the modules of torch and diffusers apart piece by piece, which takes over a second.
     """
-    # threads that wait leave the core to others: twice as fast beside a busy program, and no slower alone
+    # threads that wait leave the core to others: twice as fast while another program is busy, and no slower alone
     for name, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("KMP_BLOCKTIME", "0")):
         os.environ.setdefault(name, value)
     try:

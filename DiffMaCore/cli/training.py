@@ -111,7 +111,7 @@ def train(args: argparse.Namespace) -> int:
     """Train the network ``args.what`` on the experiment's prepared data, and answer where it is."""
     experiment, folders = read_experiment(args)
     experiment = _changed(experiment, args)
-    if not folders.data.is_dir():  # told before torch is loaded
+    if not folders.data.is_dir():  # said before torch is loaded
         raise InputError(
             f"the experiment's data is not prepared, {folders.data} is missing; run `diffma prepare` with the same"
             " configuration first"
