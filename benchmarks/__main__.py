@@ -20,12 +20,12 @@ released
        a slice by our sampling against the procedure of the authors' released code: time, and error to the ODE
 roofline  a denoising step against what the machine can do: the matmuls and exponentials in it, at measured rates
 decode a small decoder against Stable Diffusion's VAE, in both memory layouts; all weights random
-memory what the parts of a conversion take at most, against batch, size and tokens, beside what is reckoned with
+memory what the parts of a conversion take at most, against batch, size and tokens, and what is reckoned with
 processes
        several workers of a local cluster that share the volumes of one folder, against one
 input  slices a second that the prepared data delivers, and how long training steps must be not to wait for them
 
-Contestants take turns within one process, and a ratio compares times of the same round: quote ratios, since a
+What is compared takes turns within one process, and a ratio compares times of the same round: quote ratios, since a
 busy machine changes the seconds."""
 
 

@@ -59,17 +59,17 @@ def scan(args: argparse.Namespace) -> int:
     from DiffMaCore.inference.benchmark_spiral import benchmark_spiral
 
     asked = (args.batch, args.channels, args.tokens, args.states, device, args.rounds, tell, args.dtype)
-    results = benchmark_scan(*asked)
+    report = benchmark_scan(*asked)
     try:
-        results["results"] += benchmark_spiral(*asked)
+        report["results"] += benchmark_spiral(*asked)
     except InputError as reason:
-        results["unavailable"]["spiral"] = str(reason)
-    lines = heading(results)
+        report["unavailable"]["spiral"] = str(reason)
+    lines = heading(report)
     lines.append(f"{'median':>41}{'min..max':>21}{'times as fast':>15}{'min..max':>16}{'rel. error':>12}")
-    for row in results["results"]:
+    for row in report["results"]:
         lines.append(f"{row['discipline']:<18}{row['method']:<12}{_times(row)}{row['relative_error']:>12.1e}")
-    lines += [f"{name} was left out: {reason}" for name, reason in results["unavailable"].items()]
-    return finish(args, results, "\n".join(lines))
+    lines += [f"{name} was left out: {reason}" for name, reason in report["unavailable"].items()]
+    return finish(args, report, "\n".join(lines))
 
 
 @command(
@@ -80,8 +80,8 @@ def step(args: argparse.Namespace) -> int:
     device = begin(args)
     from DiffMaCore.inference.benchmark import benchmark_step
 
-    results = time_steps(benchmark_step, args, device)
-    return finish(args, results, step_table(results))
+    report = time_steps(benchmark_step, args, device)
+    return finish(args, report, step_table(report))
 
 
 def begin(args: argparse.Namespace, keep_memory: bool = True) -> torch.device:
@@ -116,12 +116,12 @@ def set_threads(threads: int | None) -> None:
     torch.set_num_threads(threads)
 
 
-def finish(args: argparse.Namespace, results: dict[str, Any], text: str) -> int:
+def finish(args: argparse.Namespace, report: dict[str, Any], text: str) -> int:
     """Answer, and write the results where ``--json`` names a file; raises OutputError."""
-    answer(args, results, text)
+    answer(args, report, text)
     if args.json is not None:
         try:
-            args.json.write_text(json.dumps(results, indent=2) + "\n", encoding="utf-8")
+            args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
         except OSError as error:
             raise OutputError(f"{args.json} cannot be written ({error.strerror}); choose another file") from error
     return 0
@@ -142,28 +142,28 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def heading(results: dict[str, Any]) -> list[str]:
+def heading(report: dict[str, Any]) -> list[str]:
     """The lines above a table: the machine, and what was measured."""
-    machine, shape = results["machine"], results["shape"]
+    machine, shape = report["machine"], report["shape"]
     load = "" if machine["load_average"] is None else f", load {machine['load_average']:.1f}"
     return [
         f"{machine['processor']}, device {machine['device']}, {machine['threads']} threads{load}, "
         f"torch {machine['torch']}, Python {machine['python']}",
-        f"{results['benchmark']}: {', '.join(f'{name} {value}' for name, value in shape.items())},"
-        f" {results['rounds']} rounds",
+        f"{report['benchmark']}: {', '.join(f'{name} {value}' for name, value in shape.items())},"
+        f" {report['rounds']} rounds",
         "",
     ]
 
 
-def step_table(results: dict[str, Any]) -> str:
+def step_table(report: dict[str, Any]) -> str:
     """For people: a row a method."""
-    lines = heading(results)
-    millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in results["parameters"].items())
+    lines = heading(report)
+    millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in report["parameters"].items())
     lines += [f"parameters: {millions}", f"{'median':>41}{'min..max':>21}{'times as long':>15}{'min..max':>16}"]
-    lines += [f"{row['method']:<30}{_times(row)}" for row in results["results"]]
-    if "released" in results:
-        lines.append(f"released: {results['released']['precision']}, scan {results['released']['scan']}")
-    lines += [f"weights: {results['weights']}"] if "weights" in results else []
+    lines += [f"{row['method']:<30}{_times(row)}" for row in report["results"]]
+    if "released" in report:
+        lines.append(f"released: {report['released']['precision']}, scan {report['released']['scan']}")
+    lines += [f"weights: {report['weights']}"] if "weights" in report else []
     return "\n".join(lines)
 
 

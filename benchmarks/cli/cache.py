@@ -22,5 +22,5 @@ def run(args: argparse.Namespace) -> int:
 
     from benchmarks.cache import benchmark_cache
 
-    figures = time_steps(benchmark_cache, args, device)
-    return finish(args, figures, step_table(figures))
+    report = time_steps(benchmark_cache, args, device)
+    return finish(args, report, step_table(report))

@@ -10,8 +10,8 @@ from DiffMaCore.cli.commands import add_options
 
 DESCRIPTION = """\
 Decode latents with Stable Diffusion's VAE and with a small decoder (diffusers' AutoencoderTiny at its default size),
-both with random weights and in both memory layouts, in turns. Told of each: seconds a slice, the time over that of the
-full decoder in torch's usual layout, and over its own there. Says nothing of how good an image is."""
+both with random weights and in both memory layouts, in turns. Of each it prints the seconds a slice, the time over that
+of the full decoder in torch's usual layout, and over its own there. Says nothing of how good an image is."""
 
 EPILOG = """\
 examples:
@@ -40,21 +40,21 @@ def run(args: argparse.Namespace) -> int:
 
     from benchmarks.decode import benchmark_decode
 
-    figures = benchmark_decode(args.batch, args.image_size, device, args.rounds, tell)
-    return finish(args, figures, _table(figures))
+    report = benchmark_decode(args.batch, args.image_size, device, args.rounds, tell)
+    return finish(args, report, _table(report))
 
 
-def _table(figures: dict[str, Any]) -> str:
-    millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
+def _table(report: dict[str, Any]) -> str:
+    millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in report["parameters"].items())
     lines = [
-        *heading(figures),
+        *heading(report),
         f"parameters: {millions}",
         f"{'a slice':>34}{'of full':>10}{'min..max':>16}{'of contiguous':>15}{'difference':>12}",
     ]
-    for row in figures["results"]:
+    for row in report["results"]:
         spread = f"{row['ratio_min']:.3f}..{row['ratio_max']:.3f}"
         lines.append(
             f"{row['method']:<24}{row['per_slice_s']:>8.4f} s{row['ratio']:>10.3f}{spread:>16}"
             f"{row['to_contiguous']:>15.3f}{row['difference']:>12.1e}"
         )
-    return "\n".join([*lines, f"weights: {figures['weights']}"])
+    return "\n".join([*lines, f"weights: {report['weights']}"])

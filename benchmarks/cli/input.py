@@ -13,7 +13,7 @@ DESCRIPTION = """\
 Measure how many slices a second the prepared data delivers through the trainer's own data set, order and loader, for
 several numbers of reading threads (`workers` of a configuration), and what share of the time a GPU would work whose
 training step takes 20, 50, 100 or 200 ms. The step is a wait of that length. Random numbers as data, read from files
-that lie in the system's memory."""
+that lie in the machine's memory."""
 
 EPILOG = """\
 handover  what a step waits for its batch though it lies ready; without reading threads, reading it
@@ -50,7 +50,7 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.input import STEPS_MS, WORKERS, benchmark_input
 
     try:
-        figures = benchmark_input(
+        report = benchmark_input(
             workers=args.workers or WORKERS,
             steps_ms=args.steps_ms or STEPS_MS,
             batch=args.batch,
@@ -63,22 +63,22 @@ def run(args: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise InputError(str(error)) from None
-    return finish(args, figures, table(figures))
+    return finish(args, report, table(report))
 
 
-def table(figures: dict[str, Any]) -> str:
+def table(report: dict[str, Any]) -> str:
     """For people: a row for each number of reading threads."""
-    steps = figures["results"][0]["busy"]
-    goal = f"{figures['busy_share']:.0%} busy from"
+    steps = report["results"][0]["busy"]
+    goal = f"{report['busy_share']:.0%} busy from"
     lines = [
-        *heading(figures),
-        f"{figures['bytes_per_slice'] / 1e6:.2f} MB a slice",
+        *heading(report),
+        f"{report['bytes_per_slice'] / 1e6:.2f} MB a slice",
         f"{'workers':<9}{'slices/s':>10}{'min..max':>16}{'handover':>12}"
         + "".join(f"{one['step_ms']:>10} ms" for one in steps)
         + f"{goal:>18}",
         f"{'needed':<9}{'':>38}" + "".join(f"{one['needed']:>13.0f}" for one in steps),
     ]
-    for row in figures["results"]:
+    for row in report["results"]:
         rate = row["rate"]
         spread = f"{rate['min']:.0f}..{rate['max']:.0f}"
         shares = [f"{one['measured']['median']:.2f} ({one['reckoned']:.2f})" for one in row["busy"]]

@@ -1,4 +1,4 @@
-"""``python -m benchmarks memory``: what a batch of slices takes, beside what is reckoned when a batch is chosen."""
+"""``python -m benchmarks memory``: what a batch of slices takes, and what is reckoned when a batch is chosen."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from DiffMaCore.errors import InputError
 
 DESCRIPTION = """\
 Measure the most memory that computing the conditions, denoising, decoding and all three in turn take, each in a fresh
-process, beyond the program and its weights; beside it what the pipeline reckons with when it chooses how many slices
+process, beyond the program and its weights; and what the pipeline reckons with when it chooses how many slices
 fit at once. Architectures as in the paper (Stable Diffusion's VAE, a ViT-B/16, DiffMa), random weights."""
 
 EPILOG = """\
@@ -48,27 +48,27 @@ def run(args: argparse.Namespace) -> int:
     silence_other_bars()
     sizes, image_sizes, batches = args.sizes or SIZES, args.image_sizes or IMAGE_SIZES, args.batches or BATCHES
     try:
-        figures = benchmark_memory(sizes, image_sizes, batches, device, args.reporter)
+        report = benchmark_memory(sizes, image_sizes, batches, device, args.reporter)
     except ValueError as error:
         raise InputError(str(error)) from None
     if args.plot is not None:
         from benchmarks.figures import plot_memory
 
-        plot_memory(figures, args.plot)
-    return finish(args, figures, table(figures))
+        plot_memory(report, args.plot)
+    return finish(args, report, table(report))
 
 
-def table(figures: dict[str, Any]) -> str:
+def table(report: dict[str, Any]) -> str:
     """For people: a row a point, in MiB."""
-    parts = list(figures["points"][0]["parts"])
+    parts = list(report["points"][0]["parts"])
     lines = [
-        *heading(figures),
-        f"weights: {figures['weights']}; MiB beyond program and weights; reckoned: when a batch is chosen",
+        *heading(report),
+        f"weights: {report['weights']}; MiB beyond program and weights; reckoned: when a batch is chosen",
         f"{'size':<6}{'image':>6}{'tokens':>8}{'batch':>6}"
         + "".join(f"{part:>12}" for part in parts)
         + f"{'reckoned':>12}{'/ most':>8}",
     ]
-    for point in figures["points"]:
+    for point in report["points"]:
         place = f"{point['size']:<6}{point['image_size']:>6}{point['tokens']:>8}{point['batch']:>6}"
         taken = "".join(_mib(point["parts"][part]) for part in parts)
         ratio = "-" if point["ratio"] is None else f"{point['ratio']:.2f}"

@@ -10,8 +10,8 @@ from DiffMaCore.cli.commands import add_options
 
 DESCRIPTION = """\
 Convert phantoms with `diffma convert --cluster local` by one worker of one core, and as many for each worker by several
-of one core each, in turns. Told is the share of linear: the single worker's seconds over the others'. They are bound to
-as many cores as they are, where the system can (Linux, Windows)."""
+of one core each, in turns. It prints the share of linear: the single worker's seconds over the others'. They are bound
+to as many cores as they are, where the operating system can (Linux, Windows)."""
 
 EPILOG = """\
 working  a volume once the model was loaded
@@ -49,21 +49,21 @@ def run(args: argparse.Namespace) -> int:
     from DiffMaCore.diffusion.schedulers import check_sampling
 
     check_sampling(steps=args.steps)
-    figures = benchmark_processes(
+    report = benchmark_processes(
         args.processes, args.volumes, args.rounds, args.model, args.steps, reporter=args.reporter
     )
-    return finish(args, figures, table(figures))
+    return finish(args, report, table(report))
 
 
-def table(figures: dict[str, Any]) -> str:
+def table(report: dict[str, Any]) -> str:
     """For people."""
     lines = [
-        *heading(figures),
-        f"{figures['shape']['processes']} against 1",
+        *heading(report),
+        f"{report['shape']['processes']} against 1",
         f"{'share of linear':<18}{'median':>8}{'min..max':>14}",
     ]
-    for name, share in figures["share"].items():
+    for name, share in report["share"].items():
         least_to_most = f"{share['min']:.2f}..{share['max']:.2f}"
         lines.append(f"{name:<18}{share['median']:>8.2f}{least_to_most:>14}")
-    loads = ", ".join(f"{one['load_average']:.1f}" for one in figures["results"])
+    loads = ", ".join(f"{one['load_average']:.1f}" for one in report["results"])
     return "\n".join([*lines, f"load of the machine after each round: {loads}"])

@@ -20,7 +20,7 @@ ours      the pipeline's default: 15 steps of dpm++ by our blocks, a batch of sl
 
 Both compute the same function of the same weights. A few steps of each are timed in turns and multiplied: steps cost
 the same. The whole adds conditions (VAE encoder, image encoder, Vision Embedder) and the VAE's decoder. Weights are
-random in what is timed, and a trained model's in what is told of errors. Both run in the memory that Python
+random in what is timed, and a trained model's in what is measured of errors. Both run in the memory that Python
 gets by default, as the released code did; with --keep-memory both keep what they free, as `diffma convert` does."""
 
 EPILOG = """\
@@ -56,43 +56,43 @@ def run(args: argparse.Namespace) -> int:
 
     silence_other_bars()
     try:
-        figures = benchmark_released(
+        report = benchmark_released(
             args.size, args.batch, args.image_size, args.model, device, args.rounds, args.reporter
         )
     except ValueError as error:
         raise InputError(str(error)) from None
-    figures["kept_memory"] = args.keep_memory
-    return finish(args, figures, table(figures))
+    report["kept_memory"] = args.keep_memory
+    return finish(args, report, table(report))
 
 
-def table(figures: dict[str, Any]) -> str:
+def table(report: dict[str, Any]) -> str:
     """Times, their ratios and the errors."""
-    lines = heading(figures)
-    for key, how in figures["procedures"].items():
+    lines = heading(report)
+    for key, how in report["procedures"].items():
         lines.append(f"{key}: {how['steps']} steps of {how['scheduler']}, batch {how['batch']}, scan {how['scan']}")
     columns = f"{'ours':>10}{'min..max':>18}{'released':>12}{'min..max':>18}{'ratio':>9}{'min..max':>14}"
     lines += [
-        f"timed: {figures['timed_steps']} steps of each a round, multiplied; weights {figures['weights']}; "
-        f"{'freed memory kept' if figures['kept_memory'] else 'memory as by default'}",
+        f"timed: {report['timed_steps']} steps of each a round, multiplied; weights {report['weights']}; "
+        f"{'freed memory kept' if report['kept_memory'] else 'memory as by default'}",
         "",
         f"{'seconds a slice':<16}{columns}",
     ]
-    ours, released = ({**figures["parts"][key], "whole": figures["whole"][key]} for key in ("ours", "released"))
+    ours, released = ({**report["parts"][key], "whole": report["whole"][key]} for key in ("ours", "released"))
     for name in ours:
         times = "".join(
             f"{row[name]['median']:>{width}.3f}{_range(row[name], 3):>18}"
             for row, width in ((ours, 10), (released, 12))
         )
-        ratio = figures["ratio"].get(name)
-        told = "" if ratio is None else f"{ratio['median']:>9.1f}{_range(ratio, 1):>14}"
-        lines.append(f"{name:<16}{times}{told}")
-    error = figures["error"]
+        ratio = report["ratio"].get(name)
+        ratios = "" if ratio is None else f"{ratio['median']:>9.1f}{_range(ratio, 1):>14}"
+        lines.append(f"{name:<16}{times}{ratios}")
+    error = report["error"]
     return "\n".join(
         [
             *lines,
             "",
             f"error to the ODE ({error['ode']}), model {error['model']}, slices: {error['slices']}",
-            *(f"  {key:<10}{error[key]['median']:.4f} ({_range(error[key], 4)})" for key in figures["procedures"]),
+            *(f"  {key:<10}{error[key]['median']:.4f} ({_range(error[key], 4)})" for key in report["procedures"]),
             "  released draws noise at every step and goes to no solution of this ODE: that noise is in its distance",
             f"one evaluation computed the released way differs from ours by {error['agreement']:.1e} (relative)",
         ]

@@ -49,37 +49,37 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.roofline import benchmark_roofline
 
     try:
-        figures = benchmark_roofline(args.size, args.batch, args.image_size, device, args.rounds, tell)
+        report = benchmark_roofline(args.size, args.batch, args.image_size, device, args.rounds, tell)
     except ValueError as error:
         raise InputError(str(error)) from None
-    return finish(args, figures, table(figures))
+    return finish(args, report, table(report))
 
 
-def table(figures: dict[str, Any]) -> str:
+def table(report: dict[str, Any]) -> str:
     """Counts, rates, times and shares."""
-    counts, rates, share = figures["counts"], figures["rates"], figures["share"]
+    counts, rates, share = report["counts"], report["rates"], report["share"]
     lines = [
-        *heading(figures),
-        f"{figures['precision']}, scan {figures['scan']}, random weights",
+        *heading(report),
+        f"{report['precision']}, scan {report['scan']}, random weights",
         f"{'':<14}{'count':>10}{'rate, a second':>17}{'min..max':>22}{'time':>12}{'min..max':>20}{'of the step':>13}",
     ]
     for part, amount in counts.items():
         rate = rates.get(part) or rates["exponentials"]
         speed = f"{_giga(rate['median']):>17}{_giga(rate['min']) + '..' + _giga(rate['max']):>22}"
         lines.append(
-            f"{part:<14}{_giga(amount):>10}{speed}{_time(figures['parts'][part])}{share[part]['median']:>12.0%}"
+            f"{part:<14}{_giga(amount):>10}{speed}{_time(report['parts'][part])}{share[part]['median']:>12.0%}"
         )
-    ratio = figures["ratio"]
+    ratio = report["ratio"]
     lines += [
-        f"{'roofline':<63}{_time(figures['roofline'])}",
-        f"{'step':<63}{_time(figures['step'])}",
+        f"{'roofline':<63}{_time(report['roofline'])}",
+        f"{'step':<63}{_time(report['step'])}",
         f"step / roofline: {ratio['median']:.2f} ({ratio['min']:.2f}..{ratio['max']:.2f})",
     ]
     if "decays" not in counts:
         reached = share["matmuls"]
         spread = f"{reached['min']:.0%}..{reached['max']:.0%}"
         lines.append(f"share of the measured matmul rate: {reached['median']:.0%} ({spread})")
-    lines.append(f"left out: {_giga(figures['left_out']['scan'])} multiply-adds of scan and convolution")
+    lines.append(f"left out: {_giga(report['left_out']['scan'])} multiply-adds of scan and convolution")
     return "\n".join(lines)
 
 

@@ -11,9 +11,9 @@ from DiffMaCore.cli.options import experiment_options, read_experiment
 
 DESCRIPTION = """\
 Sample some test slices of a trained experiment with every scheduler and number of steps, with the released procedure
-(250 ancestral steps, one slice at a time), and with warm starts from a guess. Told of each: the relative error of the
-latents to the ODE's solution (1000 deterministic DDIM steps from the same noise) and to the truth, SSIM and PSNR of the
-decoded slices inside the body, and seconds per slice."""
+(250 ancestral steps, one slice at a time), and with warm starts from a guess. Of each it prints the relative error of
+the latents to the ODE's solution (1000 deterministic DDIM steps from the same noise) and to the truth, SSIM and PSNR of
+the decoded slices inside the body, and seconds per slice."""
 
 EPILOG = """\
 examples:
@@ -57,9 +57,9 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.sampling_ways import STEPS
 
     silence_other_bars()
-    figures: dict[str, Any] = benchmark_sampling(
+    report: dict[str, Any] = benchmark_sampling(
         experiment, folders, args.slices, args.rounds, args.steps or STEPS, args.device, args.reporter
     )
-    file = sampling_report.write(figures, folders.root / "sampling")
-    answer(args, {"folder": str(file.parent), **figures}, f"{sampling_report.table(figures)}\nwrote {file}")
+    file = sampling_report.write(report, folders.root / "sampling")
+    answer(args, {"folder": str(file.parent), **report}, f"{sampling_report.table(report)}\nwrote {file}")
     return 0

@@ -10,7 +10,7 @@ from DiffMaCore.cli.commands import add_options, silence_other_bars
 from DiffMaCore.errors import InputError
 
 DESCRIPTION = """\
-Convert one volume with everything on (CUDA graph of the denoiser, decoding beside the next batch's denoising, bfloat16)
+Convert one volume with everything on (CUDA graph of the denoiser, decoding during the next batch's denoising, bfloat16)
 and with each of these off: seconds, slices per second, memory on the device, and how far the results differ. Networks
 of the true architectures (DiffMa, Stable Diffusion's VAE, ViT-B/16) with random weights."""
 
@@ -46,7 +46,7 @@ def run(args: argparse.Namespace) -> int:
 
     silence_other_bars()
     try:
-        figures = benchmark_volume(
+        report = benchmark_volume(
             args.size,
             args.slices,
             args.steps,
@@ -58,25 +58,25 @@ def run(args: argparse.Namespace) -> int:
         )
     except ValueError as error:
         raise InputError(str(error)) from None
-    return finish(args, figures, "\n".join([*heading(figures), *table(figures)]))
+    return finish(args, report, "\n".join([*heading(report), *table(report)]))
 
 
-def table(figures: dict[str, Any]) -> list[str]:
+def table(report: dict[str, Any]) -> list[str]:
     """The lines below the heading."""
-    millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
+    millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in report["parameters"].items())
     lines = [
-        f"parameters: {millions}; weights: {figures['weights']}",
+        f"parameters: {millions}; weights: {report['weights']}",
         f"{'median':>26}{'min..max':>18}{'times as long':>15}{'min..max':>14}{'slices/s':>10}{'device':>10}"
         f"{'difference':>12}",
     ]
-    for row in figures["results"]:
+    for row in report["results"]:
         memory = row["peak_device_bytes"]
-        held = "-" if memory is None else f"{memory / 2**30:.2f} GiB"
+        used = "-" if memory is None else f"{memory / 2**30:.2f} GiB"
         times, ratios = f"{row['min_s']:.2f}..{row['max_s']:.2f}", f"{row['ratio_min']:.2f}..{row['ratio_max']:.2f}"
         lines.append(
             f"{row['method']:<16}{row['median_s']:>8.2f} s{times:>18}{row['ratio']:>15.2f}{ratios:>14}"
-            f"{row['slices_per_s']:>10.2f}{held:>10}{row['difference']:>12.1e}"
+            f"{row['slices_per_s']:>10.2f}{used:>10}{row['difference']:>12.1e}"
         )
         settings = f"{row['precision']}, {row['batch']} slices at once, scan by {row['scan_backend']}"
         lines += [f"  {settings}", *(f"  warning: {line}" for line in row["warnings"])]
-    return [*lines, *(f"{name} was left out: {reason}" for name, reason in figures["unavailable"].items())]
+    return [*lines, *(f"{name} was left out: {reason}" for name, reason in report["unavailable"].items())]
