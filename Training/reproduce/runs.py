@@ -20,7 +20,7 @@ class RunFacts:
         status: "finished", "training", "stopped", "failed", or "" where it was never begun.
         step: optimiser steps done.
         batch_size: slices of a step, over all processes.
-        seconds: spent in steps, without pictures and checkpoints; None before the first row of figures.
+        seconds: spent in steps, without pictures and checkpoints; None before the first row of metrics.
         account: run.json.
     """
 

@@ -71,7 +71,7 @@ class History:
             device: kind and number, such as "cpu" or "cuda:0".
             decoder: what was asked for; None is the model's own.
             noise: whether samples were drawn. Without, a slice is one evaluation and one decoding, which takes longer
-                than an evaluation, so these runs are told apart.
+                than an evaluation, so these runs are kept apart.
             setup: seconds for loading, preparing and writing.
             synthesis: seconds for ``work`` = slices x evaluations.
             voxels: of the CT.
