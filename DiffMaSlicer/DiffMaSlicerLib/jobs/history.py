@@ -38,7 +38,7 @@ class Estimate:
     sentence: str
 
     @property
-    def fits(self) -> bool | None:
+    def enough_memory(self) -> bool | None:
         """Whether the memory is enough; None where that is not known."""
         if self.memory_bytes is None or self.free_bytes is None:
             return None
