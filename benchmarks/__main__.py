@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.cli import cache, decode, input, memory, processes, released, roofline, sampling, tokens, volume
+from benchmarks.cli import BENCHMARKS
+from DiffMaCore.cli.commands import add_commands
 from DiffMaCore.cli.main import program
 
 EXPLANATION = """\
@@ -37,9 +38,10 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXPLANATION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    kinds = parser.add_subparsers(title="what to compare", metavar="WHAT", dest="what", required=True)
-    for command in (tokens, cache, sampling, released, roofline, decode, volume, memory, processes, input):
-        command.add_parser(kinds)
+    # each module registers its command
+    from benchmarks.cli import cache, decode, input, memory, processes, released, roofline, sampling, tokens, volume  # noqa: F401
+
+    add_commands(parser, BENCHMARKS)
     return parser
 
 

@@ -38,35 +38,58 @@ GROUPS: dict[str, str] = {}
 """Help pages of first words that several commands share."""
 
 
-def command(name: str, *options: Option, page: str = "", **fixed: Any) -> Callable[[_Run], _Run]:
+COMMON = (
+    Option(
+        "--progress",
+        choices=("bar", "json"),
+        default="bar",
+        help="bar (default), or JSON lines on standard output: hello, stage, progress, note, warning, what is finished,"
+        " result, error",
+    ),
+    Option("--verbose", action="store_true", help="log what is chosen and why, and show tracebacks"),
+    Option(
+        "--parent-watchdog",
+        action="store_true",
+        help="end this command and its children when standard input ends (for the program that starts it)",
+    ),
+)
+"""What every command takes."""
+
+
+def command(
+    name: str, *options: Option, page: str = "", into: dict[str, Command] = COMMANDS, **fixed: Any
+) -> Callable[[_Run], _Run]:
     """Make a function the command ``name``; ``fixed`` are options that are not asked for."""
 
     def register(run: _Run) -> _Run:
-        COMMANDS[name] = Command(run, page or inspect.getdoc(run) or "", options, fixed)
+        into[name] = Command(run, page or inspect.getdoc(run) or "", options, fixed)
         return run
 
     return register
 
 
-def add_commands(parser: argparse.ArgumentParser) -> None:
-    """All of :data:`COMMANDS`, below those of a group where the name has two words."""
+def add_commands(parser: argparse.ArgumentParser, commands: dict[str, Command]) -> None:
+    """All ``commands``, in a group where the name has two words."""
     above = {"": parser.add_subparsers(title="commands", metavar="COMMAND", required=True)}
-    for name, each in COMMANDS.items():
+    for name, each in commands.items():
         group, _, word = name.rpartition(" ")
         if group not in above:
             made = above[""].add_parser(group, **help_page(GROUPS[group]))
             above[group] = made.add_subparsers(title="actions", metavar="WHAT", required=True)
         child = above[group].add_parser(word, **help_page(each.page))
-        add_options(child, *each.options)
+        add_options(child, *each.options, *COMMON)
         child.set_defaults(run=each.run, **each.fixed)
 
 
 def help_page(page: str) -> dict[str, Any]:
     """argparse's texts of a page: its first line names the command, its first paragraph stands before the options."""
     description, _, epilog = page.partition("\n\n")
-    line = description.partition("\n")[0].rstrip(".")
-    texts = {"help": line[:1].lower() + line[1:], "description": description, "epilog": epilog}
-    return {**texts, "formatter_class": argparse.RawDescriptionHelpFormatter}
+    return {
+        "help": description.partition("\n")[0].rstrip("."),
+        "description": description,
+        "epilog": epilog,
+        "formatter_class": argparse.RawDescriptionHelpFormatter,
+    }
 
 
 def add_options(parser: argparse.ArgumentParser, *options: Option) -> None:

@@ -8,14 +8,13 @@ import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
 from contextlib import nullcontext, redirect_stdout, suppress
 from types import FrameType
 from typing import NoReturn
 
 from DiffMaCore import __version__
 from DiffMaCore.cli import watchdog
-from DiffMaCore.cli.commands import add_commands, rank
+from DiffMaCore.cli.commands import COMMANDS, add_commands, rank
 from DiffMaCore.failures import explain
 from DiffMaCore.progress import JsonReporter, Reporter, TerminalReporter
 
@@ -44,36 +43,8 @@ def build_parser() -> argparse.ArgumentParser:
     from DiffMaCore.cli import convert, check, export_dicom, demo, info, models  # noqa: I001, F401
     from DiffMaCore.cli import benchmark, training, evaluate  # noqa: F401
 
-    add_commands(parser)
+    add_commands(parser, COMMANDS)
     return parser
-
-
-def _add_common_options(parser: argparse.ArgumentParser) -> None:
-    """What every command takes."""
-    for command in _leaves(parser):
-        command.add_argument(
-            "--progress",
-            choices=("bar", "json"),
-            default="bar",
-            help="bar (default), or JSON lines on standard output: hello, stage, progress, note, warning, what is"
-            " finished, result, error",
-        )
-        command.add_argument("--verbose", action="store_true", help="log what is chosen and why, and show tracebacks")
-        command.add_argument(
-            "--parent-watchdog",
-            action="store_true",
-            help="end this command and its children when standard input ends (for the program that starts it)",
-        )
-
-
-def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """The parsers that have no further ones below them: one a command, one an action of a command."""
-    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    if not below:
-        yield parser
-    for action in below:
-        for child in action.choices.values():
-            yield from _leaves(child)
 
 
 def main(argv: list[str] | None = None, parser: argparse.ArgumentParser | None = None) -> int:
@@ -83,7 +54,6 @@ def main(argv: list[str] | None = None, parser: argparse.ArgumentParser | None =
     """
     words = sys.argv[1:] if argv is None else argv
     parser = parser or build_parser()
-    _add_common_options(parser)
     args = parser.parse_args(words)
     args.words = [*parser.prog.split(), *words]
     signal.signal(signal.SIGTERM, _cancel)

@@ -7,7 +7,7 @@ from pathlib import Path
 
 import pytest
 
-from DiffMaCore.cli.main import _add_common_options, build_parser
+from DiffMaCore.cli.main import build_parser
 from DiffMaCore.errors import InputError, OutputError
 from DiffMaCore.inference.benchmark import benchmark_scan, benchmark_step, take_turns
 from DiffMaCore.inference.benchmark_spiral import benchmark_spiral
@@ -16,9 +16,7 @@ from DiffMaCore.progress import Reporter
 
 def _run(*arguments: str) -> int:
     small = ("--batch", "1", "--channels", "16", "--tokens", "4", "--states", "2")
-    parser = build_parser()
-    _add_common_options(parser)
-    args = parser.parse_args(["benchmark", "scan", *small, *arguments])
+    args = build_parser().parse_args(["benchmark", "scan", *small, *arguments])
     args.reporter = Reporter()
     return args.run(args)
 

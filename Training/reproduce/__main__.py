@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import argparse
 
-from DiffMaCore.cli.commands import add_options, answer
+from DiffMaCore.cli.commands import COMMON, Option, add_options, answer
 from DiffMaCore.cli.main import program
 from DiffMaCore.cli.options import DATASET, experiment_options, read_experiment
 
@@ -43,16 +43,17 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_options(parser, *DATASET, *experiment_options())
-    parser.add_argument(
-        "--only", nargs="+", choices=PARTS, metavar="PART", help="run only what these parts need (default: all)"
+    add_options(
+        parser,
+        *DATASET,
+        *experiment_options(),
+        Option("--only", nargs="+", choices=PARTS, metavar="PART", help="run only what these need (default: all)"),
+        Option("--plan", action="store_true", help="say what is done and what would be run, and run nothing"),
+        Option("--tokens", type=int, nargs="+", metavar="N", help="square numbers (default 196 784 3136 12544)"),
+        Option("--tokens-size", default="B/2", metavar="SIZE", help="configuration for them (default B/2)"),
+        Option("--tokens-rounds", type=int, default=3, metavar="N", help="rounds of the timing (default 3)"),
+        *COMMON,
     )
-    parser.add_argument("--plan", action="store_true", help="say what is done and what would be run, and run nothing")
-    parser.add_argument(
-        "--tokens", type=int, nargs="+", metavar="N", help="square numbers (default 196 784 3136 12544)"
-    )
-    parser.add_argument("--tokens-size", default="B/2", metavar="SIZE", help="configuration for them (default B/2)")
-    parser.add_argument("--tokens-rounds", type=int, default=3, metavar="N", help="rounds of the timing (default 3)")
     parser.set_defaults(run=run)
     return parser
 

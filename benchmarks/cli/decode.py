@@ -5,37 +5,31 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from benchmarks.cli import BENCHMARKS
 from DiffMaCore.cli.benchmark import IMAGE_SIZE, begin, finish, heading, run_options, tell
-from DiffMaCore.cli.commands import add_options
-
-DESCRIPTION = """\
-Decode latents with Stable Diffusion's VAE and with a small decoder (diffusers' AutoencoderTiny at its default size),
-both with random weights and in both memory layouts, in turns. Of each it prints the seconds a slice, the time over that
-of the full decoder in torch's usual layout, and over its own there. Says nothing of how good an image is."""
-
-EPILOG = """\
-examples:
-  python -m benchmarks decode                                   4 slices of 224 pixels: a minute or two on a CPU
-  python -m benchmarks decode --threads 2 --rounds 10 --json decode.json
-  python -m benchmarks decode --device cuda --batch 32"""
+from DiffMaCore.cli.commands import Option, command
 
 
-def add_parser(kinds: argparse._SubParsersAction) -> None:
-    """Add ``decode`` to the parsers of ``python -m benchmarks``."""
-    parser = kinds.add_parser(
-        "decode",
-        help="the small decoder against the VAE's, in both memory layouts",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--batch", type=int, default=4, help="slices (default 4)")
-    add_options(parser, IMAGE_SIZE, *run_options(rounds=5))
-    parser.set_defaults(run=run)
-
-
+@command(
+    "decode",
+    Option("--batch", type=int, default=4, help="slices (default 4)"),
+    IMAGE_SIZE,
+    *run_options(rounds=5),
+    into=BENCHMARKS,
+)
 def run(args: argparse.Namespace) -> int:
-    """Measure and print; raises InputError for impossible numbers."""
+    """The small decoder against the VAE's, in both memory layouts.
+
+    Decode latents with Stable Diffusion's VAE and with a small decoder (diffusers' AutoencoderTiny at its default
+    size), both with random weights and in both memory layouts, in turns. Of each it prints the seconds a slice, the
+    time over that of the full decoder in torch's usual layout, and over its own there. Says nothing of how good an
+    image is.
+
+    examples:
+      python -m benchmarks decode                                   4 slices of 224 pixels: a minute or two on a CPU
+      python -m benchmarks decode --threads 2 --rounds 10 --json decode.json
+      python -m benchmarks decode --device cuda --batch 32
+    """
     device = begin(args)
 
     from benchmarks.decode import benchmark_decode

@@ -6,41 +6,35 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cli import BENCHMARKS
 from DiffMaCore.cli.benchmark import DEVICE, JSON_FILE, THREADS, begin, finish, heading
-from DiffMaCore.cli.commands import add_options, silence_other_bars
+from DiffMaCore.cli.commands import Option, command, silence_other_bars
 from DiffMaCore.errors import InputError
 
-DESCRIPTION = """\
-Measure the most memory that computing the conditions, denoising, decoding and all three in turn take, each in a fresh
-process, beyond the program and its weights; and what the pipeline reckons with when it chooses how many slices
-fit at once. Architectures as in the paper (Stable Diffusion's VAE, a ViT-B/16, DiffMa), random weights."""
 
-EPILOG = """\
-examples:
-  python -m benchmarks memory                                    S/2, B/2, L/2 at 224 and 448 px: many minutes on a CPU
-  python -m benchmarks memory --sizes B/2 --image-sizes 224      a few minutes
-  python -m benchmarks memory --device cuda --batches 1 8 32 --plot memory.png"""
-
-
-def add_parser(kinds: argparse._SubParsersAction) -> None:
-    """Add ``memory`` to the parsers of ``python -m benchmarks``."""
-    parser = kinds.add_parser(
-        "memory",
-        help="peak memory of a conversion's parts against batch, size and tokens",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--sizes", nargs="+", metavar="SIZE", help="of Table 1 (default S/2 B/2 L/2)")
-    parser.add_argument("--image-sizes", type=int, nargs="+", metavar="PX", help="sides of slices (default 224 448)")
-    parser.add_argument("--batches", type=int, nargs="+", metavar="N", help="slices at once (default 1 4)")
-    add_options(parser, DEVICE, THREADS, JSON_FILE)
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw what was measured and what was reckoned")
-    parser.set_defaults(run=run)
-
-
+@command(
+    "memory",
+    Option("--sizes", nargs="+", metavar="SIZE", help="of Table 1 (default S/2 B/2 L/2)"),
+    Option("--image-sizes", type=int, nargs="+", metavar="PX", help="sides of slices (default 224 448)"),
+    Option("--batches", type=int, nargs="+", metavar="N", help="slices at once (default 1 4)"),
+    DEVICE,
+    THREADS,
+    JSON_FILE,
+    Option("--plot", type=Path, metavar="PNG", help="also draw what was measured and what was reckoned"),
+    into=BENCHMARKS,
+)
 def run(args: argparse.Namespace) -> int:
-    """Measure and tell; raises InputError for sizes that cannot be."""
+    """Peak memory of a conversion's parts against batch, size and tokens.
+
+    Measure the most memory that computing the conditions, denoising, decoding and all three in turn take, each in a
+    fresh process, beyond the program and its weights; and what the pipeline reckons with when it chooses how many
+    slices fit at once. Architectures as in the paper (Stable Diffusion's VAE, a ViT-B/16, DiffMa), random weights.
+
+    examples:
+      python -m benchmarks memory                                    S/2, B/2, L/2 at 224, 448 px: many minutes on a CPU
+      python -m benchmarks memory --sizes B/2 --image-sizes 224      a few minutes
+      python -m benchmarks memory --device cuda --batches 1 8 32 --plot memory.png
+    """
     device = begin(args, keep_memory=False)  # the processes that are measured keep it
 
     from benchmarks.memory import BATCHES, IMAGE_SIZES, SIZES, benchmark_memory

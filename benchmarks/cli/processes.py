@@ -5,44 +5,38 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from benchmarks.cli import BENCHMARKS
 from DiffMaCore.cli.benchmark import JSON_FILE, begin, finish, heading
-from DiffMaCore.cli.commands import add_options
-
-DESCRIPTION = """\
-Convert phantoms with `diffma convert --cluster local` by one worker of one core, and as many for each worker by several
-of one core each, in turns. It prints the share of linear: the single worker's seconds over the others'. They are bound
-to as many cores as they are, where the operating system can (Linux, Windows)."""
-
-EPILOG = """\
-working  a volume once the model was loaded
-whole    from the start to the end of the command, Python's start and loading included
-
-examples:
-  python -m benchmarks processes                               2 processes, 4 volumes each, 3 rounds: minutes
-  python -m benchmarks processes --processes 16 --volumes 8    on a larger machine
-  python -m benchmarks processes --model brain --steps 20      an installed model"""
+from DiffMaCore.cli.commands import Option, command
 
 
-def add_parser(kinds: argparse._SubParsersAction) -> None:
-    """Add ``processes`` to the parsers of ``python -m benchmarks``."""
-    parser = kinds.add_parser(
-        "processes",
-        help="several processes that share the volumes of a folder against one",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--processes", type=int, default=2, metavar="N", help="of one core each (default 2)")
-    parser.add_argument("--volumes", type=int, default=4, metavar="N", help="for each process (default 4)")
-    parser.add_argument("--rounds", type=int, default=3, metavar="N", help="in which both take turns (default 3)")
-    parser.add_argument("--model", default="demo", metavar="NAME|FOLDER", help="as for convert (default demo)")
-    parser.add_argument("--steps", type=int, default=10, help="sampling steps (default 10)")
-    add_options(parser, JSON_FILE)
-    parser.set_defaults(run=run, device="cpu", threads=None)
-
-
+@command(
+    "processes",
+    Option("--processes", type=int, default=2, metavar="N", help="of one core each (default 2)"),
+    Option("--volumes", type=int, default=4, metavar="N", help="for each process (default 4)"),
+    Option("--rounds", type=int, default=3, metavar="N", help="in which both take turns (default 3)"),
+    Option("--model", default="demo", metavar="NAME|FOLDER", help="as for convert (default demo)"),
+    Option("--steps", type=int, default=10, help="sampling steps (default 10)"),
+    JSON_FILE,
+    into=BENCHMARKS,
+    device="cpu",
+    threads=None,
+)
 def run(args: argparse.Namespace) -> int:
-    """Measure and tell; raises InputError for numbers that cannot be."""
+    """Several processes that share the volumes of a folder against one.
+
+    Convert phantoms with `diffma convert --cluster local` by one worker of one core, and as many for each worker by
+    several of one core each, in turns. It prints the share of linear: the single worker's seconds over the others'.
+    They are bound to as many cores as they are, where the operating system can (Linux, Windows).
+
+    working  a volume once the model was loaded
+    whole    from the start to the end of the command, Python's start and loading included
+
+    examples:
+      python -m benchmarks processes                               2 processes, 4 volumes each, 3 rounds: minutes
+      python -m benchmarks processes --processes 16 --volumes 8    on a larger machine
+      python -m benchmarks processes --model brain --steps 20      an installed model
+    """
     begin(args, keep_memory=False)
 
     from benchmarks.processes import benchmark_processes

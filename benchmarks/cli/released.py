@@ -5,51 +5,43 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from benchmarks.cli import BENCHMARKS
 from DiffMaCore.cli.benchmark import begin, finish, heading, run_options, size_options
-from DiffMaCore.cli.commands import add_options, silence_other_bars
+from DiffMaCore.cli.commands import Option, command, silence_other_bars
 from DiffMaCore.errors import InputError
 
-DESCRIPTION = """\
-Time a slice by the authors' released procedure and by ours, and tell how far either stays from the ODE's solution.
 
-released  250 ancestral steps (ddpm), one slice at a time; every Mamba runs its three scans one after the other, each
-          with its own convolution, projections, gate and out_proj, in plain torch. The released code itself needs a
-          GPU and mamba-ssm: its scan is mamba-ssm's where that runs, else the reference that keeps a (B, D, L, N)
-          tensor
-ours      the pipeline's default: 15 steps of dpm++ by our blocks, a batch of slices
-
-Both compute the same function of the same weights. A few steps of each are timed in turns and multiplied: steps cost
-the same. The whole adds conditions (VAE encoder, image encoder, Vision Embedder) and the VAE's decoder. Weights are
-random in what is timed, and a trained model's in what is measured of errors. Both run in the memory that Python
-gets by default, as the released code did; with --keep-memory both keep what they free, as `diffma convert` does."""
-
-EPILOG = """\
-examples:
-  python -m benchmarks released                              B/2 at 224 px, a batch of 8: minutes on a CPU
-  python -m benchmarks released --rounds 5 --keep-memory --json times.json
-  python -m benchmarks released --model brain                errors of another model than the demo"""
-
-
-def add_parser(kinds: argparse._SubParsersAction) -> None:
-    """Add ``released`` to the parsers of ``python -m benchmarks``."""
-    parser = kinds.add_parser(
-        "released",
-        help="a slice by our sampling against the released procedure",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_options(parser, *size_options())
-    parser.add_argument("--batch", type=int, default=8, help="slices of ours at once (default 8)")
-    parser.add_argument(
-        "--model", default="demo", help="trained bundle whose errors are measured: name or folder (default demo)"
-    )
-    parser.add_argument("--keep-memory", action="store_true", help="let both keep freed memory, as convert does")
-    add_options(parser, *run_options(rounds=3))
-    parser.set_defaults(run=run)
-
-
+@command(
+    "released",
+    *size_options(),
+    Option("--batch", type=int, default=8, help="slices of ours at once (default 8)"),
+    Option("--model", default="demo", help="trained bundle whose errors are measured: name or folder (default demo)"),
+    Option("--keep-memory", action="store_true", help="let both keep freed memory, as convert does"),
+    *run_options(rounds=3),
+    into=BENCHMARKS,
+)
 def run(args: argparse.Namespace) -> int:
+    """A slice by our sampling against the released procedure.
+
+    Time a slice by the authors' released procedure and by ours, and tell how far either stays from the ODE's solution.
+
+    released  250 ancestral steps (ddpm), one slice at a time; every Mamba runs its three scans one after the other,
+              each with its own convolution, projections, gate and out_proj, in plain torch. The released code itself
+              needs a GPU and mamba-ssm: its scan is mamba-ssm's where that runs, else the reference that keeps a (B, D,
+              L, N) tensor
+    ours      the pipeline's default: 15 steps of dpm++ by our blocks, a batch of slices
+
+    Both compute the same function of the same weights. A few steps of each are timed in turns and multiplied: steps
+    cost the same. The whole adds conditions (VAE encoder, image encoder, Vision Embedder) and the VAE's decoder.
+    Weights are random in what is timed, and a trained model's in what is measured of errors. Both run in the memory
+    that Python gets by default, as the released code did; with --keep-memory both keep what they free, as `diffma
+    convert` does.
+
+    examples:
+      python -m benchmarks released                              B/2 at 224 px, a batch of 8: minutes on a CPU
+      python -m benchmarks released --rounds 5 --keep-memory --json times.json
+      python -m benchmarks released --model brain                errors of another model than the demo
+    """
     device = begin(args, keep_memory=args.keep_memory)
 
     from benchmarks.released import benchmark_released

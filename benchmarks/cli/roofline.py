@@ -5,45 +5,38 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from benchmarks.cli import BENCHMARKS
 from DiffMaCore.cli.benchmark import begin, finish, heading, run_options, size_options, tell
-from DiffMaCore.cli.commands import add_options
+from DiffMaCore.cli.commands import Option, command
 from DiffMaCore.errors import InputError
 
-DESCRIPTION = """\
-Time a denoising step of DiffMa in turns with the machine's own rates, and divide it by the time that its arithmetic
-takes at these rates.
 
-CPU  roofline = multiply-adds of matmuls / their rate + exponentials / their rate. The matmuls' rate is that of the
-     step's own products with weights, one after the other by our layers; the exponentials' that of the scan's exp2 on
-     numbers that stay in the first cache. Counted are the scan's decays exp(delta A), and the Mambas' SiLU and
-     softplus, one exponential each (their divisions and logarithms are not). Not in the roofline: multiply-adds of scan
-     and convolution, norms, activations outside of the Mambas, and all that moves data
-GPU  bf16 and our Triton kernels; roofline = multiply-adds of matmuls / the rate of a large square product, so that its
-     share is the part of the measured matmul rate that the step reaches"""
-
-EPILOG = """\
-examples:
-  python -m benchmarks roofline                           L/2 at 224 px, batch 8
-  python -m benchmarks roofline --size B/2 --threads 1
-  python -m benchmarks roofline --device cuda             batch 64"""
-
-
-def add_parser(kinds: argparse._SubParsersAction) -> None:
-    """Add ``roofline`` to the parsers of ``python -m benchmarks``."""
-    parser = kinds.add_parser(
-        "roofline",
-        help="a denoising step against the machine's matmul and exponential rates",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_options(parser, *size_options("L/2"))
-    parser.add_argument("--batch", type=int, help="slices (default 8, on a GPU 64)")
-    add_options(parser, *run_options(rounds=5))
-    parser.set_defaults(run=run)
-
-
+@command(
+    "roofline",
+    *size_options("L/2"),
+    Option("--batch", type=int, help="slices (default 8, on a GPU 64)"),
+    *run_options(rounds=5),
+    into=BENCHMARKS,
+)
 def run(args: argparse.Namespace) -> int:
+    """A denoising step against the machine's matmul and exponential rates.
+
+    Time a denoising step of DiffMa in turns with the machine's own rates, and divide it by the time that its arithmetic
+    takes at these rates.
+
+    CPU  roofline = multiply-adds of matmuls / their rate + exponentials / their rate. The matmuls' rate is that of the
+         step's own products with weights, one after the other by our layers; the exponentials' that of the scan's exp2
+         on numbers that stay in the first cache. Counted are the scan's decays exp(delta A), and the Mambas' SiLU and
+         softplus, one exponential each (their divisions and logarithms are not). Not in the roofline: multiply-adds of
+         scan and convolution, norms, activations outside of the Mambas, and all that moves data
+    GPU  bf16 and our Triton kernels; roofline = multiply-adds of matmuls / the rate of a large square product, so that
+         its share is the part of the measured matmul rate that the step reaches
+
+    examples:
+      python -m benchmarks roofline                           L/2 at 224 px, batch 8
+      python -m benchmarks roofline --size B/2 --threads 1
+      python -m benchmarks roofline --device cuda             batch 64
+    """
     device = begin(args)
 
     from benchmarks.roofline import benchmark_roofline

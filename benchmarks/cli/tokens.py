@@ -6,26 +6,23 @@ import argparse
 from pathlib import Path
 from typing import Any
 
+from benchmarks.cli import BENCHMARKS
 from DiffMaCore.cli.benchmark import begin, finish, heading, run_options
-from DiffMaCore.cli.commands import add_options
+from DiffMaCore.cli.commands import Option, command
 from DiffMaCore.errors import InputError
 
 
-def add_parser(kinds: argparse._SubParsersAction) -> None:
-    """Add ``tokens`` to the parsers of ``python -m benchmarks``."""
-    parser = kinds.add_parser("tokens", help="DiffMa against DiT at growing numbers of tokens")
-    parser.add_argument(
-        "--tokens", type=int, nargs="+", metavar="N", help="square numbers (default 196 784 3136 12544)"
-    )
-    parser.add_argument("--size", default="B/2", help="configuration of Table 1 (default B/2)")
-    parser.add_argument("--at-once", type=int, metavar="N", help="tokens of a batch (default 3136, on a GPU 50176)")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw time and memory against tokens")
-    add_options(parser, *run_options(rounds=3))
-    parser.set_defaults(run=run)
-
-
+@command(
+    "tokens",
+    Option("--tokens", type=int, nargs="+", metavar="N", help="square numbers (default 196 784 3136 12544)"),
+    Option("--size", default="B/2", help="configuration of Table 1 (default B/2)"),
+    Option("--at-once", type=int, metavar="N", help="tokens of a batch (default 3136, on a GPU 50176)"),
+    Option("--plot", type=Path, metavar="PNG", help="also draw time and memory against tokens"),
+    *run_options(rounds=3),
+    into=BENCHMARKS,
+)
 def run(args: argparse.Namespace) -> int:
-    """Measure and print; raises InputError for numbers that cannot be."""
+    """DiffMa against DiT at growing numbers of tokens."""
     device = begin(args)
 
     from benchmarks.tokens import TOKENS, benchmark_tokens

@@ -5,41 +5,33 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
+from benchmarks.cli import BENCHMARKS
 from DiffMaCore.cli.benchmark import begin, finish, heading, run_options, size_options, tell
-from DiffMaCore.cli.commands import add_options, silence_other_bars
+from DiffMaCore.cli.commands import Option, command, silence_other_bars
 from DiffMaCore.errors import InputError
 
-DESCRIPTION = """\
-Convert one volume with everything on (CUDA graph of the denoiser, decoding during the next batch's denoising, bfloat16)
-and with each of these off: seconds, slices per second, memory on the device, and how far the results differ. Networks
-of the true architectures (DiffMa, Stable Diffusion's VAE, ViT-B/16) with random weights."""
 
-EPILOG = """\
-examples:
-  python -m benchmarks volume --device cuda                      150 slices, DiffMa-L/2, 20 steps
-  python -m benchmarks volume --slices 4 --steps 2 --rounds 1    on a CPU, where there is no graph: minutes
-  python -m benchmarks volume --device cuda --json volume.json"""
-
-
-def add_parser(kinds: argparse._SubParsersAction) -> None:
-    """Add ``volume`` to the parsers of ``python -m benchmarks``."""
-    parser = kinds.add_parser(
-        "volume",
-        help="a whole volume with and without CUDA graph, overlap and bfloat16",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--slices", type=int, default=150, metavar="N", help="of the volume (default 150)")
-    parser.add_argument("--steps", type=int, default=20, help="sampling steps (default 20)")
-    add_options(parser, *size_options("L/2"))
-    parser.add_argument("--batch-size", type=int, metavar="N", help="slices at once (default: what fits the memory)")
-    add_options(parser, *run_options(rounds=3))
-    parser.set_defaults(run=run)
-
-
+@command(
+    "volume",
+    Option("--slices", type=int, default=150, metavar="N", help="of the volume (default 150)"),
+    Option("--steps", type=int, default=20, help="sampling steps (default 20)"),
+    *size_options("L/2"),
+    Option("--batch-size", type=int, metavar="N", help="slices at once (default: what fits the memory)"),
+    *run_options(rounds=3),
+    into=BENCHMARKS,
+)
 def run(args: argparse.Namespace) -> int:
-    """Measure and print; raises InputError for numbers that cannot be."""
+    """A whole volume with and without CUDA graph, overlap and bfloat16.
+
+    Convert one volume with everything on (CUDA graph of the denoiser, decoding during the next batch's denoising,
+    bfloat16) and with each of these off: seconds, slices per second, memory on the device, and how far the results
+    differ. Networks of the true architectures (DiffMa, Stable Diffusion's VAE, ViT-B/16) with random weights.
+
+    examples:
+      python -m benchmarks volume --device cuda                      150 slices, DiffMa-L/2, 20 steps
+      python -m benchmarks volume --slices 4 --steps 2 --rounds 1    on a CPU, where there is no graph: minutes
+      python -m benchmarks volume --device cuda --json volume.json
+    """
     device = begin(args)
 
     from benchmarks.volume import benchmark_volume
