@@ -99,7 +99,7 @@ def phantom(args: argparse.Namespace) -> int:
     """Render a head phantom of real anatomy: a CT, and the MRI of the same head if you like (no patient's scan)."""
     if args.seed < 0:
         raise InputError(f"seed is {args.seed}; it must be 0 or more")
-    args.reporter.stage("making a phantom")
+    args.reporter.stage("rendering a head")
     from DiffMaCore.imaging.phantom import head_phantom
     from DiffMaCore.imaging.writing import check_output, write_volume
 

@@ -193,7 +193,6 @@ def stages() -> dict[str, str]:
         "loading": _("loading"),
         "loading model": _("loading model"),
         "looking at this machine": _("looking at this machine"),
-        "making a phantom": _("making a phantom"),
         "measuring": _("measuring"),
         "preparing": _("preparing"),
         "reading": _("reading"),
