@@ -1,4 +1,4 @@
-"""Pictures of what ``benchmark_tokens`` and ``benchmark_memory`` measure."""
+"""Reports of ``benchmark_tokens`` and ``benchmark_memory`` in, their pictures out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report of ``benchmark_sampling`` as table, JSON and picture."""
+"""A report of ``benchmark_sampling`` in, its table, JSON and picture out."""
 
 from __future__ import annotations
 

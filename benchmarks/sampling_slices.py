@@ -1,4 +1,4 @@
-"""Held-out slices of a trained experiment, with all that sampling them in many ways needs."""
+"""A trained experiment in, held-out slices out, with all that sampling them in many ways needs."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m Training.reproduce``: the paper's whole experiment, whatever of it is missing, and the report."""
+"""``python -m Training.reproduce``: an experiment in, whatever of it was missing and the report out."""
 
 from __future__ import annotations
 

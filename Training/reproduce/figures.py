@@ -1,4 +1,4 @@
-"""The report's pictures, drawn from arrays: slices side by side, slices over training, curves."""
+"""Arrays in, the report's pictures out: slices side by side, slices over training, curves."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""The report as one HTML page."""
+"""A report's sections in, one HTML page out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What `python -m Training.reproduce` runs: the same steps as the commands do one by one, those that are missing."""
+"""An experiment in, the steps that are missing of it out, each as the commands do it one by one."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What the folders of training runs tell: how far, how long, with what."""
+"""Folders of training runs in; how far, how long and with what they were trained out."""
 
 from __future__ import annotations
 

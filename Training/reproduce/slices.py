@@ -1,4 +1,4 @@
-"""Figures 1, 5, 6 and 7 of an experiment: soft masks, test slices of every model, fixed slices over training."""
+"""Cached slices and predictions in, Figures 1, 5, 6 and 7 out: soft masks, slices of every model and over training."""
 
 from __future__ import annotations
 

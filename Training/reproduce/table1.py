@@ -1,4 +1,4 @@
-"""Table 1: the paper's sizes and those that are counted."""
+"""Counted sizes in, Table 1 out, with the paper's."""
 
 from __future__ import annotations
 

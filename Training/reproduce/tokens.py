@@ -1,4 +1,4 @@
-"""Time and memory against the number of tokens, as picture and section; from a report of ``benchmark_tokens``."""
+"""A report of ``benchmark_tokens`` in, its section out: time and memory against the number of tokens."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What each model was trained with, and where that differs: only what was trained alike is compared fairly."""
+"""Run folders in, what each model was trained with out, and where that differs: only like runs are compared fairly."""
 
 from __future__ import annotations
 

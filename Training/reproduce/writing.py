@@ -1,4 +1,4 @@
-"""The whole report of an experiment: ``index.html``, ``report.md`` and ``report.json`` with their pictures."""
+"""An experiment's folders in, the whole report out: ``index.html``, ``report.md``, ``report.json`` and pictures."""
 
 from __future__ import annotations
 

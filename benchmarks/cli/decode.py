@@ -1,4 +1,4 @@
-"""``python -m benchmarks decode``: what a small decoder saves."""
+"""``python -m benchmarks decode``: sizes in, what a small decoder saves out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""``python -m benchmarks input``: whether the prepared data feeds a training fast enough."""
+"""``python -m benchmarks input``: sizes in, whether the prepared data feeds a training fast enough out."""
 
 from __future__ import annotations
 
