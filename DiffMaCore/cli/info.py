@@ -15,7 +15,6 @@ from DiffMaCore.packages import installed_version
 
 if TYPE_CHECKING:
     from DiffMaCore.baselines.counting import Count
-    from DiffMaCore.progress import Reporter
 
 PACKAGES = ("torch", "diffusers", "open_clip_torch", "SimpleITK", "numba", "triton", "mamba-ssm", "causal-conv1d")
 
@@ -24,14 +23,8 @@ PACKAGES = ("torch", "diffusers", "open_clip_torch", "SimpleITK", "numba", "trit
 def info(args: argparse.Namespace) -> int:
     """Show devices, memory, selective-scan back ends and installed models, and why one is unavailable."""
     args.reporter.stage("looking at this machine")
-    facts = {**gather(), "catalogue": _catalogue(args.reporter)}
-    answer(args, facts, _machine_text(facts))
-    return 0
-
-
-def gather() -> dict[str, Any]:
-    """All facts, as JSON holds them."""
     from DiffMaCore import __version__
+    from DiffMaCore.bundles.catalogue import list_catalogue
     from DiffMaCore.bundles.config import RESEARCH_ONLY
     from DiffMaCore.bundles.home import home
     from DiffMaCore.bundles.store import list_models
@@ -45,7 +38,12 @@ def gather() -> dict[str, Any]:
         reasons = available_backends(kind)
         device["scan_backends"] = {name: {"available": why is None, "reason": why} for name, why in reasons.items()}
     default = choose_device("auto")
-    return {
+    try:
+        catalogue = list_catalogue()
+    except ModelError as error:  # a damaged one hides nothing else
+        args.reporter.warning(str(error))
+        catalogue = []
+    facts = {
         "notice": RESEARCH_ONLY,
         "version": __version__,
         "python": platform.python_version(),
@@ -58,18 +56,10 @@ def gather() -> dict[str, Any]:
         "home": str(home()),
         "models": [entry.to_dict() for entry in list_models()],
         "schedulers": describe_schedulers(),
+        "catalogue": catalogue,
     }
-
-
-def _catalogue(reporter: Reporter) -> list[dict[str, Any]]:
-    """Models that could be had; a damaged catalogue is a warning and hides nothing else."""
-    from DiffMaCore.bundles.catalogue import list_catalogue
-
-    try:
-        return list_catalogue()
-    except ModelError as error:
-        reporter.warning(str(error))
-        return []
+    answer(args, facts, _machine_text(facts))
+    return 0
 
 
 def _machine_text(facts: dict[str, Any]) -> str:
