@@ -7,6 +7,7 @@ import math
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from DiffMaCore.bundles.config import read_config
 from DiffMaCore.cli.commands import Option, answer, command
 from DiffMaCore.cli.options import JSON, SERIES
 from DiffMaCore.errors import InputError
@@ -33,7 +34,6 @@ def check(args: argparse.Namespace) -> int:
     status is 1 for a volume that the model cannot convert.
     """
     from DiffMaCore.bundles import store
-    from DiffMaCore.bundles.config import read_config
 
     config = read_config(store.resolve(args.model))
     args.reporter.stage("reading")

@@ -8,6 +8,9 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from DiffMaCore import __version__
+from DiffMaCore.bundles.config import RESEARCH_ONLY
+from DiffMaCore.bundles.home import home
 from DiffMaCore.cli.commands import Option, answer, command
 from DiffMaCore.cli.options import JSON
 from DiffMaCore.errors import InputError, ModelError
@@ -23,10 +26,7 @@ PACKAGES = ("torch", "diffusers", "open_clip_torch", "SimpleITK", "numba", "trit
 def info(args: argparse.Namespace) -> int:
     """Show devices, memory, selective-scan back ends and installed models, and why one is unavailable."""
     args.reporter.stage("looking at this machine")
-    from DiffMaCore import __version__
     from DiffMaCore.bundles.catalogue import list_catalogue
-    from DiffMaCore.bundles.config import RESEARCH_ONLY
-    from DiffMaCore.bundles.home import home
     from DiffMaCore.bundles.store import list_models
     from DiffMaCore.devices import choose_device, describe_devices
     from DiffMaCore.diffusion.schedulers import describe_schedulers

@@ -7,11 +7,12 @@ import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from DiffMaCore.bundles.config import RESEARCH_ONLY, BundleConfig, read_config, small_decoder_command
+from DiffMaCore.bundles.home import home, models_folder
 from DiffMaCore.cli.commands import GROUPS, Option, answer, command, silence_other_bars
 from DiffMaCore.cli.options import JSON, PARTS
 
 if TYPE_CHECKING:
-    from DiffMaCore.bundles.config import BundleConfig
     from DiffMaCore.bundles.store import ModelEntry
 
 GROUPS["models"] = "List, show, add, download, verify, complete, remove and move models."
@@ -23,8 +24,7 @@ NEW_NAME = Option("--name", help="install it by this name instead of its own")
 @command("models list", JSON)
 def list_models(args: argparse.Namespace) -> int:
     """List the installed models."""
-    from DiffMaCore.bundles import RESEARCH_ONLY, store
-    from DiffMaCore.bundles.home import home
+    from DiffMaCore.bundles import store
 
     entries = store.list_models()
     facts = {"models": [e.to_dict() for e in entries], "home": str(home()), "research_only": RESEARCH_ONLY}
@@ -59,9 +59,8 @@ def _megabytes(count: int) -> str:
 @command("models show", INSTALLED, JSON)
 def show(args: argparse.Namespace) -> int:
     """Show the configuration and model card of one model."""
-    from DiffMaCore.bundles import RESEARCH_ONLY, store
+    from DiffMaCore.bundles import store
     from DiffMaCore.bundles.card import card_text
-    from DiffMaCore.bundles.config import read_config, small_decoder_command
 
     folder = store.resolve(args.model)
     config = read_config(folder)
@@ -101,9 +100,6 @@ def download(args: argparse.Namespace) -> int:
 
 
 def _installed(args: argparse.Namespace, folder: Path) -> int:
-    from DiffMaCore.bundles import RESEARCH_ONLY
-    from DiffMaCore.bundles.config import read_config
-
     config = read_config(folder)
     lines = [f"Installed {folder.name} ({config.title}) in {folder}."]
     if config.missing:
@@ -180,8 +176,6 @@ def complete(args: argparse.Namespace) -> int:
 @command("models path")
 def path(args: argparse.Namespace) -> int:
     """Print the folder that holds installed models (DIFFMA_HOME moves it)."""
-    from DiffMaCore.bundles.home import home, models_folder
-
     answer(args, {"home": str(home()), "models": str(models_folder())}, str(models_folder()))
     return 0
 
@@ -191,9 +185,9 @@ def move(args: argparse.Namespace) -> int:
     """Move all installed models to another folder."""
     from DiffMaCore.bundles.moving import move_models
 
-    home = move_models(args.folder, args.reporter.bytes_done)
-    text = f"The models are in {home / 'models'} now: set DIFFMA_HOME to {home}."
-    answer(args, {"home": str(home), "models": str(home / "models")}, text)
+    place = move_models(args.folder, args.reporter.bytes_done)
+    text = f"The models are in {place / 'models'} now: set DIFFMA_HOME to {place}."
+    answer(args, {"home": str(place), "models": str(place / "models")}, text)
     return 0
 
 
@@ -243,8 +237,6 @@ def import_released(args: argparse.Namespace) -> int:
     encoder: those are taken from the folders given, or from the hub or its local cache; without them the bundle is
     written incomplete and the command that completes it later is printed.
     """
-    from DiffMaCore.bundles import RESEARCH_ONLY
-
     args.reporter.stage("importing weights")
     silence_other_bars()
     from DiffMaCore.inference.import_released import import_released

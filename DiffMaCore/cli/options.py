@@ -5,14 +5,13 @@ from __future__ import annotations
 import argparse
 import dataclasses
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import Any, TypeVar
 
 from DiffMaCore.cli.commands import Option
+from DiffMaCore.cluster import Cluster
+from DiffMaCore.configuring import load_config
 from DiffMaCore.errors import InputError
-
-if TYPE_CHECKING:
-    from DiffMaCore.cluster import Cluster
-    from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.experiment import Experiment, Folders, experiment_folders
 
 _Options = TypeVar("_Options")
 
@@ -64,9 +63,6 @@ def read_experiment(args: argparse.Namespace) -> tuple[Experiment, Folders]:
 
     Raises InputError naming the key of the file that cannot be meant.
     """
-    from DiffMaCore.configuring import load_config
-    from DiffMaCore.training.experiment import Experiment, experiment_folders
-
     experiment = load_config(args.config, Experiment)
     return experiment, experiment_folders(experiment, args.out)
 
@@ -82,8 +78,6 @@ def read_cluster(args: argparse.Namespace) -> Cluster | None:
         return None
     if args.cluster not in (None, "local", "slurm") and args.workers is not None:
         raise InputError("the scheduler at the address of --cluster has its own workers; leave --workers out")
-    from DiffMaCore.cluster import Cluster
-
     return Cluster(args.cluster or "local", args.workers)
 
 

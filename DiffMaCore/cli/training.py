@@ -5,11 +5,12 @@ from __future__ import annotations
 import argparse
 from dataclasses import replace
 from pathlib import Path
-from typing import Any
 
 from DiffMaCore.cli.commands import GROUPS, Option, answer, command
 from DiffMaCore.cli.options import CLUSTER, DATASET, experiment_options, read_cluster, read_experiment
+from DiffMaCore.configuring import build
 from DiffMaCore.errors import InputError
+from DiffMaCore.training.experiment import DenoiserConfig, Experiment
 
 
 @command(
@@ -136,11 +137,8 @@ for name, text in NETWORKS.items():
     command(f"train {name}", *special, *experiment_options(), STEPS, page=page, what=name)(train)
 
 
-def _changed(experiment: Any, args: argparse.Namespace) -> Any:
+def _changed(experiment: Experiment, args: argparse.Namespace) -> Experiment:
     """The experiment with the options in place of what the file says."""
-    from DiffMaCore.configuring import build
-    from DiffMaCore.training.experiment import DenoiserConfig
-
     name = args.what.replace("-", "_")
     part = getattr(experiment, name)
     if getattr(args, "backbone", None):
