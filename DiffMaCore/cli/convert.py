@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 
 from DiffMaCore.cli.commands import Option, command, silence_other_bars
 from DiffMaCore.cli.options import CLUSTER, DEVICE, SERIES, read_cluster, read_into
-from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS
+from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS, check_sampling
 from DiffMaCore.errors import InputError
 
 if TYPE_CHECKING:
@@ -199,8 +199,6 @@ def load_pipeline(args: argparse.Namespace, reporter: Reporter, here: bool = Tru
 
 def check_model_options(args: argparse.Namespace) -> None:
     """Numbers and names out of range, refused before anything is loaded."""
-    from DiffMaCore.diffusion.schedulers import check_sampling
-
     check_sampling(
         steps=args.steps, seed=args.seed, samples=args.samples, batch_size=args.batch_size, scheduler=args.scheduler
     )
