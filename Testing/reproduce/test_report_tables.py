@@ -160,7 +160,7 @@ def test_systems_that_were_trained_alike_are_shown_with_what_they_were_trained_w
         ({"prediction_type": "v_prediction"}, "Objectives differ: noise for DiffMa (ours); velocity for DiT."),
         ({"seed": 5}, "Seeds differ: 0 for DiffMa (ours); 5 for DiT."),
         ({"width": 48}, "DiT was trained with width 48, not with the configuration shown below."),
-        ({"step": 8}, "The figures of DiT are of 4 steps; it was trained again since."),
+        ({"step": 8}, "The metrics of DiT are of 4 steps; it was trained again since."),
     ],
 )
 def test_what_was_not_trained_alike_is_said_beside_the_table(
