@@ -58,7 +58,7 @@ def build_denoiser(
     pixel_factor: int = 4,
     contrasts: int = 1,
 ) -> DiffMa | UNetDenoiser:
-    """A new denoiser, matched to DiffMa of these sizes.
+    """A new denoiser of one system, matched to DiffMa of these sizes.
 
     Args:
         backbone: any name of ``TITLES`` but "regression".
