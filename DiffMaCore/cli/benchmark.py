@@ -55,8 +55,7 @@ def size_options(size: str = "B/2") -> tuple[Option, ...]:
 def scan(args: argparse.Namespace) -> int:
     """Selective-scan back ends against the reference."""
     device = begin(args, keep_memory=False)  # in the memory torch gets by default, as the reference always was
-    from DiffMaCore.inference.benchmark import benchmark_scan
-    from DiffMaCore.inference.benchmark_spiral import benchmark_spiral
+    from DiffMaCore.inference.benchmark import benchmark_scan, benchmark_spiral
 
     asked = (args.batch, args.channels, args.tokens, args.states, device, args.rounds, tell, args.dtype)
     report = benchmark_scan(*asked)

@@ -95,7 +95,7 @@ def _bundles_on_heads(args: argparse.Namespace) -> int:
     args.reporter.stage("loading")
 
     from DiffMaCore.inference.pipeline import DiffMaPipeline
-    from DiffMaCore.training.evaluation import head_tables, real_heads, rendered_heads
+    from DiffMaCore.training.evaluation import head_tables, heads
 
     silence_other_bars()
     bundles: dict[str, Any] = {}
@@ -104,13 +104,13 @@ def _bundles_on_heads(args: argparse.Namespace) -> int:
         pipe.set_device(args.device)
         entry: dict[str, Any] = {"sha256": pipe.checksum, "target_modality": pipe.bundle.target_modality}
         if args.pairs:
-            entry["pairs"] = real_heads.judge_pairs(
+            entry["pairs"] = heads.judge_pairs(
                 pipe, args.pairs, args.reporter, tuple(args.ct_window), args.pixel_mm, **options
             )
         if args.cts:
-            entry["cts"] = real_heads.judge_cts(pipe, args.cts, args.reporter, **options)
+            entry["cts"] = heads.judge_cts(pipe, args.cts, args.reporter, **options)
         if args.heads:
-            entry["heads"] = rendered_heads.judge_heads(pipe, args.heads, args.draws, args.reporter, **options)
+            entry["heads"] = heads.judge_heads(pipe, args.heads, args.draws, args.reporter, **options)
         bundles[str(name)] = entry
     results = {"options": options, "bundles": bundles}
     text = head_tables.markdown(results)

@@ -48,7 +48,7 @@ def prepare(args: argparse.Namespace) -> int:
       diffma prepare --config Training/heads.yaml                         rendered heads, no data set needed
     """
     if args.template is not None:
-        from DiffMaCore.training.template import write_template
+        from DiffMaCore.training.experiment import write_template
 
         written = [str(path) for path in write_template(args.template)]
         answer(args, {"written": written}, "wrote " + " and ".join(written))
@@ -120,7 +120,7 @@ def train(args: argparse.Namespace) -> int:
     args.reporter.stage("loading")
 
     from DiffMaCore.devices import keep_freed_memory
-    from DiffMaCore.training.launch import train_part
+    from DiffMaCore.training.tasks import train_part
 
     keep_freed_memory()
     folder = train_part(experiment, folders, args.what, args.reporter, args.device, args.words)

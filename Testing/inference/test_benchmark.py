@@ -9,8 +9,7 @@ import pytest
 
 from DiffMaCore.cli.main import build_parser
 from DiffMaCore.errors import InputError, OutputError
-from DiffMaCore.inference.benchmark import benchmark_scan, benchmark_step, take_turns
-from DiffMaCore.inference.benchmark_spiral import benchmark_spiral
+from DiffMaCore.inference.benchmark import benchmark_scan, benchmark_spiral, benchmark_step, take_turns
 from DiffMaCore.progress import Reporter
 
 

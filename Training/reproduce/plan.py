@@ -12,7 +12,7 @@ from DiffMaCore.errors import BackendError, InputError, ModelError, TrainingErro
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.evaluation import evaluate
-from DiffMaCore.training.evaluation.run import check_data, split_cases
+from DiffMaCore.training.evaluation.run import split_cases
 from DiffMaCore.training.evaluation.systems import is_trained
 from DiffMaCore.training.evaluation.tables import RESULTS, read_results
 from DiffMaCore.training.experiment import TRAINED, Experiment, Folders
@@ -125,7 +125,7 @@ def _prepared(experiment: Experiment, folders: Folders) -> PairedCache | None:
     if not (folders.data / "manifest.json").is_file():
         return None
     cache = PairedCache.open(folders.data)
-    check_data(cache, experiment.data)
+    cache.require(experiment.data)
     return cache
 
 
@@ -173,7 +173,7 @@ def _embedder_hash(experiment: Experiment, folders: Folders, cache: PairedCache 
     """First digits of the trained embedder's checksum, as the denoisers' settings hold them; "" where it is not
     trained to its end."""
     from DiffMaCore.models.embedder import VisionEmbedder
-    from DiffMaCore.training.embeddings import embedder_hash
+    from DiffMaCore.training.cache import embedder_hash
 
     model = folders.embedder / "model"
     if cache is None or not model.is_dir():
@@ -187,7 +187,7 @@ def _training(
     experiment: Experiment, folders: Folders, options: ReproduceOptions, what: Part
 ) -> Callable[[Reporter], object]:
     def run(reporter: Reporter) -> None:
-        from DiffMaCore.training.launch import train_part
+        from DiffMaCore.training.tasks import train_part
 
         device = "cpu" if options.device == "cpu" else "auto"
         train_part(experiment, folders, what, reporter, device, options.command)

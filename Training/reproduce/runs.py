@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from DiffMaCore.training.experiment import Experiment, TrainConfig
-from DiffMaCore.training.metrics_log import read_metrics
-from DiffMaCore.training.run_folder import RunFolder
+from DiffMaCore.training.run_folder import RunFolder, read_metrics
 
 
 @dataclass(frozen=True)

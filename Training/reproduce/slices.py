@@ -20,10 +20,8 @@ from DiffMaCore.training.cache import PairedCache, SliceDataset
 from DiffMaCore.training.evaluation.run import split_cases
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
 from DiffMaCore.training.files import replacing
-from DiffMaCore.training.metrics_log import read_metrics
-from DiffMaCore.training.soft_masks import mask_figures, mask_picture
-from DiffMaCore.training.tasks.summary import read_summary
-from DiffMaCore.training.triplets import modality, source_window, target_window
+from DiffMaCore.training.pictures import mask_figures, mask_picture, modality, source_window, target_window
+from DiffMaCore.training.run_folder import read_metrics, read_summary
 from Training.reproduce.document import Block, Picture, Section, Text
 from Training.reproduce.figures import Curve, Tile, picture_grid, plot_curves, smooth
 
@@ -61,7 +59,7 @@ def figure1(experiment: Experiment, folders: Folders, cache: PairedCache) -> Sec
     ids = cache.ids(cache.data.judged)
     shown = spread_rows(cache, ids, MASKS)
     sources = np.concatenate([cache.case(id).source([row]).numpy() for id, row in shown])
-    latents = torch.cat([cache.case(id).file.rows("source_latent", [row]).float() for id, row in shown])
+    latents = torch.cat([cache.case(id).file.whole("source_latent")[[row]].float() for id, row in shown])
     dataset = SliceDataset(cache, ids, ("source_latent",))
     rows = np.linspace(0, len(dataset) - 1, min(MANY, len(dataset))).astype(int).tolist()
     with torch.inference_mode():
