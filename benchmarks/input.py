@@ -69,7 +69,7 @@ def benchmark_input(
     reporter = reporter or Reporter()
     kind = torch.device(device)
     with tempfile.TemporaryDirectory(prefix="diffma-benchmark-") as folder:
-        reporter.stage("making slices")
+        reporter.stage("rendering slices")
         torch.manual_seed(0)
         cache = random_cache(Path(folder), DataConfig("none", image_size), size, -(-slices // _CASES), _CASES)
         embedder = VisionEmbedder(size["latent_size"], size["patch_size"], size["width"]).eval()

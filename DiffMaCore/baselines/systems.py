@@ -1,4 +1,4 @@
-"""The systems of Table 2 by name, each at the size that gives it as many true parameters as DiffMa has.
+"""A model's name of Table 2 in, its network out, at the size that gives it as many true parameters as DiffMa has.
 
 Table 2 gives DiffMa-B 8 layers, DiT 7 and the other Mambas 13; at other sizes the same proportion holds. What is
 left of a difference is taken up by what a published block leaves free: its inner width (the Mamba's expansion,
@@ -29,7 +29,7 @@ TITLES = {
     "diffma": "DiffMa (ours)",
     "regression": "2.5D regression",
 }
-"""Every system as tables name it, in the order of the paper's Table 2."""
+"""Every model as tables name it, in the order of the paper's Table 2."""
 
 DIT_LAYERS, MAMBA_LAYERS = 7 / 8, 13 / 8  # for one of DiffMa's
 TOLERANCE = 0.01  # of the parameters; 0.02 is promised

@@ -1,4 +1,4 @@
-"""In what numbers the denoiser computes, and what stays float32 whatever is chosen.
+"""A device and a wish in, the number format of the denoiser out, and what stays float32 whatever is chosen.
 
 Measured in docs/benchmarks.md. Latents, the scheduler's arithmetic, the VAE, the image encoder and the Vision
 Embedder are float32 always.

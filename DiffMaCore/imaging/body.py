@@ -1,4 +1,4 @@
-"""Find the patient in an image: everything that is not air around it, couch or headrest."""
+"""An image in, the mask of the patient out: everything that is not air around it, couch or headrest."""
 
 from __future__ import annotations
 

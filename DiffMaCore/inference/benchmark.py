@@ -1,4 +1,4 @@
-"""Comparisons of speed: methods take turns in one process, so that a busy machine slows them alike."""
+"""Methods in, ratios of their speeds out: they take turns in one process, so that a busy machine slows them alike."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ REFERENCE = "reference"
 
 
 def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
-    """What a figure depends on: processor, threads, versions, and how busy the machine is."""
+    """What a measurement depends on: processor, threads, versions, and how busy the machine is."""
     kind = torch.device(device)
     return {
         "processor": processor_name(),

@@ -1,4 +1,4 @@
-"""What `python -m Training.reproduce` runs: the same steps as the commands do one by one, those that are missing."""
+"""An experiment in, the steps that are missing of it out, each as the commands do it one by one."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class Step:
 def make_plan(experiment: Experiment, folders: Folders, options: ReproduceOptions) -> list[Step]:
     """All steps that the wished parts need, in order.
 
-    Raises InputError for a part that is none, for systems or data that cannot be, before anything is run.
+    Raises InputError for a part that is none, for models or data that cannot be, before anything is run.
     """
     unknown = [part for part in options.parts if part not in NEEDS]
     if unknown:
@@ -102,7 +102,7 @@ def tell_plan(steps: Sequence[Step]) -> str:
 
 
 def run_plan(steps: Sequence[Step], reporter: Reporter) -> dict[str, str]:
-    """Run what is not done. A system that cannot be trained does not keep the others from it: returns why, by system.
+    """Run what is not done. A model that cannot be trained does not keep the others from it: returns why, by model.
 
     Raises whatever else goes wrong, and KeyboardInterrupt; what is done stays done.
     """
@@ -226,7 +226,7 @@ def _evaluation(
 
 
 def _is_evaluated(experiment: Experiment, folders: Folders, cache: PairedCache) -> bool:
-    """Whether the results are of these systems, as they are now, of these data, asked in this way."""
+    """Whether the results are of these models, as they are now, of these data, asked in this way."""
     folder = folders.evaluation / experiment.data.judged
     try:
         results = read_results(folder)
