@@ -16,6 +16,7 @@ import json
 import os
 import platform
 import subprocess
+import time
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timezone
@@ -180,33 +181,53 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
 
 
 class Board:
-    """TensorBoard's files of a run, or nothing where it is not installed."""
+    """TensorBoard's file of a run, or nothing where it is not installed.
+
+    Written at once, as the CSV is: TensorBoard's own writer is a thread, whose trace nobody can hold back where the
+    disk is full.
+    """
 
     def __init__(self, folder: Path, step: int) -> None:
-        self._writer: Any = None
+        self._path: Path | None = None
         try:
-            from torch.utils.tensorboard import SummaryWriter
+            from tensorboard.compat.proto.event_pb2 import SessionLog
         except ImportError:
             return
-        self._writer = SummaryWriter(str(folder), purge_step=step + 1)
+        folder.mkdir(parents=True, exist_ok=True)
+        self._path = folder / f"events.out.tfevents.{int(time.time()):010d}.{os.getpid()}"
+        self._write(0, file_version="brain.Event:2")
+        self._write(step + 1, session_log=SessionLog(status=SessionLog.START))  # later ones are done again
 
     def scalars(self, step: int, figures: Mapping[str, float]) -> None:
-        for name, value in figures.items() if self._writer else ():
-            self._writer.add_scalar(name, value, step)
+        """Curves."""
+        if self._path is not None:
+            from torch.utils.tensorboard import summary
+
+            for name, value in figures.items():
+                self._write(step, summary=summary.scalar(name, value))
 
     def picture(self, step: int, name: str, picture: Image.Image) -> None:
-        if self._writer:
-            self._writer.add_image(name, np.asarray(picture.convert("RGB")), step, dataformats="HWC")
-            self._writer.flush()
+        """A picture of the samples."""
+        if self._path is not None:
+            from torch.utils.tensorboard import summary
+
+            pixels = np.asarray(picture.convert("RGB"))
+            self._write(step, summary=summary.image(name, pixels, dataformats="HWC"))
 
     def text(self, name: str, value: Any) -> None:
         """The configuration, to read beside the curves."""
-        if self._writer:
-            self._writer.add_text(name, f"```json\n{json.dumps(value, indent=2)}\n```")
+        if self._path is not None:
+            from torch.utils.tensorboard import summary
 
-    def close(self) -> None:
-        if self._writer:
-            self._writer.close()
+            self._write(0, summary=summary.text(name, f"```json\n{json.dumps(value, indent=2)}\n```"))
+
+    def _write(self, step: int, **what: Any) -> None:
+        from tensorboard.compat.proto.event_pb2 import Event
+        from tensorboard.summary.writer.record_writer import RecordWriter
+
+        assert self._path is not None
+        with self._path.open("ab") as file:
+            RecordWriter(file).write(Event(wall_time=time.time(), step=step, **what).SerializeToString())
 
 
 @dataclass

@@ -129,8 +129,6 @@ class _Training:
                 raise OutputError(f"the disk of {self.folder.path} is full; free some room and start again") from error
             raise
         finally:
-            if self.main:
-                self.board.close()
             self.accelerator.free_memory()
 
     def _resume(self) -> None:
