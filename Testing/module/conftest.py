@@ -4,10 +4,12 @@ import os
 import shutil
 import subprocess
 import sys
+from collections.abc import Iterator
 from importlib.util import find_spec
 from pathlib import Path
 
 import pytest
+import warm_python
 
 ROOT = Path(__file__).resolve().parents[2]
 sys.path.insert(0, str(ROOT / "DiffMaSlicer"))
@@ -44,6 +46,30 @@ def tiny_bundle_with_small_decoder(tiny_bundle: Path, tmp_path_factory: pytest.T
     folder = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("bundles") / "tiny"))
     _elsewhere("add_small_decoder", folder)
     return folder
+
+
+@pytest.fixture(scope="session")
+def _warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
+    """A folder with a PythonSlicer that is quick to start; None where processes cannot be forked so."""
+    if not hasattr(os, "pidfd_open"):
+        yield None
+        return
+    folder, program = tmp_path_factory.mktemp("warm"), Path(__file__).with_name("warm_python.py")
+    (folder / "PythonSlicer").write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{program}" "$@"\n')
+    (folder / "PythonSlicer").chmod(0o755)
+    os.environ[warm_python.SOCKET] = str(folder / "socket")
+    words = [sys.executable, str(program), "serve", str(folder / "socket")]
+    environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
+    with subprocess.Popen(words, stdin=subprocess.PIPE, env=environment) as server:
+        yield folder
+        server.stdin.close()
+
+
+@pytest.fixture
+def warm(_warm_python: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Slicer's own Python has imported torch already: for tests that are not about how a child starts and ends."""
+    if _warm_python:
+        monkeypatch.setenv("PATH", str(_warm_python), prepend=os.pathsep)
 
 
 def _elsewhere(make: str, folder: Path, **options: bool) -> None:

@@ -110,10 +110,10 @@ class History:
     ) -> Estimate:
         """What ``slices`` of a CT of so many ``voxels`` will take: by the medians of earlier runs, else ``rough``."""
         runs = self._read().get(_key(model, device, decoder, draws_noise(mode, samples)), [])
-        if not runs and rough is None:
-            sentence = _("How long it takes is learnt from the first run on this device.")
-            return Estimate(None, None, 0, free_bytes, sentence)
         if not runs:
+            if rough is None:
+                sentence = _("How long it takes is learnt from the first run on this device.")
+                return Estimate(None, None, 0, free_bytes, sentence)
             seconds = rough.begin
             seconds += slices * (rough.of_slice + rough.of_evaluation * evaluations(mode, steps, samples))
             memory = rough.memory_bytes + _BYTES_PER_VOXEL * voxels
