@@ -19,7 +19,7 @@ from DiffMaCore.cli import watchdog
 from DiffMaCore.cli.reporting import make_reporter, rank
 from DiffMaCore.failures import explain
 
-COMMANDS = (
+COMMANDS: tuple[str, ...] = (
     "convert",
     "check",
     "check_result",

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -103,7 +103,7 @@ class Worker:
 
     def __init__(self, work: Callable[[object], object]) -> None:
         self._work = work
-        self._process = None
+        self._process: Any = None
 
     def __call__(self, job: object) -> object:
         """What ``work`` returned of ``job``, or an :class:`Outcome` of kind crash or hang."""

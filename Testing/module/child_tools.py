@@ -32,7 +32,7 @@ def real_interpreter(folder: Path, **environment: str) -> Interpreter:
     return Interpreter(sys.executable, variables, str(folder))
 
 
-def finish(job: Job, seconds: float = 60.0) -> Job:
+def finish(job: Job, seconds: float = 240.0) -> Job:
     """Poll ``job`` until it is over."""
     job.start()
     end = time.monotonic() + seconds
@@ -43,7 +43,7 @@ def finish(job: Job, seconds: float = 60.0) -> Job:
     return job
 
 
-def goes(is_there: Callable[[], object], seconds: float = 60.0) -> bool:
+def goes(is_there: Callable[[], object], seconds: float = 240.0) -> bool:
     """Wait until something is gone; whether it goes at all."""
     end = time.monotonic() + seconds
     while is_there():
@@ -53,7 +53,7 @@ def goes(is_there: Callable[[], object], seconds: float = 60.0) -> bool:
     return True
 
 
-def poll_until(job: Job, condition, seconds: float = 60.0) -> None:
+def poll_until(job: Job, condition, seconds: float = 240.0) -> None:
     """Poll ``job`` until ``condition()`` holds."""
     job.start()
     end = time.monotonic() + seconds

@@ -62,7 +62,8 @@ def _warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | No
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     with subprocess.Popen(words, stdin=subprocess.PIPE, env=environment) as server:
         yield folder
-        server.stdin.close()
+        if server.stdin:
+            server.stdin.close()
 
 
 @pytest.fixture

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -39,7 +40,7 @@ class Panel:
 
     def __init__(self, host) -> None:
         self.host = host
-        self.widget = None
+        self.widget: Any = None
 
     @property
     def ui(self):

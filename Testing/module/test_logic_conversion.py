@@ -291,7 +291,7 @@ def points(coordinates):
     return made
 
 
-def poll_to_the_end(job, seconds: float = 60.0):
+def poll_to_the_end(job, seconds: float = 240.0):
     """Poll until the job is over."""
     end = time.monotonic() + seconds
     while not job.poll():

@@ -13,7 +13,7 @@ import signal
 import socket
 import sys
 from contextlib import suppress
-from typing import NoReturn
+from typing import Any, NoReturn
 
 SOCKET = "DIFFMA_TEST_SOCKET"
 """The variable that names the server's socket."""
@@ -45,7 +45,7 @@ def serve(path: str) -> None:
     import DiffMaCore.inference.convert
     import DiffMaCore.inference.pipeline  # noqa: F401
 
-    while listener in select.select([listener, 0], [], [])[0]:
+    while listener in _ready(listener, 0):
         client = listener.accept()[0]
         if not os.fork():
             listener.close()
@@ -62,11 +62,12 @@ def _answer(client: socket.socket) -> NoReturn:
     child = os.fork()
     if not child:
         client.close()
-        _become(*json.loads(message), streams)
+        words, folder, variables = json.loads(message)
+        _become(words, folder, variables, streams)
     with suppress(PermissionError):  # it has done so itself
         os.setpgid(child, child)
     client.send(str(child).encode())
-    if client in select.select([os.pidfd_open(child), client], [], [])[0]:
+    if client in _ready(client, os.pidfd_open(child)):
         with suppress(ProcessLookupError):
             os.killpg(child, signal.SIGKILL)
     status = os.waitstatus_to_exitcode(os.waitpid(child, 0)[1])
@@ -88,6 +89,11 @@ def _become(words: list[str], folder: str, variables: dict[str, str], streams: l
     from DiffMaCore.cli.main import program
 
     program()
+
+
+def _ready(*streams: Any) -> list[Any]:
+    """Wait for one of them."""
+    return select.select(streams, [], [])[0]
 
 
 def _signal(process: int, number: int) -> None:

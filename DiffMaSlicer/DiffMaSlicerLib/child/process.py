@@ -194,9 +194,8 @@ class ChildProcess:
         return pid not in self._gone
 
     def _taskkill(self) -> None:
-        assert sys.platform == "win32"
         for pid in {self.pid, self._told_pid} - {None, os.getpid()}:
-            if self.running:
+            if sys.platform == "win32" and self.running:
                 with contextlib.suppress(OSError):
                     subprocess.Popen(
                         ["taskkill", "/F", "/T", "/PID", str(pid)],

@@ -85,7 +85,7 @@ def write_nrrd(
         with path.open("wb", buffering=0) as stream:
             stream.write(nrrd_header(shape, dtype, matrix))
             for chosen in pieces(shape, dtype.itemsize, planes_at_once):
-                data = memoryview(np.ascontiguousarray(part(chosen))).cast("B")
+                data = np.ascontiguousarray(part(chosen)).data.cast("B")
                 while data:
                     data = data[stream.write(data) :]
                 yield None

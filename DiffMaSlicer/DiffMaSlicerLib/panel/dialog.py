@@ -19,7 +19,7 @@ class Dialog:
         self.panel = panel
         self.ui: Any = None
         self._name, self._modal = name, modal
-        self._window = None
+        self._window: Any = None
 
     def prepare(self):
         """Connect the controls; called once."""
