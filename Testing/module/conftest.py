@@ -1,7 +1,6 @@
 """The tests of the Slicer module: its library can be imported, and Slicer is the stand-in."""
 
 import os
-import shutil
 import subprocess
 import sys
 from collections.abc import Iterator
@@ -25,27 +24,41 @@ else:
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The bundle of the other tests, made by another process: torch and Slicer's libraries crash in one."""
-    folder = tmp_path_factory.mktemp("bundles") / "tiny"
-    _elsewhere("make_tiny_bundle", folder)
-    return folder
+def _bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """The bundles of the other tests, made by another process: torch and Slicer's libraries crash in one."""
+    root = tmp_path_factory.mktemp("bundles")
+    code = """
+import shutil, sys
+from pathlib import Path
+from Testing.conftest import add_small_decoder, make_tiny_bundle
+plain, expecting, small = (Path(sys.argv[1], name, "tiny") for name in ("plain", "expecting", "small"))
+plain.parent.mkdir()
+expecting.parent.mkdir()
+make_tiny_bundle(plain)
+make_tiny_bundle(expecting, expects=True)
+add_small_decoder(Path(shutil.copytree(plain, small)))
+"""
+    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
+    subprocess.run([sys.executable, "-c", code, str(root)], cwd=ROOT, env=environment, check=True)
+    return root
 
 
 @pytest.fixture(scope="session")
-def expecting_bundle(tmp_path_factory: pytest.TempPathFactory) -> Path:
+def tiny_bundle(_bundles: Path) -> Path:
+    """The one of ``Testing/conftest.py``."""
+    return _bundles / "plain" / "tiny"
+
+
+@pytest.fixture(scope="session")
+def expecting_bundle(_bundles: Path) -> Path:
     """The one that gives the expected image as well."""
-    folder = tmp_path_factory.mktemp("expecting_bundles") / "tiny"
-    _elsewhere("make_tiny_bundle", folder, expects=True)
-    return folder
+    return _bundles / "expecting" / "tiny"
 
 
 @pytest.fixture(scope="session")
-def tiny_bundle_with_small_decoder(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Path:
-    """The same bundle with a small decoder."""
-    folder = Path(shutil.copytree(tiny_bundle, tmp_path_factory.mktemp("bundles") / "tiny"))
-    _elsewhere("add_small_decoder", folder)
-    return folder
+def tiny_bundle_with_small_decoder(_bundles: Path) -> Path:
+    """The plain one with a small decoder."""
+    return _bundles / "small" / "tiny"
 
 
 @pytest.fixture(scope="session")
@@ -71,13 +84,6 @@ def warm(_warm_python: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
     """Slicer's own Python has imported torch already: for tests that are not about how a child starts and ends."""
     if _warm_python:
         monkeypatch.setenv("PATH", str(_warm_python), prepend=os.pathsep)
-
-
-def _elsewhere(make: str, folder: Path, **options: bool) -> None:
-    """Call a function of the other tests' conftest in another process."""
-    code = f"import sys, pathlib; from Testing.conftest import {make}; {make}(pathlib.Path(sys.argv[1]), **{options})"
-    environment = {**os.environ, "PYTHONPATH": str(ROOT)}
-    subprocess.run([sys.executable, "-c", code, str(folder)], cwd=ROOT, env=environment, check=True)
 
 
 def pytest_report_header() -> str:
