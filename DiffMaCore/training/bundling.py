@@ -27,7 +27,7 @@ from DiffMaCore.training.cache import CT, PairedCache
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
 from DiffMaCore.training.files import replacing_folder, write_json
 from DiffMaCore.training.fresh import fresh_spec
-from DiffMaCore.training.rendering import VolumeMaker
+from DiffMaCore.training.rendering import OPTIONS, VolumeMaker
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.sources.heads import MR_RANGE
 from DiffMaCore.training.triplets import modality
@@ -158,7 +158,7 @@ def training_range(experiment: Experiment, folders: Folders, cache: PairedCache)
     if experiment.data.heads is None:
         return {}
     path = folders.data / "training_range.json"
-    key = {"fingerprint": cache.fingerprint, "features": list(FEATURES)}
+    key = {"fingerprint": cache.fingerprint, "features": list(FEATURES), "rendered": str(OPTIONS)}
     kept = read_json(path, "") if path.is_file() else {}
     measured = kept["measured"] if {name: kept.get(name) for name in key} == key else []
     maker = VolumeMaker(fresh_spec(experiment, folders, cache.fingerprint, encoded=False))

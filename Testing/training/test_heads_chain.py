@@ -244,4 +244,4 @@ def test_runs_keep_their_figures(trained) -> None:
         summary = json.loads((folders.part(part) / "summary.json").read_text())
         assert summary["system"] == part and summary["parameters"] > 0 and summary["steps"] == 2
     held = (folders.system("diffma") / "samples" / "figures.csv").read_text()
-    assert "held_out_mean_l1" in held
+    assert "held_out_mean_mse" in held

@@ -104,4 +104,4 @@ class GuidedDecoderTask:
         return {"held_out_loss": float(self._error(made, batch))}
 
     def _error(self, made: Tensor, batch: dict[str, Tensor]) -> Tensor:
-        return image_loss(made, batch["target"], self.config.gradient_weight, self.config.ssim_weight)
+        return image_loss(made, batch["target"], self.config.gradient_weight, self.config.ssim_weight, squared=True)

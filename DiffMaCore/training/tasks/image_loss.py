@@ -9,16 +9,18 @@ from torch import Tensor
 from torch.nn import functional as F
 
 SSIM_WINDOW = 7  # pixels
+SQUARED = 5.0  # times the squared error, which so is as steep as the absolute one where that is 0.1
 
 
-def image_loss(output: Tensor, target: Tensor, gradient_weight: float, ssim_weight: float = 0.0) -> Tensor:
-    """Mean absolute error of (..., S, S) pixels in [-1, 1] and of their differences from the next row and column, and
-    what their SSIM lacks to 1."""
-    output = output.float()
-    loss = (output - target).abs().mean()
-    for axis in (-1, -2):
-        loss = loss + gradient_weight * (output.diff(dim=axis) - target.diff(dim=axis)).abs().mean()
-    return loss + ssim_weight * (1 - ssim(output, target)) if ssim_weight else loss
+def image_loss(
+    output: Tensor, target: Tensor, gradient_weight: float, ssim_weight: float = 0.0, squared: bool = False
+) -> Tensor:
+    """Mean absolute (or squared, times 5) error of (..., S, S) pixels in [-1, 1] and of their differences from the next
+    row and column, and what their SSIM lacks to 1."""
+    off = output.float() - target
+    errors = [(1.0, off), *((gradient_weight, off.diff(dim=axis)) for axis in (-1, -2))]
+    loss = torch.stack([w * (SQUARED * e**2 if squared else e.abs()).mean() for w, e in errors]).sum()
+    return loss + ssim_weight * (1 - ssim(output.float(), target)) if ssim_weight else loss
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:

@@ -125,8 +125,8 @@ def test_a_share_of_the_batch_learns_the_latent_itself_from_no_noise_at_the_last
     loss, figures = task.loss(knows, batch, rng())
     assert float(loss) == pytest.approx(0, abs=1e-6) and float(figures["mse"]) == 0
     loss, figures = task.loss(partial(knows, off=0.3), batch, rng())
-    assert float(figures["mean_l1"]) == pytest.approx(0.3, rel=1e-4)
-    assert float(loss) == pytest.approx(0.15, rel=1e-4)  # half of the batch
+    assert float(figures["mean_mse"]) == pytest.approx(0.09, rel=1e-3)
+    assert float(loss) == pytest.approx(0.045, rel=1e-3)  # half of the batch
 
 
 def test_parts_of_a_batch_with_a_mean_share_learn_what_the_whole_learns(trained):
