@@ -199,7 +199,7 @@ def test_cancelling_leaves_no_half_written_output(
         if last["event"] == "progress":
             break
     child.send_signal(how)
-    rest, errors = child.communicate(timeout=60)
+    rest, errors = child.communicate(timeout=200)
     assert child.returncode == 130
     assert "Traceback" not in errors
     assert json.loads(rest.splitlines()[-1])["kind"] == "Cancelled"
