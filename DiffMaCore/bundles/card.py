@@ -1,4 +1,4 @@
-"""A bundle's README.md: a model card as model hubs read it (YAML front matter, then Markdown)."""
+"""A bundle's configuration in, its README.md out: a model card as hubs read it (YAML front matter, Markdown)."""
 
 from __future__ import annotations
 

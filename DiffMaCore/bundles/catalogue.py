@@ -1,4 +1,4 @@
-"""Models that are not installed: the authors' released weights, and what an institution offers its users."""
+"""The catalogue in, models that could be installed out: the authors' weights, and what an institution offers."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Copy the files of a bundle, or of the whole store, telling how far it has got."""
+"""Copy the files of a bundle, or of the whole store, with progress."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""From CT slices to what the denoiser is conditioned on (paper, Eq. 6), computed once a slice.
+"""CT slices in, what the denoiser is conditioned on out (paper, Eq. 6), computed once a slice.
 
 Inference and training both come through here, so that they cannot differ.
 """

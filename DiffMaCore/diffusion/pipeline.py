@@ -1,4 +1,4 @@
-"""A bundle's networks, loaded, run on CT slices, and saved (diffusers' layout)."""
+"""A bundle's folder and CT slices in, MR slices out: its networks, loaded, run and saved (diffusers' layout)."""
 
 from __future__ import annotations
 
@@ -291,7 +291,7 @@ class SlicePipeline(DiffusionPipeline):
             scheduler: short name; None is the bundle's own.
             noise_seed: decides the initial noise and, with "ddpm", the noise of every step.
             on_step: called after each step, on CUDA when the device has done it.
-            warn: told why the steps cannot be captured as a CUDA graph, if so, once.
+            warn: gets the reason why the steps cannot be captured as a CUDA graph, if so, once.
 
         Raises:
             ModelError: the network gave numbers that are not finite.

@@ -1,4 +1,4 @@
-"""Is this a CT in Hounsfield units, and of the part of the body the model knows?"""
+"""An image in, out whether it is a CT in Hounsfield units, and of the part of the body the model knows."""
 
 from __future__ import annotations
 

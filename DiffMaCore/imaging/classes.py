@@ -1,4 +1,4 @@
-"""Thresholds between classes of grey values."""
+"""Grey values in, thresholds between their classes out."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Intensities of images without units: percentiles inside the body become -1 and 1."""
+"""An image without units in, intensities out: percentiles inside the body become -1 and 1."""
 
 from __future__ import annotations
 

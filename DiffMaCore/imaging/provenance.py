@@ -1,4 +1,4 @@
-"""What a synthetic image's own file says of how it was made."""
+"""A synthetic image's file in, what it says of how it was made out."""
 
 from __future__ import annotations
 

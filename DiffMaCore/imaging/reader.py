@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def start() -> None:
-    """Let the reader start beside other work, so that the first file need not wait for it."""
+    """Let the reader start during other work, so that the first file need not wait for it."""
     with _lock:
         _running()
 
@@ -48,7 +48,7 @@ def ask(what: str, path: str | Path, **arguments: Any) -> dict[str, Any]:
     """
     path = Path(path)
     seconds = _LEAST_SECONDS + _SECONDS_PER_MB * _bytes_at(path) / 1e6
-    # the reader may have started elsewhere; the path stays as it was given, for what is said of it
+    # the reader may have started elsewhere; the path stays as it was given, for messages of it
     folder = None if path.is_absolute() else str(Path.cwd())
     request = {"what": what, "path": str(path), "folder": folder, "seconds": seconds, **arguments}
     request["memory"] = psutil.virtual_memory().available

@@ -1,4 +1,4 @@
-"""How thick the scalp is in a CT and in an MRI, along rays from the middle of the head."""
+"""A CT or an MRI of a head in, the thickness of its scalp out, in mm along rays from the middle of the head."""
 
 from __future__ import annotations
 
@@ -8,12 +8,12 @@ from scipy import ndimage
 
 from DiffMaCore.imaging.head_pair import HeadPair
 
-_BONE_HU, _AIR_HU = 500.0, -500.0  # half way between the scalp and what lies beside it
+_BONE_HU, _AIR_HU = 500.0, -500.0  # half way between the scalp and what lies next to it
 _RAYS = 600  # over the upper half
 _LOWEST = 0.15  # sine of a ray's elevation: ears, orbits and neck lie below
 _STEP_MM, _REACH_MM = 0.25, 130.0
 _THICKEST_MM = 25.0
-_AROUND_MM = 4.0  # that the MRI's scalp may lie beside the CT's
+_AROUND_MM = 4.0  # that the MRI's scalp may lie off the CT's
 _LEAST_SHARE = 0.3  # of the rays that must see a scalp
 
 

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 import torch
 import yaml
 
-from DiffMaCore.cli.main import _add_common_options, build_parser, main
+from DiffMaCore.cli.main import build_parser, main
 from DiffMaCore.imaging.phantom.demo import bundled_head
 from Testing.bundles.released_files import denoiser_state, embedder_state, save_checkpoint
 from Testing.heads import HEAD
@@ -88,7 +88,6 @@ def run_here(training: bool) -> list[list[str]]:
 
 def test_every_command_is_one_that_the_command_line_takes() -> None:
     parser = build_parser()
-    _add_common_options(parser)
     told = [each for path in PAGES for each in commands(path)]
     assert len(told) > 60
     for each in told:

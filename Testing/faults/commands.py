@@ -19,7 +19,7 @@ from safetensors.torch import load_file
 from DiffMaCore.cli.main import main as diffma
 from DiffMaCore.imaging import reader
 from DiffMaCore.inference import cohort, import_released  # noqa: F401  loaded once, before the forks
-from DiffMaCore.training import launch  # noqa: F401
+from DiffMaCore.training import tasks  # noqa: F401
 from DiffMaCore.training.checkpoints import Checkpoints
 from DiffMaCore.training.experiment import (
     AutoencoderConfig,
@@ -29,7 +29,7 @@ from DiffMaCore.training.experiment import (
     SmallDecoderConfig,
     SplitConfig,
 )
-from DiffMaCore.training.metrics_log import read_metrics
+from DiffMaCore.training.run_folder import read_metrics
 from Testing.bundles.released_files import denoiser_state, embedder_state, save_checkpoint, save_open_clip, save_vae
 from Testing.conftest import make_tiny_bundle
 from Testing.faults.forked import Ended, in_child

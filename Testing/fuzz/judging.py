@@ -147,7 +147,8 @@ def _serve(pipe, work: Callable[[object], object]) -> None:
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-    main.COMMANDS = ("check",)  # the other thirty parsers take half the time of a case
+    main.build_parser()
+    main.COMMANDS = {"check": main.COMMANDS["check"]}  # the other thirty parsers take half the time of a case
     while True:
         try:
             job = pipe.recv()

@@ -27,10 +27,9 @@ from DiffMaCore.training.evaluation import evaluate
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.files import write_json
 from DiffMaCore.training.fresh import FreshSpec
-from DiffMaCore.training.launch import train_part
 from DiffMaCore.training.prepare import prepare
 from DiffMaCore.training.sources import heads
-from DiffMaCore.training.tasks import make_task
+from DiffMaCore.training.tasks import make_task, train_part
 from Testing.heads import HEAD, TRAINING_HEAD, rendered
 from Testing.training.heads_run import heads_experiment, write_config
 from Training.reproduce.plan import ReproduceOptions, make_plan

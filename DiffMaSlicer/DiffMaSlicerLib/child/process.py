@@ -20,7 +20,7 @@ _END = 0.05  # seconds
 class ChildProcess:
     """A program whose standard output is read line by line without ever waiting for it.
 
-    Output goes into files of ``folder``, since reading a file never blocks on any system. Standard input is a
+    Output goes into files of ``folder``, since reading a file never blocks on any operating system. Standard input is a
     pipe that nobody writes to: its end tells the child that we are gone (``--parent-watchdog``).
 
     Args:

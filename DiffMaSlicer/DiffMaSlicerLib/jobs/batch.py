@@ -192,7 +192,7 @@ class BatchConversion(ChildJob):
             raise JobError(failure.message, failure.kind, failure.remedy)
         if not done:
             failed = next((item.reason for item in self.items if item.reason), _("no volume could be converted"))
-            raise JobError(failures.told(failed, "InputError").message, "InputError")
+            raise JobError(failures.reported(failed, "InputError").message, "InputError")
         self.detail = _("{done} of {all} volumes converted").format(done=len(done), all=len(self.items))
         self.say(self.detail)
 
@@ -211,7 +211,7 @@ class BatchConversion(ChildJob):
 
 
 def _file_name(name: str, taken: set[str]) -> str:
-    """``name`` as a file name that every system takes, unlike those in ``taken``."""
+    """``name`` as a file name that every operating system takes, unlike those in ``taken``."""
     safe = re.sub(r"[^\w\-]+", "_", name).strip("_")[:80] or "volume"
     candidate, number = f"{safe}_synthetic_mr", 1
     while candidate.lower() in taken:

@@ -65,12 +65,12 @@ class ChildJob(Job):
         return self._folder
 
     def on_event(self, event: Event) -> Generator[object, None, Any] | None:
-        """What the child said, for a subclass: it may return a generator with work that takes longer."""
+        """An event of the child, for a subclass: it may return a generator with work that takes longer."""
         return None
 
     def on_error(self, event: Event) -> None:
         """The child failed; a batch overrides it, where one volume's failure does not end the run."""
-        self._failure = failures.told(event.text("message"), event.text("kind"))
+        self._failure = failures.reported(event.text("message"), event.text("kind"))
 
     def child(self, arguments: Sequence[str], statuses: Collection[int] = (0,)) -> Generator[object, None, Any]:
         """Run one command of DiffMaCore to its end; returns its result (the last, should there be several).
@@ -194,7 +194,6 @@ def stages() -> dict[str, str]:
         "loading": _("loading"),
         "loading model": _("loading model"),
         "looking at this machine": _("looking at this machine"),
-        "making a phantom": _("making a phantom"),
         "measuring": _("measuring"),
         "preparing": _("preparing"),
         "reading": _("reading"),

@@ -1,4 +1,4 @@
-"""One CT of the scene to a synthetic MR beside it, slice by slice, while the window stays usable."""
+"""A CT of the scene in, a synthetic MR next to it out, slice by slice, while the window stays usable."""
 
 from __future__ import annotations
 
@@ -68,7 +68,7 @@ class SamplingOptions:
 
 
 def sampling_options(call: Callable[..., Any], given: Mapping[str, Any]) -> SamplingOptions:
-    """What was given to ``call``, a method that takes these fields beside its own arguments.
+    """What was given to ``call``, a method that takes these fields and its own arguments.
 
     Raises:
         TypeError: a name is neither, with the nearest one.

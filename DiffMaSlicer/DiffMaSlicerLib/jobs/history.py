@@ -38,7 +38,7 @@ class Estimate:
     sentence: str
 
     @property
-    def fits(self) -> bool | None:
+    def enough_memory(self) -> bool | None:
         """Whether the memory is enough; None where that is not known."""
         if self.memory_bytes is None or self.free_bytes is None:
             return None
@@ -71,7 +71,7 @@ class History:
             device: kind and number, such as "cpu" or "cuda:0".
             decoder: what was asked for; None is the model's own.
             noise: whether samples were drawn. Without, a slice is one evaluation and one decoding, which takes longer
-                than an evaluation, so these runs are told apart.
+                than an evaluation, so these runs are kept apart.
             setup: seconds for loading, preparing and writing.
             synthesis: seconds for ``work`` = slices x evaluations.
             voxels: of the CT.

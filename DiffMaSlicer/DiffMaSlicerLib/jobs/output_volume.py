@@ -15,7 +15,7 @@ from DiffMaSlicerLib.mrml import nodes
 from DiffMaSlicerLib.mrml.voxels import copy_into, new_image, open_result, tell_modified, voxels_of
 
 SECONDS_BETWEEN_UPDATES = 0.4
-"""Views are told about new slices at most this often: each time they are drawn anew."""
+"""Views are updated with new slices at most this often: each time they are drawn anew."""
 
 
 class OutputVolume:
@@ -35,7 +35,7 @@ class OutputVolume:
         self._ct, self._chosen = ct, chosen
         self._before: nodes.Before | None = None
         self._image: Any = None
-        self._told = 0.0
+        self._shown = 0.0
         self._waiting = False
 
     @property
@@ -75,11 +75,11 @@ class OutputVolume:
         return True
 
     def refresh(self, force: bool = False) -> bool:
-        """Let the views know about new slices, at most a few times a second; whether they were told."""
+        """Let the views know about new slices, at most a few times a second; whether they were updated."""
         now = time.monotonic()
-        if not self._waiting or not (force or now - self._told >= SECONDS_BETWEEN_UPDATES):
+        if not self._waiting or not (force or now - self._shown >= SECONDS_BETWEEN_UPDATES):
             return False
-        self._waiting, self._told = False, now
+        self._waiting, self._shown = False, now
         if nodes.in_scene(self.node):
             tell_modified(self.node)
         return True

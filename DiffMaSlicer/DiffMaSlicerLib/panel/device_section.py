@@ -46,7 +46,7 @@ class DeviceSection(Section):
         self._show()
 
     def actual(self):
-        """The device that will be used: what "auto" stands for is known once the child told."""
+        """The device that will be used: what "auto" stands for is known once the child has reported."""
         chosen = self.parameters.device
         machine = self.panel.machine
         return machine.get("default_device", chosen) if chosen == AUTO and machine else chosen

@@ -30,7 +30,7 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         logic: a ``DiffMaSlicerLogic``.
         review: what shows CT and MRI beside each other.
         parameters: the scene's parameter node, or None while a scene closes.
-        machine: what the child told of devices and models, or None until it did.
+        machine: what the child reported of devices and models, or None until it did.
     """
 
     def __init__(self, parent=None):
@@ -147,7 +147,7 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.device.refresh()
 
     def setMachine(self, machine):
-        """Take what the child told."""
+        """Take what the child reported."""
         self.machine = machine
         for section in self.sections:
             section.machineChanged()

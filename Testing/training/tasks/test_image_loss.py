@@ -6,7 +6,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from DiffMaCore.training.tasks.image_loss import SSIM_WINDOW, image_loss, ssim
+from DiffMaCore.training.tasks.images import SSIM_WINDOW, image_loss, ssim
 
 
 @pytest.fixture
