@@ -42,7 +42,8 @@ class Conditions(NamedTuple):
 
 def together(parts: Sequence[Conditions]) -> Conditions:
     """Of several slices, those of all."""
-    return Conditions(*(None if each[0] is None else torch.cat(each) for each in zip(*parts, strict=True)))
+    given = [each for each in zip(*parts, strict=True) if each[0] is not None]
+    return Conditions(*(torch.cat(each) for each in given))
 
 
 def over_two_grids(evaluate: Callable[[Conditions], Tensor], conditions: Conditions, shift: int) -> Tensor:

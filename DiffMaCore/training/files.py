@@ -45,15 +45,18 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to write into; it takes the place of ``folder`` when the block ends, and vanishes when it
     fails."""
-    part = folder.with_name(folder.name + ".part")
+    part, old = (folder.with_name(folder.name + ending) for ending in (".part", ".old"))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)  # emptied in its place, a kill would leave half of it
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def is_full(error: BaseException) -> bool:

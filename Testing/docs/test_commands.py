@@ -135,6 +135,7 @@ def test_the_commands_that_convert_and_ask_run_as_they_are_written(place: Path) 
     assert len(list(Path("RESULTS").iterdir())) == 4 and Path("head_mr_uncertainty.nii.gz").is_file()
 
 
+@pytest.mark.slow
 def test_the_commands_that_train_run_as_they_are_written(
     place: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

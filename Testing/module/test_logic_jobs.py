@@ -16,6 +16,8 @@ from DiffMaSlicerLib.jobs.job import JobState
 from logic_tools import ct, logic, make_ct, matrix_of, volumes, voxels  # noqa: F401
 from test_logic_conversion import poll_to_the_end
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def result_of(job):
     """Poll to the end; returns the result."""

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -43,7 +43,7 @@ class OutputVolume:
         """Whether the node shows something of this run."""
         return self.node is not None
 
-    def begin(self, name: str, low: float, high: float) -> Iterator[object]:
+    def begin(self, name: str, low: float, high: float) -> Generator[object, None, Any]:
         """Make or take the node and fill it with ``low``, the background.
 
         Args:
@@ -84,7 +84,7 @@ class OutputVolume:
             tell_modified(self.node)
         return True
 
-    def complete(self, path: Path) -> Iterator[object]:
+    def complete(self, path: Path) -> Generator[object, None, Any]:
         """Take over the voxels of the written file.
 
         Raises:
@@ -119,7 +119,7 @@ class OutputVolume:
 
 def import_volume(
     path: Path, name: str, like: Any, reuse: Any = None, window: tuple[float, float] | None = None
-) -> Iterator[object]:
+) -> Generator[object, None, Any]:
     """A node with the voxels of a result file, on the grid of ``like``; returns it.
 
     Args:
@@ -136,7 +136,7 @@ def import_volume(
     return node
 
 
-def _largest(array: np.ndarray) -> Iterator[object]:
+def _largest(array: np.ndarray) -> Generator[object, None, Any]:
     largest = 0.0
     for plane in array:
         largest = max(largest, float(plane.max()))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -34,7 +35,7 @@ def rough(facts: dict[str, Any] | None, model: str, device: str) -> Rough | None
     """
     facts = facts or {}
     entry = next((each for each in facts.get("models") or () if each.get("name") == model), None)
-    cpu = next((each for each in facts.get("devices") or () if each.get("name") == "cpu"), {})
+    cpu: Mapping[str, Any] = next((each for each in facts.get("devices") or () if each.get("name") == "cpu"), {})
     threads = cpu.get("threads")
     if entry is None or not threads or device != "cpu":
         return None

@@ -1,5 +1,7 @@
 """The section Device: where the model runs, and by which Python."""
 
+from typing import Any
+
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -18,7 +20,7 @@ class DeviceSection(Section):
     def __init__(self, panel):
         super().__init__(panel)
         self._devices = Choices(self.ui.deviceBox, self._guest)
-        self._job = None
+        self._job: Any = None
         self._problem = ""
         self.packages = Packages(panel)
         self.ui.refreshButton.connect("clicked()", self.refresh)

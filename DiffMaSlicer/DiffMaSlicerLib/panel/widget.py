@@ -1,5 +1,7 @@
 """The module's widget: puts the sections together and holds them to the parameter node."""
 
+from typing import Any
+
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -32,8 +34,13 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
     """
 
     def __init__(self, parent=None):
-        self.logic = self.review = self.ui = self.parameters = self.machine = None
-        self._uiWidget = self._binding = None
+        self.logic: Any = None
+        self.review: Any = None
+        self.ui: Any = None
+        self.parameters: Any = None
+        self.machine = None
+        self._uiWidget: Any = None
+        self._binding: Any = None
         self._entered = self._updating = self._closed = self._asked = self._unseen = False
         super().__init__(parent)  # without a parent it calls setup
 
