@@ -181,7 +181,7 @@ def _content(path: Path) -> str:
 
 def _rounded(tensor: torch.Tensor) -> object:
     """Slices are the same to the bit. What networks made of them is not: MKL sums in another order where weights lie
-    otherwise in memory, as those do that are loaded again from the folder that a killed start had written."""
+    otherwise in memory, as those probably do that a killed start had written and the next one loads."""
     if tensor.is_floating_point():
         return tensor.shape, bool(tensor.isfinite().all()), round(float(tensor.float().std()), 1)
     return tensor.shape, hashlib.sha256(tensor.numpy().tobytes()).hexdigest()
