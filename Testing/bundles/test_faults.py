@@ -192,7 +192,7 @@ def test_lost_rights_are_told(lost: str, bundle: Path) -> None:
         if lost == "a file's":
             (place / "given" / "denoiser" / "config.json").chmod(0)
         code = f"""
-import os, pathlib, safetensors.numpy  # all that is imported later, from where only root may read
+import os, pathlib, filelock, safetensors.numpy  # all that is imported later, from where only root may read
 from DiffMaCore.bundles import store
 os.setuid(65534)
 try:
