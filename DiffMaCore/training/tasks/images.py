@@ -39,10 +39,11 @@ def image_loss(
 ) -> Tensor:
     """Mean absolute (or squared, times 5) error of (..., S, S) pixels in [-1, 1] and of their differences from the next
     row and column, and what their SSIM lacks to 1."""
-    off = output.float() - target
+    output = output.float()
+    off = output - target
     errors = [(1.0, off), *((gradient_weight, off.diff(dim=axis)) for axis in (-1, -2))]
     loss = torch.stack([w * (SQUARED * e**2 if squared else e.abs()).mean() for w, e in errors]).sum()
-    return loss + ssim_weight * (1 - ssim(output.float(), target)) if ssim_weight else loss
+    return loss + ssim_weight * (1 - ssim(output, target)) if ssim_weight else loss
 
 
 def ssim(a: Tensor, b: Tensor) -> Tensor:
