@@ -191,7 +191,14 @@ def test_cancelling_leaves_no_half_written_output(
     previews = tmp_path / "previews"
     options = ("--steps", 1000, "--batch-size", 1, "--progress", "json", "--previews", previews)
     command = _command("convert", ct, tmp_path / "mr.nii.gz", "--model", tiny_bundle, *options)
-    child = subprocess.Popen(command, stdout=subprocess.PIPE, stderr=subprocess.PIPE, text=True)
+    child = subprocess.Popen(
+        command,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.PIPE,
+        text=True,
+        # what was started in the background ignores SIGINT, and so would its children
+        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
+    )
     assert child.stdout
     last: dict[str, object] = {}
     for line in child.stdout:
