@@ -16,14 +16,7 @@ from typing import Any
 from DiffMaCore.bundles.archive import extract
 from DiffMaCore.bundles.checking import check_bundle
 from DiffMaCore.bundles.component_configs import UNetDenoiserConfig
-from DiffMaCore.bundles.config import (
-    GUIDED_DECODER,
-    INDEX_FILE,
-    SMALL_DECODER,
-    BundleConfig,
-    read_config,
-    read_json,
-)
+from DiffMaCore.bundles.config import GUIDED_DECODER, INDEX_FILE, SMALL_DECODER, BundleConfig, read_config, read_json
 from DiffMaCore.bundles.copying import copy_files
 from DiffMaCore.bundles.home import alone, models_folder, require_room, restore, temporary_folder, writing
 from DiffMaCore.bundles.manifest import (

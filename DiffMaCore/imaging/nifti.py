@@ -20,18 +20,7 @@ GEOMETRY_KEY = "diffma_nifti_geometry"
 
 _FIELDS = ("4f", "2h", "3f", "3f", "12f")  # pixdim[0:4]; q/sform_code; quatern b c d; qoffset; srow x y z
 _OFFSETS = (76, 252, 256, 268, 280)
-_DTYPES = {
-    2: "u1",
-    4: "i2",
-    8: "i4",
-    16: "f4",
-    64: "f8",
-    256: "i1",
-    512: "u2",
-    768: "u4",
-    1024: "i8",
-    1280: "u8",
-}
+_DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 
 
 _COLOURS = (32, 128, 1792, 2304)  # complex and colour, which are told apart from damage and refused as such
