@@ -69,7 +69,7 @@ def gather() -> dict[str, Any]:
 
 def _catalogue(reporter: Reporter) -> list[dict[str, Any]]:
     """Models that could be had; a damaged catalogue is told and hides nothing else."""
-    from DiffMaCore.bundles.catalogue import list_catalogue
+    from DiffMaCore.bundles.hub import list_catalogue
     from DiffMaCore.errors import ModelError
 
     try:

@@ -100,8 +100,8 @@ def _table(entries: list[ModelEntry]) -> str:
 
 def _show(args: argparse.Namespace) -> int:
     from DiffMaCore.bundles import RESEARCH_ONLY, store
-    from DiffMaCore.bundles.card import card_text
     from DiffMaCore.bundles.config import read_config
+    from DiffMaCore.bundles.writing import card_text
 
     folder = store.resolve(args.model)
     config = read_config(folder)

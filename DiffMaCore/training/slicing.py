@@ -11,8 +11,7 @@ from numpy.typing import NDArray
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.checks import check_ct
 from DiffMaCore.imaging.grid import AIR_HU, SliceGrid
-from DiffMaCore.imaging.intensity import normalise
-from DiffMaCore.imaging.source import percentile_normalisation, ready_source
+from DiffMaCore.imaging.source import normalise, percentile_normalisation, ready_source
 from DiffMaCore.training.checks import check_case
 from DiffMaCore.training.experiment import CT, DataConfig
 from DiffMaCore.training.sources.case import CaseSlices, RawCase, RawPair

@@ -12,8 +12,8 @@ from numpy.typing import NDArray
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.agreement import contrast_of
-from DiffMaCore.imaging.intensity import normalise
 from DiffMaCore.imaging.phantom import Phantom, heads_in, load_head, render, tissues
+from DiffMaCore.imaging.source import normalise
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.evaluation.head_measures import head_figures
 from DiffMaCore.training.sources.heads import MR_RANGE
