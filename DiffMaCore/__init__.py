@@ -27,32 +27,30 @@ if TYPE_CHECKING:
 
 __version__ = "0.1.0"
 
-_EXPORTS = {
-    "DiffMa": "DiffMaCore.baselines.systems",
-    "VisionEmbedder": "DiffMaCore.models.embedder",
-    "ImageEncoder": "DiffMaCore.models.image_encoder",
-    "preset": "DiffMaCore.presets",
-    "selective_scan": "DiffMaCore.ops.scan",
-    "DiffMaPipeline": "DiffMaCore.inference.pipeline",
-    "DiffMaError": "DiffMaCore.errors",
+_PLACES = {
+    "DiffMa": "baselines.systems",
+    "VisionEmbedder": "models.embedder",
+    "ImageEncoder": "models.image_encoder",
+    "preset": "presets",
+    "selective_scan": "ops.scan",
+    "DiffMaPipeline": "inference.pipeline",
+    "DiffMaError": "errors",
+    "orders": "models.orders",
+    "phantom": "imaging.phantom",
+    "released": "models.released",
+    "scan": "ops.scan",
+    "schedulers": "diffusion.schedulers",
 }
-_SUBMODULES = {
-    "orders": "DiffMaCore.models.orders",
-    "phantom": "DiffMaCore.imaging.phantom",
-    "released": "DiffMaCore.models.released",
-    "scan": "DiffMaCore.ops.scan",
-    "schedulers": "DiffMaCore.diffusion.schedulers",
-}
+"""The module of every public name; of the last word of its own path, the module itself."""
 
-__all__ = ["__version__", *_EXPORTS, *_SUBMODULES]
+__all__ = ["__version__", *_PLACES]
 
 
 def __getattr__(name: str) -> Any:
-    if name in _EXPORTS:
-        return getattr(importlib.import_module(_EXPORTS[name]), name)
-    if name in _SUBMODULES:
-        return importlib.import_module(_SUBMODULES[name])
-    raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    if name not in _PLACES:
+        raise AttributeError(f"module {__name__!r} has no attribute {name!r}")
+    module = importlib.import_module(f"DiffMaCore.{_PLACES[name]}")
+    return module if _PLACES[name].endswith(f".{name}") else getattr(module, name)
 
 
 def __dir__() -> list[str]:

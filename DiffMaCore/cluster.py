@@ -36,7 +36,7 @@ class Cluster:
 def outcome(job: Callable[[], T]) -> T | Failure:
     """What a job gives, or why it failed: even a defect of ours that one job brings to light does not end the others.
 
-    Raises BrokenPipeError: whoever was told has gone, which has nothing to do with the job.
+    Raises BrokenPipeError: the reader of our output has gone, which has nothing to do with the job.
     """
     try:
         return job()
@@ -55,7 +55,7 @@ def outcomes(
     """
     import distributed
 
-    logging.getLogger("distributed").setLevel(logging.root.level)  # it tells of every connection by itself
+    logging.getLogger("distributed").setLevel(logging.root.level)  # by itself it logs every connection
     with ExitStack() as stack:
         try:
             client = stack.enter_context(distributed.Client(_open(cluster, stack), set_as_default=False))

@@ -1,7 +1,7 @@
 """Configurations: plain values (of YAML or JSON) in, nested frozen dataclasses out, checked key by key.
 
 A field's type says what it may hold: ``int``, ``float`` (finite), ``bool``, ``str``, ``Literal``, ``tuple``, another
-dataclass, one of them or None, and ``Annotated`` with rules such as :class:`Bounds` and :class:`Words`.
+dataclass, one of them or None, and ``Annotated`` with rules such as :func:`Bounds` and :func:`Words`.
 """
 
 from __future__ import annotations
@@ -25,83 +25,57 @@ from DiffMaCore.errors import DiffMaError, InputError
 _Config = TypeVar("_Config")
 _Given = ParamSpec("_Given")
 _Answer = TypeVar("_Answer")
-MOST_TOLD = 8
-"""What is wrong with one group of keys is told up to so many times: a hostile file may hold thousands."""
+MOST_NAMED = 8
+"""So many problems of one group of keys are named: a hostile file may hold thousands."""
 _KINDS = {int: "a whole number", str: "text", bool: "true or false"}
 _MARKUP = re.compile(r"<[A-Za-z/!?]|!\[|javascript:", re.IGNORECASE)
 
 
 @dataclasses.dataclass(frozen=True)
-class Bounds:
+class Rule:
+    """What a value must be beyond its type: whether it ``holds``, and what is ``wanted``, after "must", where not."""
+
+    holds: Callable[[Any], bool]
+    wanted: str
+
+
+def Bounds(low: float, high: float) -> Rule:
     """A number from ``low`` to ``high``, both included."""
-
-    low: float
-    high: float
-
-    def wants(self, value: Any) -> str | None:
-        """What is wanted instead of ``value``; None where it is right."""
-        if self.low <= value <= self.high:
-            return None
-        return f"be {self.low:g}" if self.low == self.high else f"be from {self.low:g} to {self.high:g}"
+    return Rule(lambda value: low <= value <= high, f"be {low:g}" if low == high else f"be from {low:g} to {high:g}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Words:
+def Words(most: int, lines: bool = False, empty: bool = False) -> Rule:
     """Text to show: printable, without markup, at most ``most`` characters, in one line or in several ``lines``."""
 
-    most: int
-    lines: bool = False
-    empty: bool = False
+    def holds(value: str) -> bool:
+        plain = re.sub(r"[\n\t]", " ", value) if lines else value
+        filled = empty or bool(value.strip())
+        return filled and len(value) <= most and plain.isprintable() and not _MARKUP.search(value)
 
-    def wants(self, value: str) -> str | None:
-        """What is wanted instead of ``value``; None where it is right."""
-        plain = re.sub(r"[\n\t]", " ", value) if self.lines else value
-        told = self.empty or value.strip()
-        if told and len(value) <= self.most and plain.isprintable() and not _MARKUP.search(value):
-            return None
-        form = "" if self.lines else " in one line"
-        return f"be some text of up to {self.most} printable characters{form} without markup"
+    form = "" if lines else " in one line"
+    return Rule(holds, f"be some text of up to {most} printable characters{form} without markup")
 
 
-@dataclasses.dataclass(frozen=True)
-class Pattern:
-    """Text of a certain form; ``told`` says which."""
-
-    form: str
-    told: str
-
-    def wants(self, value: str) -> str | None:
-        """What is wanted instead of ``value``; None where it is right."""
-        return None if re.fullmatch(self.form, value) else f"be {self.told}"
+def Pattern(form: str, meaning: str) -> Rule:
+    """Text that matches the regular expression ``form``; ``meaning`` says what that is."""
+    return Rule(lambda value: bool(re.fullmatch(form, value)), f"be {meaning}")
 
 
-@dataclasses.dataclass(frozen=True)
-class Length:
+def Length(least: int, most: int, different: bool = False) -> Rule:
     """So many values, from ``least`` to ``most``, and none of them twice where they are ``different``."""
-
-    least: int
-    most: int
-    different: bool = False
-
-    def wants(self, value: tuple[Any, ...]) -> str | None:
-        """What is wanted instead of ``value``; None where it is right."""
-        if self.least <= len(value) <= self.most and (not self.different or len(set(value)) == len(value)):
-            return None
-        count = str(self.least) if self.least == self.most else f"{self.least} to {self.most}"
-        return f"hold {count} {'different ' if self.different else ''}values"
+    count = str(least) if least == most else f"{least} to {most}"
+    return Rule(
+        lambda value: least <= len(value) <= most and (not different or len(set(value)) == len(value)),
+        f"hold {count} {'different ' if different else ''}values",
+    )
 
 
-@dataclasses.dataclass(frozen=True)
-class Rising:
+def Rising(most: float) -> Rule:
     """A pair (low, high) with low below high, neither beyond plus or minus ``most``."""
-
-    most: float
-
-    def wants(self, value: tuple[float, float]) -> str | None:
-        """What is wanted instead of ``value``; None where it is right."""
-        if -self.most <= value[0] < value[1] <= self.most:
-            return None
-        return f"be (low, high) with low below high and none beyond {self.most:g}"
+    return Rule(
+        lambda value: -most <= value[0] < value[1] <= most,
+        f"be (low, high) with low below high and none beyond {most:g}",
+    )
 
 
 def load_config(path: Path, cls: type[_Config]) -> _Config:
@@ -212,8 +186,8 @@ def _build(cls: type[_Config], values: Any, where: str) -> _Config:
         except ValueError as problem:
             problems.append(str(problem))
     if problems:
-        more = len(problems) - MOST_TOLD
-        raise ValueError("; also ".join(problems[:MOST_TOLD] + ([f"{more} more like these"] if more > 0 else [])))
+        more = len(problems) - MOST_NAMED
+        raise ValueError("; also ".join(problems[:MOST_NAMED] + ([f"{more} more like these"] if more > 0 else [])))
     try:
         return cls(**converted)
     except (ValueError, DiffMaError) as problem:
@@ -224,9 +198,9 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
     origin, inner = typing.get_origin(kind), typing.get_args(kind)
     if origin is Annotated:
         converted = _number(value, where) if inner[0] is float else _convert(inner[0], value, where)
-        wanted = next((w for rule in inner[1:] if converted is not None and (w := rule.wants(converted))), None)
-        if wanted:
-            raise ValueError(f"{where} must {wanted}, not {shown(value)}")
+        for rule in inner[1:]:
+            if converted is not None and not rule.holds(converted):
+                raise ValueError(f"{where} must {rule.wanted}, not {shown(value)}")
         return converted
     if dataclasses.is_dataclass(kind):
         return _build(typing.cast(type, kind), value, where)

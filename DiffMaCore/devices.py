@@ -1,4 +1,4 @@
-"""Which devices can run the model, what memory they have, and how many slices fit at once."""
+"""A device's name in, the device, its memory, and how many slices fit at once out."""
 
 from __future__ import annotations
 
@@ -104,12 +104,12 @@ def _group_memory(root: Path, membership: Path) -> tuple[float, float]:
     for folder in (root / own, *(root / own).parents):
         try:
             most = int((folder / "memory.max").read_text(encoding="utf-8"))  # "max" where there is no limit
-            held = int((folder / "memory.current").read_text(encoding="utf-8"))
+            used = int((folder / "memory.current").read_text(encoding="utf-8"))
             stat = dict(line.split() for line in (folder / "memory.stat").read_text(encoding="utf-8").splitlines())
         except (OSError, ValueError):
             continue
-        # pages of files count as held and are given up when memory is needed
-        limit, room = min(limit, most), min(room, most - held + int(stat.get("inactive_file", 0)))
+        # pages of files count as used and are given up when memory is needed
+        limit, room = min(limit, most), min(room, most - used + int(stat.get("inactive_file", 0)))
     return limit, max(0, room)
 
 
@@ -129,7 +129,7 @@ def _neighbours() -> int:
 
 
 def peak_memory(device: torch.device) -> dict[str, int]:
-    """Most bytes that this process has held so far, and on a GPU the most it has held there."""
+    """The most bytes that this process has used so far, and on a GPU the most it has used there."""
     peak = {"peak_memory_bytes": _host_peak()}
     if device.type == "cuda":
         peak["peak_device_bytes"] = torch.cuda.max_memory_reserved(device)
@@ -152,9 +152,9 @@ def _host_peak() -> int:
 
 
 def keep_freed_memory() -> bool:
-    """Let this process reuse freed memory instead of giving it back at once; whether the C library could be told.
+    """Let this process reuse freed memory instead of giving it back at once; whether the C library could be set so.
 
-    By default glibc returns every large tensor to the system when it is freed, and the next one of that size is
+    By default glibc returns every large tensor to the kernel when it is freed, and the next one of that size is
     mapped and cleared page by page anew: a third of a denoising step on a CPU. Other C libraries are left alone.
     """
     import ctypes

@@ -1,4 +1,4 @@
-"""Errors a user can cause or mend: each message is one sentence that names the cause and the remedy."""
+"""A cause and a remedy in, an error of one sentence out: those that a user can cause or mend."""
 
 from __future__ import annotations
 
@@ -57,7 +57,7 @@ def is_out_of_memory(error: BaseException) -> bool:
 
 @contextmanager
 def loading(what: str) -> Iterator[None]:
-    """Within the block ``what`` is loaded; if memory was not enough, that is told, whatever a library made of it.
+    """Within the block ``what`` is loaded; too little memory becomes OutOfMemory, whatever a library made of it.
 
     Raises:
         OutOfMemory: in place of any error that began with a lack of memory.

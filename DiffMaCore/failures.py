@@ -1,4 +1,4 @@
-"""What went wrong, in one sentence, of a kind that a program can act on."""
+"""Any exception in, one sentence for a user and a kind that a program can act on out."""
 
 from __future__ import annotations
 

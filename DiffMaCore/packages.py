@@ -1,4 +1,4 @@
-"""Which of a requirements file's packages this Python has; none of them is imported."""
+"""A requirements file in, which of its packages this Python has out; none of them is imported."""
 
 from __future__ import annotations
 
@@ -12,11 +12,11 @@ from DiffMaCore.errors import InputError
 
 
 def check_packages(requirements: Path | None = None) -> dict[str, Any]:
-    """What ``requirements`` asks for beside what is installed; None: what the installed DiffMaCore says it needs.
+    """What ``requirements`` asks for, and what is installed; None: what the installed DiffMaCore says it needs.
 
     Returns:
         python, executable, packages (name, required, installed or None, ok) and ok, which says that nothing is
-        missing or too old. Lines that are for another system or Python are left out.
+        missing or too old. Lines that are for another platform or Python are left out.
 
     Raises:
         InputError: the file cannot be read, or a line of it is no requirement.
@@ -58,9 +58,9 @@ def _check(text: str) -> dict[str, Any] | None:
     if requirement.marker is not None and not requirement.marker.evaluate():
         return None
     installed = installed_version(requirement.name)
-    fits = installed is not None and requirement.specifier.contains(installed, prereleases=True)
+    ok = installed is not None and requirement.specifier.contains(installed, prereleases=True)
     required = str(requirement.specifier)
-    return {"name": requirement.name, "required": required, "installed": installed, "ok": fits}
+    return {"name": requirement.name, "required": required, "installed": installed, "ok": ok}
 
 
 def installed_version(package: str) -> str | None:

@@ -1,4 +1,4 @@
-"""The fifteen configurations of Table 1, as data: ``preset("L/2")``; and the networks around the denoiser."""
+"""A name of Table 1 such as "L/2" in, the sizes of that model out; and those of the networks around the denoiser."""
 
 from __future__ import annotations
 
@@ -58,10 +58,10 @@ def check_patch(latent_size: int, patch_size: int) -> int:
         ValueError: the patch does not divide the latent.
     """
     if patch_size < 1 or latent_size < patch_size or latent_size % patch_size:
-        fits = [p for p in range(1, latent_size + 1) if latent_size % p == 0]
+        divisors = [p for p in range(1, latent_size + 1) if latent_size % p == 0]
         raise ValueError(
             f"a patch of {patch_size} does not divide a latent of {latent_size} x {latent_size}; "
-            f"choose a patch size out of {', '.join(map(str, fits))}, or another image size"
+            f"choose a patch size out of {', '.join(map(str, divisors))}, or another image size"
         )
     return latent_size // patch_size
 

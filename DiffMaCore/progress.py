@@ -1,4 +1,4 @@
-"""How long work shows itself: a bar on a terminal, JSON lines for a program, or nothing for a library call."""
+"""Calls of long work in, what a user sees of them out: a bar on a terminal, JSON lines for a program, or nothing."""
 
 from __future__ import annotations
 
@@ -18,18 +18,18 @@ if TYPE_CHECKING:
 PROTOCOL = 1
 """Version of the JSON lines; it grows when a reader of the older ones would fail."""
 
-BESIDE = ("uncertainty", "soft_mask", "resampled_ct", "resampled_mr")
-"""Files that may be written beside a result, as its event names them."""
+EXTRAS = ("uncertainty", "soft_mask", "resampled_ct", "resampled_mr")
+"""Files that may be written with a result, as its event names them."""
 
 _BYTES_EVERY = 0.1  # seconds between two events about bytes
-_LINES_EVERY = 30.0  # seconds between two lines about figures where there is no terminal for a bar
+_LINES_EVERY = 30.0  # seconds between two lines about metrics where there is no terminal for a bar
 
 
 class Reporter:
-    """Says nothing. Its subclasses say the same things to a person or to a program.
+    """Makes an event of every call, and shows none; subclasses show them to a person or to a program.
 
     ``window`` holds the output values that pictures show black and white. Nothing heavy is imported before it is
-    needed: a missing package must still be told.
+    needed: a missing package must still be reported.
     """
 
     def __init__(self) -> None:
@@ -41,26 +41,50 @@ class Reporter:
         self.item: dict[str, Any] = {}
         self._began = time.monotonic()
         self._seconds: dict[str, float] = {}
+        self._unit, self._shown = "step", 0.0
+
+    def _event(self, event: str, **facts: Any) -> None:
+        """What a subclass shows; docs/protocol.md has a table of all."""
 
     def hello(self, **facts: Any) -> None:
-        """The process has started; said before anything heavy is imported."""
+        """The process has started; called before anything heavy is imported."""
+        self._event("hello", **facts, protocol=PROTOCOL)
 
     def stage(self, name: str, total: int = 0, done: int = 0) -> None:
         """A stage of the work begins: ``total`` steps, 0 where that is not known; ``done`` were done before."""
         self._clock()
         self.name, self.total, self.done = name, total, done
         self.latest, self._before = {}, done
+        self._event("stage", stage=name, total=total, **({"done": done} if done else {}))
 
     def advance(self, slice_index: int | None = None) -> None:
         """One step of the stage is done; ``slice_index`` is the last slice it worked on."""
         self.done += 1
+        self._progress(slice=slice_index)
 
     def figures(self, **values: float) -> None:
         """How the work is going, such as a loss: shown with the progress until there are newer ones."""
         self.latest = values
 
     def bytes_done(self, done: int, total: int, what: str) -> None:
-        """``done`` of ``total`` bytes; ``what`` is "copying", "downloading" or "checking", and the file's name."""
+        """``done`` of ``total`` bytes; ``what`` is "copying", "downloading" or "checking", and the file's name.
+
+        Fewer than before mean that another pass over them began.
+        """
+        name, _, path = what.partition(" ")
+        if name != self.name or done < self.done:
+            self._unit = "B"
+            self.stage(name, total)
+            self._unit = "step"
+        self.done = done
+        if done == total or time.monotonic() - self._shown >= _BYTES_EVERY:
+            self._shown = time.monotonic()
+            self._progress(slice=None, unit="bytes", file=path)
+
+    def _progress(self, **facts: Any) -> None:
+        eta = None if self.eta is None else round(self.eta, 2)
+        figures = {"figures": self.latest} if self.latest else {}
+        self._event("progress", stage=self.name, step=self.done, total=self.total, eta=eta, **figures, **facts)
 
     @property
     def eta(self) -> float | None:
@@ -84,9 +108,11 @@ class Reporter:
 
     def note(self, message: str) -> None:
         """Something the user should know, such as a resampling."""
+        self._event("note", message=message)
 
     def warning(self, message: str) -> None:
         """Something that may spoil the result."""
+        self._event("warning", message=message)
 
     def begin(self, input: Path, number: int, of: int) -> None:
         """The next volume is taken up, the ``number``-th of ``of``."""
@@ -95,6 +121,7 @@ class Reporter:
     def volume(self, slices: list[int], **facts: Any) -> None:
         """The synthesis of the volume begins: the slices in the order they will come, and what a viewer needs."""
         self.slices, self.slices_done = len(slices), 0
+        self._event("volume", **self.item, **facts, slices=slices)
 
     def slice_done(self, index: int, axis: int, values: np.ndarray, picture: np.ndarray) -> None:
         """A slice is finished.
@@ -109,12 +136,15 @@ class Reporter:
 
     def result(self, **facts: Any) -> None:
         """The work is finished: for a volume, where it was written and how it was made."""
+        self._event("result", **facts)
 
     def error(self, message: str, kind: str, **facts: Any) -> None:
         """A volume, or the whole run, failed."""
+        self._event("error", message=message, kind=kind, **facts)
 
     def summary(self, converted: int, failed: list[dict[str, str]]) -> None:
         """Several volumes were tried: how many came out, and the input and reason of each that did not."""
+        self._event("summary", converted=converted, failed=failed)
 
     def close(self) -> None:
         """The work is over."""
@@ -127,32 +157,36 @@ class TerminalReporter(Reporter):
         super().__init__()
         self._stream = stream or sys.stderr
         self._bar: tqdm | None = None
-        self._bytes: int | None = None
-        self._told = time.monotonic()
+        self._said = time.monotonic()
 
-    def stage(self, name: str, total: int = 0, done: int = 0) -> None:
+    def _event(self, event: str, **facts: Any) -> None:
         from tqdm import tqdm
 
-        super().stage(name, total, done)
-        self.close()
-        if total:
-            # disable=None: no bar where the stream is not a terminal
+        if event in ("stage", "error"):
+            self.close()
+        if event == "stage" and self.total:
+            # disable=None: no bar where the stream is not a terminal; a bar of bytes vanishes when it is done
+            of_bytes = self._unit == "B"
+            look: dict[str, Any] = {
+                "unit": self._unit,
+                "unit_scale": of_bytes,
+                "leave": not of_bytes,
+                "dynamic_ncols": True,
+            }
             self._bar = tqdm(
-                total=total,
-                initial=done,
-                desc=name,
-                file=self._stream,
-                unit="step",
-                dynamic_ncols=True,
-                disable=None,
+                total=self.total, initial=self.done, desc=self.name, file=self._stream, disable=None, **look
             )
-        else:
-            self._say(f"{name} ...")
-
-    def advance(self, slice_index: int | None = None) -> None:
-        super().advance(slice_index)
-        if self._bar is not None:
-            self._bar.update()
+        elif event == "stage":
+            self._say(f"{self.name} ...")
+        elif event == "progress" and self._bar is not None:
+            if "file" in facts:
+                self._bar.set_description(f"{self.name} {facts['file']}", refresh=False)
+            self._bar.update(self.done - self._bar.n)
+        elif event in ("note", "warning", "error"):
+            self._say(f"{event}: {facts['message']}")
+        elif event == "result":  # what was written with the file that the command names itself
+            for path in (facts[name] for name in EXTRAS if name in facts):
+                self._say(f"wrote {path}")
 
     def figures(self, **values: float) -> None:
         """Behind the bar; without a terminal, as in a cluster's log, a line with the time left now and then."""
@@ -162,52 +196,15 @@ class TerminalReporter(Reporter):
         words = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         if self._bar is not None and not self._bar.disable:
             self._bar.set_postfix_str(words, refresh=False)
-        elif time.monotonic() - self._told >= _LINES_EVERY:
-            self._told = time.monotonic()
+        elif time.monotonic() - self._said >= _LINES_EVERY:
+            self._said = time.monotonic()
             left = "" if self.eta is None else f", {tqdm.format_interval(self.eta)} left"
             self._say(f"{self.name} {self.done}/{self.total}: {words}{left}")
-
-    def bytes_done(self, done: int, total: int, what: str) -> None:
-        """A bar of bytes that vanishes when it is done; fewer than before means that another pass over them began."""
-        from tqdm import tqdm
-
-        if self._bytes is None or done < self._bytes:
-            self.close()
-            self._bytes = done
-            self._bar = tqdm(
-                total=total,
-                initial=done,
-                file=self._stream,
-                unit="B",
-                unit_scale=True,
-                leave=False,
-                dynamic_ncols=True,
-                disable=None,
-            )
-        assert self._bar is not None
-        self._bar.set_description(what, refresh=False)
-        self._bar.update(done - self._bytes)
-        self._bytes = done
-
-    def note(self, message: str) -> None:
-        self._say(f"note: {message}")
-
-    def warning(self, message: str) -> None:
-        self._say(f"warning: {message}")
-
-    def result(self, **facts: Any) -> None:
-        """Names what was written beside the result, which the command names itself."""
-        for path in (facts[name] for name in BESIDE if name in facts):
-            self._say(f"wrote {path}")
-
-    def error(self, message: str, kind: str, **facts: Any) -> None:
-        self.close()
-        self._say(f"error: {message}")
 
     def close(self) -> None:
         if self._bar is not None:
             self._bar.close()
-        self._bar = self._bytes = None
+        self._bar = None
 
     def _say(self, message: str) -> None:
         from tqdm import tqdm
@@ -228,37 +225,11 @@ class JsonReporter(Reporter):
         super().__init__()
         self._stream = stream or sys.stdout
         self._previews = previews
-        self._told = 0.0
 
-    def hello(self, **facts: Any) -> None:
-        self._write("hello", **facts, protocol=PROTOCOL)
-
-    def stage(self, name: str, total: int = 0, done: int = 0) -> None:
-        super().stage(name, total, done)
-        self._write("stage", stage=name, total=total, **({"done": done} if done else {}))
-
-    def advance(self, slice_index: int | None = None) -> None:
-        super().advance(slice_index)
-        self._progress(slice=slice_index)
-
-    def bytes_done(self, done: int, total: int, what: str) -> None:
-        name, _, path = what.partition(" ")
-        if name != self.name or done < self.done:
-            self.stage(name, total)
-        self.done = done
-        if done == total or time.monotonic() - self._told >= _BYTES_EVERY:
-            self._told = time.monotonic()
-            self._progress(slice=None, unit="bytes", file=path)
-
-    def note(self, message: str) -> None:
-        self._write("note", message=message)
-
-    def warning(self, message: str) -> None:
-        self._write("warning", message=message)
-
-    def volume(self, slices: list[int], **facts: Any) -> None:
-        super().volume(slices, **facts)
-        self._write("volume", **self.item, **facts, slices=slices)
+    def _event(self, event: str, **facts: Any) -> None:
+        # in one piece: an interruption must not part a line from its end
+        self._stream.write(json.dumps({"event": event, **facts}) + "\n")
+        self._stream.flush()
 
     def slice_done(self, index: int, axis: int, values: np.ndarray, picture: np.ndarray) -> None:
         import numpy as np
@@ -280,23 +251,4 @@ class JsonReporter(Reporter):
         grey = np.clip((picture - low) / (high - low) * 255, 0, 255).astype(np.uint8)
         Image.fromarray(grey).save(stem.with_suffix(".png"))
         paths = {"preview": str(stem.with_suffix(".png")), "values": str(stem.with_suffix(".npy"))}
-        self._write("slice", slice=index, axis=axis, done=self.slices_done, total=self.slices, **paths)
-
-    def result(self, **facts: Any) -> None:
-        self._write("result", **facts)
-
-    def error(self, message: str, kind: str, **facts: Any) -> None:
-        self._write("error", message=message, kind=kind, **facts)
-
-    def summary(self, converted: int, failed: list[dict[str, str]]) -> None:
-        self._write("summary", converted=converted, failed=failed)
-
-    def _progress(self, **facts: Any) -> None:
-        eta = None if self.eta is None else round(self.eta, 2)
-        figures = {"figures": self.latest} if self.latest else {}
-        self._write("progress", stage=self.name, step=self.done, total=self.total, eta=eta, **figures, **facts)
-
-    def _write(self, event: str, **facts: Any) -> None:
-        # in one piece: an interruption must not part a line from its end
-        self._stream.write(json.dumps({"event": event, **facts}) + "\n")
-        self._stream.flush()
+        self._event("slice", slice=index, axis=axis, done=self.slices_done, total=self.slices, **paths)

@@ -57,7 +57,7 @@ def _contrast(ct: Array, head: Phantom, rng: np.random.Generator) -> Array:
 
 
 def _dense_brain(ct: Array, head: Phantom, rng: np.random.Generator) -> Array:
-    return ct + 20 * ndimage.gaussian_filter(head.brain.astype(np.float32), (0.2, 0.5, 0.5))
+    return ct + 32 * ndimage.gaussian_filter(head.brain.astype(np.float32), (0.2, 0.5, 0.5))
 
 
 def _bone(factor: float) -> Callable[[Array, Phantom, np.random.Generator], Array]:
@@ -105,7 +105,7 @@ KINDS: dict[str, Callable[[Array, Phantom, np.random.Generator], Array]] = {
     "a clip in the brain": _clip,
     "a metal plate": _plate,
     "contrast agent": _contrast,
-    "a brain denser by 20 HU": _dense_brain,
+    "a brain denser by 32 HU": _dense_brain,
     "bone of half the density": _bone(0.5),
     "bone of twice the density": _bone(2.0),
     "an image cut through the head": _cropped,

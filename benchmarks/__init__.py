@@ -1,1 +1,1 @@
-"""What is measured of this software: ``python -m benchmarks``, from the root of the sources."""
+"""``python -m benchmarks``, from the root of the sources: this software in, its speeds, memory and errors out."""

@@ -4,7 +4,8 @@ from __future__ import annotations
 
 import argparse
 
-from benchmarks.cli import cache, decode, input, memory, processes, released, roofline, sampling, tokens, volume
+from benchmarks.cli import BENCHMARKS
+from DiffMaCore.cli.commands import add_commands
 from DiffMaCore.cli.main import program
 
 EXPLANATION = """\
@@ -20,12 +21,12 @@ released
        a slice by our sampling against the procedure of the authors' released code: time, and error to the ODE
 roofline  a denoising step against what the machine can do: the matmuls and exponentials in it, at measured rates
 decode a small decoder against Stable Diffusion's VAE, in both memory layouts; all weights random
-memory what the parts of a conversion take at most, against batch, size and tokens, beside what is reckoned with
+memory what the parts of a conversion take at most, against batch, size and tokens, and what is reckoned with
 processes
        several workers of a local cluster that share the volumes of one folder, against one
 input  slices a second that the prepared data delivers, and how long training steps must be not to wait for them
 
-Contestants take turns within one process, and a ratio compares times of the same round: quote ratios, since a
+What is compared takes turns within one process, and a ratio compares times of the same round: quote ratios, since a
 busy machine changes the seconds."""
 
 
@@ -37,9 +38,10 @@ def build_parser() -> argparse.ArgumentParser:
         epilog=EXPLANATION,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    kinds = parser.add_subparsers(title="what to compare", metavar="WHAT", dest="what", required=True)
-    for command in (tokens, cache, sampling, released, roofline, decode, volume, memory, processes, input):
-        command.add_parser(kinds)
+    # each module registers its command
+    from benchmarks.cli import cache, decode, input, memory, processes, released, roofline, sampling, tokens, volume  # noqa: F401
+
+    add_commands(parser, BENCHMARKS)
     return parser
 
 

@@ -24,12 +24,10 @@ from DiffMaCore.inference.benchmark import machine, take_turns, versus
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.presets import STABLE_DIFFUSION_VAE, VAE_FACTOR, VIT_B_16, preset
-from DiffMaCore.training.cache import FORMAT, PairedCache, SliceDataset, source_pixels
-from DiffMaCore.training.embeddings import ensure_embeddings
+from DiffMaCore.training.batches import ShardedRNG, to_device
+from DiffMaCore.training.cache import FORMAT, PairedCache, SliceDataset, ensure_embeddings, source_pixels
 from DiffMaCore.training.experiment import CardConfig, DataConfig, DenoiserConfig, Experiment, experiment_folders
-from DiffMaCore.training.feeding import to_device
 from DiffMaCore.training.files import write_json
-from DiffMaCore.training.sharded_rng import ShardedRNG
 from DiffMaCore.training.tasks.denoiser import EMBEDDED, KEYS, DenoiserTask
 
 Batch = dict[str, Tensor]

@@ -12,7 +12,7 @@ import torch
 from DiffMaCore.ops.scan import numba_lanes
 from DiffMaCore.ops.scan.compiling import compiled, source_digest
 from DiffMaCore.ops.scan.numba_forward import PLANE
-from DiffMaCore.ops.scan.numba_lanes import exp2_four, load, pointers, store, width_of
+from DiffMaCore.ops.scan.numba_lanes import exp2, load, pointers, steps, store, width_of
 from DiffMaCore.ops.scan.threads import run_tasks
 
 PASSES = 512  # over a task's plane: a task is then a million exponentials, and its start costs nothing
@@ -39,13 +39,8 @@ def _entry_point(digest):
         lanes = width_of(given)
         for _ in range(passes):
             for at in range(0, PLANE, 4 * lanes):
-                a, b, c, d = exp2_four(
-                    load(given, at), load(given, at + lanes), load(given, at + 2 * lanes), load(given, at + 3 * lanes)
-                )
-                store(made, at, a)
-                store(made, at + lanes, b)
-                store(made, at + 2 * lanes, c)
-                store(made, at + 3 * lanes, d)
+                four = steps(at, lanes)
+                store(made, four, exp2(load(given, four)))
         return digest
 
     return exponentials

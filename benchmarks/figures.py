@@ -1,4 +1,4 @@
-"""Pictures of what ``benchmark_tokens`` and ``benchmark_memory`` measure."""
+"""Reports of ``benchmark_tokens`` and ``benchmark_memory`` in, their pictures out."""
 
 from __future__ import annotations
 
@@ -11,9 +11,9 @@ NAMES = {"diffma": "DiffMa", "dit": "DiT"}
 _HUES = dict(zip(("conditions", "denoising", "decoding", "whole"), COLOURS.values(), strict=False))
 
 
-def plot_memory(figures: dict[str, Any], path: Path) -> Path:
+def plot_memory(report: dict[str, Any], path: Path) -> Path:
     """A panel an image size: the parts' bars at every size and batch, and what is reckoned as a line above them."""
-    points = figures["points"]
+    points = report["points"]
     sides = list(dict.fromkeys(point["image_size"] for point in points))
     figure = new_figure(6.2 * len(sides), 4.2)
     for axes, side in zip(figure.subplots(1, len(sides), squeeze=False)[0], sides, strict=True):
@@ -32,28 +32,28 @@ def plot_memory(figures: dict[str, Any], path: Path) -> Path:
     return save(figure, path)
 
 
-def plot_tokens(figures: dict[str, Any], path: Path) -> Path:
+def plot_tokens(report: dict[str, Any], path: Path) -> Path:
     """Two panels over tokens, axes logarithmic: seconds per slice, and megabytes that a step of one slice takes."""
     figure = new_figure(10, 4.2)
     time, memory = figure.subplots(1, 2)
     quiet(time, "Time of one denoising step", "tokens", "seconds per slice")
     quiet(memory, "Memory of one denoising step, one slice", "tokens", "MB beyond program and weights")
-    points = figures["points"]
+    points = report["points"]
     counts = [point["tokens"] for point in points]
-    for system, name in NAMES.items():
-        colour = COLOURS[system]
-        fits = figures["exponents"][system]
+    for backbone, name in NAMES.items():
+        colour = COLOURS[backbone]
+        fits = report["exponents"][backbone]
         growth = f", growth exponent {fits[-1]['median']:.2f}" if fits else ""
-        middle = [point[system]["median"] for point in points]
-        spread = [[abs(point[system][end] - point[system]["median"]) for point in points] for end in ("min", "max")]
+        middle = [point[backbone]["median"] for point in points]
+        spread = [[abs(point[backbone][end] - point[backbone]["median"]) for point in points] for end in ("min", "max")]
         line = {"color": colour, "marker": "o", "markersize": 5, "linewidth": 1.8}
         time.errorbar(counts, middle, yerr=spread, capsize=3, label=name + growth, **line)
-        taken = [(point["tokens"], point[system]["step_bytes"]) for point in points if point[system]["step_bytes"]]
+        taken = [(point["tokens"], point[backbone]["step_bytes"]) for point in points if point[backbone]["step_bytes"]]
         if taken:
             memory.plot([x for x, _ in taken], [y / 1e6 for _, y in taken], label=name, **line)
     first = points[0]["diffma"]["median"]
     time.plot(counts, [first * c / counts[0] for c in counts], "--", color=QUIET, linewidth=1, label="proportional")
-    crossing = figures["crossover"]["tokens"]
+    crossing = report["crossover"]["tokens"]
     if crossing is not None:
         time.axvline(crossing, color=QUIET, linewidth=1, linestyle=":")
         place = time.get_xaxis_transform()  # x in tokens, y in shares of the panel

@@ -1,4 +1,4 @@
-"""Memory as a fresh process tells it: a process knows only the most that it has ever held."""
+"""A function in, what it returns in a fresh process out; and the memory used there, whose peak begins anew with it."""
 
 from __future__ import annotations
 
@@ -30,14 +30,14 @@ def _on_threads(threads: int, function: Callable[..., Any], *arguments: Any) -> 
 
 
 def forget_peak(device: str) -> None:
-    """Let the most that was held begin anew, where the system can: building a model takes more for a moment."""
+    """Let the peak of memory begin anew, where the operating system can: building a model takes more for a moment."""
     if torch.device(device).type == "cuda":
         torch.cuda.reset_peak_memory_stats(device)
     with suppress(OSError):
-        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): VmHWM becomes what is held now
+        Path("/proc/self/clear_refs").write_text("5", encoding="ascii")  # proc(5): VmHWM becomes what is used now
 
 
-def held(device: str) -> int | None:
-    """Most bytes held since the peak was forgotten: on a GPU there, else by the process; None where it is not told."""
+def used_memory(device: str) -> int | None:
+    """Most bytes used since the peak was forgotten: on a GPU there, else by the process; None where it is not known."""
     kind = torch.device(device)
     return torch.cuda.max_memory_allocated(kind) if kind.type == "cuda" else peak_memory(kind)["peak_memory_bytes"]

@@ -22,11 +22,9 @@ from DiffMaCore.inference.benchmark import machine, spread
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.presets import preset
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.cache import SliceDataset
-from DiffMaCore.training.embeddings import ensure_embeddings
+from DiffMaCore.training.batches import Order, Parts, feed, spread_batch, to_device
+from DiffMaCore.training.cache import SliceDataset, ensure_embeddings
 from DiffMaCore.training.experiment import DataConfig, TrainConfig
-from DiffMaCore.training.feeding import feed, to_device
-from DiffMaCore.training.spreading import Order, Parts, spread_batch
 from DiffMaCore.training.tasks.denoiser import EMBEDDED, KEYS
 
 WORKERS = (0, 1, 2)
@@ -71,7 +69,7 @@ def benchmark_input(
     reporter = reporter or Reporter()
     kind = torch.device(device)
     with tempfile.TemporaryDirectory(prefix="diffma-benchmark-") as folder:
-        reporter.stage("making slices")
+        reporter.stage("rendering slices")
         torch.manual_seed(0)
         cache = random_cache(Path(folder), DataConfig("none", image_size), size, -(-slices // _CASES), _CASES)
         embedder = VisionEmbedder(size["latent_size"], size["patch_size"], size["width"]).eval()

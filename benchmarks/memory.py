@@ -1,7 +1,7 @@
-"""Most memory that the parts of a conversion take, beside what the pipeline reckons with when it chooses a batch.
+"""Most memory that the parts of a conversion take, and what the pipeline reckons with when it chooses a batch.
 
 The networks are of the true architectures with random weights: Stable Diffusion's VAE, a ViT-B/16, DiffMa as in
-Table 1. Every figure comes from a fresh process, and is what was held beyond the program and its weights.
+Table 1. Every value comes from a fresh process, and is what was used beyond the program and its weights.
 """
 
 from __future__ import annotations
@@ -11,7 +11,7 @@ from typing import Any
 
 import torch
 
-from benchmarks.fresh_process import forget_peak, held, in_fresh_process
+from benchmarks.fresh_process import forget_peak, in_fresh_process, used_memory
 from benchmarks.networks import random_pipeline
 from DiffMaCore.devices import keep_freed_memory
 from DiffMaCore.diffusion.conditions import Conditions
@@ -40,8 +40,8 @@ def benchmark_memory(
 ) -> dict[str, Any]:
     """Peak memory of every part at every size, image size (pixels) and batch (slices).
 
-    Float32. All figures are bytes beyond program and weights: of the process on a CPU, of torch's allocations on a
-    GPU; None where the system does not tell. ``measured`` is the largest part's, ``reckoned`` the pipeline's own
+    Float32. All values are bytes beyond program and weights: of the process on a CPU, of torch's allocations on a
+    GPU; None where it is not known. ``measured`` is the largest part's, ``reckoned`` the pipeline's own
     ``bytes_per_slice`` times the batch, ``ratio`` reckoned over measured. Returns a dictionary for JSON.
 
     Raises InputError for batches below 1; ValueError for an unknown size or sizes that do not divide.
@@ -79,10 +79,10 @@ def benchmark_memory(
 
 
 def _point(name: str, pixels: int, batch: int, parts: dict[str, dict[str, Any]]) -> dict[str, Any]:
-    taken = {part: figures["bytes"] for part, figures in parts.items()}
-    told = [count for count in taken.values() if count is not None]
+    taken = {part: one["bytes"] for part, one in parts.items()}
+    known = [count for count in taken.values() if count is not None]
     reckoned = parts["whole"]["reckoned"]
-    measured = max(told) if told else None
+    measured = max(known) if known else None
     return {
         "size": name,
         "image_size": pixels,
@@ -105,9 +105,9 @@ def _memory_of(
     # only now, as in a conversion: what building has freed is not there to be used again
     keep_freed_memory()
     forget_peak(device)
-    before = held(device)
+    before = used_memory(device)
     work()
-    after = held(device)
+    after = used_memory(device)
     return {
         "bytes": None if after is None or before is None else after - before,
         "reckoned": pipe.bytes_per_slice() * batch,

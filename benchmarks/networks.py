@@ -1,4 +1,4 @@
-"""What benchmarks run: networks of the true architectures with random weights."""
+"""Names and sizes in, networks of the true architectures with random weights out."""
 
 from __future__ import annotations
 

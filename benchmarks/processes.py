@@ -53,9 +53,9 @@ def benchmark_processes(
     if len(cores) < processes:
         raise InputError(f"{processes} processes of one core each need as many cores and there are {len(cores)}")
     reporter = reporter or Reporter()
-    told = []
+    rounds_done = []
     with tempfile.TemporaryDirectory(prefix="diffma-benchmark-") as root:
-        reporter.stage("making phantoms", volumes)
+        reporter.stage("rendering phantoms", volumes)
         _make_volumes(Path(root), volumes, processes, reporter.advance)
 
         def run(count: int) -> dict[str, float]:
@@ -69,14 +69,14 @@ def benchmark_processes(
             sides = {count: run(count) for count in ((1, processes) if k % 2 == 0 else (processes, 1))}
             share = {name: sides[1][name] / sides[processes][name] for name in ("working", "whole")}
             load = psutil.getloadavg()[0]
-            told.append({"share": share, "one": sides[1], "several": sides[processes], "load_average": load})
+            rounds_done.append({"share": share, "one": sides[1], "several": sides[processes], "load_average": load})
     return {
         "benchmark": "processes",
         "machine": machine() | {"threads": 1},
         "shape": {"processes": processes, "volumes of each": volumes, "model": model, "steps": steps},
         "rounds": rounds,
-        "share": {name: spread([one["share"][name] for one in told]) for name in ("working", "whole")},
-        "results": told,
+        "share": {name: spread([one["share"][name] for one in rounds_done]) for name in ("working", "whole")},
+        "results": rounds_done,
     }
 
 
@@ -110,6 +110,6 @@ def _run(root: Path, count: int, volumes: int, options: list[str], cores: list[i
         whole = time.monotonic() - began
     made = [event["seconds"] for event in events if event["event"] == "result"]
     if command.returncode or len(made) != count * volumes:
-        last = next((event["message"] for event in events[::-1] if event["event"] == "error"), "it said nothing")
+        last = next((event["message"] for event in events[::-1] if event["event"] == "error"), "it gave no reason")
         raise DiffMaError(f"a conversion ended with status {command.returncode}: {last}")
     return {"working": sum(each["total"] - each["loading"] for each in made) / len(made), "whole": whole / volumes}

@@ -126,9 +126,9 @@ def _times(pipe: DiffMaPipeline, batch: int, rounds: int, reporter: Reporter) ->
         conditions = own.conditions(given)
         latents = torch.randn((len(given), *own.latent_shape), generator=torch.Generator().manual_seed(0))
         turns |= {
-            f"{key} conditions": _told(own.conditions, reporter, given),
-            f"{key} denoising": _told(own.denoise, reporter, conditions, TIMED_STEPS, scheduler),
-            f"{key} decoding": _told(own.decode, reporter, latents.to(own.device)),
+            f"{key} conditions": _reported(own.conditions, reporter, given),
+            f"{key} denoising": _reported(own.denoise, reporter, conditions, TIMED_STEPS, scheduler),
+            f"{key} decoding": _reported(own.decode, reporter, latents.to(own.device)),
         }
         slices |= {f"{key} {part}": float(len(given)) for part in PARTS}
         slices[f"{key} denoising"] *= TIMED_STEPS / steps
@@ -140,12 +140,12 @@ def _times(pipe: DiffMaPipeline, batch: int, rounds: int, reporter: Reporter) ->
     }
 
 
-def _told(work: Callable[..., object], reporter: Reporter, *arguments: object) -> Callable[[], None]:
-    def told() -> None:
+def _reported(work: Callable[..., object], reporter: Reporter, *arguments: object) -> Callable[[], None]:
+    def reported() -> None:
         work(*arguments)
         reporter.advance()
 
-    return told
+    return reported
 
 
 def _error(pipe: DiffMaPipeline, model: str, reporter: Reporter) -> dict[str, Any]:

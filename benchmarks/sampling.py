@@ -36,7 +36,7 @@ from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.files import replacing, write_json
 
 PACE_ROUNDS = 10
-FIGURES = ("to_ode", "to_truth", "ssim", "psnr")
+METRICS = ("to_ode", "to_truth", "ssim", "psnr")
 
 
 def benchmark_sampling(
@@ -188,15 +188,15 @@ def _guess_beforehand(problem: Problem, way: Way, seed: int) -> Tensor | None:
 
 
 def _quality(problem: Problem, latents: Tensor) -> dict[str, Any]:
-    """Error of the latents to the truth, and SSIM and PSNR of the decoded slices; one figure a slice."""
+    """Error of the latents to the truth, and SSIM and PSNR of the decoded slices; one value a slice."""
     low, high = problem.pipe.bundle.output_range
     made = (problem.pipe.decode(latents).numpy() - low) / (high - low)
     slices = zip(np.where(problem.body, made, 0), problem.truth, problem.body, strict=True)
-    figures = [metrics.quality(image, truth, 1.0, body) for image, truth, body in slices]
+    qualities = [metrics.quality(image, truth, 1.0, body) for image, truth, body in slices]
     return {
         "to_truth": _relative(latents, problem.target),
-        "ssim": [one.ssim for one in figures],
-        "psnr": [one.psnr for one in figures],
+        "ssim": [one.ssim for one in qualities],
+        "psnr": [one.psnr for one in qualities],
     }
 
 
@@ -207,7 +207,7 @@ def _relative(latents: Tensor, exact: Tensor) -> list[float]:
 
 
 def _row(way: Way, entries: list[dict[str, Any]], pace: dict[str, list[float]]) -> dict[str, Any]:
-    """One way's figures: means over the slices, their median, least and greatest over the rounds.
+    """One way's metrics: means over the slices, their median, least and greatest over the rounds.
 
     Seconds are a slice's, and ``faster`` how many times those of the released procedure in the same round of timing.
     """
@@ -219,9 +219,10 @@ def _row(way: Way, entries: list[dict[str, Any]], pace: dict[str, list[float]]) 
         "guess": way.guess or None,
         "start": way.start if way.guess else None,
     }
-    for name in FIGURES:
-        told = [entry[name] for entry in entries]
-        row[name] = None if told[0] is None else {**spread([statistics.mean(one) for one in told]), "slices": told}
+    for name in METRICS:
+        values = [entry[name] for entry in entries]
+        means = [] if values[0] is None else [statistics.mean(one) for one in values]
+        row[name] = {**spread(means), "slices": values} if means else None
     own = pace["alone" if way.kind == "released" else "together"]
     row["seconds"] = spread([way.steps * one for one in own])
     pairs = zip(own, pace["alone"], strict=True)

@@ -1,4 +1,4 @@
-"""Held-out slices of a trained experiment, with all that sampling them in many ways needs."""
+"""A trained experiment in, held-out slices out, with all that sampling them in many ways needs."""
 
 from __future__ import annotations
 
@@ -21,13 +21,13 @@ from DiffMaCore.training.experiment import Folders
 
 @dataclass
 class Problem:
-    """Slices with all that the ways need, and what the figures are measured against.
+    """Slices with all that the ways need, and what they are measured against.
 
     Attributes:
         pipe: the bundle.
         labels: "case a, slice n" of each of the N slices.
         conditions: of the slices.
-        neighbours: of a slice beside each.
+        neighbours: of the slice next to each.
         truth: (N, S, S) in [0, 1], 0 outside the body.
         body: bool (N, S, S).
         target: latents (N, 4, s, s) of the truth.
@@ -67,14 +67,14 @@ def make_problem(folders: Folders, cache: PairedCache, count: int, device: str) 
     rows = _spread_rows(ids, cache, count)
     items = [dataset[row] for row in rows]
     stacked = {key: torch.stack([item[key] for item in items]) for key in dataset.keys}
-    beside = torch.stack([dataset[_beside(dataset, row)]["source"] for row in rows])
+    neighbours = torch.stack([dataset[_neighbour(dataset, row)]["source"] for row in rows])
     body = stacked["body"].bool().numpy()
     return Problem(
         pipe=pipe,
         split=split,
         labels=[dataset.where(row) for row in rows],
         conditions=pipe.conditions(stacked["source"]),
-        neighbours=pipe.conditions(beside),
+        neighbours=pipe.conditions(neighbours),
         truth=np.where(body, (stacked["target"].numpy() + 1) / 2, 0),
         body=body,
         target=stacked["target_latent"].to(pipe.device),
@@ -101,8 +101,10 @@ def _spread_rows(ids: Sequence[str], cache: PairedCache, count: int) -> list[int
     return [int(filled[(2 * k + 1) * len(filled) // (2 * count)]) for k in range(count)]
 
 
-def _beside(dataset: SliceDataset, row: int) -> int:
+def _neighbour(dataset: SliceDataset, row: int) -> int:
     """The next slice of the same case, the previous one at its end; the slice itself where a case has no other."""
     case = dataset.place(row)[0]
-    beside = (other for other in (row + 1, row - 1) if 0 <= other < len(dataset) and dataset.place(other)[0] == case)
-    return next(beside, row)
+    neighbours = (
+        other for other in (row + 1, row - 1) if 0 <= other < len(dataset) and dataset.place(other)[0] == case
+    )
+    return next(neighbours, row)

@@ -1,4 +1,4 @@
-"""Ways to sample: schedulers with their steps, and warm starts from a guess."""
+"""Numbers of steps in, ways to sample out: schedulers with their steps, and warm starts from a guess."""
 
 from __future__ import annotations
 

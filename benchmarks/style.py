@@ -1,4 +1,4 @@
-"""One look for all pictures of the report: colours by system, quiet axes. Importing it loads matplotlib."""
+"""One look for all pictures of the report: colours by backbone, quiet axes. Importing it loads matplotlib."""
 
 from __future__ import annotations
 

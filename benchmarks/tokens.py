@@ -14,7 +14,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from benchmarks.fresh_process import forget_peak, held, in_fresh_process
+from benchmarks.fresh_process import forget_peak, in_fresh_process, used_memory
 from DiffMaCore.baselines.systems import build_denoiser, count_parameters
 from DiffMaCore.errors import InputError
 from DiffMaCore.inference.benchmark import machine, random_step, spread, take_turns
@@ -26,7 +26,7 @@ TOKENS = (196, 784, 3136, 12544)
 
 AT_ONCE = {"cpu": 3136, "cuda": 50176}  # tokens of a batch: enough to fill the machine, a step in seconds
 FIT_FROM = 784  # tokens; below, the cost of starting each operation shows
-SYSTEMS = ("diffma", "dit")
+BACKBONES = ("diffma", "dit")
 
 
 def benchmark_tokens(
@@ -42,7 +42,7 @@ def benchmark_tokens(
     Float32, random weights, inference. All times are seconds per slice: a batch holds ``at_once`` tokens (None: what
     suits the device), at least one slice. ``ratio`` is DiffMa's time over DiT's in the same round; an exponent is the
     slope of log time over log tokens, fitted in each round. Memory is for one slice: ``step_bytes`` what the step
-    took beyond program and weights, ``peak_bytes`` the most that the fresh process (on a GPU: the GPU) held.
+    took beyond program and weights, ``peak_bytes`` the most that the fresh process (on a GPU: the GPU) used.
 
     Raises InputError for a number of tokens that no square slice of this patch size has, and for sizes below 1.
     """
@@ -57,10 +57,10 @@ def benchmark_tokens(
 
     turns, parameters = _turns(name, images, batches, device)
     reporter.stage(f"steps of DiffMa-{name} and DiT", (rounds + 1) * len(turns))
-    seconds = take_turns({key: _told(run, reporter) for key, run in turns.items()}, rounds, device)
+    seconds = take_turns({key: _reported(run, reporter) for key, run in turns.items()}, rounds, device)
     times = {
-        system: {count: [s / batches[count] for s in seconds[f"{system} {count}"]] for count in tokens}
-        for system in SYSTEMS
+        backbone: {count: [s / batches[count] for s in seconds[f"{backbone} {count}"]] for count in tokens}
+        for backbone in BACKBONES
     }
     del turns
     memory = _memory(name, images, str(device), reporter)
@@ -69,7 +69,7 @@ def benchmark_tokens(
             "tokens": count,
             "image_size": images[count],
             "batch": batches[count],
-            **{system: spread(times[system][count]) | memory[system][count] for system in SYSTEMS},
+            **{backbone: spread(times[backbone][count]) | memory[backbone][count] for backbone in BACKBONES},
             "ratio": spread(_ratios(times, count)),
         }
         for count in tokens
@@ -81,7 +81,7 @@ def benchmark_tokens(
         "parameters": parameters,
         "rounds": rounds,
         "points": points,
-        "exponents": {system: _exponents(times[system]) for system in SYSTEMS},
+        "exponents": {backbone: _exponents(times[backbone]) for backbone in BACKBONES},
         "crossover": crossover([point["tokens"] for point in points], [point["ratio"]["median"] for point in points]),
     }
 
@@ -121,38 +121,38 @@ def exponent(tokens: Sequence[int], seconds: Sequence[float]) -> float:
 
 def _exponents(times: dict[int, list[float]]) -> list[dict[str, Any]]:
     """The fit over all points, and over those from FIT_FROM on."""
-    fits: list[dict[str, Any]] = []
+    growth: list[dict[str, Any]] = []
     for start in sorted({min(times), FIT_FROM}):
         counts = [count for count in times if count >= start]
-        if len(counts) > 1 and not any(fit["tokens"] == counts for fit in fits):
+        if len(counts) > 1 and not any(fit["tokens"] == counts for fit in growth):
             rounds = zip(*(times[count] for count in counts), strict=True)
-            fits.append({"tokens": counts, **spread([exponent(counts, one) for one in rounds])})
-    return fits
+            growth.append({"tokens": counts, **spread([exponent(counts, one) for one in rounds])})
+    return growth
 
 
 def _ratios(times: dict[str, dict[int, list[float]]], count: int) -> list[float]:
     return [own / other for own, other in zip(times["diffma"][count], times["dit"][count], strict=True)]
 
 
-def _build(system: str, name: str, image_size: int) -> nn.Module:
-    return build_denoiser(system, **preset(name, image_size), learn_sigma=True).eval()
+def _build(backbone: str, name: str, image_size: int) -> nn.Module:
+    return build_denoiser(backbone, **preset(name, image_size), learn_sigma=True).eval()
 
 
 def _turns(
     name: str, images: dict[int, int], batches: dict[int, int], device: str | torch.device
 ) -> tuple[dict[str, Callable[[], None]], dict[str, int]]:
-    """One step a system and size; all sizes of a system share one set of weights."""
+    """One step a backbone and size; all sizes of a backbone share one set of weights."""
     turns: dict[str, Callable[[], None]] = {}
     parameters: dict[str, int] = {}
-    for system in SYSTEMS:
+    for backbone in BACKBONES:
         weights: dict[str, Tensor] | None = None
         for count, image_size in images.items():
-            model = _build(system, name, image_size).to(device)
+            model = _build(backbone, name, image_size).to(device)
             if weights is None:
                 weights = dict(model.named_parameters())
             model.load_state_dict(weights, assign=True)
-            turns[f"{system} {count}"] = _step(model, batches[count], device)
-        parameters[system] = count_parameters(model)
+            turns[f"{backbone} {count}"] = _step(model, batches[count], device)
+        parameters[backbone] = count_parameters(model)
     return turns, parameters
 
 
@@ -166,32 +166,33 @@ def _step(model: Any, batch: int, device: str | torch.device) -> Callable[[], No
     return run
 
 
-def _told(run: Callable[[], None], reporter: Reporter) -> Callable[[], None]:
-    def told() -> None:
+def _reported(run: Callable[[], None], reporter: Reporter) -> Callable[[], None]:
+    def reported() -> None:
         run()
         reporter.advance()
 
-    return told
+    return reported
 
 
 def _memory(
     name: str, images: dict[int, int], device: str, reporter: Reporter
 ) -> dict[str, dict[int, dict[str, int | None]]]:
-    reporter.stage("memory, a fresh process a point", len(SYSTEMS) * len(images))
-    found: dict[str, dict[int, dict[str, int | None]]] = {system: {} for system in SYSTEMS}
-    for system in SYSTEMS:
+    reporter.stage("memory, a fresh process a point", len(BACKBONES) * len(images))
+    found: dict[str, dict[int, dict[str, int | None]]] = {backbone: {} for backbone in BACKBONES}
+    for backbone in BACKBONES:
         for count, image_size in images.items():
-            found[system][count] = in_fresh_process(_memory_of_a_step, system, name, image_size, device)
+            found[backbone][count] = in_fresh_process(_memory_of_a_step, backbone, name, image_size, device)
             reporter.advance()
     return found
 
 
-def _memory_of_a_step(system: str, name: str, image_size: int, device: str) -> dict[str, int | None]:
+def _memory_of_a_step(backbone: str, name: str, image_size: int, device: str) -> dict[str, int | None]:
     """In a process of its own."""
-    _step(_build(system, name, 2 * VAE_FACTOR * preset(name)["patch_size"]).to(device), 1, device)()  # compiles, loads
-    step = _step(_build(system, name, image_size).to(device), 1, device)
+    small = 2 * VAE_FACTOR * preset(name)["patch_size"]
+    _step(_build(backbone, name, small).to(device), 1, device)()  # compiles, loads
+    step = _step(_build(backbone, name, image_size).to(device), 1, device)
     forget_peak(device)
-    before = held(device)
+    before = used_memory(device)
     step()
-    after = held(device)
+    after = used_memory(device)
     return {"peak_bytes": after, "step_bytes": None if after is None or before is None else after - before}

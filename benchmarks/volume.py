@@ -29,7 +29,7 @@ FIELD_MM = 224.0
 
 @dataclass(frozen=True)
 class Way:
-    """One way to convert: precision, CUDA graph, and decoding beside the next batch."""
+    """One way to convert: precision, CUDA graph, and decoding while the next batch is denoised."""
 
     precision: str
     capture: bool
@@ -51,7 +51,7 @@ def benchmark_volume(
     A turn is what a process's first volume takes once the weights are there in their precision and the kernels are
     compiled: a CUDA graph is captured anew. ``ratio`` is the method's time over everything's, ``difference`` the
     largest one of a voxel from everything's result over the range of the output, and ``peak_device_bytes`` what torch
-    held on a GPU, weights included. Returns a dictionary for JSON.
+    used on a GPU, weights included. Returns a dictionary for JSON.
 
     Raises InputError for sizes below 1 and unknown ones; ValueError for sizes that do not divide.
     """
@@ -108,7 +108,7 @@ def benchmark_volume(
 
 
 class _Warnings(Reporter):
-    """Keeps and passes on what may spoil a figure, such as a batch that was too large."""
+    """Keeps and passes on what may spoil a measurement, such as a batch that was too large."""
 
     def __init__(self, kept: list[str], tell: Callable[[str], None]) -> None:
         super().__init__()

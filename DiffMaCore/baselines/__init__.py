@@ -1,4 +1,4 @@
-"""The systems that Table 2 compares DiffMa with, in its frame, and how their parameters are matched.
+"""The models that Table 2 compares DiffMa with, in its frame, and how their parameters are matched.
 
 Importing this package enters their blocks into the registry of backbones.
 """

@@ -1,4 +1,4 @@
-"""Parameters, multiply-adds and exponentials of every configuration, and Table 1 of the paper by its own rule.
+"""A configuration in; parameters, multiply-adds and exponentials out, and Table 1 of the paper by its own rule.
 
 Table 1 was made with a counter that hooks modules, and everything inside a Mamba is computed outside of its
 modules: the table leaves out all of it. It also swaps the rows XXL/2 and XXL/4.
@@ -63,7 +63,7 @@ class Count:
 
 
 def count(name: str, image_size: int = IMAGE_SIZE) -> Count:
-    """Counts of a configuration of Table 1, at any image size (the table's figures stand only at 224 px)."""
+    """Counts of a configuration of Table 1, at any image size (the table's numbers are of 224 px)."""
     config = preset(name, image_size)
     with torch.device("meta"):
         model = DiffMa(**config)

@@ -1,4 +1,4 @@
-"""An EfficientVMamba block (Pei et al. 2024, Figures 3 and 4): atrous scans beside a convolution.
+"""An EfficientVMamba block (Pei et al. 2024, Figures 3 and 4): atrous scans in parallel with a convolution.
 
 As in TerryPei/EfficientVMamba: ES2D takes every second token of every second row, which makes four sub-grids,
 each scanned once by its own model (two of them along columns); a convolutional branch sees what ES2D sees; one

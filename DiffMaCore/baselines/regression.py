@@ -1,4 +1,4 @@
-"""The baseline beside Table 2: a deterministic 2.5D regression, from neighbouring CT slices to the MR slice.
+"""A baseline that is not in Table 2: a deterministic 2.5D regression, neighbouring CT slices in, the MR slice out.
 
 A plain U-Net in pixel space (Ronneberger et al. 2015, with residual blocks). It is trained by mean absolute error
 and sees no noise, so it answers in one pass and gives no uncertainty.

@@ -1,4 +1,4 @@
-"""The systems of Table 2 by name, each at the size that gives it as many true parameters as DiffMa has.
+"""A model's name of Table 2 in, its network out, at the size that gives it as many true parameters as DiffMa has.
 
 Table 2 gives DiffMa-B 8 layers, DiT 7 and the other Mambas 13; at other sizes the same proportion holds. What is
 left of a difference is taken up by what a published block leaves free: its inner width (the Mamba's expansion,
@@ -29,7 +29,7 @@ TITLES = {
     "diffma": "DiffMa (ours)",
     "regression": "2.5D regression",
 }
-"""Every system as tables name it, in the order of the paper's Table 2."""
+"""Every model as tables name it, in the order of the paper's Table 2."""
 
 DIT_LAYERS, MAMBA_LAYERS = 7 / 8, 13 / 8  # for one of DiffMa's
 TOLERANCE = 0.01  # of the parameters; 0.02 is promised
@@ -41,60 +41,30 @@ def count_parameters(model: nn.Module) -> int:
     return sum(p.numel() for p in model.parameters())
 
 
-def build_denoiser(
-    backbone: str,
-    *,
-    latent_size: int,
-    patch_size: int,
-    width: int,
-    depth: int,
-    state_size: int = 16,
-    expand: int = 2,
-    in_channels: int = 4,
-    ct_conditioning: str = "pooled",
-    learn_sigma: bool = False,
-    scan_order: str = "spiral",
-    pixel_channels: int = 9,
-    pixel_factor: int = 4,
-    contrasts: int = 1,
-) -> DiffMa | UNetDenoiser:
+def build_denoiser(backbone: str, *, learn_sigma: bool = False, **config: Any) -> DiffMa | UNetDenoiser:
     """A new denoiser of one system, matched to DiffMa of these sizes.
 
     Args:
         backbone: any name of ``TITLES`` but "regression".
-        latent_size, patch_size, width, depth, state_size, expand, in_channels: DiffMa's.
-        ct_conditioning, scan_order, learn_sigma, pixel_channels, pixel_factor, contrasts: as :class:`DiffMa` has
-            them.
+        learn_sigma, config: DiffMa's, as :class:`DiffMa` has them.
 
     Raises:
         ValueError: an unknown backbone, or sizes that do not fit each other.
+        TypeError: DiffMa has no such key.
     """
     if backbone != "unet" and backbone not in BACKBONES:
         raise ValueError(f"backbone is {backbone!r}; a denoiser can be one of unet, {', '.join(BACKBONES)}")
-    config: dict[str, Any] = dict(
-        latent_size=latent_size,
-        patch_size=patch_size,
-        width=width,
-        depth=depth,
-        state_size=state_size,
-        expand=expand,
-        in_channels=in_channels,
-        ct_conditioning=ct_conditioning,
-        learn_sigma=learn_sigma,
-        scan_order=scan_order,
-        pixel_channels=pixel_channels,
-        pixel_factor=pixel_factor,
-        contrasts=contrasts,
-    )
+    config["learn_sigma"] = learn_sigma
     if backbone == "diffma":
         return DiffMa(**config)
-    target = _count(lambda: DiffMa(**config))
+    with torch.device("meta"):
+        ours = DiffMa(**config)
+    target, sizes = count_parameters(ours), ours.config
     if backbone == "unet":
-        given = {"in_channels": in_channels, "learn_sigma": learn_sigma, "contrasts": contrasts}
-        if ct_conditioning == "pixels":
-            given |= {"pixel_channels": pixel_channels, "pixel_factor": pixel_factor}
-        return _matched_unet(target, latent_size, width, given)
-    layers = max(1, round(depth * (DIT_LAYERS if backbone == "dit" else MAMBA_LAYERS)))
+        pixels = ("pixel_channels", "pixel_factor") if sizes["ct_conditioning"] == "pixels" else ()
+        given = {key: sizes[key] for key in ("in_channels", "learn_sigma", "contrasts", *pixels)}
+        return _matched_unet(target, sizes["latent_size"], sizes["width"], given)
+    layers = max(1, round(sizes["depth"] * (DIT_LAYERS if backbone == "dit" else MAMBA_LAYERS)))
     config |= {"backbone": backbone, "depth": layers}
     return DiffMa(**config, inner=_inner_width(target, config))
 

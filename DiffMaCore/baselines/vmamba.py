@@ -50,6 +50,3 @@ class VMambaBlock(ResidualFrame):
     def __init__(self, width: int, grid: int, *, inner: int, state_size: int = 16) -> None:
         super().__init__(width, nn.LayerNorm(width))
         self.mixer = SS2D(width, TokenOrders(routes(grid)), inner=inner, state_size=state_size)
-
-    def mix(self, h: Tensor, soft_mask: Tensor, residual: int) -> Tensor:
-        return self.mixer(h)

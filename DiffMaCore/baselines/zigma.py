@@ -7,12 +7,10 @@ the tokens back; adaLN around it.
 from __future__ import annotations
 
 import numpy as np
-from torch import Tensor, nn
-from torch.nn import functional as F
+from torch import nn
 
 from DiffMaCore.models.frame import ResidualFrame
-from DiffMaCore.models.ssm import CausalConvolution, StackedSSM, TokenOrders
-from DiffMaCore.ops.dense import Dense
+from DiffMaCore.models.ssm import OrderedMamba
 
 PATHS = 8
 
@@ -28,20 +26,11 @@ def zigzag(grid: int, layer: int) -> np.ndarray:
     return cells.flatten()
 
 
-class ZigzagMamba(StackedSSM):
+class ZigzagMamba(OrderedMamba):
     """Tokens (B, L, D) to tokens (B, L, D)."""
 
     def __init__(self, width: int, grid: int, layer: int, *, inner: int, state_size: int, conv_size: int) -> None:
-        super().__init__(width, inner, state_size, sets=1)
-        self.orders = TokenOrders([zigzag(grid, layer)])
-        self.in_proj = Dense(width, 2 * inner, bias=False)
-        self.conv = CausalConvolution(1, inner, conv_size)
-        self.out_proj = Dense(inner, width, bias=False)
-
-    def forward(self, tokens: Tensor) -> Tensor:
-        x, z = self.in_proj(tokens).chunk(2, dim=2)
-        y = self.orders.merge(self.scan(self.conv(self.orders.gather(x), self.backend)))
-        return self.out_proj(y * F.silu(z))
+        super().__init__(width, [zigzag(grid, layer)], inner, state_size, conv_size)
 
 
 class ZigMaBlock(ResidualFrame):
@@ -52,6 +41,3 @@ class ZigMaBlock(ResidualFrame):
     ) -> None:
         super().__init__(width, nn.RMSNorm(width, eps=1e-5))
         self.mixer = ZigzagMamba(width, grid, layer, inner=inner, state_size=state_size, conv_size=conv_size)
-
-    def mix(self, h: Tensor, soft_mask: Tensor, residual: int) -> Tensor:
-        return self.mixer(h)

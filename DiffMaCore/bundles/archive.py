@@ -1,4 +1,4 @@
-"""Bundles as zip files: taken apart with suspicion, put together for another machine."""
+"""A zip file in, a bundle's folder out, with suspicion; and back, for another machine."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""What a bundle says about itself: everything beside the weights that decides the result."""
+"""What a bundle says about itself: everything that decides the result but the weights."""
 
 from __future__ import annotations
 

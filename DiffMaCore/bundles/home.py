@@ -1,4 +1,4 @@
-"""The user folder that holds installed bundles; ``DIFFMA_HOME`` puts it elsewhere."""
+"""The environment in, the user folder of installed bundles out; ``DIFFMA_HOME`` puts it elsewhere."""
 
 from __future__ import annotations
 
@@ -70,7 +70,7 @@ def _remove_if_left(lock: Path) -> None:
 def alone(name: str) -> Iterator[None]:
     """Within the block no other process is in a block of this name; whatever ends a process ends its block.
 
-    The file is removed with the lock, so a third process may slip in beside one that waited for it: this spares two
+    The file is removed with the lock, so a third process may slip in with one that waited for it: this spares two
     processes the same work, and nothing must be lost where it does not.
     """
     path = models_folder() / f".{name}.lock"

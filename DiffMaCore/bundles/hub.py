@@ -68,7 +68,7 @@ def download(repo: str, revision: str = "main", name: str | None = None, report:
     os.environ.setdefault("HF_HUB_DISABLE_TELEMETRY", "1")
     from huggingface_hub import HfApi
 
-    with _telling(repo, revision):
+    with _hub_errors(repo, revision):
         info = HfApi().model_info(repo, revision=revision, files_metadata=True)
     commit = str(info.sha)
     files = {file.rfilename: file for file in info.siblings or ()}
@@ -95,11 +95,11 @@ def _fetch(
     from huggingface_hub import hf_hub_download
 
     def fetch(path: str, progress: type) -> None:
-        with _telling(repo, revision):
+        with _hub_errors(repo, revision):
             partial.mkdir(parents=True, exist_ok=True)
             hf_hub_download(repo, path, revision=commit, local_dir=partial, tqdm_class=progress)
 
-    # these two first: what is wrong with them, a taken name or too little room is told before the weights come
+    # these two first: what is wrong with them, a taken name or too little room is reported before the weights come
     for path in (MANIFEST_FILE, INDEX_FILE):
         fetch(path, byte_bar(None, path))
     with _discarding(partial):
@@ -148,7 +148,7 @@ def byte_bar(report: Progress | None, what: str, before: int = 0, total: int | N
 
     class Bar(tqdm):  # type: ignore[misc, valid-type]
         def __init__(self, *args: Any, **kwargs: Any) -> None:
-            # a bar for bytes received can stand beside the one for bytes written, and one for files beside both
+            # there can be a bar for bytes received, one for bytes written, and one for files
             self._counts = kwargs.get("unit") == "B" and not str(kwargs.get("name")).endswith(".transfer")
             super().__init__(*args, **{**kwargs, "disable": True})
 
@@ -162,7 +162,7 @@ def byte_bar(report: Progress | None, what: str, before: int = 0, total: int | N
 
 
 @contextmanager
-def _telling(repo: str, revision: str) -> Iterator[None]:
+def _hub_errors(repo: str, revision: str) -> Iterator[None]:
     """Turn what huggingface_hub raises into one sentence with cause and remedy."""
     from huggingface_hub.errors import HTTPError
 
@@ -170,10 +170,10 @@ def _telling(repo: str, revision: str) -> Iterator[None]:
         yield
     # HTTPError is the base that huggingface_hub's HTTP client has for what the network does; hf_xet raises RuntimeError
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
-        raise _told(repo, revision, error) from None
+        raise _explained(repo, revision, error) from None
 
 
-def _told(repo: str, revision: str, error: Exception) -> DiffMaError:
+def _explained(repo: str, revision: str, error: Exception) -> DiffMaError:
     from huggingface_hub import errors
 
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):

@@ -1,4 +1,4 @@
-"""The list of a bundle's files with sizes and checksums, so that a damaged file is named and not loaded."""
+"""A bundle's folder in, its files' sizes and checksums out, so that a damaged file is named and not loaded."""
 
 from __future__ import annotations
 

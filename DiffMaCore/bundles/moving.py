@@ -49,7 +49,7 @@ def move_models(folder: Path, progress: Progress | None = None) -> Path:
 
 
 def _copy_all(old: Path, new: Path, paths: list[str], progress: Progress | None) -> None:
-    """Copy files into a folder beside their place, compare them, and put each model into its place in one step."""
+    """Copy files into a folder next to their place, compare them, and put each model into its place in one step."""
     with temporary_folder(new / "models") as incoming:
         require_room(sum((old / path).stat().st_size for path in paths), new)
         checksums = dict(hashed(old, paths, progress, copy_to=incoming))

@@ -217,7 +217,7 @@ def install(folder: Path, source: str, name: str | None = None, progress: Progre
 
 
 def record(folder: Path, source: str | None = None, also: str | None = None) -> None:
-    """Note beside an installed bundle where it came from and its checksum; elsewhere nothing is noted.
+    """Note in the folder of an installed bundle where it came from and its checksum; elsewhere nothing is noted.
 
     Without ``source`` the one noted before is kept (the bundle was completed). ``also`` is the checksum of what is
     about to take its place.
@@ -242,7 +242,7 @@ def add(path: Path, name: str | None = None, progress: Progress | None = None) -
     path = Path(path).expanduser()
     kind = _kind(path)
     if kind is None:
-        raise ModelError(f"{_told(path)} does not exist or is no folder or file: give the folder or zip of a bundle.")
+        raise ModelError(f"{_plain(path)} does not exist or is no folder or file: give the folder or zip of a bundle.")
     if kind == "folder":
         choose_name(read_config(path), name)
         verify(path, progress)
@@ -263,7 +263,7 @@ def _kind(path: Path) -> str | None:
         return None
 
 
-def _told(path: Path) -> str:
+def _plain(path: Path) -> str:
     """A path as an error shows it, unless it is a riddle or a novel."""
     text = str(path)
     return text if text.isprintable() and len(text) < 300 else shown(text)

@@ -1,4 +1,4 @@
-"""The authors' weight files, read without running what a pickle may hold."""
+"""The authors' weight files in, tensors out, without running what a pickle may hold."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Putting a bundle together: components, index, model card (README.md as model hubs read it) and manifest."""
+"""Components and a configuration in, a bundle's folder out, with index, model card (README.md) and manifest."""
 
 from __future__ import annotations
 

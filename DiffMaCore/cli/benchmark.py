@@ -1,84 +1,133 @@
-"""``diffma benchmark``: how fast this machine is, by comparisons within one process."""
+"""``diffma benchmark``: this machine in, ratios of speeds out, compared within one process."""
 
 from __future__ import annotations
 
 import argparse
+import json
 import sys
 from collections.abc import Callable
-from typing import Any
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
 
-from DiffMaCore.cli.benchmark_options import add_benchmark_options, add_size_options, begin, heading, write_figures
-from DiffMaCore.errors import InputError
+from DiffMaCore.cli.commands import GROUPS, Option, answer, command
+from DiffMaCore.errors import InputError, OutputError
 
-EXPLANATION = """\
+if TYPE_CHECKING:
+    import torch
+
+GROUPS["benchmark"] = """\
+Measure how fast this machine is, in ratios of speeds within one process.
+
 scan   every selective-scan back end against the plain reference that keeps a (B, D, L, N) tensor, forward and
        forward with backward; and with what surrounds it in a block (gather, convolution, scatter, gate: "spiral")
        against plain torch
 step   one denoising step of a DiffMa against DiT's blocks in the same frame with about as many parameters
 
-Contestants take turns within one process, and a ratio compares times of the same round: quote ratios, since a
+What is compared takes turns within one process, and a ratio compares times of the same round: quote ratios, since a
 busy machine changes the seconds. `python -m benchmarks`, in the sources, measures more."""
 
-
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser(
-        "benchmark",
-        help="measure how fast this machine is, in ratios",
-        description="Compare speeds within one process and state the machine.",
-        epilog=EXPLANATION,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    kinds = parser.add_subparsers(title="what to compare", metavar="WHAT", dest="what", required=True)
-    scan = kinds.add_parser("scan", help="selective-scan back ends against the reference")
-    scan.add_argument("--batch", type=int, default=8, help="samples (default 8)")
-    scan.add_argument("--channels", type=int, default=1024, help="channels D (default 1024)")
-    scan.add_argument("--tokens", type=int, default=196, help="tokens L (default 196)")
-    scan.add_argument("--states", type=int, default=16, help="states N of each channel (default 16)")
-    scan.add_argument(
-        "--dtype", choices=("float32", "bfloat16"), default="float32", help="of the sequences (default float32)"
-    )
-    step = kinds.add_parser("step", help="a denoising step of DiffMa against DiT")
-    step.add_argument("--batch", type=int, default=8, help="slices (default 8)")
-    add_size_options(step)
-    for kind in (scan, step):
-        add_benchmark_options(kind)
-    parser.set_defaults(run=run)
+THREADS = Option("--threads", type=int, help="CPU threads (default: torch's own choice)")
+JSON_FILE = Option("--json", type=Path, metavar="FILE", help="also write the results to a file")
+DEVICE = Option("--device", default="cpu", help="cpu (default), cuda, cuda:1 or mps")
+IMAGE_SIZE = Option("--image-size", type=int, default=224, help="side of the slices in pixels (default 224)")
 
 
-def run(args: argparse.Namespace) -> int:
-    # a scan is measured in the memory torch gets by default, as its reference always was
-    device = begin(args, keep_memory=args.what != "scan")
-    if args.what == "scan":
-        figures = _scan(args, device)
-        print(_scan_table(figures))
-    else:
-        figures = _steps(args, device)
-        print(step_table(figures))
-    write_figures(args, figures)
+def run_options(rounds: int = 10) -> tuple[Option, ...]:
+    """``--device``, ``--threads``, ``--rounds`` and ``--json``."""
+    turns = Option("--rounds", type=int, default=rounds, help=f"rounds in which all take turns (default {rounds})")
+    return DEVICE, THREADS, turns, JSON_FILE
+
+
+def size_options(size: str = "B/2") -> tuple[Option, ...]:
+    """``--size`` and ``--image-size`` of what is measured."""
+    return Option("--size", default=size, help=f"configuration of Table 1 (default {size})"), IMAGE_SIZE
+
+
+@command(
+    "benchmark scan",
+    Option("--batch", type=int, default=8, help="samples (default 8)"),
+    Option("--channels", type=int, default=1024, help="channels D (default 1024)"),
+    Option("--tokens", type=int, default=196, help="tokens L (default 196)"),
+    Option("--states", type=int, default=16, help="states N of each channel (default 16)"),
+    Option("--dtype", choices=("float32", "bfloat16"), default="float32", help="of the sequences (default float32)"),
+    *run_options(),
+)
+def scan(args: argparse.Namespace) -> int:
+    """Selective-scan back ends against the reference."""
+    device = begin(args, keep_memory=False)  # in the memory torch gets by default, as the reference always was
+    from DiffMaCore.inference.benchmark import benchmark_scan, benchmark_spiral
+
+    asked = (args.batch, args.channels, args.tokens, args.states, device, args.rounds, tell, args.dtype)
+    report = benchmark_scan(*asked)
+    try:
+        report["results"] += benchmark_spiral(*asked)
+    except InputError as reason:
+        report["unavailable"]["spiral"] = str(reason)
+    lines = heading(report)
+    lines.append(f"{'median':>41}{'min..max':>21}{'times as fast':>15}{'min..max':>16}{'rel. error':>12}")
+    for row in report["results"]:
+        lines.append(f"{row['discipline']:<18}{row['method']:<12}{_times(row)}{row['relative_error']:>12.1e}")
+    lines += [f"{name} was left out: {reason}" for name, reason in report["unavailable"].items()]
+    return finish(args, report, "\n".join(lines))
+
+
+@command(
+    "benchmark step", Option("--batch", type=int, default=8, help="slices (default 8)"), *size_options(), *run_options()
+)
+def step(args: argparse.Namespace) -> int:
+    """A denoising step of DiffMa against DiT."""
+    device = begin(args)
+    from DiffMaCore.inference.benchmark import benchmark_step
+
+    report = time_steps(benchmark_step, args, device)
+    return finish(args, report, step_table(report))
+
+
+def begin(args: argparse.Namespace, keep_memory: bool = True) -> torch.device:
+    """The device, with threads and memory as they were asked for.
+
+    ``keep_memory``: as when it converts, freed memory is kept.
+
+    Raises:
+        InputError, OutputError, BackendError: threads, a file or a device that cannot be, before anything is measured.
+    """
+
+    from DiffMaCore.devices import choose_device, keep_freed_memory
+
+    if keep_memory:
+        keep_freed_memory()
+    device = choose_device(args.device)
+    set_threads(args.threads)
+    for file in filter(None, (args.json, getattr(args, "plot", None))):
+        if not file.parent.is_dir():
+            raise OutputError(f"the folder of {file} does not exist; make it or choose another file")
+    return device
+
+
+def set_threads(threads: int | None) -> None:
+    """Let torch work in so many threads; raises InputError for less than one."""
+    import torch
+
+    if threads is None:
+        return
+    if threads < 1:
+        raise InputError(f"{threads} threads cannot work; give at least 1 or leave --threads out")
+    torch.set_num_threads(threads)
+
+
+def finish(args: argparse.Namespace, report: dict[str, Any], text: str) -> int:
+    """Answer, and write the results where ``--json`` names a file; raises OutputError."""
+    answer(args, report, text)
+    if args.json is not None:
+        try:
+            args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
+        except OSError as error:
+            raise OutputError(f"{args.json} cannot be written ({error.strerror}); choose another file") from error
     return 0
 
 
-def _scan(args: argparse.Namespace, device: Any) -> dict[str, Any]:
-    from DiffMaCore.inference.benchmark import benchmark_scan
-    from DiffMaCore.inference.benchmark_spiral import benchmark_spiral
-
-    asked = (args.batch, args.channels, args.tokens, args.states, device, args.rounds, tell, args.dtype)
-    figures = benchmark_scan(*asked)
-    try:
-        figures["results"] += benchmark_spiral(*asked)
-    except InputError as reason:
-        figures["unavailable"]["spiral"] = str(reason)
-    return figures
-
-
-def _steps(args: argparse.Namespace, device: Any) -> dict[str, Any]:
-    from DiffMaCore.inference.benchmark import benchmark_step
-
-    return time_steps(benchmark_step, args, device)
-
-
 def time_steps(benchmark: Callable[..., dict[str, Any]], args: argparse.Namespace, device: Any) -> dict[str, Any]:
-    """Figures of a benchmark of steps; raises InputError for sizes that cannot be."""
+    """Results of a benchmark of steps; raises InputError for sizes that cannot be."""
     if min(args.batch, args.rounds) < 1:
         raise InputError("a benchmark needs at least one slice and one round")
     try:
@@ -92,24 +141,28 @@ def tell(line: str) -> None:
     print(line, file=sys.stderr)
 
 
-def _scan_table(figures: dict[str, Any]) -> str:
-    lines = heading(figures)
-    lines.append(f"{'median':>41}{'min..max':>21}{'times as fast':>15}{'min..max':>16}{'rel. error':>12}")
-    for row in figures["results"]:
-        lines.append(f"{row['discipline']:<18}{row['method']:<12}{_times(row)}{row['relative_error']:>12.1e}")
-    lines += [f"{name} was left out: {reason}" for name, reason in figures["unavailable"].items()]
-    return "\n".join(lines)
+def heading(report: dict[str, Any]) -> list[str]:
+    """The lines above a table: the machine, and what was measured."""
+    machine, shape = report["machine"], report["shape"]
+    load = "" if machine["load_average"] is None else f", load {machine['load_average']:.1f}"
+    return [
+        f"{machine['processor']}, device {machine['device']}, {machine['threads']} threads{load}, "
+        f"torch {machine['torch']}, Python {machine['python']}",
+        f"{report['benchmark']}: {', '.join(f'{name} {value}' for name, value in shape.items())},"
+        f" {report['rounds']} rounds",
+        "",
+    ]
 
 
-def step_table(figures: dict[str, Any]) -> str:
+def step_table(report: dict[str, Any]) -> str:
     """For people: a row a method."""
-    lines = heading(figures)
-    millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
+    lines = heading(report)
+    millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in report["parameters"].items())
     lines += [f"parameters: {millions}", f"{'median':>41}{'min..max':>21}{'times as long':>15}{'min..max':>16}"]
-    lines += [f"{row['method']:<30}{_times(row)}" for row in figures["results"]]
-    if "released" in figures:
-        lines.append(f"released: {figures['released']['precision']}, scan {figures['released']['scan']}")
-    lines += [f"weights: {figures['weights']}"] if "weights" in figures else []
+    lines += [f"{row['method']:<30}{_times(row)}" for row in report["results"]]
+    if "released" in report:
+        lines.append(f"released: {report['released']['precision']}, scan {report['released']['scan']}")
+    lines += [f"weights: {report['weights']}"] if "weights" in report else []
     return "\n".join(lines)
 
 

@@ -1,57 +1,58 @@
-"""``diffma check``: what a volume is, and whether a model can convert it; nothing is converted."""
+"""``diffma check``, ``check-result`` and ``compare``: volumes in, what they are and how well they agree out."""
 
 from __future__ import annotations
 
 import argparse
+import math
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
-from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.bundles.config import read_config
+from DiffMaCore.cli.commands import Option, answer, command
+from DiffMaCore.cli.options import JSON, SERIES
+from DiffMaCore.errors import InputError
+
+if TYPE_CHECKING:
+    from DiffMaCore.imaging.agreement import Agreement
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser(
-        "check",
-        help="say whether a volume is one that a model can convert",
-        description="Say what a volume is: size, spacing, HU range, the body in it, and why it may not be a fit CT.",
-    )
-    parser.add_argument("input", type=Path, metavar="INPUT", help="as for `diffma convert`")
-    parser.add_argument("--series", metavar="S", help="which DICOM series: its number or the end of its UID")
-    parser.add_argument(
+@command(
+    "check",
+    Option("input", type=Path, metavar="INPUT", help="as for `diffma convert`"),
+    SERIES,
+    Option(
         "--model",
         default="demo",
         metavar="NAME|FOLDER",
         help="whose kind of volume and body part is asked for (default: the bundled demo)",
-    )
-    add_progress_option(parser)
-    parser.set_defaults(run=run)
+    ),
+)
+def check(args: argparse.Namespace) -> int:
+    """Say whether a volume is one that a model can convert.
 
-
-def run(args: argparse.Namespace) -> int:
-    """Tell what the volume is; returns 1 for one that the model cannot convert."""
+    It names the size, spacing, HU range, the body in it, and why it may not be a fit CT; nothing is converted. The exit
+    status is 1 for a volume that the model cannot convert.
+    """
     from DiffMaCore.bundles import store
-    from DiffMaCore.bundles.config import read_config
 
     config = read_config(store.resolve(args.model))
     args.reporter.stage("reading")
-    from DiffMaCore.imaging.checks import describe_source
+    from DiffMaCore.imaging.checks import check_ct, describe_source
     from DiffMaCore.imaging.reading import read_volume
+    from DiffMaCore.imaging.training_range import training_words
 
     volume = read_volume(args.input, args.series, modality="CT" if config.takes_ct else None)
     args.reporter.stage("checking")
     facts = describe_source(volume.image, config.anatomy, config.takes_ct)
     facts = {**facts, "notes": [*volume.notes, *facts["notes"]], "resampled": volume.resampled}
     if config.takes_ct and facts["source_problem"] is None:
-        from DiffMaCore.imaging.checks import check_ct
-        from DiffMaCore.imaging.training_range import training_words
-
         facts["training_words"] = training_words(check_ct(volume.image)[0], config.trained_on)[0]
     facts.update(model=config.name, anatomy=config.anatomy, source_modality=config.source_modality)
-    answer(args, facts, _text(facts))
+    answer(args, facts, _volume_text(facts))
     return 1 if facts["source_problem"] else 0
 
 
-def _text(facts: dict[str, Any]) -> str:
+def _volume_text(facts: dict[str, Any]) -> str:
     size, spacing = (" x ".join(f"{n:g}" for n in facts[key]) for key in ("size", "spacing_mm"))
     lines = [f"{size} voxels of {spacing} mm"]
     if facts["hu_range"]:
@@ -66,3 +67,132 @@ def _text(facts: dict[str, Any]) -> str:
     if "training_words" in facts:
         lines.append(facts["training_words"])
     return "\n".join([*lines, *facts["notes"], *facts["anatomy_notes"]])
+
+
+@command(
+    "check-result",
+    Option("ct", type=Path, metavar="CT", help="the head CT, as for `diffma convert`"),
+    Option("mr", type=Path, metavar="MR", help="the MRI made from it, on the same grid"),
+    Option("--contrast", choices=("t1", "t2", "flair"), help="of the MRI (default: what its file says, else t1)"),
+    SERIES,
+    JSON,
+)
+def check_result(args: argparse.Namespace) -> int:
+    """Say whether a synthetic MRI of a head follows its CT: fluid, skull, scalp.
+
+    No true MRI is needed: what a CT shows beyond doubt, fluid inside the skull, bone, and the scalp, must stand at the
+    same place in the MRI. The exit status is 0 whatever the answer.
+
+    examples:
+      diffma check-result head_ct.nii.gz head_mr.nii.gz
+      diffma check-result DICOM_FOLDER mr.nrrd --contrast t2 --json
+
+    how to read it:
+      agreement   overlap (Dice coefficient) of what the CT and what the MR show: 1 the same voxels, 0 none in common.
+                  The true MRI of a rendered head reaches 0.83 to 0.89, a real one may stay lower;
+                  below 0.6 the MR shows another anatomy
+      fluid       below 16 HU in the CT; the darkest class of the MR (the brightest in T2); not within 4 mm of bone
+      skull       compact bone in the CT; darkness in the MR
+      NMI         information that the two share, 1 to 2, and that of the MR mirrored right to left: at the mirrored
+                  one's level the MR shows a head, and not this one
+      slices      change of the MR from slice to slice over that at the same distance within a slice: about 1; far
+                  above, the volume flickers
+
+    It says nothing of what a CT cannot show: grey against white matter may be wrong where all of this agrees.
+    """
+    args.reporter.stage("reading")
+    from DiffMaCore.imaging.agreement import agreement
+    from DiffMaCore.imaging.checks import check_ct
+    from DiffMaCore.imaging.reading import read_volume
+    from DiffMaCore.imaging.writing import written_modality
+
+    modality = args.contrast or written_modality(args.mr) or "t1"
+    if modality == "CT":
+        raise InputError(f"{args.mr} is a synthetic CT; only MRIs can be judged by their CT")
+    volume = read_volume(args.ct, args.series)
+    ct, notes = check_ct(volume.image)
+    mr = read_volume(args.mr, modality=None).image
+    args.reporter.stage("comparing")
+    found = agreement(ct, mr, modality)
+    notes = [*volume.notes, *notes]
+    answer(args, {**found.to_dict(), "notes": notes}, "\n".join([_agreement_text(found), *notes]))
+    return 0
+
+
+def _agreement_text(a: Agreement) -> str:
+    from DiffMaCore.imaging.agreement import agreement_words
+
+    change = "" if a.csf_volume_error is None else f" ({100 * a.csf_volume_error:+.0f} %)"
+    lines = [
+        agreement_words(a),
+        f"fluid    {a.csf_ct_ml:.0f} ml in the CT, {a.csf_mr_ml:.0f} ml in the MR{change}, of"
+        f" {a.intracranial_ml:.0f} ml inside the skull",
+        f"scalp    {_mm(a.scalp_ct_mm)} in the CT, {_mm(a.scalp_mr_mm)} in the MR",
+        f"NMI      {a.nmi:.3f}, of the mirrored MR {a.nmi_mirrored:.3f}",
+        "slices   " + ("only one" if a.slice_change is None else f"change of {a.slice_change:.2f} (about 1 is right)"),
+        f"contrast {a.contrast.upper()}",
+    ]
+    if a.hu_shift:
+        lines.append(f"The brain of this CT lies {a.hu_shift:+.0f} HU beyond what is usual: fluid was sought there.")
+    return "\n".join(lines)
+
+
+def _mm(value: float | None) -> str:
+    return "not to be measured" if value is None else f"{value:.1f} mm"
+
+
+@command(
+    "compare",
+    Option("synthetic", type=Path, metavar="SYNTHETIC", help="a synthetic MRI"),
+    Option("true", type=Path, metavar="TRUE", help="the true MRI"),
+    Option("--ct", type=Path, metavar="CT", help="the CT it was made from: the body is found in it"),
+    Option("--mask", type=Path, metavar="FILE", help="label volume: only voxels inside it are compared"),
+    Option("--difference", type=Path, metavar="FILE", help="write synthetic minus true, each normalised (-1 to 1)"),
+)
+def compare(args: argparse.Namespace) -> int:
+    """Compare a synthetic MRI with the true one: SSIM, PSNR, MAE inside the body, difference map.
+
+    The true MRI is one of the same patient that is registered to the CT. It is resampled onto the synthetic one's grid;
+    the metrics are taken inside the body.
+    """
+    reporter = args.reporter
+    reporter.stage("reading")
+    from DiffMaCore.imaging.reading import read_volume
+    from DiffMaCore.imaging.selection import read_mask
+    from DiffMaCore.imaging.writing import check_output, write_volume
+    from DiffMaCore.inference.compare import DATA_RANGE, NORMALISATION, compare
+
+    synthetic, true = (read_volume(path, modality=None).image for path in (args.synthetic, args.true))
+    ct = read_volume(args.ct).image if args.ct else None
+    mask = read_mask(args.mask, like=synthetic)[0] if args.mask else None
+    if args.difference:
+        check_output(args.difference, like=synthetic, inputs=[p for p in (args.synthetic, args.true, args.ct) if p])
+    reporter.stage("comparing")
+    found = compare(synthetic, true, ct, mask, reporter)
+    for warning in found.warnings:
+        reporter.warning(warning)
+    quality, psnr = found.quality, found.quality.psnr if math.isfinite(found.quality.psnr) else None
+    facts: dict[str, Any] = {
+        "ssim": quality.ssim,
+        "psnr_db": psnr,
+        "mae": quality.mae,
+        "mse": quality.mse,
+        "body_voxels": found.body_voxels,
+        "normalisation": NORMALISATION,
+        "data_range": DATA_RANGE,
+        "notes": [*found.notes, *found.warnings],
+    }
+    lines = [
+        f"SSIM {quality.ssim:.4f}, {'no PSNR' if psnr is None else f'PSNR {psnr:.2f} dB'}, MAE {quality.mae:.4f}, "
+        f"MSE {quality.mse:.5f} in {found.body_voxels} voxels of the body",
+        NORMALISATION,
+        *facts["notes"],
+    ]
+    if args.difference:
+        reporter.stage("writing")
+        metadata = {"content": "normalised synthetic minus normalised true MRI, -1 to 1"}
+        write_volume(found.difference, args.difference, like=synthetic, metadata=metadata)
+        facts["difference"] = str(args.difference)
+        lines.append(f"wrote {args.difference}")
+    answer(args, facts, "\n".join(lines))
+    return 0

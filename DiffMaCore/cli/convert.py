@@ -7,11 +7,11 @@ import os
 import sys
 import time
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
-from DiffMaCore.cli.cluster import add_cluster_options, read_cluster
-from DiffMaCore.cli.reporting import add_progress_option, silence_other_bars
-from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS
+from DiffMaCore.cli.commands import Option, command, silence_other_bars
+from DiffMaCore.cli.options import CLUSTER, DEVICE, SERIES, read_cluster, read_into
+from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS, check_sampling
 from DiffMaCore.errors import InputError
 
 if TYPE_CHECKING:
@@ -20,124 +20,114 @@ if TYPE_CHECKING:
     from DiffMaCore.inference.pipeline import DiffMaPipeline
     from DiffMaCore.progress import Reporter
 
-EPILOG = """\
-INPUT   .nii .nii.gz .nrrd .nhdr .mha .mhd, a DICOM file, or a folder with a DICOM series; also several of them,
-        a folder of volumes, or a .csv with a column "input" (and, if you like, output, series, mask)
-OUTPUT  .nii.gz .nii .nrrd .mha, or a folder (a name without extension) for a DICOM series;
-        with several inputs, the folder for all results
-
-The image is the expected one (--mode mean), or in sample mode a sample: every slice then starts from the same seeded
-noise, so neighbours agree. Either can be repeated exactly.
-Every result is a synthetic image for research only, not for diagnosis or treatment planning.
-
-examples:
-  diffma convert head.nii.gz mri.nii.gz
-  diffma convert DICOM_FOLDER mri.nrrd --series 3 --mode sample --steps 30
-  diffma convert head.nii.gz mri.nii.gz --samples 8          also writes mri_uncertainty.nii.gz
-  diffma convert head.nii.gz mri.nii.gz --decoder small      faster, approximate, for models that have one
-  diffma convert a.nii.gz b.nrrd cohort/ RESULTS --format nii.gz
-
-Many volumes are shared among the workers of a cluster, each on a GPU of its own (pip install 'DiffMaCore[cluster]'):
-  diffma convert cohort/ RESULTS --cluster local                this machine; --workers 4 for so many
-  diffma convert cohort/ RESULTS --cluster slurm --workers 16
-  diffma convert cohort/ RESULTS --cluster tcp://HOST:8786      where `dask scheduler` and `dask worker` run
-The volume of a lost worker is made by another. A second start keeps the results that are there, unless their source,
-model or settings are not the same."""
-
 FORMATS = {"nii.gz": ".nii.gz", "nii": ".nii", "nrrd": ".nrrd", "mha": ".mha", "dicom": ""}
 
+MODEL = (
+    Option(
+        "--model",
+        default="demo",
+        metavar="NAME|FOLDER",
+        help="an installed model (see `diffma models list`) or a bundle's folder; default: the bundled DEMO, trained on"
+        " rendered heads",
+    ),
+    Option(
+        "--mode",
+        choices=("mean", "sample"),
+        help="mean: the expected image, in one step, without noise or seed; sample: a sample of what the MRI might be,"
+        " by --steps, --scheduler and --seed. Default: what the model was made for (the demo: mean)",
+    ),
+    Option("--steps", type=int, default=DEFAULT_STEPS, help=f"sampling steps, 1 to 1000 (default {DEFAULT_STEPS})"),
+    Option(
+        "--scheduler",
+        metavar="NAME",
+        help="dpm++, unipc, ddim or ddpm, which wants about 250 steps; default: the model's own (dpm++)",
+    ),
+    Option("--seed", type=int, default=0, help="seed of the noise (default 0)"),
+    Option(
+        "--decoder",
+        choices=("full", "small", "guided"),
+        help="what turns latents into images: guided sees the CT as well (default, where the model has it), full is the"
+        " model's VAE, small is faster and approximate (see `diffma models show`); the result says which",
+    ),
+    DEVICE,
+    Option(
+        "--scan-backend",
+        default="auto",
+        metavar="B",
+        help="selective scan: auto (default), triton, mamba-ssm, numba or torch; one that cannot run is an error",
+    ),
+    Option(
+        "--precision",
+        choices=("auto", "float32", "bfloat16"),
+        default="auto",
+        help="of the denoiser: bfloat16 has half as many bits and hardly changes the result; auto (default) takes it on"
+        " NVIDIA GPUs that compute in it; float32 there means without TF32 as well",
+    ),
+    Option("--batch-size", type=int, metavar="N", help="slices at once (default: what fits the memory)"),
+)
+"""Which model samples how, and on what."""
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser(
-        "convert",
-        help="turn CT volumes into synthetic MRIs",
-        description="Turn CT volumes into synthetic MRIs in the CT's own geometry (research only).",
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("input", nargs="+", type=Path, metavar="INPUT", help="CT in HU")
-    parser.add_argument("output", type=Path, metavar="OUTPUT", help="where the synthetic MRI goes")
-    add_model_options(parser)
-    parser.add_argument(
+
+@command(
+    "convert",
+    Option("input", nargs="+", type=Path, metavar="INPUT", help="CT in HU"),
+    Option("output", type=Path, metavar="OUTPUT", help="where the synthetic MRI goes"),
+    *MODEL,
+    Option(
         "--samples",
         type=int,
         default=1,
         metavar="K",
         help="noises to draw (default 1); more than one also writes their standard deviation, the model's uncertainty,"
         " and takes K times as long; --mode sample then gives their mean",
-    )
-    parser.add_argument("--series", metavar="S", help="which DICOM series: its number or the end of its UID")
-    parser.add_argument("--mask", type=Path, metavar="FILE", help="label volume: only voxels inside it are converted")
-    parser.add_argument("--slices", metavar="A:B", help="only slices A to B-1 along the superior-inferior axis")
-    parser.add_argument("--soft-mask", type=Path, metavar="FILE", help="also write the soft mask as a volume")
-    parser.add_argument("--format", choices=FORMATS, help="file format when OUTPUT is a folder for several results")
-    parser.add_argument(
+    ),
+    SERIES,
+    Option("--mask", type=Path, metavar="FILE", help="label volume: only voxels inside it are converted"),
+    Option("--slices", metavar="A:B", help="only slices A to B-1 along the superior-inferior axis"),
+    Option("--soft-mask", type=Path, metavar="FILE", help="also write the soft mask as a volume"),
+    Option("--format", choices=FORMATS, help="file format when OUTPUT is a folder for several results"),
+    Option(
         "--start-slice",
         type=int,
         metavar="K",
         help="which slice to make first; the others follow outwards (default: the middle one). The result is the same",
-    )
-    add_cluster_options(parser)
-    add_progress_option(parser)
-    parser.add_argument(
+    ),
+    *CLUSTER,
+    Option(
         "--previews",
         type=Path,
         metavar="FOLDER",
-        help="with --progress json: where finished slices are"
-        " saved (default: a new temporary folder; it is the reader's to delete)",
-    )
-    parser.set_defaults(run=run)
+        help="with --progress json: where finished slices are saved (default: a new temporary folder; it is the"
+        " reader's to delete)",
+    ),
+)
+def convert(args: argparse.Namespace) -> int:
+    """Turn CT volumes into synthetic MRIs in the CT's own geometry (research only).
 
+    INPUT   .nii .nii.gz .nrrd .nhdr .mha .mhd, a DICOM file, or a folder with a DICOM series; also several of them,
+            a folder of volumes, or a .csv with a column "input" (and, if you like, output, series, mask)
+    OUTPUT  .nii.gz .nii .nrrd .mha, or a folder (a name without extension) for a DICOM series;
+            with several inputs, the folder for all results
 
-def add_model_options(parser: argparse.ArgumentParser) -> None:
-    """Options that say which model samples how, and on what; shared by every command that converts."""
-    parser.add_argument(
-        "--model",
-        default="demo",
-        metavar="NAME|FOLDER",
-        help="an installed model (see `diffma models"
-        " list`) or a bundle's folder; default: the bundled DEMO, trained on rendered heads",
-    )
-    parser.add_argument(
-        "--mode",
-        choices=("mean", "sample"),
-        help="mean: the expected image, in one step, without noise or seed; sample: a sample of what the MRI might be,"
-        " by --steps, --scheduler and --seed. Default: what the model was made for (the demo: mean)",
-    )
-    parser.add_argument(
-        "--steps", type=int, default=DEFAULT_STEPS, help=f"sampling steps, 1 to 1000 (default {DEFAULT_STEPS})"
-    )
-    parser.add_argument(
-        "--scheduler",
-        metavar="NAME",
-        help="dpm++, unipc, ddim or ddpm, which wants about 250 steps; default: the model's own (dpm++)",
-    )
-    parser.add_argument("--seed", type=int, default=0, help="seed of the noise (default 0)")
-    parser.add_argument(
-        "--decoder",
-        choices=("full", "small", "guided"),
-        help="what turns latents into images: guided sees the CT as well (default, where the model has it), full is the"
-        " model's VAE, small is faster and approximate (see `diffma models show`); the result says which",
-    )
-    parser.add_argument("--device", default="auto", metavar="D", help="auto (default), cpu, cuda, cuda:1 or mps")
-    parser.add_argument(
-        "--scan-backend",
-        default="auto",
-        metavar="B",
-        help="selective scan: auto (default), triton, mamba-ssm, numba or torch; one that cannot run is an error",
-    )
-    parser.add_argument(
-        "--precision",
-        choices=("auto", "float32", "bfloat16"),
-        default="auto",
-        help="of the denoiser: bfloat16 has half as many bits and hardly changes the result; auto (default) takes it on"
-        " NVIDIA GPUs that compute in it; float32 there means without TF32 as well",
-    )
-    parser.add_argument("--batch-size", type=int, metavar="N", help="slices at once (default: what fits the memory)")
+    The image is the expected one (--mode mean), or in sample mode a sample: every slice then starts from the same
+    seeded noise, so neighbours agree. Either can be repeated exactly.
+    Every result is a synthetic image for research only, not for diagnosis or treatment planning.
+    The exit status is 1 if some of several volumes failed.
 
+    examples:
+      diffma convert head.nii.gz mri.nii.gz
+      diffma convert DICOM_FOLDER mri.nrrd --series 3 --mode sample --steps 30
+      diffma convert head.nii.gz mri.nii.gz --samples 8          also writes mri_uncertainty.nii.gz
+      diffma convert head.nii.gz mri.nii.gz --decoder small      faster, approximate, for models that have one
+      diffma convert a.nii.gz b.nrrd cohort/ RESULTS --format nii.gz
 
-def run(args: argparse.Namespace) -> int:
-    """Convert; returns 0, or 1 if some of several volumes failed."""
+    Many volumes are shared among a cluster's workers, each on a GPU of its own (pip install 'DiffMaCore[cluster]'):
+      diffma convert cohort/ RESULTS --cluster local                this machine; --workers 4 for so many
+      diffma convert cohort/ RESULTS --cluster slurm --workers 16
+      diffma convert cohort/ RESULTS --cluster tcp://HOST:8786      where `dask scheduler` and `dask worker` run
+    The volume of a lost worker is made by another. A second start keeps the results that are there, unless their
+    source, model or settings are not the same.
+    """
     reporter: Reporter = args.reporter
     check_model_options(args)
     began = time.monotonic()
@@ -155,15 +145,7 @@ def run(args: argparse.Namespace) -> int:
     from DiffMaCore.inference.cohort import Placement, convert_many
     from DiffMaCore.inference.convert import ConvertOptions, convert
 
-    options = ConvertOptions(
-        **sampling_options(args),
-        samples=args.samples,
-        series=args.series,
-        mask=args.mask,
-        slices=args.slices,
-        soft_mask=args.soft_mask,
-        start_slice=args.start_slice,
-    )
+    options = read_into(ConvertOptions, args)
     placement = None if cluster is None else Placement(cluster, args.device, args.scan_backend, args.precision)
     pipe = load_pipeline(args, reporter, here=cluster is None)
     if single:
@@ -215,15 +197,8 @@ def load_pipeline(args: argparse.Namespace, reporter: Reporter, here: bool = Tru
     return pipe
 
 
-def sampling_options(args: argparse.Namespace) -> dict[str, Any]:
-    """What :func:`add_model_options` asked, as ``ConvertOptions`` takes it."""
-    return {name: getattr(args, name) for name in ("mode", "steps", "scheduler", "seed", "batch_size", "decoder")}
-
-
 def check_model_options(args: argparse.Namespace) -> None:
-    """Numbers and names out of range, told before anything is loaded."""
-    from DiffMaCore.diffusion.schedulers import check_sampling
-
+    """Numbers and names out of range, refused before anything is loaded."""
     check_sampling(
         steps=args.steps, seed=args.seed, samples=args.samples, batch_size=args.batch_size, scheduler=args.scheduler
     )

@@ -1,4 +1,4 @@
-"""``diffma export-dicom``: a synthetic MRI as a derived DICOM series that says what it is."""
+"""``diffma export-dicom``: a synthetic MRI in, a derived DICOM series that says what it is out."""
 
 from __future__ import annotations
 
@@ -7,64 +7,36 @@ import json
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.cli.commands import Option, answer, command
+from DiffMaCore.cli.options import SERIES
 from DiffMaCore.errors import InputError
 
-# what a result event tells of how an image was made; its paths stay out, since they may hold names
 PROVENANCE = (
-    "notice",
-    "model",
-    "model_title",
-    "model_size",
-    "model_sha256",
-    "source_modality",
-    "target_modality",
-    "output_units",
-    "mode",
-    "steps",
-    "scheduler",
-    "seed",
-    "samples",
-    "decoder",
-    "batch_size",
-    "device",
-    "scan_backend",
-    "precision",
-    "scan_order",
-    "software",
-    "training_words",
-    "agreement_words",
-)
+    "notice", "model", "model_title", "model_size", "model_sha256", "source_modality", "target_modality",
+    "output_units", "mode", "steps", "scheduler", "seed", "samples", "decoder", "batch_size", "device", "scan_backend",
+    "precision", "scan_order", "software", "training_words", "agreement_words",
+)  # fmt: skip
+"""What is written of a result event: how an image was made; its paths stay out, since they may hold names."""
 
 
-def add_parser(subparsers: argparse._SubParsersAction) -> None:
-    parser = subparsers.add_parser(
-        "export-dicom",
-        help="write a synthetic MRI as a derived DICOM series",
-        description="Write a synthetic MRI as a derived DICOM series (DERIVED, SECONDARY, synthetic, research only).",
-    )
-    parser.add_argument("volume", type=Path, metavar="VOLUME", help="a synthetic MRI (.nii.gz, .nii, .nrrd or .mha)")
-    parser.add_argument("folder", type=Path, metavar="FOLDER", help="new, empty, or holding an earlier export")
-    parser.add_argument(
+@command(
+    "export-dicom",
+    Option("volume", type=Path, metavar="VOLUME", help="a synthetic MRI (.nii.gz, .nii, .nrrd or .mha)"),
+    Option("folder", type=Path, metavar="FOLDER", help="new, empty, or holding an earlier export"),
+    Option(
         "--source",
         type=Path,
         metavar="FOLDER|LIST",
         help="the CT's DICOM files, or a .txt with one path a line: patient, study and frame of reference are taken"
         " from them, and they are referenced; without it the series is anonymous",
-    )
-    parser.add_argument("--series", metavar="S", help="which series of --source: its number or the end of its UID")
-    parser.add_argument(
-        "--metadata",
-        type=Path,
-        metavar="FILE",
-        help="JSON object that tells how it was made, such as a result event",
-    )
-    add_progress_option(parser)
-    parser.set_defaults(run=run)
-
-
-def run(args: argparse.Namespace) -> int:
-    """Write the series; raises InputError where volume and source do not belong together."""
+    ),
+    SERIES,
+    Option(
+        "--metadata", type=Path, metavar="FILE", help="JSON object that tells how it was made, such as a result event"
+    ),
+)
+def export_dicom(args: argparse.Namespace) -> int:
+    """Write a synthetic MRI as a derived DICOM series (DERIVED, SECONDARY, synthetic, research only)."""
     metadata = _metadata(args.metadata) if args.metadata else None
     if metadata and metadata.get("target_modality") == "CT":
         raise InputError(f"{args.volume} is a synthetic CT, and only MRIs are written as DICOM; keep the file as it is")

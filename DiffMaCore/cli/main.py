@@ -1,43 +1,23 @@
-"""Entry point of ``diffma``: parses arguments, runs one command, turns errors into one sentence."""
+"""Arguments of ``diffma`` in, one command run and its exit status out; errors become one sentence."""
 
 from __future__ import annotations
 
 import argparse
-import importlib
 import logging
 import os
 import signal
 import sys
 import traceback
-from collections.abc import Iterator
 from contextlib import nullcontext, redirect_stdout, suppress
 from types import FrameType
 from typing import NoReturn
 
 from DiffMaCore import __version__
 from DiffMaCore.cli import watchdog
-from DiffMaCore.cli.reporting import make_reporter, rank
+from DiffMaCore.cli.commands import COMMANDS, add_commands, rank
 from DiffMaCore.failures import explain
+from DiffMaCore.progress import JsonReporter, Reporter, TerminalReporter
 
-COMMANDS = (
-    "convert",
-    "check",
-    "check_result",
-    "compare",
-    "export_dicom",
-    "demo",
-    "phantom",
-    "info",
-    "packages",
-    "summary",
-    "models",
-    "import_released",
-    "benchmark",
-    "prepare",
-    "train",
-    "bundle",
-    "evaluate",
-)
 CANCELLED = 130
 UNREAD = 141  # as a shell tells of SIGPIPE
 
@@ -59,32 +39,12 @@ def build_parser() -> argparse.ArgumentParser:
         prog="diffma", description=DESCRIPTION, epilog=EPILOG, formatter_class=argparse.RawDescriptionHelpFormatter
     )
     parser.add_argument("--version", action="version", version=f"diffma {__version__}")
-    subparsers = parser.add_subparsers(title="commands", metavar="COMMAND", required=True)
-    for name in COMMANDS:
-        importlib.import_module(f"DiffMaCore.cli.{name}").add_parser(subparsers)
+    # each module registers its commands; they are shown in this order
+    from DiffMaCore.cli import convert, check, export_dicom, demo, info, models  # noqa: I001, F401
+    from DiffMaCore.cli import benchmark, training, evaluate  # noqa: F401
+
+    add_commands(parser, COMMANDS)
     return parser
-
-
-def _add_common_options(parser: argparse.ArgumentParser) -> None:
-    """What every command takes."""
-    parser.set_defaults(progress="bar", previews=None)
-    for command in _leaves(parser):
-        command.add_argument("--verbose", action="store_true", help="log what is chosen and why, and show tracebacks")
-        command.add_argument(
-            "--parent-watchdog",
-            action="store_true",
-            help="end this command and its children when standard input ends (for the program that starts it)",
-        )
-
-
-def _leaves(parser: argparse.ArgumentParser) -> Iterator[argparse.ArgumentParser]:
-    """The parsers that have no further ones below them: one a command, one an action of a command."""
-    below = [action for action in parser._actions if isinstance(action, argparse._SubParsersAction)]
-    if not below:
-        yield parser
-    for action in below:
-        for child in action.choices.values():
-            yield from _leaves(child)
 
 
 def main(argv: list[str] | None = None, parser: argparse.ArgumentParser | None = None) -> int:
@@ -94,14 +54,13 @@ def main(argv: list[str] | None = None, parser: argparse.ArgumentParser | None =
     """
     words = sys.argv[1:] if argv is None else argv
     parser = parser or build_parser()
-    _add_common_options(parser)
     args = parser.parse_args(words)
     args.words = [*parser.prog.split(), *words]
     signal.signal(signal.SIGTERM, _cancel)
     if args.parent_watchdog:
         watchdog.hold()
     logging.basicConfig(level=logging.INFO if args.verbose else logging.WARNING, format="%(message)s")
-    args.reporter = make_reporter(args)
+    args.reporter = _reporter(args)
     try:
         args.reporter.hello(pid=os.getpid(), version=__version__)
         with redirect_stdout(sys.stderr) if args.progress == "json" else nullcontext():
@@ -112,12 +71,19 @@ def main(argv: list[str] | None = None, parser: argparse.ArgumentParser | None =
         args.reporter.close()
 
 
+def _reporter(args: argparse.Namespace) -> Reporter:
+    """The reporter that the options ask for; of several processes that train together one talks."""
+    if rank() != 0:
+        return Reporter()
+    return JsonReporter(getattr(args, "previews", None)) if args.progress == "json" else TerminalReporter()
+
+
 def program(parser: argparse.ArgumentParser | None = None) -> NoReturn:
     """``diffma`` as a program: :func:`main`, and then the end without a delay.
 
     Python would first take the modules of torch and diffusers apart piece by piece, which takes over a second.
     """
-    # threads that wait leave the core to others: twice as fast beside a busy program, and no slower alone
+    # threads that wait leave the core to others: twice as fast while another program is busy, and no slower alone
     for name, value in (("OMP_WAIT_POLICY", "PASSIVE"), ("KMP_BLOCKTIME", "0")):
         os.environ.setdefault(name, value)
     try:

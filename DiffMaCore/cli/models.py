@@ -1,137 +1,128 @@
-"""``diffma models``: list, add, download, verify, complete, remove and move model bundles."""
+"""``diffma models`` and ``import-released``: bundles, archives, hubs or checkpoints in, installed models out."""
 
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from DiffMaCore.cli.reporting import add_progress_option, answer, silence_other_bars
+from DiffMaCore.bundles.config import RESEARCH_ONLY, BundleConfig, read_config, small_decoder_command
+from DiffMaCore.bundles.home import home, models_folder
+from DiffMaCore.cli.commands import GROUPS, Option, answer, command, silence_other_bars
+from DiffMaCore.cli.options import JSON, PARTS
 
 if TYPE_CHECKING:
-    from DiffMaCore.bundles.config import BundleConfig
     from DiffMaCore.bundles.store import ModelEntry
 
+GROUPS["models"] = "List, show, add, download, verify, complete, remove and move models."
 
-SMALL_DECODER_HELP = (
-    "a diffusers AutoencoderTiny for the VAE's latents, as a faster, approximate choice beside its decoder; for Stable"
-    " Diffusion's VAE madebyollin/taesd (default: none)"
-)
-
-
-def add_parser(subparsers: Any) -> argparse.ArgumentParser:
-    """Register ``models`` and its actions on an argparse subparsers object."""
-    parser = subparsers.add_parser("models", help="list, show, add, download, verify, complete, remove and move models")
-    actions = parser.add_subparsers(dest="action", required=True, metavar="ACTION")
-
-    def action(name: str, text: str) -> argparse.ArgumentParser:
-        made = actions.add_parser(name, help=text, description=text[0].upper() + text[1:] + ".")
-        made.set_defaults(run=run)
-        return made
-
-    listing = action("list", "list the installed models")
-    listing.add_argument("--json", action="store_true", help="print JSON")
-    show = action("show", "show the configuration and model card of one model")
-    show.add_argument("model", metavar="NAME|FOLDER")
-    show.add_argument("--json", action="store_true", help="print JSON")
-    add = action("add", "install a model from a folder or zip on this machine")
-    add.add_argument("path", metavar="FOLDER|ZIP", type=Path)
-    add.add_argument("--name", help="install it by this name instead of its own")
-    download = action("download", "install a model from a hub")
-    download.add_argument("source", metavar="OWNER/NAME")
-    download.add_argument("--revision", default="main", help="branch, tag or commit on the hub (default main)")
-    download.add_argument("--name", help="install it by this name instead of its own")
-    verify = action("verify", "compare every file of a model, or of all models, with its checksum")
-    verify.add_argument("model", metavar="NAME|FOLDER", nargs="?")
-    remove = action("remove", "delete an installed model")
-    remove.add_argument("model", metavar="NAME")
-    complete = action("complete", "add the VAE or image encoder that an imported model lacks, or a small decoder")
-    complete.add_argument("model", metavar="NAME|FOLDER")
-    complete.add_argument("--vae", metavar="FOLDER|ID", help="Stable Diffusion VAE in diffusers' layout")
-    complete.add_argument("--image-encoder", metavar="FOLDER|ID", help="BiomedCLIP in open_clip's layout")
-    complete.add_argument("--small-decoder", metavar="FOLDER|ID", help=SMALL_DECODER_HELP)
-    action("path", "print the folder that holds installed models (DIFFMA_HOME moves it)")
-    move = action("move", "move all installed models to another folder")
-    move.add_argument("folder", metavar="FOLDER", type=Path)
-    for each in actions.choices.values():
-        add_progress_option(each)
-    return parser
+INSTALLED = Option("model", metavar="NAME|FOLDER")
+NEW_NAME = Option("--name", help="install it by this name instead of its own")
 
 
-def run(args: argparse.Namespace) -> int:
-    """Carry out one action; raises DiffMaError, which ``diffma`` prints as one sentence."""
-    actions = {
-        "list": _list,
-        "show": _show,
-        "add": _add,
-        "download": _download,
-        "verify": _verify,
-        "remove": _remove,
-        "complete": _complete,
-        "path": _path,
-        "move": _move,
-    }
-    return actions[args.action](args)
-
-
-def _list(args: argparse.Namespace) -> int:
-    from DiffMaCore.bundles import RESEARCH_ONLY, store
-    from DiffMaCore.bundles.home import home
+@command("models list", JSON)
+def list_models(args: argparse.Namespace) -> int:
+    """List the installed models."""
+    from DiffMaCore.bundles import store
 
     entries = store.list_models()
     facts = {"models": [e.to_dict() for e in entries], "home": str(home()), "research_only": RESEARCH_ONLY}
-    answer(args, facts, json.dumps(facts, indent=1) if args.json else _table(entries))
+    answer(args, facts, f"{_table(entries)}\n{RESEARCH_ONLY}")
     return 0
 
 
 def _table(entries: list[ModelEntry]) -> str:
-    from DiffMaCore.bundles import RESEARCH_ONLY
-
     if not entries:
-        none = "No models are installed: get one with `diffma models add PATH` or `diffma models download ID`."
-        return f"{none}\n{RESEARCH_ONLY}"
+        return "No models are installed: get one with `diffma models add PATH` or `diffma models download ID`."
     rows = [(e.name, e.anatomy, _direction(e), e.size, _megabytes(e.bytes), e.source, _title(e)) for e in entries]
-    widths = [max(len(row[i]) for row in rows) for i in range(6)]
-    lines = ["  ".join([*(c.ljust(w) for c, w in zip(row, widths, strict=False)), row[6]]) for row in rows]
-    return "\n".join([*lines, RESEARCH_ONLY])
+    widths = [max(map(len, column)) for column in zip(*rows, strict=True)]
+    return "\n".join("  ".join(cell.ljust(w) for cell, w in zip(row, widths, strict=True)).rstrip() for row in rows)
 
 
-def _show(args: argparse.Namespace) -> int:
-    from DiffMaCore.bundles import RESEARCH_ONLY, store
-    from DiffMaCore.bundles.config import read_config
+def _title(entry: ModelEntry) -> str:
+    if entry.problem:
+        return f"DAMAGED: {entry.problem}"
+    notes = ["DEMO"] if entry.demo and "DEMO" not in entry.title else []
+    notes += [f"incomplete, lacks {' and '.join(entry.missing)}"] if entry.missing else []
+    return entry.title + (f" ({'; '.join(notes)})" if notes else "")
+
+
+def _direction(entry: ModelEntry) -> str:
+    return "?" if entry.problem else f"{entry.source_modality} to {entry.target_modality}"
+
+
+def _megabytes(count: int) -> str:
+    return f"{count / 1e6:.1f} MB"
+
+
+@command("models show", INSTALLED, JSON)
+def show(args: argparse.Namespace) -> int:
+    """Show the configuration and model card of one model."""
+    from DiffMaCore.bundles import store
     from DiffMaCore.bundles.writing import card_text
 
     folder = store.resolve(args.model)
     config = read_config(folder)
     entry = store.describe(args.model, folder)
     card = card_text(config, entry.small_decoder, entry.guided_decoder).split("---\n", 2)[2].strip()
-    facts = {**entry.to_dict(), "bundle": config.to_dict(), "research_only": RESEARCH_ONLY}
-    facts["card_text"] = card
+    facts = {**entry.to_dict(), "bundle": config.to_dict(), "research_only": RESEARCH_ONLY, "card_text": card}
+    none = f"none (add one with `{small_decoder_command(entry.name)}`)"
     text = (
         f"{card}\n\nDenoiser: {entry.size}, scan order {entry.scan_order}\n"
         f"Modes: {', '.join(entry.modes)} (the first is the default)\n"
-        f"Small decoder: {_small_decoder(entry)}\n"
+        f"Small decoder: {'yes, `diffma convert ... --decoder small` takes it' if entry.small_decoder else none}\n"
         f"Folder: {folder} ({_megabytes(entry.bytes)}, from: {entry.source})"
     )
-    answer(args, facts, json.dumps(facts, indent=1) if args.json else text)
+    answer(args, facts, text)
     return 0
 
 
-def _add(args: argparse.Namespace) -> int:
+@command("models add", Option("path", metavar="FOLDER|ZIP", type=Path), NEW_NAME)
+def add(args: argparse.Namespace) -> int:
+    """Install a model from a folder or zip on this machine."""
     from DiffMaCore.bundles import store
 
     return _installed(args, store.add(args.path, args.name, args.reporter.bytes_done))
 
 
-def _download(args: argparse.Namespace) -> int:
+@command(
+    "models download",
+    Option("source", metavar="OWNER/NAME"),
+    Option("--revision", default="main", help="branch, tag or commit on the hub (default main)"),
+    NEW_NAME,
+)
+def download(args: argparse.Namespace) -> int:
+    """Install a model from a hub."""
     from DiffMaCore.bundles import hub
 
     return _installed(args, hub.download(args.source, args.revision, args.name, args.reporter.bytes_done))
 
 
-def _verify(args: argparse.Namespace) -> int:
+def _installed(args: argparse.Namespace, folder: Path) -> int:
+    config = read_config(folder)
+    lines = [f"Installed {folder.name} ({config.title}) in {folder}."]
+    if config.missing:
+        lines.append(f"It is incomplete: finish it with `{config.completing_command(folder.name)}`.")
+    answer(args, _bundle_facts(folder, config, folder.name), "\n".join([*lines, RESEARCH_ONLY]))
+    return 0
+
+
+def _bundle_facts(folder: Path, config: BundleConfig, name: str) -> dict[str, Any]:
+    """What a program wants to know of a bundle that was just made, completed or installed as ``name``."""
+    return {
+        "name": name,
+        "title": config.title,
+        "anatomy": config.anatomy,
+        "path": str(folder),
+        "missing": list(config.missing),
+        "completing_command": config.completing_command(name) if config.missing else None,
+    }
+
+
+@command("models verify", Option("model", metavar="NAME|FOLDER", nargs="?"))
+def verify(args: argparse.Namespace) -> int:
+    """Compare every file of a model, or of all models, with its checksum."""
     from DiffMaCore.bundles import store
     from DiffMaCore.errors import ModelError
 
@@ -153,7 +144,9 @@ def _verify(args: argparse.Namespace) -> int:
     return 2 if damaged else 0
 
 
-def _remove(args: argparse.Namespace) -> int:
+@command("models remove", Option("model", metavar="NAME"))
+def remove(args: argparse.Namespace) -> int:
+    """Delete an installed model."""
     from DiffMaCore.bundles import store
 
     freed = store.remove(args.model)
@@ -161,7 +154,9 @@ def _remove(args: argparse.Namespace) -> int:
     return 0
 
 
-def _complete(args: argparse.Namespace) -> int:
+@command("models complete", INSTALLED, *PARTS)
+def complete(args: argparse.Namespace) -> int:
+    """Add the VAE or image encoder that an imported model lacks, or a small decoder."""
     from DiffMaCore.bundles import store
 
     folder = store.resolve(args.model)
@@ -174,69 +169,103 @@ def _complete(args: argparse.Namespace) -> int:
         text = f"Still missing: {', '.join(config.missing)}. Run `{config.completing_command(args.model)}`."
     else:
         text = f"{args.model} is complete: use it with `diffma convert INPUT OUTPUT --model {args.model}`."
-    answer(args, bundle_facts(folder, config, args.model), text)
+    answer(args, _bundle_facts(folder, config, args.model), text)
     return 0
 
 
-def _path(args: argparse.Namespace) -> int:
-    from DiffMaCore.bundles.home import home, models_folder
-
+@command("models path")
+def path(args: argparse.Namespace) -> int:
+    """Print the folder that holds installed models (DIFFMA_HOME moves it)."""
     answer(args, {"home": str(home()), "models": str(models_folder())}, str(models_folder()))
     return 0
 
 
-def _move(args: argparse.Namespace) -> int:
+@command("models move", Option("folder", metavar="FOLDER", type=Path))
+def move(args: argparse.Namespace) -> int:
+    """Move all installed models to another folder."""
     from DiffMaCore.bundles.moving import move_models
 
-    home = move_models(args.folder, args.reporter.bytes_done)
-    text = f"The models are in {home / 'models'} now: set DIFFMA_HOME to {home}."
-    answer(args, {"home": str(home), "models": str(home / "models")}, text)
+    place = move_models(args.folder, args.reporter.bytes_done)
+    text = f"The models are in {place / 'models'} now: set DIFFMA_HOME to {place}."
+    answer(args, {"home": str(place), "models": str(place / "models")}, text)
     return 0
 
 
-def _installed(args: argparse.Namespace, folder: Path) -> int:
-    from DiffMaCore.bundles import RESEARCH_ONLY
-    from DiffMaCore.bundles.config import read_config
+def _window(text: str) -> tuple[float, float]:
+    low, _, high = text.partition(":")
+    try:
+        window = (float(low), float(high))
+    except ValueError:
+        window = (0.0, 0.0)
+    if not window[0] < window[1]:
+        raise argparse.ArgumentTypeError(f"{text!r} is no HU window: write LOW:HIGH, such as -1024:2000")
+    return window
 
-    config = read_config(folder)
-    lines = [f"Installed {folder.name} ({config.title}) in {folder}."]
+
+def _spacing(text: str) -> float:
+    try:
+        value = float(text)
+    except ValueError:
+        value = 0.0
+    if not 0 < value < 100:
+        raise argparse.ArgumentTypeError(f"{text!r} is no pixel spacing in mm: write a positive number")
+    return value
+
+
+@command(
+    "import-released",
+    Option("denoiser", metavar="DENOISER", type=Path, help="the denoiser's checkpoint (.pt)"),
+    Option("--embedder", required=True, type=Path, metavar="FILE", help="the embedder's checkpoint"),
+    Option("--anatomy", required=True, help="what the weights were trained on, such as brain"),
+    Option("-o", "--output", required=True, type=Path, metavar="BUNDLE", help="folder to write"),
+    *PARTS,
+    Option("--weights", choices=("ema", "model"), default="ema", help="which weights (default ema)"),
+    Option("--pixel-spacing", type=_spacing, default=1.0, metavar="MM", help="of the training slices (default 1)"),
+    Option(
+        "--hu-window",
+        type=_window,
+        default=(-1024.0, 2000.0),
+        metavar="LOW:HIGH",
+        help="HU window, as --hu-window=-1000:1000 (default -1024:2000, an assumption)",
+    ),
+    Option("--name", help="the bundle's name (default: that of its folder)"),
+)
+def import_released(args: argparse.Namespace) -> int:
+    """Make a bundle of the weights that the paper's authors released.
+
+    Patch size, latent size, depth and width are read from the weights. The files hold neither the VAE nor the image
+    encoder: those are taken from the folders given, or from the hub or its local cache; without them the bundle is
+    written incomplete and the command that completes it later is printed.
+    """
+    args.reporter.stage("importing weights")
+    silence_other_bars()
+    from DiffMaCore.inference.import_released import import_released
+
+    config = import_released(
+        args.denoiser,
+        args.embedder,
+        args.output,
+        anatomy=args.anatomy,
+        name=args.name,
+        weights=args.weights,
+        pixel_spacing=args.pixel_spacing,
+        hu_window=args.hu_window,
+        vae=args.vae,
+        image_encoder=args.image_encoder,
+        small_decoder=args.small_decoder,
+        progress=args.reporter.bytes_done,
+    )
+    assumed = (
+        "Assumed, since the authors published neither: HU window {:g} to {:g}, pixels of"
+        f" {args.pixel_spacing:g} mm."
+    ).format(*args.hu_window)
+    lines = [f"Wrote {args.output}: {config.title}.", assumed]
     if config.missing:
-        lines.append(f"It is incomplete: finish it with `{config.completing_command(folder.name)}`.")
-    answer(args, bundle_facts(folder, config, folder.name), "\n".join([*lines, RESEARCH_ONLY]))
+        lacking = " and ".join(name.replace("_", " ") for name in config.missing)
+        lines.append(f"It is INCOMPLETE, the {lacking} could not be had: finish it with")
+        lines.append(f"  {config.completing_command(str(args.output))}")
+    else:
+        lines.append(f"Use it with --model {args.output}, or install it with `diffma models add {args.output}`.")
+    facts = _bundle_facts(args.output, config, str(args.output))
+    answer(args, {**facts, "assumed": assumed}, "\n".join([*lines, RESEARCH_ONLY]))
     return 0
-
-
-def bundle_facts(folder: Path, config: BundleConfig, name: str) -> dict[str, Any]:
-    """What a program wants to know of a bundle that was just made, completed or installed as ``name``."""
-    return {
-        "name": name,
-        "title": config.title,
-        "anatomy": config.anatomy,
-        "path": str(folder),
-        "missing": list(config.missing),
-        "completing_command": config.completing_command(name) if config.missing else None,
-    }
-
-
-def _small_decoder(entry: ModelEntry) -> str:
-    from DiffMaCore.bundles.config import small_decoder_command
-
-    if entry.small_decoder:
-        return "yes, `diffma convert ... --decoder small` takes it"
-    return f"none (add one with `{small_decoder_command(entry.name)}`)"
-
-
-def _title(entry: ModelEntry) -> str:
-    if entry.problem:
-        return f"DAMAGED: {entry.problem}"
-    notes = ["DEMO"] if entry.demo and "DEMO" not in entry.title else []
-    notes += [f"incomplete, lacks {' and '.join(entry.missing)}"] if entry.missing else []
-    return entry.title + (f" ({'; '.join(notes)})" if notes else "")
-
-
-def _direction(entry: ModelEntry) -> str:
-    return "?" if entry.problem else f"{entry.source_modality} to {entry.target_modality}"
-
-
-def _megabytes(count: int) -> str:
-    return f"{count / 1e6:.1f} MB"

@@ -1,6 +1,6 @@
-"""``--parent-watchdog``: this process ends when the program that started it is gone.
+"""``--parent-watchdog``: the end of standard input in, the end of this process and its children out.
 
-Standard input is the line: the parent holds its other end, and the system closes that end however the parent dies.
+Standard input is the line: the parent holds its other end, and it closes however the parent dies.
 """
 
 from __future__ import annotations
@@ -46,17 +46,13 @@ def _watch() -> None:
     except OSError:
         pass
     if os.name == "posix":
-        signal.pthread_kill(_main_thread(), signal.SIGTERM)  # also wakes it from a wait, unlike interrupt_main
+        main = threading.main_thread().ident
+        assert main is not None
+        signal.pthread_kill(main, signal.SIGTERM)  # also wakes it from a wait, unlike interrupt_main
     else:
         _thread.interrupt_main()
     time.sleep(GRACE_SECONDS)
     _end()
-
-
-def _main_thread() -> int:
-    identity = threading.main_thread().ident
-    assert identity is not None
-    return identity
 
 
 def _end() -> None:

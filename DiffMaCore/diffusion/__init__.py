@@ -1,1 +1,1 @@
-"""Latent diffusion: conditions, noise, schedulers, the loss, and the pipeline of a bundle's networks."""
+"""Latent diffusion: CT slices in, latents and decoded MR slices out; and what a denoiser learns."""

@@ -1,4 +1,4 @@
-"""From CT slices to what the denoiser is conditioned on (paper, Eq. 6), computed once a slice.
+"""CT slices in, what the denoiser is conditioned on out (paper, Eq. 6), computed once a slice.
 
 Inference and training both come through here, so that they cannot differ.
 """
@@ -8,6 +8,7 @@ from __future__ import annotations
 from collections.abc import Callable, Sequence
 from typing import NamedTuple
 
+import torch
 from diffusers import AutoencoderTiny
 from torch import Tensor
 from torch.nn import functional as F
@@ -37,6 +38,12 @@ class Conditions(NamedTuple):
     def repeat(self, times: int) -> Conditions:
         """The same conditions for ``times`` noises each, slice by slice."""
         return self.map(lambda part: part.repeat_interleave(times, dim=0))
+
+
+def together(parts: Sequence[Conditions]) -> Conditions:
+    """Of several slices, those of all."""
+    given = [each for each in zip(*parts, strict=True) if each[0] is not None]
+    return Conditions(*(torch.cat(each) for each in given))
 
 
 def over_two_grids(evaluate: Callable[[Conditions], Tensor], conditions: Conditions, shift: int) -> Tensor:

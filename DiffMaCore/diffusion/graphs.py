@@ -1,4 +1,4 @@
-"""The denoiser's evaluation as a CUDA graph: one launch in place of many hundreds.
+"""A denoiser's evaluation in, the same as a CUDA graph out: one launch in place of many hundreds.
 
 torch.compile would fuse kernels as well, but it needs a C compiler, which Windows machines and hospitals rarely have.
 """
@@ -48,7 +48,7 @@ class DenoiserGraphs:
     def evaluation(self, latents: Tensor, t: Tensor, conditions: tuple[Tensor, ...], warn: Warn) -> Evaluation | None:
         """(latents, t) to a prediction of its own in the latents' type, by a graph for these conditions.
 
-        None where capturing fails; ``warn`` is then told why, once.
+        None where capturing fails; ``warn`` then gets the reason, once.
         """
         if self._failed:
             return None

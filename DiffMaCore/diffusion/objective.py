@@ -1,4 +1,4 @@
-"""What a denoiser learns: the noise in a latent (paper, Eq. 9) or its velocity, and a variance if it is asked to."""
+"""Latents, noise and a denoiser's output in, its loss out (paper, Eq. 9): of noise or velocity, and of a variance."""
 
 from __future__ import annotations
 
@@ -79,7 +79,7 @@ def loss_weight(alphas: Tensor, t: Tensor, max_weight: float) -> Tensor:
 
 
 def variance_loss(epsilon: Tensor, v: Tensor, x0: Tensor, xt: Tensor, t: Tensor, alphas: Tensor) -> Tensor:
-    """Variational bound in nats a dimension (B,), with the mean held fixed so that only ``v`` learns from it
+    """Variational bound in nats a dimension (B,), with the mean fixed so that only ``v`` learns from it
     (Nichol and Dhariwal 2021, Eq. 16).
 
     Args:
@@ -133,14 +133,14 @@ def diffusion_loss(
     weighted = prediction_type == "epsilon" and max_weight > 1
     weight = loss_weight(alphas, t, max_weight) if weighted else torch.ones_like(error)
     loss = (weight * error).mean() / weight.mean()
-    figures = {"mse": error.detach().mean()}
+    metrics = {"mse": error.detach().mean()}
     if variance:
         xt = add_noise(x0, noise, t, alphas)
         epsilon, _ = implied(output, xt, t, alphas, prediction_type)
         bound = variance_loss(epsilon, variance[0], x0, xt, t, alphas).mean()
         loss = loss + vlb_weight * TRAIN_TIMESTEPS * bound
-        figures["bound"] = bound.detach()
-    return loss, figures
+        metrics["bound"] = bound.detach()
+    return loss, metrics
 
 
 def _of(values: Tensor, t: Tensor) -> Tensor:

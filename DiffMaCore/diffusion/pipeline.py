@@ -1,4 +1,4 @@
-"""A bundle's networks, loaded, run on CT slices, and saved (diffusers' layout)."""
+"""A bundle's folder and CT slices in, MR slices out: its networks, loaded, run and saved (diffusers' layout)."""
 
 from __future__ import annotations
 
@@ -239,6 +239,8 @@ class SlicePipeline(DiffusionPipeline):
         bundle = self.bundle
         if source.dim() == 3:
             source = source[:, None].expand(-1, 3, -1, -1)
+        if self.device.type == "cpu" and len(source) > 1:  # sums of small products depend on how many rows there are
+            return cond.together([self.conditions(one[None]) for one in source])
         return cond.compute_conditions(
             source.to(self.device, self.vae.dtype),
             bundle.hu_windows if bundle.takes_ct else None,
@@ -291,7 +293,7 @@ class SlicePipeline(DiffusionPipeline):
             scheduler: short name; None is the bundle's own.
             noise_seed: decides the initial noise and, with "ddpm", the noise of every step.
             on_step: called after each step, on CUDA when the device has done it.
-            warn: told why the steps cannot be captured as a CUDA graph, if so, once.
+            warn: gets the reason why the steps cannot be captured as a CUDA graph, if so, once.
 
         Raises:
             ModelError: the network gave numbers that are not finite.

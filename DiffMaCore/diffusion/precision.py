@@ -1,4 +1,4 @@
-"""In what numbers the denoiser computes, and what stays float32 whatever is chosen.
+"""A device and a wish in, the number format of the denoiser out, and what stays float32 whatever is chosen.
 
 Measured in docs/benchmarks.md. Latents, the scheduler's arithmetic, the VAE, the image encoder and the Vision
 Embedder are float32 always.
@@ -69,57 +69,42 @@ def in_precision(network: Network, precision: str) -> Network:
     return rounded
 
 
-class _Tf32:
-    """This process's switches of TF32: the thread that entered last decides, the last one to leave gives them back."""
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._inside = 0
-        self._before: list[Any] = []
-
-    def enter(self, allowed: bool) -> None:
-        name, values, switches = self._switches()
-        with self._lock:
-            if not self._inside:
-                self._before = [getattr(switch, name) for switch in switches]
-            self._inside += 1
-            for switch in switches:
-                setattr(switch, name, values[allowed])
-
-    def leave(self) -> None:
-        name, _, switches = self._switches()
-        with self._lock:
-            self._inside -= 1
-            if not self._inside:
-                for switch, value in zip(switches, self._before, strict=True):
-                    setattr(switch, name, value)
-
-    @staticmethod
-    def _switches() -> tuple[str, tuple[Any, Any], tuple[Any, ...]]:
-        """Attribute, its values for "no" and "yes", and what has it."""
-        products, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
-        if hasattr(cudnn, "conv"):  # torch 2.9; where a program uses these, the older ones cannot be read any more
-            return "fp32_precision", ("ieee", "tf32"), (products, cudnn.conv, cudnn.rnn)
-        return "allow_tf32", (False, True), (products, cudnn)
+_lock = threading.Lock()
+_inside: list[list[Any]] = []
+"""For everyone inside of :func:`tf32`: the switches as they were before the first of them entered."""
 
 
-_TF32 = _Tf32()
+def _tf32_switches() -> tuple[str, tuple[Any, Any], tuple[Any, ...]]:
+    """Attribute, its values for "no" and "yes", and what has it."""
+    products, cudnn = torch.backends.cuda.matmul, torch.backends.cudnn
+    if hasattr(cudnn, "conv"):  # torch 2.9; where a program uses these, the older ones cannot be read any more
+        return "fp32_precision", ("ieee", "tf32"), (products, cudnn.conv, cudnn.rnn)
+    return "allow_tf32", (False, True), (products, cudnn)
 
 
 @contextmanager
 def tf32(allowed: bool | None) -> Iterator[None]:
     """Whether CUDA may compute float32 products and convolutions in TF32, with 10 bits of mantissa, within the block.
 
-    The switches are the whole process's, so they are given back. None leaves them alone.
+    The switches are the whole process's: the thread that entered last decides, the last one to leave gives them back.
+    None leaves them alone.
     """
     if allowed is None:
         yield
         return
-    _TF32.enter(allowed)
+    name, values, switches = _tf32_switches()
+    with _lock:
+        _inside.append(_inside[0] if _inside else [getattr(switch, name) for switch in switches])
+        for switch in switches:
+            setattr(switch, name, values[allowed])
     try:
         yield
     finally:
-        _TF32.leave()
+        with _lock:
+            before = _inside.pop()
+            if not _inside:
+                for switch, value in zip(switches, before, strict=True):
+                    setattr(switch, name, value)
 
 
 def in_own_tf32(method: Method) -> Method:

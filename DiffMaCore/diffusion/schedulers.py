@@ -1,4 +1,4 @@
-"""diffusers' schedulers by short name, with the paper's noise schedule."""
+"""A short name in, one of diffusers' schedulers out, with the paper's noise schedule."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""A GPU works through a queue: keeping up with it, and doing other work beside it."""
+"""Work in, its results out in order: in a thread and on a CUDA stream of its own, at a pace that the GPU keeps."""
 
 from __future__ import annotations
 
@@ -50,17 +50,17 @@ class Pace:
 
 
 class AsyncDecoder:
-    """One task at a time beside its owner, in a thread and on a CUDA stream of its own; or at once, in the owner's.
+    """One task at a time, in a thread and on a CUDA stream apart from its owner's; or at once, in the owner's.
 
     Args:
         device: that the tasks use.
-        apart: whether tasks run beside their owner.
+        apart: whether tasks run in parallel with their owner.
     """
 
     def __init__(self, device: torch.device, apart: bool) -> None:
         self._device = device
         self._thread = ThreadPoolExecutor(1, "decoding") if apart else None
-        self._stream = side_stream(device, "beside") if apart and device.type == "cuda" else None
+        self._stream = side_stream(device, "tasks") if apart and device.type == "cuda" else None
         self._task: Future[None] | None = None
 
     def __enter__(self) -> AsyncDecoder:

@@ -1,4 +1,4 @@
-"""Does a synthetic MRI follow its CT? Figures that need no true MRI: fluid, skull, scalp, shared information.
+"""A CT and its synthetic MRI in, how well they agree out, without a true MRI: fluid, skull, scalp, information.
 
 What a CT shows beyond doubt must stand in the MRI at the same place: fluid inside the skull, bone, the thickness of
 the scalp. Lengths are in mm, so that spacing and orientation do not matter.
@@ -26,7 +26,7 @@ _CSF_HU, _BRAIN_HU = 16.0, 31.0
 _BRAIN_VARIES_HU = 5.0  # between scanners and patients; a CT whose brain lies further off has shifted HU
 _CSF_SHARE = 0.3  # where 16 HU lie between fluid (7) and cortex (37): the MRI's threshold lies there, too
 _SMOOTHING_MM = 0.8  # standard deviation: sulci survive, noise of 3 HU does not
-_RIM_MM = 4.0  # beside bone, whose blur hides the fluid in a CT
+_RIM_MM = 4.0  # next to bone, whose blur hides the fluid in a CT
 _SHELL_MM, _DEPTH_MM = 6.0, 8.0  # of soft tissue outside and inside the skull
 _DARK = {"t1": 0.5, "t2": 0.4, "flair": 0.4}  # of the brain's median; muscle is darker in the latter two
 _MIXED_HU = (150.0, 600.0)  # marrow and the edge of bone, dark in one MRI and bright in the other
@@ -55,7 +55,7 @@ class Agreement:
             to 0.86.
         scalp_ct_mm, scalp_mr_mm: median thickness of the scalp over the upper skull; None where it is not to be seen.
         nmi: normalised mutual information (Studholme 1999, 1 to 2) of CT and MRI in and around the skull.
-        nmi_mirrored: the same of the MRI mirrored right to left: the floor, which any symmetrical head would reach.
+        nmi_mirrored: the same of the MRI mirrored right to left: the least, which any symmetrical head would reach.
         slice_change: mean change of the MRI from slice to slice over that at the same distance within a slice; about 1
             is right, far above 1 the volume flickers; None for a single slice.
     """
@@ -208,8 +208,8 @@ def _fluid_threshold(values: NDArray, kind: str) -> float:
     """
     cuts = between_classes(values, 3 if kind == "t1" else 2)
     fluid = np.percentile(values[values <= cuts[0]], 10)
-    beside = values[values > cuts[0]] if len(cuts) == 1 else values[(values > cuts[0]) & (values <= cuts[1])]
-    return float(fluid + _CSF_SHARE * (np.median(beside) - fluid))
+    next_class = values[values > cuts[0]] if len(cuts) == 1 else values[(values > cuts[0]) & (values <= cuts[1])]
+    return float(fluid + _CSF_SHARE * (np.median(next_class) - fluid))
 
 
 def between_classes(values: NDArray, count: int) -> tuple[float, ...]:
@@ -247,7 +247,7 @@ def _smooth(values: NDArray, spacing: tuple[float, ...]) -> NDArray[np.float32]:
 
 
 def _skull(head: HeadPair, kind: str, shift: float) -> float:
-    """Dice of bone and darkness in the skull and in soft tissue beside it that is no CSF."""
+    """Dice of bone and darkness in the skull and in soft tissue next to it that is no CSF."""
     nothing, deep = float(head.values.min()), _deep(head)
     brain = head.values[deep & (head.hu > _CSF_HU + shift)]
     dark = nothing + _DARK[kind] * (float(np.median(brain if brain.size else head.values[deep])) - nothing)

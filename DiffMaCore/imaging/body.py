@@ -1,4 +1,4 @@
-"""Find the patient in an image: everything that is not air around it, couch or headrest."""
+"""An image in, the mask of the patient out: everything that is not air around it, couch or headrest."""
 
 from __future__ import annotations
 
@@ -42,9 +42,9 @@ def body_mask(array: np.ndarray, spacing: tuple[float, float, float], axis: int 
     coarse = array[tuple(slice(None, None, step) for step in steps)] > BODY_HU
     coarse_mm = [mm * step for mm, step in zip(spacing, steps, strict=True)]
     solid = fill_planes(coarse, axis)
-    core = largest(_opened(solid, coarse_mm))
+    core = largest_piece(_opened(solid, coarse_mm))
     if not core.any():
-        core = largest(solid)
+        core = largest_piece(solid)
     core = ndimage.binary_dilation(core, iterations=round(_REGROW_MM / _COARSE_MM), mask=solid)
     core = fill_planes(core, axis)
     return _refined(array, core, steps, axis)
@@ -56,7 +56,7 @@ def image_body(array: np.ndarray, axis: int) -> np.ndarray:
     background = float(np.percentile(values, 1))
     in_plane = np.moveaxis(ndimage.generate_binary_structure(2, 1)[None], 0, axis)
     bright = ndimage.binary_opening(values > background + _FACTOR * (_otsu(values) - background), in_plane)
-    return fill_planes(largest(bright), axis)
+    return fill_planes(largest_piece(bright), axis)
 
 
 def overlap(a: np.ndarray, b: np.ndarray, axis: int) -> float:
@@ -90,8 +90,8 @@ def _opened(mask: np.ndarray, mm: list[float]) -> np.ndarray:
     return opened[tuple(slice(r, r + n) for r, n in zip(reach, mask.shape, strict=True))] & mask
 
 
-def largest(mask: np.ndarray) -> np.ndarray:
-    """The largest connected piece of a mask."""
+def largest_piece(mask: np.ndarray) -> np.ndarray:
+    """The largest connected piece of a mask; the mask itself where it has one or none."""
     labels, count = ndimage.label(mask)
     if count < 2:
         return mask

@@ -1,4 +1,4 @@
-"""Is this a CT in Hounsfield units, and of the part of the body the model knows?"""
+"""An image in, out whether it is a CT in Hounsfield units, and of the part of the body the model knows."""
 
 from __future__ import annotations
 
@@ -8,7 +8,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.imaging.body import BODY_HU, body_of
+from DiffMaCore.imaging.body import body_of
 from DiffMaCore.imaging.grid import AIR_HU, anatomical_axes
 
 _MOST_NOT_FINITE = 0.05
@@ -51,8 +51,8 @@ def check_ct(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
         repaired = repaired - np.float32(1024)
         low, sample, changed = low - 1024, sample - 1024, True
         notes.append("All values were 1024 too high (intercept left out): 1024 was subtracted.")
-    if np.mean(sample > BODY_HU) < _LEAST_BODY:
-        raise InputError(f"the volume is all air (nothing above {BODY_HU:g} HU); check that it is a CT in HU")
+    if np.mean(sample > _AIR_BELOW) < _LEAST_BODY:
+        raise InputError(f"the volume is all air (nothing above {_AIR_BELOW:g} HU); check that it is a CT in HU")
     problem = f"the values reach {high:g}" if high > _HIGHEST_HU else _not_hu(sample, repaired)
     if problem:
         raise InputError(f"{problem}; give the original CT in Hounsfield units with the air around the body")
@@ -228,7 +228,7 @@ def _lacks_intercept(sample: np.ndarray) -> bool:
 def _has_tissue_peak(sample: np.ndarray) -> bool:
     """Whether a range of 100 HU near water holds a third of what is no air; in real CTs it holds 0.38 and more."""
     tissue = sample[(sample > -400) & (sample < _HIGHEST_HU)]
-    counts = np.histogram(tissue, np.arange(-400, 301, 20))[0]
+    counts = np.histogram(tissue, np.arange(-200, 301, 20))[0]
     return bool(np.convolve(counts, np.ones(5), "valid").max() > 0.33 * len(tissue))
 
 

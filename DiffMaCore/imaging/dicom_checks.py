@@ -1,4 +1,4 @@
-"""Whether a DICOM series is one series of one patient, and whether its pixels are what its headers promise."""
+"""A DICOM series in, out whether it is one series of one patient, and its pixels what its headers promise."""
 
 from __future__ import annotations
 
@@ -66,10 +66,10 @@ def check_pixels(item: Slice) -> None:
         data = pydicom.dcmread(item.path, force=True, specific_tags=["PixelData"])
         pixels = data.get_item("PixelData").value  # type: ignore[union-attr]
         packed = _is_encapsulated(data)
-        fits = len(pixels) > 0 and pixels[:4] == _ITEM if packed else needed <= len(pixels) <= needed + 1
+        complete = len(pixels) > 0 and pixels[:4] == _ITEM if packed else needed <= len(pixels) <= needed + 1
     except Exception as error:  # as in dicom_headers.read_header
         raise InputError(f"{item.path} has no pixels, or damaged ones; copy the series again") from error
-    if not fits:
+    if not complete:
         raise InputError(f"{item.path} is truncated or its pixels cannot be decoded; copy the series again")
 
 

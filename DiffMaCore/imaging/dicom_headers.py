@@ -1,4 +1,4 @@
-"""What lies in a DICOM folder: every frame's header, grouped into stacks one can choose from."""
+"""A DICOM folder in, every frame's header out, grouped into stacks one can choose from."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ pydicom.config.settings.reading_validation_mode = pydicom.config.IGNORE
 logging.getLogger("pydicom").setLevel(logging.CRITICAL)
 
 _NEVER_MM = 1e5  # no scanner's table is 100 m long
-_REAL_SLICES = 3  # fewer are a scout or a reference picture when a fuller series lies beside them
+_REAL_SLICES = 3  # fewer are a scout or a reference picture when a fuller series lies with them
 
 
 @dataclass(frozen=True)
@@ -137,7 +137,7 @@ def integer(file: Path, group: Dataset, keyword: str, default: int | None = None
 
 
 def list_series(path: str | Path) -> list[Series]:
-    """The image series in a folder (at any depth), beside a DICOM file or in a list of files, by number and UID.
+    """The image series in a folder (at any depth), next to a DICOM file or in a list of files, by number and UID.
 
     A list is a text file (.txt) with the path of one file a line.
 

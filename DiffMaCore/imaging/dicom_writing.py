@@ -80,8 +80,8 @@ def check_source(image: sitk.Image, source: DicomSource) -> None:
     stacked = int(np.argmax(np.ptp(along, axis=0))) if len(along) > 1 else 2
     low, high = along[:, stacked].min() - spacing[stacked], along[:, stacked].max() + spacing[stacked]
     far = (size - 1) * spacing
-    beside = np.delete(np.abs(along[0]), stacked) <= np.delete(far, stacked)
-    if low > 0 or high < far[stacked] or not beside.all():
+    inside = np.delete(np.abs(along[0]), stacked) <= np.delete(far, stacked)
+    if low > 0 or high < far[stacked] or not inside.all():
         raise InputError("the volume does not lie where the DICOM source lies; give the CT that it was made from")
 
 

@@ -110,7 +110,7 @@ def _image(path: Path, stored: Stored | None, like: sitk.Image | sitk.ImageFileR
 
 
 def _unreadable(path: Path, error: Exception) -> Exception:
-    """With the telling part of an ITK error, without ITK's own file names and addresses."""
+    """With the part of an ITK error that says what is wrong, without ITK's own file names and addresses."""
     if is_out_of_memory(error):
         return MemoryError()
     lines = [line.strip() for line in str(error).splitlines() if line.strip()]

@@ -1,4 +1,4 @@
-"""Turn what a user names (files, folders, a CSV) into a list of volumes to convert."""
+"""What a user names in (files, folders, a CSV), a list of volumes to convert out."""
 
 from __future__ import annotations
 
@@ -90,7 +90,7 @@ def _studies(folder: Path) -> set[str]:
             return set()
         first = next((p for p in sorted(place.iterdir()) if is_dicom(p)), None)
         if first is not None:
-            with suppress(InputError):  # told where it is read
+            with suppress(InputError):  # reported where it is read
                 studies.add(str(read_header(first, ["StudyInstanceUID"]).get("StudyInstanceUID", "")))
     return studies
 

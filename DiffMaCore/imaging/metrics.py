@@ -1,7 +1,7 @@
 """Image quality inside a mask, in float64, with a stated data range.
 
-MR has no units, so state how the images were normalised beside every figure. A value counts only where the
-mask is set; images of any numeric type give the figures of the same values in float64.
+MR has no units, so state how the images were normalised with every value. A value counts only where the
+mask is set; images of any numeric type give the metrics of the same values in float64.
 """
 
 from __future__ import annotations
@@ -114,7 +114,7 @@ def quality(
     mask: ArrayLike | None = None,
     axes: tuple[int, ...] | None = None,
 ) -> Quality:
-    """All figures of one volume.
+    """All metrics of one volume.
 
     Raises InputError when the arrays differ in size or the mask is empty.
     """

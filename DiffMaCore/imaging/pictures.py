@@ -1,4 +1,4 @@
-"""Side-by-side pictures of volumes, for people who would rather look."""
+"""Volumes in, a picture of them side by side out."""
 
 from __future__ import annotations
 

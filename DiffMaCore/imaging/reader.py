@@ -34,7 +34,7 @@ log = logging.getLogger(__name__)
 
 
 def start() -> None:
-    """Let the reader start beside other work, so that the first file need not wait for it."""
+    """Let the reader start during other work, so that the first file need not wait for it."""
     with _lock:
         _running()
 
@@ -48,7 +48,7 @@ def ask(what: str, path: str | Path, **arguments: Any) -> dict[str, Any]:
     """
     path = Path(path)
     seconds = _LEAST_SECONDS + _SECONDS_PER_MB * _bytes_at(path) / 1e6
-    # the reader may have started elsewhere; the path stays as it was given, for what is said of it
+    # the reader may have started elsewhere; the path stays as it was given, for messages of it
     folder = None if path.is_absolute() else str(Path.cwd())
     request = {"what": what, "path": str(path), "folder": folder, "seconds": seconds, **arguments}
     request["memory"] = psutil.virtual_memory().available
@@ -63,7 +63,7 @@ def ask(what: str, path: str | Path, **arguments: Any) -> dict[str, Any]:
             if code == 1:  # an error of Python's before it served: no file's fault
                 raise RuntimeError("the reading process cannot start; repair this installation of Python") from None
             overdue = timer.finished.is_set()
-            raise InputError(f"{path} {_death(code, overdue)}; copy or export it again") from None
+            raise InputError(f"{path} {_death(code, overdue)}") from None
         except BaseException:
             child.kill()  # its answer is still to come, and would be taken for the next file's
             raise
@@ -129,9 +129,11 @@ def _exchange(child: subprocess.Popen[bytes], request: dict[str, Any]) -> tuple[
 
 
 def _death(code: int, overdue: bool) -> str:
-    if overdue or code == -getattr(signal, "SIGXCPU", 0):
-        return "takes far too long to read, so it is damaged"
-    return f"makes its reader crash (exit status {code}), so it is damaged"
+    if code == -getattr(signal, "SIGXCPU", 0):
+        return "takes far too long to read, so it is damaged; copy or export it again"
+    if overdue:  # no computing: it waited
+        return "was not read in time; try again when its drive answers and this machine is less busy, or copy it"
+    return f"makes its reader crash (exit status {code}), so it is damaged; copy or export it again"
 
 
 def _bytes_at(path: Path) -> int:

@@ -1,4 +1,4 @@
-"""Which part of a CT to convert: a label volume, and a range of slices."""
+"""A label volume or a range of slices in, the part of a CT to convert out."""
 
 from __future__ import annotations
 

@@ -32,7 +32,7 @@ class Stored:
         data: the file that holds them; ``offset`` into it begins what may be packed, "gzip" or "zlib", and ``skip``
             bytes of the unpacked come before the voxels. An offset of -1: they are the end of the file.
         scale: slope and intercept.
-        affines: (3, 4) each, voxel index to mm, LPS; the image must lie as one of them says. None: not said.
+        affines: (3, 4) each, voxel index to mm, LPS; the image must lie as one of them says. None: not given.
     """
 
     shape: tuple[int, ...]

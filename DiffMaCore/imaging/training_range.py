@@ -30,7 +30,7 @@ _WIDENED = 0.15  # of the width that is left, at either end
 _SOFT_HU = (-200.0, 250.0)
 _BLUR_MM = 4.0  # from bone, which brightens what is nearer; twice as far across slices, some of which are thick
 _SKULL_MM = 15.0  # from the space inside it
-_TOLD = 3  # features in the sentence
+_NAMED = 3  # features in the sentence
 
 
 @dataclass(frozen=True)
@@ -58,7 +58,7 @@ FEATURES = {
     "vessels": Feature("bright fine structures such as vessels with contrast agent, above noise:", "HU", 4),
     "air": Feature("air inside the skull", "ml", 0.5),
     "metal": Feature("metal", "ml", 0.3),
-    "metal_near_brain": Feature("metal in or beside the brain", "ml", 0.05),
+    "metal_near_brain": Feature("metal in or next to the brain", "ml", 0.05),
     "bone": Feature("the skull's bone (median)", "HU", 30),
     "compact_bone": Feature("the skull's densest tenth", "HU", 50),
     "bone_thickness": Feature("bone around the brain, for its size:", "mm", 0.2),
@@ -115,9 +115,9 @@ def training_words(ct: sitk.Image, known: Mapping[str, tuple[float, float]]) -> 
     found = outside(ct, known)
     if not found:
         return WITHIN, False
-    more = len(found) - _TOLD
-    told = "; ".join([*map(str, found[:_TOLD]), *([f"{more} more"] if more > 0 else [])])
-    return f"Outside of what the model was trained on: {told}.", True
+    more = len(found) - _NAMED
+    named = "; ".join([*map(str, found[:_NAMED]), *([f"{more} more"] if more > 0 else [])])
+    return f"Outside of what the model was trained on: {named}.", True
 
 
 def features(ct: sitk.Image) -> dict[str, float]:

@@ -146,7 +146,7 @@ def _is_ours(file: Path) -> bool:
 class Together:
     """Files and folders that are written one after the other, and appear when all are: in this order, or none of them.
 
-    Each is written under a hidden name of this process's own beside it.
+    Each is written under a hidden name of this process's own next to it.
     """
 
     def __init__(self) -> None:
@@ -158,7 +158,7 @@ class Together:
     def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
         try:
             for part, path in self._written if kind is None else ():
-                with _told(path):
+                with _output_errors(path):
                     _put(part, path)
         finally:
             for part, _path in self._written:
@@ -169,7 +169,7 @@ class Together:
         """The name, which ends in ``extension``, to write ``path`` under. OutputError tells why it cannot be."""
         part = path.with_name(f"{_hidden(path)}{os.getpid()}.part{extension}")
         self._written.append((part, path))
-        with _told(path):
+        with _output_errors(path):
             path.parent.mkdir(parents=True, exist_ok=True)
             clear_left(path)
             yield part
@@ -180,14 +180,14 @@ def clear_left(path: Path) -> None:
     for left in path.parent.glob(f"{_hidden(path)}*"):
         process = left.name.split(".")[2]
         if process.isdigit() and (int(process) == os.getpid() or not psutil.pid_exists(int(process))):
-            with suppress(OSError):  # what cannot be renamed cannot be written either, which is told there
+            with suppress(OSError):  # what cannot be renamed cannot be written either, which is reported there
                 if left.name.endswith(".old") and not path.exists():
                     left.rename(path)
                 _remove(left)
 
 
 def _hidden(path: Path) -> str:
-    """How all temporary names beside ``path`` begin, never longer than names may be."""
+    """How all temporary names next to ``path`` begin, never longer than names may be."""
     return f".{zlib.crc32(os.fsencode(path.name)):08x}."
 
 
@@ -215,7 +215,7 @@ def _remove(path: Path) -> None:
 
 
 @contextmanager
-def _told(path: Path) -> Iterator[None]:
+def _output_errors(path: Path) -> Iterator[None]:
     try:
         yield
     except (OSError, RuntimeError) as error:

@@ -65,8 +65,8 @@ class BatchRun:
         sampling: how.
         read: indices to source slices (B, S, S).
         finish: given a batch's indices and what was made of it.
-        reporter: told about progress.
-        report_lock: held while it is told.
+        reporter: gets the progress.
+        report_lock: held while it is called.
     """
 
     def __init__(

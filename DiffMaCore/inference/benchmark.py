@@ -1,12 +1,16 @@
-"""Comparisons of speed: methods take turns in one process, so that a busy machine slows them alike."""
+"""Methods in, ratios of their speeds out: they take turns in one process, so that a busy machine slows them alike."""
 
 from __future__ import annotations
 
+import copy
+import math
 import os
 import platform
 import statistics
 import time
 from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from functools import partial
 from typing import Any
 
 import torch
@@ -14,20 +18,20 @@ from torch import Tensor
 
 from DiffMaCore.baselines.systems import build_denoiser, count_parameters
 from DiffMaCore.devices import processor_name
-from DiffMaCore.diffusion.precision import DTYPES
+from DiffMaCore.diffusion.precision import DTYPES, in_precision
 from DiffMaCore.errors import InputError
+from DiffMaCore.models.diffma import BRANCHES, SpiralMamba
 from DiffMaCore.ops.scan import available_backends, selective_scan
 from DiffMaCore.ops.scan.arguments import check_arguments
 from DiffMaCore.ops.scan.reference import reference_scan
+from DiffMaCore.ops.spiral.order import spiral_scan
 from DiffMaCore.presets import preset
 
 REFERENCE = "reference"
 
-Scan = Callable[..., Tensor]
-
 
 def machine(device: str | torch.device = "cpu") -> dict[str, Any]:
-    """What a figure depends on: processor, threads, versions, and how busy the machine is."""
+    """What a measurement depends on: processor, threads, versions, and how busy the machine is."""
     kind = torch.device(device)
     return {
         "processor": processor_name(),
@@ -94,17 +98,24 @@ def benchmark_scan(
     if min(batch, channels, tokens, states, rounds) < 1:
         raise InputError("the sizes of a benchmark and its rounds must be at least 1; leave them out for the defaults")
     reasons = available_backends(device)
-    scans: dict[str, Scan] = {REFERENCE: _reference}
-    scans |= {name: _named(name) for name, reason in reasons.items() if reason is None}
+    scans: dict[str, Callable[..., Tensor]] = {REFERENCE: _reference}
+    named = partial(selective_scan, delta_softplus=True)
+    scans |= {name: partial(named, backend=name) for name, reason in reasons.items() if reason is None}
     problem = _problem(batch, channels, tokens, states, device, DTYPES[dtype])
     weight = torch.randn_like(problem["u"])
-    errors = _errors(scans, {name: _one_sample(tensor) for name, tensor in problem.items()}, weight[:1])
-    results: list[dict[str, Any]] = []
-    for discipline, run in (("forward", _forward), ("forward+backward", _forward_backward)):
-        progress(f"{discipline}: {rounds} rounds of {', '.join(scans)}")
-        turns = {name: _turn(run, scan, problem, weight) for name, scan in scans.items()}
-        seconds = take_turns(turns, rounds, device)
-        results += [result(discipline, name, seconds, errors[discipline][name], REFERENCE) for name in scans]
+    one = {name: tensor[:1] if tensor.dim() == 3 else tensor for name, tensor in problem.items()}
+
+    def method(scan: Callable[..., Tensor], given: dict[str, Tensor], weight: Tensor) -> _Method:
+        given = {name: tensor.detach().requires_grad_() for name, tensor in given.items()}
+        return _Method(partial(scan, **given), given, weight)
+
+    exact = method(_reference, {name: tensor.double() for name, tensor in one.items()}, weight[:1].double())
+    results = _compare(
+        ("forward", "forward+backward"),
+        {name: method(scan, problem, weight) for name, scan in scans.items()},
+        {name: method(scan, one, weight[:1]) for name, scan in scans.items()},
+        exact, REFERENCE, rounds, device, progress,
+    )  # fmt: skip
     return {
         "benchmark": "scan",
         "machine": machine(device),
@@ -113,6 +124,97 @@ def benchmark_scan(
         "unavailable": {name: reason for name, reason in reasons.items() if reason is not None},
         "results": results,
     }
+
+
+def benchmark_spiral(
+    batch: int,
+    channels: int,
+    tokens: int,
+    states: int,
+    device: str | torch.device,
+    rounds: int,
+    progress: Callable[[str], None],
+    dtype: str,
+) -> list[dict[str, Any]]:
+    """Compare the back ends on the scan with what surrounds it in a block: gather, convolution, scatter and gate.
+
+    From x and z (2, batch, tokens, channels) in raster order to the gated sum in raster order: three orders of both
+    branches, so that six times as much is scanned as in the plain scan of these sizes. ``ratio`` is plain torch's time
+    over the method's; the error is against float64 on one sample. A scan alone says little about a GPU, where the
+    gathers around it read and write as much memory as the scan.
+
+    Raises:
+        InputError: the tokens are no square grid, or the channels are odd.
+    """
+    grid = math.isqrt(tokens)
+    if grid * grid != tokens or channels % 2:
+        raise InputError(f"{tokens} tokens of {channels} channels: a spiral needs a square grid and even channels")
+    torch.manual_seed(0)
+    mamba = in_precision(SpiralMamba(channels // 2, grid, block=1, state_size=states).to(device), dtype)
+    given = torch.randn(3, BRANCHES, batch, tokens, channels).to(device, DTYPES[dtype])
+    names = [name for name, reason in available_backends(device).items() if reason is None]
+
+    def method(mamba: SpiralMamba, backend: str, given: Tensor) -> _Method:
+        x, z, weight = given.unbind()
+        parts = {"x": x.detach().requires_grad_(), "z": z.detach().requires_grad_()}
+        outside = ("in_proj", "out_proj")
+        parts |= {name: part for name, part in mamba.named_parameters() if name not in outside}
+
+        def scan() -> Tensor:
+            mamba.backend = backend
+            return spiral_scan(parts["x"], parts["z"], mamba)
+
+        return _Method(scan, parts, weight)
+
+    return _compare(
+        ("spiral", "spiral+backward"),
+        {name: method(mamba, name, given) for name in names},
+        {name: method(mamba, name, given[:, :, :1]) for name in names},
+        method(copy.deepcopy(mamba).double(), "torch", given[:, :, :1].double()), "torch", rounds, device, progress,
+    )  # fmt: skip
+
+
+@dataclass(frozen=True)
+class _Method:
+    """A scan, the tensors that it is given, and what its output is worth."""
+
+    scan: Callable[[], Tensor]
+    given: dict[str, Tensor]
+    weight: Tensor
+
+    def run(self, backward: bool) -> dict[str, Tensor]:
+        """The output and, after a backward pass, the gradients of all that is given."""
+        if not backward:
+            with torch.no_grad():
+                return {"out": self.scan()}
+        out = self.scan()
+        gradients = torch.autograd.grad(out, list(self.given.values()), self.weight)
+        return {"out": out.detach(), **dict(zip(self.given, gradients, strict=True))}
+
+
+def _compare(
+    disciplines: tuple[str, str],
+    methods: dict[str, _Method],
+    on_one: dict[str, _Method],
+    exact: _Method,
+    base: str,
+    rounds: int,
+    device: str | torch.device,
+    progress: Callable[[str], None],
+) -> list[dict[str, Any]]:
+    """How many times as fast as ``base`` the methods are, without and with the backward pass.
+
+    The error is :func:`worst_error` of what each gives of one sample.
+    """
+    right, rows = exact.run(backward=True), []
+    for discipline, backward in zip(disciplines, (False, True), strict=True):
+        progress(f"{discipline}: {rounds} rounds of {', '.join(methods)}")
+        seconds = take_turns({name: partial(each.run, backward) for name, each in methods.items()}, rounds, device)
+        for name, one in on_one.items():
+            error = worst_error(one.run(backward), right)
+            row = versus(name, seconds[name], seconds[base], faster=True)
+            rows.append({"discipline": discipline, **row, "relative_error": error})
+    return rows
 
 
 def benchmark_step(
@@ -184,17 +286,9 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def _turn(run: Callable[..., Any], scan: Scan, problem: dict[str, Tensor], weight: Tensor) -> Callable[[], Any]:
-    return lambda: run(scan, problem, weight)
-
-
 def _reference(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, **options: Tensor) -> Tensor:
     given = check_arguments(u, delta, A, B, C, options["D"], options["z"], options["delta_bias"], True)
     return reference_scan(given)[0]
-
-
-def _named(name: str) -> Scan:
-    return lambda **problem: selective_scan(**problem, delta_softplus=True, backend=name)
 
 
 def _problem(batch: int, channels: int, tokens: int, states: int, device: Any, dtype: torch.dtype) -> dict[str, Tensor]:
@@ -205,7 +299,7 @@ def _problem(batch: int, channels: int, tokens: int, states: int, device: Any, d
         return torch.randn(*shape, generator=generator).to(device, dtype)
 
     steps = torch.rand(channels, generator=generator) * 4.6 - 6.9
-    problem = {
+    return {
         "u": draw(batch, tokens, channels).transpose(1, 2),
         "delta": draw(batch, tokens, channels).transpose(1, 2),
         "A": -torch.arange(1.0, states + 1, device=device).repeat(channels, 1),
@@ -215,39 +309,6 @@ def _problem(batch: int, channels: int, tokens: int, states: int, device: Any, d
         "z": draw(batch, tokens, channels).transpose(1, 2),
         "delta_bias": steps.to(device),
     }
-    return {name: tensor.requires_grad_() for name, tensor in problem.items()}
-
-
-def _one_sample(tensor: Tensor) -> Tensor:
-    return (tensor[:1] if tensor.dim() == 3 else tensor).detach().requires_grad_()
-
-
-def _forward(scan: Scan, problem: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
-    with torch.no_grad():
-        return {"out": scan(**problem)}
-
-
-def _forward_backward(scan: Scan, problem: dict[str, Tensor], weight: Tensor) -> dict[str, Tensor]:
-    out = scan(**problem)
-    gradients = torch.autograd.grad(out, list(problem.values()), weight)
-    return {"out": out.detach(), **dict(zip(problem, gradients, strict=True))}
-
-
-def _errors(scans: dict[str, Scan], problem: dict[str, Tensor], weight: Tensor) -> dict[str, dict[str, float]]:
-    exact_problem = {name: tensor.detach().double().requires_grad_() for name, tensor in problem.items()}
-    exact = _forward_backward(_reference, exact_problem, weight.double())
-    errors: dict[str, dict[str, float]] = {"forward": {}, "forward+backward": {}}
-    for name, scan in scans.items():
-        for discipline, run in (("forward", _forward), ("forward+backward", _forward_backward)):
-            got = run(scan, problem, weight)
-            errors[discipline][name] = worst_error(got, exact)
-    return errors
-
-
-def result(discipline: str, name: str, seconds: dict[str, list[float]], error: float, reference: str) -> dict[str, Any]:
-    """How many times as fast as the reference a method is; ``error`` is its :func:`worst_error` to float64."""
-    row = versus(name, seconds[name], seconds[reference], faster=True)
-    return {"discipline": discipline, **row, "relative_error": error}
 
 
 def worst_error(found: dict[str, Tensor], exact: dict[str, Tensor]) -> float:

@@ -89,9 +89,9 @@ def convert_many(
         names = " alias ".join(dict.fromkeys(name for name in shared if file_key(name) == file_key(shared[0])))
         raise InputError(f"two volumes would be written to {names}; give each an output of its own")
     volumes = [_Volume(item, output_folder / name, options) for item, name in zip(items, outputs, strict=True)]
-    told = _here(pipe, volumes, reporter) if placement is None else _by_workers(pipe, volumes, placement, reporter)
+    results = _here(pipe, volumes, reporter) if placement is None else _by_workers(pipe, volumes, placement, reporter)
     cohort = Cohort()
-    for path, kept in told:
+    for path, kept in results:
         if isinstance(kept, Failure):
             if kept.trace:
                 logger.error("%s\n%s", path, kept.trace)
@@ -125,7 +125,7 @@ class _Volume:
 
 @dataclass(frozen=True, repr=False)
 class _Job:
-    """A volume on a worker: whether it was kept, and what was said of it."""
+    """A volume on a worker: whether it was kept, and the messages of it."""
 
     volume: _Volume
     model: tuple[str, ...]
@@ -133,24 +133,24 @@ class _Job:
     def __call__(self) -> tuple[bool, list[Callable[[Reporter], None]]]:
         reporter = _Recorder()
         reporter.stage("loading model")
-        return self.volume.convert(_load(*self.model), reporter), reporter.said
+        return self.volume.convert(_load(*self.model), reporter), reporter.messages
 
 
 class _Recorder(Reporter):
-    """Keeps what is said of a volume."""
+    """Keeps the messages of a volume."""
 
     def __init__(self) -> None:
         super().__init__()
-        self.said: list[Callable[[Reporter], None]] = []
+        self.messages: list[Callable[[Reporter], None]] = []
 
     def note(self, message: str) -> None:
-        self.said.append(methodcaller("note", message))
+        self.messages.append(methodcaller("note", message))
 
     def warning(self, message: str) -> None:
-        self.said.append(methodcaller("warning", message))
+        self.messages.append(methodcaller("warning", message))
 
     def result(self, **facts: Any) -> None:
-        self.said.append(methodcaller("result", **facts))
+        self.messages.append(methodcaller("result", **facts))
 
 
 def _here(
@@ -169,13 +169,13 @@ def _by_workers(
     model = (folder, str(pipe.checksum), placement.device, placement.scan_backend, placement.precision)
     jobs = [_Job(volume, model) for volume in volumes]
     reporter.stage("converting", total=len(jobs))
-    for number, told in outcomes(jobs, placement.cluster, reporter):
+    for number, result in outcomes(jobs, placement.cluster, reporter):
         path = volumes[number].item.path
         reporter.note(f"volume {number + 1} of {len(volumes)}: {path}")
-        for say in [] if isinstance(told, Failure) else told[1]:
+        for say in [] if isinstance(result, Failure) else result[1]:
             say(reporter)
         reporter.advance()
-        yield path, told if isinstance(told, Failure) else told[0]
+        yield path, result if isinstance(result, Failure) else result[0]
 
 
 @lru_cache(maxsize=1)

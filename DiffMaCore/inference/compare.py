@@ -1,4 +1,4 @@
-"""A synthetic MRI against the true one of the same patient: figures inside the body, and where they differ."""
+"""A synthetic and a true MRI of one patient in, metrics inside the body and a map of the differences out."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ NORMALISATION = (
     f" and {DATA_RANGE:g}, and are clipped there; SSIM is taken slice by slice with a Gaussian window of 1.5 pixels."
 )
 
-_LEAST_BODY = 1000  # voxels; fewer give figures that mean nothing
+_LEAST_BODY = 1000  # voxels; fewer give metrics that mean nothing
 _GOOD_OVERLAP = 0.9  # part of the body that the true MRI covers
 _LEAST_DICE = 0.8  # of the two bodies, below which the patient lies elsewhere
 
@@ -30,11 +30,11 @@ class Comparison:
     """What a comparison gives.
 
     Attributes:
-        quality: figures inside the body, with a data range of 1.
+        quality: metrics inside the body, with a data range of 1.
         body_voxels: how many voxels were compared.
         difference: normalised synthetic minus normalised true, -1 to 1, on the synthetic's grid; 0 outside.
         notes: what the user should know.
-        warnings: what may make the figures meaningless.
+        warnings: what may make the metrics meaningless.
     """
 
     quality: metrics.Quality
@@ -57,7 +57,7 @@ def compare(
         synthetic, true: any orientation; they must lie in the same place (registered).
         ct: in HU, for the body; without it the body is found in the synthetic MRI.
         mask: label image on the synthetic's grid; only voxels inside of it are compared.
-        reporter: told about every slice.
+        reporter: gets every slice.
 
     Raises:
         InputError: the images do not overlap, or there is no body to compare.

@@ -40,7 +40,7 @@ RESAMPLED = {"notice": "source volume resampled once to the regular grid that it
 
 @dataclass(frozen=True)
 class ConvertOptions:
-    """What decides the result of a conversion beside the model; see ``diffma convert --help``."""
+    """What decides the result of a conversion with the model; see ``diffma convert --help``."""
 
     mode: str | None = None
     steps: int = DEFAULT_STEPS
@@ -64,9 +64,9 @@ class Request:
         path: of the source.
         volume, mask, slices: the source, and which part of it is converted.
         output: of the result.
-        extras: files written beside it, by what they hold.
+        extras: files written with it, by what they hold.
         inputs: files that must not be overwritten.
-        settings: what decides the result beside the voxels, as it stands in the result.
+        settings: what decides the result but the voxels, as it stands in the result.
         settings_sha256: over the settings and all voxels that went in; None for a model that has no checksum.
     """
 
@@ -86,8 +86,8 @@ def convert(
 ) -> DiffMaOutput:
     """Convert one file or DICOM series and write the result; nothing is written if anything fails.
 
-    With several samples the standard deviation is written beside it, and a source that had to be resampled to a
-    regular grid is written beside it too, since the result shares that grid.
+    With several samples the standard deviation is written with it, and a source that had to be resampled to a
+    regular grid is written as well, since the result shares that grid.
 
     Raises:
         DiffMaError: of the kind that says what is wrong, with cause and remedy.
@@ -168,7 +168,7 @@ def make(pipe: DiffMaPipeline, request: Request, options: ConvertOptions, report
 
 
 def _agreement(pipe: DiffMaPipeline, image: sitk.Image, result: DiffMaOutput, reporter: Reporter) -> str | None:
-    """Whether the MRI of a head follows its CT, in one line; None where that cannot be told."""
+    """Whether the MRI of a head follows its CT, in one line; None where that is not known."""
     bundle = pipe.bundle
     if not (bundle.takes_ct and bundle.anatomy == "brain") or bundle.makes_ct:
         return None
@@ -247,16 +247,16 @@ def _mask(path: Path | None, image: sitk.Image) -> tuple[sitk.Image | None, list
 
 
 def _extra_outputs(output: Path, volume: Volume, options: ConvertOptions, source: str) -> dict[str, Path]:
-    """Files written beside the result, by what they hold; ``source`` is "ct" or "mr"."""
-    beside = output if output_format(output) != "dicom" else output.with_name(output.name + ".nrrd")
-    stem, extension = split_extension(beside)
+    """Files written with the result, by what they hold; ``source`` is "ct" or "mr"."""
+    file = output if output_format(output) != "dicom" else output.with_name(output.name + ".nrrd")
+    stem, extension = split_extension(file)
     extras = {}
     if options.samples > 1:
-        extras["uncertainty"] = beside.with_name(f"{stem}_uncertainty{extension}")
+        extras["uncertainty"] = file.with_name(f"{stem}_uncertainty{extension}")
     if options.soft_mask:
         extras["soft_mask"] = options.soft_mask
     if volume.resampled:
-        extras[f"resampled_{source}"] = beside.with_name(f"{stem}_{source}{extension}")
+        extras[f"resampled_{source}"] = file.with_name(f"{stem}_{source}{extension}")
     return extras
 
 
@@ -275,7 +275,7 @@ def _check_apart(output: Path, extras: dict[str, Path]) -> None:
 def _write_all(
     output: Path, volume: Volume, result: DiffMaOutput, extras: dict[str, tuple[Path, sitk.Image | None]]
 ) -> None:
-    """Write all; what goes beside the result appears first, so that where the result is, they are."""
+    """Write all; what goes with the result appears first, so that where the result is, they are."""
     with Together() as together:
         for name, (path, image) in extras.items():
             if image is None:

@@ -60,7 +60,7 @@ def import_released(
         hu_window: nor the window (low, high) in HU; the card says that both are assumptions.
         vae, image_encoder: folder or hub id.
         small_decoder: folder or hub id of a diffusers AutoencoderTiny; without one the bundle has none.
-        progress: told the bytes of what is downloaded.
+        progress: gets the bytes of what is downloaded.
 
     Raises:
         ModelError: a file is damaged or no such weights, the parts do not fit each other, or the small decoder
@@ -224,10 +224,10 @@ def _card(anatomy: str, weights: Weights) -> ModelCard:
 @contextmanager
 def _replacing(target: Path) -> Iterator[Path]:
     """An empty folder that takes ``target``'s place in one step if all goes well, and else leaves it as it was."""
-    with writing(target), temporary_folder(target.parent) as beside:
-        (beside / "new").mkdir()
-        yield beside / "new"
-        replace_folder(beside / "new", target)
+    with writing(target), temporary_folder(target.parent) as folder:
+        (folder / "new").mkdir()
+        yield folder / "new"
+        replace_folder(folder / "new", target)
 
 
 def _link(source: str, target: str) -> str:

@@ -1,4 +1,4 @@
-"""A whole volume to a synthetic one of another modality in the same geometry, slice batch by slice batch."""
+"""A volume in, a synthetic one of another modality in the same geometry out, slice batch by slice batch."""
 
 from __future__ import annotations
 
@@ -85,7 +85,7 @@ class DiffMaPipeline(SlicePipeline):
             num_inference_steps: sampling steps, 1 to 1000, of samples.
             seed: of the noise.
             scheduler: short name; None is the bundle's own.
-            samples: number of noises; with more than one their standard deviation is given beside the mean, which in
+            samples: number of noises; with more than one their standard deviation is given with the mean, which in
                 mean mode is still the expected image.
             mask: label image on the same grid; voxels outside it become background.
             slices: first and one past the last index along the image axis closest to superior-inferior.
@@ -95,7 +95,7 @@ class DiffMaPipeline(SlicePipeline):
                 changes no voxel.
             decoder: "full" is the VAE's; "small" is faster and approximate, "guided" sees the CT as well, where the
                 bundle has them; None is the best it has.
-            reporter: told about progress and every finished slice.
+            reporter: gets the progress and every finished slice.
 
         Raises:
             InputError: not the kind of image the bundle takes, nothing to convert, a number out of range, or a decoder
@@ -199,7 +199,7 @@ def _outwards(batches: list[list[int]], start: int | None) -> list[list[int]]:
 
 
 def provenance(pipe: SlicePipeline, sampling: Sampling, batch: int) -> dict[str, Any]:
-    """How a result was made, as it stands beside it: model, checksum, sampling, software, and the notice."""
+    """How a result was made, as it stands in its file: model, checksum, sampling, software, and the notice."""
     drawn = {
         "steps": sampling.steps,
         "scheduler": sampling.scheduler or scheduler_name(pipe.scheduler),

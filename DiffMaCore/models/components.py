@@ -17,12 +17,12 @@ from zipfile import BadZipFile
 import diffusers
 from safetensors import SafetensorError
 
-from DiffMaCore.bundles.checking import WEIGHTS_FILE, component_config, read_component
-from DiffMaCore.bundles.config import AGAIN, SMALL_DECODER, read_json
+from DiffMaCore.bundles.checking import WEIGHTS_FILE, read_component
+from DiffMaCore.bundles.config import SMALL_DECODER
 from DiffMaCore.bundles.hub import byte_bar
 from DiffMaCore.bundles.manifest import Progress
 from DiffMaCore.errors import ModelError, OutputError, loading
-from DiffMaCore.models.image_encoder import ImageEncoder
+from DiffMaCore.models.image_encoder import CONFIG_FILE, WEIGHTS, ImageEncoder
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 
 _DAMAGED = (
@@ -52,19 +52,6 @@ def _load_part(name: str, folder: Path) -> Any:
     chosen, _ = read_component(folder, name)
     cls = PatchAutoencoder if chosen == PatchAutoencoder.__name__ else getattr(diffusers, chosen)
     return load_network(cls, folder, name, use_safetensors=(folder / WEIGHTS_FILE).is_file())
-
-
-def _load_image_encoder(folder: Path) -> ImageEncoder:
-    """The visual tower of an open_clip model."""
-    path = folder / IMAGE_ENCODER.config
-    content = read_json(path, f"{folder} holds no image encoder").get("model_cfg")
-    tower = content.get("vision_cfg") if isinstance(content, dict) else None
-    if not isinstance(content, dict) or not isinstance(tower, dict):
-        raise ModelError(f"{path}: model_cfg must hold vision_cfg{AGAIN}.")
-    tower = {key: value for key, value in tower.items() if key != "timm_model_pretrained"}
-    values = {"embed_dim": content.get("embed_dim"), "vision_cfg": tower}
-    component_config(IMAGE_ENCODER.name, ImageEncoder.__name__, values, str(path))
-    return ImageEncoder.from_open_clip(folder)
 
 
 def load_network(cls: Any, folder: Path, name: str, **options: Any) -> Any:
@@ -105,9 +92,9 @@ VAE = Part(
 IMAGE_ENCODER = Part(
     "image_encoder",
     "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
-    "open_clip_config.json",
-    ("open_clip_model.safetensors", "open_clip_pytorch_model.bin"),
-    _load_image_encoder,
+    CONFIG_FILE,
+    WEIGHTS,
+    ImageEncoder.from_open_clip,
 )
 PARTS = (VAE, IMAGE_ENCODER)
 """Those that the authors' files leave out and every bundle needs."""

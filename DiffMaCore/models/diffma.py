@@ -9,7 +9,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Literal, get_args
+from typing import Any, Literal, get_args
 
 import torch
 from diffusers import ModelMixin
@@ -31,8 +31,7 @@ from DiffMaCore.models.layers import (
 from DiffMaCore.models.orders import SCAN_ORDERS, ScanOrder, directions, inverse
 from DiffMaCore.models.ssm import StackedSSM, uniform
 from DiffMaCore.ops.dense import Dense, dense_each
-from DiffMaCore.ops.spiral.fusing import by_fused_kernels
-from DiffMaCore.ops.spiral.order import spiral_scan
+from DiffMaCore.ops.spiral.order import by_fused_kernels, spiral_scan
 from DiffMaCore.presets import size_name
 
 BRANCHES = 2  # of a block: with the soft mask and without
@@ -87,25 +86,13 @@ class SpiralMamba(StackedSSM):
 
 
 class DiffMaBlock(nn.Module):
-    """Two spiral Mambas, spatial-attention blend, adaLN-zero (paper, Figure 2)."""
+    """Two spiral Mambas, spatial-attention blend, adaLN-zero (paper, Figure 2); arguments as :class:`SpiralMamba`'s."""
 
-    def __init__(
-        self,
-        width: int,
-        grid: int,
-        block: int,
-        *,
-        scan_order: ScanOrder = "spiral",
-        state_size: int = 16,
-        conv_size: int = 4,
-        expand: int = 2,
-    ) -> None:
+    def __init__(self, width: int, grid: int, block: int, **options: Any) -> None:
         super().__init__()
         self.norm = nn.LayerNorm(width)
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), Dense(2 * width, 3 * width))
-        self.mamba = SpiralMamba(
-            width, grid, block, scan_order=scan_order, state_size=state_size, conv_size=conv_size, expand=expand
-        )
+        self.mamba = SpiralMamba(width, grid, block, **options)
         self.spatial_attention = nn.Sequential(
             nn.LayerNorm(2 * width), Dense(2 * width, width), nn.SiLU(), Dense(width, 1), nn.Sigmoid()
         )

@@ -45,6 +45,8 @@ class ResidualFrame(nn.Module):
         residuals: mixers that stand one after the other in the block.
     """
 
+    mixer: nn.Module
+
     def __init__(self, width: int, norm: nn.Module, residuals: int = 1) -> None:
         super().__init__()
         self.residuals = residuals
@@ -60,5 +62,5 @@ class ResidualFrame(nn.Module):
         return x
 
     def mix(self, h: Tensor, soft_mask: Tensor, residual: int) -> Tensor:
-        """The block's own part: modulated tokens (B, L, D) to what is added to the tokens."""
-        raise NotImplementedError
+        """The block's own part, its ``mixer``: modulated tokens (B, L, D) to what is added to the tokens."""
+        return self.mixer(h)

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 from pathlib import Path
 from typing import Any
 
@@ -13,10 +12,13 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from safetensors.torch import load_file
 from torch import Tensor
 
+from DiffMaCore.bundles.checking import component_config
+from DiffMaCore.bundles.config import AGAIN, read_json
 from DiffMaCore.errors import ModelError
 
 _NO_TEXT = {"context_length": 1, "vocab_size": 1, "width": 8, "heads": 1, "layers": 1}
-_WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
+CONFIG_FILE = "open_clip_config.json"
+WEIGHTS = ("open_clip_model.safetensors", "open_clip_pytorch_model.bin")
 
 
 class ImageEncoder(ModelMixin, ConfigMixin):
@@ -50,15 +52,18 @@ class ImageEncoder(ModelMixin, ConfigMixin):
             ModelError: the folder lacks ``open_clip_config.json`` or weights, or they do not fit.
         """
         folder = Path(folder)
-        config_file = folder / "open_clip_config.json"
-        weights = next((folder / name for name in _WEIGHTS if (folder / name).is_file()), None)
-        if not config_file.is_file() or weights is None:
-            raise ModelError(
-                f"{folder} is not an open_clip model: it needs open_clip_config.json and one of {', '.join(_WEIGHTS)}"
-            )
-        config = json.loads(config_file.read_text(encoding="utf-8"))["model_cfg"]
-        vision = {k: v for k, v in config["vision_cfg"].items() if k != "timm_model_pretrained"}
-        encoder = cls(config["embed_dim"], vision)
+        path = folder / CONFIG_FILE
+        content = read_json(path, f"{folder} holds no image encoder").get("model_cfg")
+        tower = content.get("vision_cfg") if isinstance(content, dict) else None
+        if not isinstance(content, dict) or not isinstance(tower, dict):
+            raise ModelError(f"{path}: model_cfg must hold vision_cfg{AGAIN}.")
+        tower = {key: value for key, value in tower.items() if key != "timm_model_pretrained"}
+        values = {"embed_dim": content.get("embed_dim"), "vision_cfg": tower}
+        component_config("image_encoder", cls.__name__, values, str(path))
+        weights = next((folder / name for name in WEIGHTS if (folder / name).is_file()), None)
+        if weights is None:
+            raise ModelError(f"{folder} is no image encoder: it lacks {' and '.join(WEIGHTS)}.")
+        encoder = cls(**values)
         state = _read_weights(weights)
         visual = {key.removeprefix("visual."): value for key, value in state.items() if key.startswith("visual.")}
         try:

@@ -14,6 +14,7 @@ import torch
 from torch import Tensor, nn
 from torch.nn import functional as F
 
+from DiffMaCore.ops.dense import Dense
 from DiffMaCore.ops.scan import selective_scan
 from DiffMaCore.ops.scan.mamba_ssm_scan import conv_silu, convolution_problem
 
@@ -141,6 +142,26 @@ class CausalConvolution(nn.Module):
         for i, tap in enumerate(taps):
             total = torch.addcmul(total, padded[:, i : i + x.shape[1]], tap.to(x.dtype))
         return F.silu(total)
+
+
+class OrderedMamba(StackedSSM):
+    """Tokens (B, L, D) to tokens (B, L, D) by a Mamba along each of K orders, with one in_proj and one out_proj.
+
+    Each order has its own convolution, step sizes, A and D; the outputs are averaged before they are gated, as a
+    token's gate is the same in all orders.
+    """
+
+    def __init__(self, width: int, orders: Sequence[np.ndarray], inner: int, state_size: int, conv_size: int) -> None:
+        super().__init__(width, inner, state_size, sets=len(orders))
+        self.orders = TokenOrders(orders)
+        self.in_proj = Dense(width, 2 * inner, bias=False)
+        self.conv = CausalConvolution(len(orders), inner, conv_size)
+        self.out_proj = Dense(inner, width, bias=False)
+
+    def forward(self, tokens: Tensor) -> Tensor:
+        x, z = self.in_proj(tokens).chunk(2, dim=2)
+        scanned = self.scan(self.conv(self.orders.gather(x), self.backend))
+        return self.out_proj(self.orders.merge(scanned) / len(self.orders.order) * F.silu(z))
 
 
 class GridConvolution(nn.Conv2d):

@@ -1,4 +1,2 @@
-"""From paired volumes to a bundle and to the paper's tables; ``demo`` holds the demo bundle's own chain.
-
-Needs the extra ``train``. Nothing in the package that runs a model imports this.
-"""
+"""From paired volumes to a bundle and to the paper's tables; needs the extra ``train``, and nothing that runs a model
+imports it."""

@@ -13,7 +13,7 @@ from torch import nn
 from DiffMaCore import __version__
 from DiffMaCore.baselines.systems import TITLES
 from DiffMaCore.baselines.unet import UNetDenoiser
-from DiffMaCore.bundles.config import GUIDED_DECODER, SMALL_DECODER, BundleConfig, FeatureRange, ModelCard, read_json
+from DiffMaCore.bundles.config import GUIDED_DECODER, SMALL_DECODER, BundleConfig, FeatureRange, ModelCard
 from DiffMaCore.bundles.writing import RELIABILITY_FILE
 from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.errors import InputError
@@ -25,12 +25,12 @@ from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.training.cache import CT, PairedCache
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
-from DiffMaCore.training.files import replacing_folder, write_json
+from DiffMaCore.training.files import read_facts, replacing_folder, write_json
 from DiffMaCore.training.fresh import fresh_spec
-from DiffMaCore.training.rendering import VolumeMaker
-from DiffMaCore.training.run_folder import RunFolder
+from DiffMaCore.training.pictures import modality
+from DiffMaCore.training.rendering import OPTIONS, VolumeMaker
+from DiffMaCore.training.run_folder import RunFolder, read_trained
 from DiffMaCore.training.sources.heads import MR_RANGE
-from DiffMaCore.training.triplets import modality
 
 DESCRIBED = 90
 """So many of the training's rendered CTs tell what it was trained on: the first ones, where none are measured yet."""
@@ -51,28 +51,17 @@ def bundle_config(
 ) -> BundleConfig:
     """What the bundle says about itself; the preprocessing is that of the prepared data.
 
-    Args:
-        experiment: title, card and output; "{contrast}" in the title is replaced.
-        cache: the prepared data.
-        backbone: the system.
-        steps: that it was trained for.
-        contrast: number of the target.
-        trained_on: the range of each feature of the training's CTs, where it is known.
+    "{contrast}" in the experiment's title is replaced. ``trained_on`` is the range of each feature of the training's
+    CTs, where it is known.
     """
-    data, card = cache.data, experiment.card
+    data, card, several = cache.data, experiment.card, len(cache.data.targets) > 1
     target = modality(data.targets[contrast])
-    title = f"{experiment.title.replace('{contrast}', target)}, {system_title(backbone)}"
-    family = bundle_name(experiment, backbone, 0) if len(data.targets) > 1 else ""
-    distance = data.neighbour_distance if experiment.denoiser.ct_conditioning == "pixels" else None
     percentiles = percentile_normalisation(*data.mr_percentiles)
     makes_ct = data.target == CT
+    made = f"{steps} steps, seed {experiment.seed}, data {cache.fingerprint[:12]}"
     return BundleConfig(
-        name=bundle_name(experiment, backbone, contrast),
-        title=title,
-        anatomy=data.anatomy,
-        image_size=data.image_size,
-        pixel_spacing=data.pixel_spacing,
-        hu_windows=data.hu_windows,
+        name=_bundle_name(experiment, backbone, contrast),
+        title=f"{experiment.title.replace('{contrast}', target)}, {system_title(backbone)}",
         source_modality=modality(data.source),
         target_modality=target,
         source_normalisation=None if data.source == CT else percentiles,
@@ -81,29 +70,20 @@ def bundle_config(
         output_units="HU" if makes_ct else f"arbitrary {target} intensity",
         image_encoder_mean=cache.image_encoder_mean,  # type: ignore[arg-type]  # three numbers, as BundleConfig checks
         image_encoder_std=cache.image_encoder_std,  # type: ignore[arg-type]
-        demo=experiment.demo,
         modes=("mean", "sample") if experiment.denoiser.mean_share else ("sample",),
-        neighbour_distance=distance,
-        uncertainty_scale=experiment.uncertainty_scale,
-        grid_shift=experiment.grid_shift,
-        slice_smoothing=experiment.slice_smoothing,
+        neighbour_distance=data.neighbour_distance if experiment.denoiser.ct_conditioning == "pixels" else None,
         training_range=tuple(FeatureRange(name, range) for name, range in (trained_on or {}).items()),
-        family=family,
+        family=_bundle_name(experiment, backbone, 0) if several else "",
         card=ModelCard(
-            training_data=card.training_data,
-            licence=card.licence,
-            limits=card.limits,
-            source=(
-                f"Trained with `diffma train denoiser`, DiffMa {__version__}: {steps} steps, seed {experiment.seed},"
-                f" data {cache.fingerprint[:12]}."
-            ),
-            version=card.version,
-            measured=card.measured,
+            source=f"Trained with `diffma train denoiser`, DiffMa {__version__}: {made}.",
+            **{key: getattr(card, key) for key in ("training_data", "licence", "limits", "version", "measured")},
         ),
+        **{key: getattr(data, key) for key in ("anatomy", "image_size", "pixel_spacing", "hu_windows")},
+        **{key: getattr(experiment, key) for key in ("demo", "uncertainty_scale", "grid_shift", "slice_smoothing")},
     )
 
 
-def bundle_name(experiment: Experiment, backbone: str, contrast: int) -> str:
+def _bundle_name(experiment: Experiment, backbone: str, contrast: int) -> str:
     """Name of a bundle: the experiment's and its system's, or of several contrasts all but the first."""
     targets = experiment.data.targets
     if len(targets) == 1:
@@ -113,11 +93,10 @@ def bundle_name(experiment: Experiment, backbone: str, contrast: int) -> str:
 
 
 def _target_normalisation(data: DataConfig) -> dict[str, Any]:
-    if data.target == CT:
-        return {"method": "window", "low": data.target_window[0], "high": data.target_window[1]}
-    if data.heads is not None:
-        return {"method": "window", "low": MR_RANGE[0], "high": MR_RANGE[1]}
-    return percentile_normalisation(*data.mr_percentiles)
+    if data.target != CT and data.heads is None:
+        return percentile_normalisation(*data.mr_percentiles)
+    low, high = data.target_window if data.target == CT else MR_RANGE
+    return {"method": "window", "low": low, "high": high}
 
 
 def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) -> list[Path]:
@@ -130,22 +109,24 @@ def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) 
     if plot and not Path(plot).is_file():
         raise InputError(f"card.reliability: there is no {plot}; draw it with `diffma evaluate`, or leave the key out")
     folder = folders.system(backbone)
-    if not (folder / "model" / "config.json").is_file():
+    trained = read_trained(folder, UNetDenoiser if backbone == "unet" else DiffMa)
+    embedder = read_trained(folders.embedder, VisionEmbedder)
+    if trained is None or embedder is None:
         raise InputError(f"there is no trained system in {folder}; run `diffma train denoiser` first")
-    trained = (UNetDenoiser if backbone == "unet" else DiffMa).from_pretrained(folder / "model", local_files_only=True)
-    embedder = VisionEmbedder.from_pretrained(folders.embedder / "model", local_files_only=True)
-    extra = _decoders(folders) if backbone == "diffma" else {}
+    classes = {GUIDED_DECODER: GuidedDecoder, SMALL_DECODER: AutoencoderTiny} if backbone == "diffma" else {}
+    found = {name: read_trained(folders.part(name), cls) for name, cls in classes.items()}
+    decoders = {name: decoder for name, decoder in found.items() if decoder is not None}
     steps = int(RunFolder(folder).account().get("step", 0))
     trained_on = training_range(experiment, folders, cache)
     written = []
     for contrast, word in enumerate(cache.data.targets):
         denoiser = trained.for_contrast(contrast) if len(cache.data.targets) > 1 else trained
-        pipe = build_pipeline(experiment, cache, embedder, denoiser, backbone, steps, contrast, trained_on, **extra)
+        pipe = build_pipeline(experiment, cache, embedder, denoiser, backbone, steps, contrast, trained_on, **decoders)
         target = folder / ("bundle" if contrast == 0 else f"bundle-{word}")
         with replacing_folder(target) as part:
             if plot:
                 shutil.copyfile(plot, part / RELIABILITY_FILE)
-            save_bundle(pipe, part, experiment.bundle_precision)
+            _save(pipe, part, experiment.bundle_precision)
         written.append(target)
     return written
 
@@ -158,33 +139,14 @@ def training_range(experiment: Experiment, folders: Folders, cache: PairedCache)
     if experiment.data.heads is None:
         return {}
     path = folders.data / "training_range.json"
-    key = {"fingerprint": cache.fingerprint, "features": list(FEATURES)}
-    kept = read_json(path, "") if path.is_file() else {}
+    key = {"fingerprint": cache.fingerprint, "features": list(FEATURES), "rendered": str(OPTIONS)}
+    kept = read_facts(path)
     measured = kept["measured"] if {name: kept.get(name) for name in key} == key else []
     maker = VolumeMaker(fresh_spec(experiment, folders, cache.fingerprint, encoded=False))
     for volume in range(len(measured), DESCRIBED):
         measured.append(features(maker.render(volume).ct_image()))
         write_json(path, {**key, "measured": measured})
     return ranges(measured[:DESCRIBED])
-
-
-def save_bundle(pipe: DiffMaPipeline, folder: Path, precision: str) -> None:
-    """Write a bundle whose weights are stored in "float32" or, to half the size, in "float16"."""
-    modules = [module for module in pipe.components.values() if isinstance(module, nn.Module)]
-    if precision == "float16":
-        modules = [module.half() for module in modules]
-    pipe.save_pretrained(folder)
-    for module in modules:
-        module.float()
-
-
-def _decoders(folders: Folders) -> dict[str, Any]:
-    found: dict[str, Any] = {}
-    for name, cls in ((GUIDED_DECODER, GuidedDecoder), (SMALL_DECODER, AutoencoderTiny)):
-        folder = folders.part(name) / "model"
-        if (folder / "config.json").is_file():
-            found[name] = cls.from_pretrained(folder, local_files_only=True)
-    return found
 
 
 def build_pipeline(
@@ -208,3 +170,13 @@ def build_pipeline(
         bundle=bundle_config(experiment, cache, backbone, steps, contrast, trained_on).to_dict(),
         **decoders,
     )
+
+
+def _save(pipe: DiffMaPipeline, folder: Path, precision: str) -> None:
+    """Write a bundle whose weights are stored in "float32" or, to half the size, in "float16"."""
+    modules = [module for module in pipe.components.values() if isinstance(module, nn.Module)]
+    for module in modules if precision == "float16" else ():
+        module.half()
+    pipe.save_pretrained(folder)
+    for module in modules:
+        module.float()

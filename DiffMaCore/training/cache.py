@@ -18,7 +18,9 @@ from __future__ import annotations
 import bisect
 import hashlib
 import json
+import math
 from collections.abc import Mapping, Sequence
+from dataclasses import asdict
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -27,15 +29,21 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
+from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from DiffMaCore.configuring import build
+from DiffMaCore.devices import choose_device
 from DiffMaCore.diffusion import conditions
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.autoencoders import Autoencoder, load_autoencoder
+from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
+from DiffMaCore.progress import Reporter
+from DiffMaCore.training.batches import Batch, to_device
 from DiffMaCore.training.experiment import CT, DataConfig
+from DiffMaCore.training.files import first_change, replacing, require_room
 from DiffMaCore.training.split import PARTS, read_split
 
 FORMAT = 2
@@ -43,6 +51,9 @@ _REMEDY = "run `diffma prepare` with the experiment's configuration"
 _STORED = ("target_latent", "source_latent", "clip_embedding")
 _EMBEDDED = ("ct_embedding", "soft_mask")
 _COMPUTED = ("ct_pixels", "source", "target", "body", "contrast")
+_EMBEDDED_AT_ONCE = 64  # slices
+
+Rows = slice | Sequence[int]
 
 
 def value_scale(modality: str) -> float:
@@ -77,49 +88,65 @@ class TensorFile:
             self._tensors[key] = self._open.get_tensor(key)
         return self._tensors[key]
 
-    def rows(self, key: str, rows: slice | Sequence[int]) -> Tensor:
-        """Rows of a tensor."""
-        return self.whole(key)[rows if isinstance(rows, slice) else list(rows)]
-
-    def metadata(self) -> dict[str, str]:
-        """The texts in the file's header."""
-        return dict(self._open.metadata() or {})
+    def header(self) -> dict[str, str] | None:
+        """The texts in the file's header; None where there is no file that can be read."""
+        try:
+            return dict(self._open.metadata() or {}) if self.path.is_file() else None
+        except InputError:
+            return None
 
 
 class Case:
     """One patient's slices, inferior to superior or as the volume's own axis runs.
 
     Attributes:
-        id, centre: whose they are.
+        id: whose they are.
         contrast: which of ``DataConfig.targets`` the target is.
         spacing: mm from one plane to the next, negative where they follow each other downwards.
-        file: what holds them.
+        file: what holds them, ``names`` being those of tensors that are called otherwise in it.
     """
 
-    def __init__(self, entry: Mapping[str, Any], file: TensorFile, data: DataConfig) -> None:
-        self.id, self.centre, self.file = entry["id"], entry["centre"], file
+    def __init__(
+        self, entry: Mapping[str, Any], file: TensorFile, data: DataConfig, names: Mapping[str, str] | None = None
+    ) -> None:
+        self.id, self.file = entry["id"], file
         self.contrast, self.spacing = entry["contrast"], entry["spacing"]
-        self._slices, self._data = entry["slices"], data
+        self._slices, self._data, self._names = entry["slices"], data, names or {}
 
     def __len__(self) -> int:
         return self._slices
 
-    def source(self, rows: slice | Sequence[int] = slice(None)) -> Tensor:
+    def source(self, rows: Rows = slice(None)) -> Tensor:
         """Float32 (N, S, S): HU of a CT, [-1, 1] of every other modality."""
-        return self.file.rows("source", rows).float() * value_scale(self._data.source)
+        return self._stored("source")[rows].float() * value_scale(self._data.source)
 
-    def target(self, rows: slice | Sequence[int] = slice(None)) -> Tensor:
+    def target(self, rows: Rows = slice(None)) -> Tensor:
         """Float32 (N, S, S) in [-1, 1]; a CT's ``target_window`` is mapped to it."""
-        values = self.file.rows("target", rows).float() * value_scale(self._data.target)
-        return target_pixels(values, self._data)
+        return target_pixels(self._stored("target")[rows].float() * value_scale(self._data.target), self._data)
 
-    def body(self, rows: slice | Sequence[int] = slice(None)) -> Tensor:
+    def body(self, rows: Rows = slice(None)) -> Tensor:
         """Bool (N, S, S): where figures are taken, the data set's mask or else the source's body."""
-        return self.file.rows("body", rows).bool()
+        return self._stored("body")[rows].bool()
 
     def slice_index(self) -> Tensor:
         """Int64 (N): index of every slice along the volume's slice axis."""
         return self.file.whole("slice_index")
+
+    def value(self, key: str, index: int) -> Tensor:
+        """What a row of :class:`SliceDataset` holds of a slice; what is stored is a view of the file."""
+        if key in _STORED:
+            return self._stored(key)[index]
+        if key == "contrast":
+            return torch.tensor(self.contrast)
+        if key == "ct_pixels":
+            planes, distance = self.slice_index().numpy(), self._data.neighbour_distance
+            three = with_neighbours(self._stored("source"), index, planes, self.spacing, distance)
+            return ct_pixels(three[None] * value_scale(self._data.source), self._data)[0]
+        value: Tensor = getattr(self, key)(slice(index, index + 1))[0]
+        return value.float()
+
+    def _stored(self, key: str) -> Tensor:
+        return self.file.whole(self._names.get(key, key))
 
 
 def target_pixels(values: Tensor, data: DataConfig) -> Tensor:
@@ -158,14 +185,8 @@ def with_neighbours(
         distance: mm; None takes the plane beside. Beyond the first and last stored slice these are repeated.
     """
     step = np.sign(spacing) * (1.0 if distance is None else distance / abs(spacing))
-    slices = []
-    for side in (-1, 0, 1):
-        place = np.clip(index[row] + side * step, index[0], index[-1])
-        after = int(np.searchsorted(index, place))
-        before = after if index[after] == place else after - 1
-        share = 0.0 if before == after else float((place - index[before]) / (index[after] - index[before]))
-        slices.append(torch.lerp(source[before].float(), source[after].float(), share))
-    return torch.stack(slices)
+    at = np.interp(index[row] + step * np.arange(-1, 2), index, np.arange(len(index))).tolist()
+    return torch.stack([torch.lerp(source[int(a)].float(), source[math.ceil(a)].float(), a % 1) for a in at])
 
 
 class PairedCache:
@@ -211,6 +232,16 @@ class PairedCache:
                 f"{folder / 'split.json'} names case {unknown[0]}, which was not prepared; {_REMEDY} again"
             )
         return cache
+
+    def require(self, data: DataConfig) -> None:
+        """Raise InputError, naming the key, where the data was prepared with other settings than the experiment's."""
+        change = first_change(asdict(self.data), asdict(data), "data")
+        if change:
+            name, then, now = change
+            raise InputError(
+                f"{name} is {now!r} in the configuration and was {then!r} when {self.folder} was prepared; set it back,"
+                " or run `diffma prepare` again, perhaps with another --out"
+            )
 
     @property
     def data_fingerprint(self) -> str:
@@ -293,7 +324,6 @@ class SliceDataset(Dataset):
                 f"{unknown[0]} is no key of a slice" if unknown else "embeddings are asked for: from where?"
             )
         self.ids, self.keys = tuple(ids), tuple(keys)
-        self._data = cache.data
         self._cases = [cache.case(id) for id in ids]
         self._embedded = [TensorFile(embeddings / f"{id}.safetensors") for id in ids] if embeddings else []
         self._ends = list(accumulate(len(case) for case in self._cases))
@@ -315,41 +345,69 @@ class SliceDataset(Dataset):
         return f"case {case.id}, slice {int(case.slice_index()[index])}"
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        item = {key: self._value(key, *self.place(row)) for key in self.keys}
-        return {
-            "row": row,
-            **{key: value.float() if value.is_floating_point() else value for key, value in item.items()},
-        }
+        item = to_device(self.batch([row]), torch.device("cpu"))
+        return {key: row if key == "row" else value[0] for key, value in item.items()}
 
-    def spread(self, count: int) -> dict[str, Tensor]:
+    def spread(self, count: int, device: torch.device | None = None) -> Batch:
         """``count`` rows spread over all, fewer of a small set, stacked to (B, ...); float32."""
         rows = torch.linspace(0, len(self) - 1, min(count, len(self))).long().tolist()
-        items = [self[row] for row in rows]
-        return {key: torch.stack([item[key] for item in items]) for key in self.keys}
+        return to_device(self.batch(rows), device or torch.device("cpu"))
 
-    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+    def batch(self, rows: Sequence[int]) -> Batch:
         """Rows stacked to (B, ...), copied once out of the files: what is stored as float16 stays so."""
         places = [self.place(row) for row in rows]
         batch = {key: torch.stack([self._value(key, *place) for place in places]) for key in self.keys}
         return {"row": torch.tensor(rows), **batch}
 
     def _value(self, key: str, number: int, index: int) -> Tensor:
-        """One key of one slice; what is stored is a view of its file."""
-        case = self._cases[number]
-        if key in _STORED:
-            return case.file.whole(key)[index]
         if key in _EMBEDDED:
             return self._embedded[number].whole(key)[index]
-        if key == "contrast":
-            return torch.tensor(case.contrast)
-        if key == "ct_pixels":
-            return _pixels(case, index, self._data)
-        value: Tensor = getattr(case, key)(slice(index, index + 1))[0]
-        return value.float()
+        return self._cases[number].value(key, index)
 
 
-def _pixels(case: Case, index: int, data: DataConfig) -> Tensor:
-    planes = case.slice_index().numpy()
-    whole = case.file.whole("source")
-    three = with_neighbours(whole, index, planes, case.spacing, data.neighbour_distance)
-    return ct_pixels(three[None] * value_scale(data.source), data)[0]
+def embedder_hash(embedder: VisionEmbedder) -> str:
+    """SHA-256 over an embedder's configuration and weights."""
+    plain = {key: value for key, value in embedder.config.items() if not key.startswith("_")}
+    digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
+    for name, weight in sorted(embedder.state_dict().items()):
+        digest.update(name.encode())
+        digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
+    return digest.hexdigest()
+
+
+@torch.inference_mode()
+def ensure_embeddings(
+    cache: PairedCache, embedder: VisionEmbedder, reporter: Reporter | None = None, device: str = "auto"
+) -> Path:
+    """The folder with ``<id>.safetensors`` of every case: ct_embedding float16 (N, L, D), soft_mask float16 (N, L, 1).
+
+    Cases that are there for these weights and latents are not computed again. The embedder comes back where it was.
+    Raises InputError where its grid is not that of the cache's latents, OutputError where there is no room.
+    """
+    reporter, config = reporter or Reporter(), embedder.config
+    if (config["in_channels"], config["latent_size"]) != cache.latent_shape[:2]:
+        raise InputError(
+            f"the embedder was made for latents of {config['latent_size']} pixels and the cache holds"
+            f" {cache.latent_shape[1]}; train it again with `diffma train embedder`"
+        )
+    folder = cache.folder / "embeddings" / embedder_hash(embedder)[:12]
+    keys = {entry["id"]: entry["key"] for entry in cache.manifest["cases"]}
+    held = {id: TensorFile(folder / f"{id}.safetensors").header() or {} for id in keys}
+    missing = [id for id in keys if held[id].get("key") != keys[id]]
+    if not missing:
+        return folder
+    tokens = (config["latent_size"] // config["patch_size"]) ** 2
+    slices = sum(len(cache.case(id)) for id in missing)
+    require_room(folder, 2 * slices * tokens * (config["width"] + 1), "the CT embeddings")
+    home, training, chosen = next(embedder.parameters()).device, embedder.training, choose_device(device)
+    embedder.to(chosen).eval()
+    reporter.stage("embedding", total=len(missing))
+    for id in missing:
+        latents = cache.case(id).file.whole("source_latent").float()
+        parts = [embedder(part.to(chosen)) for part in latents.split(_EMBEDDED_AT_ONCE)]
+        tensors = {key: torch.cat([getattr(part, key).half().cpu() for part in parts]) for key in _EMBEDDED}
+        with replacing(folder / f"{id}.safetensors") as part_file:
+            save_file(tensors, part_file, {"key": keys[id]})
+        reporter.advance()
+    embedder.to(home).train(training)
+    return folder

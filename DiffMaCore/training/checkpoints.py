@@ -16,9 +16,11 @@ from typing import Any
 import torch
 from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
-from torch import Tensor
+from torch import Tensor, nn
 
-from DiffMaCore.training.files import replacing, require_room
+from DiffMaCore.errors import InputError
+from DiffMaCore.progress import Reporter
+from DiffMaCore.training.files import first_change, replacing, require_room
 
 KEPT = 2
 
@@ -29,11 +31,6 @@ class Checkpoint:
 
     tensors: Mapping[str, Tensor]
     facts: Mapping[str, Any]
-
-    @property
-    def step(self) -> int:
-        """Steps done."""
-        return int(self.facts["step"])
 
     def below(self, prefix: str) -> dict[str, Tensor]:
         """The tensors whose names begin with ``prefix`` and a dot, by the rest of their names."""
@@ -49,6 +46,27 @@ class Checkpoints:
     def newest_first(self) -> list[Path]:
         """What is there; a file that was still being written does not count."""
         return sorted(self.folder.glob("step_*.safetensors"), reverse=True)
+
+    def newest(self, settings: Mapping[str, Any], reporter: Reporter) -> Checkpoint | None:
+        """The newest one that can be read, None where there is none; a damaged one is told of.
+
+        Raises InputError naming the first of the run's settings that is not as it was.
+        """
+        for path in self.newest_first():
+            try:
+                found = self.load(path)
+            except ValueError as reason:
+                reporter.warning(f"the checkpoint {path.name} is damaged ({reason}); the one before it is used")
+                continue
+            change = first_change(found.facts["settings"], settings)
+            if change is not None:
+                name, before, now = change
+                raise InputError(
+                    f"the run in {self.folder.parent} was begun with {name} = {before!r} and now it is {now!r};"
+                    " set it back, or train under another --out"
+                )
+            return found
+        return None
 
     def require_room(self, size: int) -> None:
         """Raise OutputError unless the checkpoints of a whole run, ``size`` bytes each, have room."""
@@ -90,3 +108,36 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
         if tensors[name].numel():
             value = zlib.crc32(tensors[name].reshape(-1).view(torch.uint8).numpy().data, value)
     return f"{value:08x}"
+
+
+def state(
+    model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+) -> dict[str, Tensor]:
+    """Everything that the steps have changed, and torch's generator."""
+    tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
+    tensors |= {f"ema.{name}": tensor for name, tensor in average.state_dict().items()}
+    for name, parameter in parameters.items():
+        for key, value in optimiser.state[parameter].items():
+            tensors[f"optimiser.{key}.{name}"] = torch.as_tensor(value)
+    return {**tensors, "torch_generator": torch.get_rng_state()}
+
+
+def restore(
+    found: Checkpoint,
+    model: nn.Module,
+    average: nn.Module,
+    optimiser: torch.optim.Optimizer,
+    parameters: Mapping[str, nn.Parameter],
+) -> None:
+    """Inverse of :func:`state`."""
+    model.load_state_dict(found.below("model"))
+    average.load_state_dict(found.below("ema"))
+    moments: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
+    for word, value in found.below("optimiser").items():
+        key, _, name = word.partition(".")
+        moments[name][key] = value
+    held = optimiser.state_dict()
+    # a parameter that has never had a gradient has no moments
+    held["state"] = {place: kept for place, kept in enumerate(moments.values()) if kept}
+    optimiser.load_state_dict(held)
+    torch.set_rng_state(found.tensors["torch_generator"])

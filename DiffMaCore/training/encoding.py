@@ -24,7 +24,7 @@ class Encoder:
         self.data, self.device = data, device
         self.vae, self.image_encoder = parts.vae.to(device), parts.image_encoder.to(device)
         record = parts.records["image_encoder"]
-        self.mean, self.std = record.mean, record.std
+        self.mean, self.std = record["mean"], record["std"]
         # the encoder's widest maps, a few of them alive at once, for source and target
         maps = 4 * data.image_size**2 * maps_per_slice(self.vae)[0]
         self.batch = choose_batch(device, maps)

@@ -15,16 +15,20 @@ An experiment lives in one folder, ``runs/<name>`` unless ``--out`` says otherwi
 
 from __future__ import annotations
 
+import shutil
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Literal
 
+from DiffMaCore.errors import OutputError
+
+TEMPLATE = Path(__file__).parents[1] / "data" / "experiment"
+
 Backbone = Literal["diffma", "dit", "vim", "vmamba", "efficient_vmamba", "zigma", "unet", "regression"]
-"""The systems of Table 2, and the deterministic 2.5D regression; the order is the default one of every table."""
-
-
-CT = "ct"
-"""The modality that is in HU."""
+"""The systems of Table 2, and the deterministic 2.5D regression."""
+SYSTEMS: tuple[Backbone, ...] = ("unet", "dit", "efficient_vmamba", "zigma", "vim", "vmamba", "diffma", "regression")
+CT = "ct"  # the modality that is in HU
+TRAINED = "trained"  # in place of a folder: the network that this experiment trains itself
 
 
 @dataclass(frozen=True)
@@ -47,21 +51,13 @@ class SplitConfig:
 @dataclass(frozen=True)
 class HeadsConfig:
     """Heads of real anatomy that are rendered (:mod:`DiffMaCore.imaging.phantom`) in place of a data set: those in
-    ``folder`` train, every time in a fresh rendering; the package's own validate, in renderings that stay the same.
+    ``folder`` train, every time in a fresh rendering; the package's own validate, in renderings that stay the same."""
 
-    Attributes:
-        folder: of label maps, relative to the working directory.
-        draws: fixed renderings of a head: of those that validate, with every contrast; of those that train, one.
-        slice_spacing: mm.
-        slice_shows: how often a slice is trained on before its volume is replaced, over all contrasts.
-        pool: newest volumes that a batch is drawn from.
-    """
-
-    folder: str
-    draws: int = 2
-    slice_spacing: float = 3.0
-    slice_shows: float = 4.0
-    pool: int = 40
+    folder: str  # of label maps, relative to the working directory
+    draws: int = 2  # fixed renderings of a head: of those that validate, with every contrast; of those that train, one
+    slice_spacing: float = 3.0  # mm
+    slice_shows: float = 4.0  # how often a slice is trained on before its volume is replaced, over all contrasts
+    pool: int = 40  # newest volumes that a batch is drawn from
 
     def __post_init__(self) -> None:
         if self.draws < 1 or self.pool < 1 or self.slice_spacing <= 0 or self.slice_shows <= 0:
@@ -86,7 +82,7 @@ class DataConfig:
     output_range: tuple[float, float] = (0.0, 1000.0)  # of a synthetic MR
     least_body: float = 0.02  # share of a slice that must be body
     slice_step: int = 1  # every n-th slice
-    contrasts: tuple[str, ...] = ()  # targets that one network learns, in place of ``target``
+    contrasts: tuple[str, ...] = ()  # targets that one network learns, in place of target
     neighbour_distance: float | None = None  # mm to the neighbouring slices that pixels are taken from; None: 1 slice
     heads: HeadsConfig | None = None  # rendered heads, instead of a data set
     split: SplitConfig = field(default_factory=SplitConfig)  # who trains and who tests
@@ -110,10 +106,6 @@ class DataConfig:
     def judged(self) -> str:
         """The split that systems are judged on: "test", or "validation" of rendered heads, which have no other."""
         return "test" if self.heads is None else "validation"
-
-
-TRAINED = "trained"
-"""In place of a folder: the network that this experiment trains itself."""
 
 
 @dataclass(frozen=True)
@@ -293,16 +285,7 @@ class Experiment:
     guided_decoder: GuidedDecoderConfig = field(default_factory=GuidedDecoderConfig)  # a decoder that sees the CT
     small_decoder: SmallDecoderConfig = field(default_factory=SmallDecoderConfig)  # a faster decoder
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)  # how systems are judged
-    systems: tuple[Backbone, ...] = (  # that the report compares
-        "unet",
-        "dit",
-        "efficient_vmamba",
-        "zigma",
-        "vim",
-        "vmamba",
-        "diffma",
-        "regression",
-    )
+    systems: tuple[Backbone, ...] = SYSTEMS  # that the report compares
 
     def __post_init__(self) -> None:
         if self.denoiser.ct_conditioning == "pixels" and self.data.neighbour_distance is None:
@@ -312,42 +295,36 @@ class Experiment:
             )
 
 
-@dataclass(frozen=True)
 class Folders:
-    """Where an experiment keeps what."""
+    """Where an experiment keeps what, below ``root``."""
 
-    root: Path
-
-    @property
-    def data(self) -> Path:
-        """The cache."""
-        return self.root / "data"
+    def __init__(self, root: Path) -> None:
+        self.root, self.data = root, root / "data"
+        self.embedder, self.evaluation, self.report = root / "embedder", root / "evaluation", root / "report"
 
     def part(self, name: str) -> Path:
         """The run of a network around the denoiser: "autoencoder", "image_encoder", "embedder", "guided_decoder" or
         "small_decoder"; the network is in ``model/`` below."""
         return self.root / name
 
-    @property
-    def embedder(self) -> Path:
-        """The run of the Vision Embedder; its model is in ``model/`` below."""
-        return self.root / "embedder"
-
     def system(self, backbone: str) -> Path:
         """The run of one system; its bundle is in ``bundle/`` below (regression: ``model/``)."""
         return self.root / "systems" / backbone
-
-    @property
-    def evaluation(self) -> Path:
-        """Tables."""
-        return self.root / "evaluation"
-
-    @property
-    def report(self) -> Path:
-        """The report."""
-        return self.root / "report"
 
 
 def experiment_folders(experiment: Experiment, out: Path | None = None) -> Folders:
     """``out``, or ``runs/<name>`` below the working directory."""
     return Folders(out if out is not None else Path("runs") / experiment.name)
+
+
+def write_template(folder: Path) -> list[Path]:
+    """``experiment.yaml``, a commented one to begin with, and an example ``pairs.csv`` in a folder. Raises OutputError
+    where one is there already."""
+    paths = [folder / name for name in ("experiment.yaml", "pairs.csv")]
+    for path in paths:
+        if path.exists():
+            raise OutputError(f"{path} is there already; name another folder")
+    folder.mkdir(parents=True, exist_ok=True)
+    for path in paths:
+        shutil.copyfile(TEMPLATE / path.name, path)
+    return paths

@@ -1,4 +1,4 @@
-"""Files that appear whole or not at all, and room on the disk for them before work begins."""
+"""Files that appear whole or not at all, room on the disk for them, what differs in settings, and Markdown tables."""
 
 from __future__ import annotations
 
@@ -7,7 +7,7 @@ import json
 import os
 import re
 import shutil
-from collections.abc import Iterator
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
@@ -45,15 +45,18 @@ def replacing(path: Path) -> Iterator[Path]:
 def replacing_folder(folder: Path) -> Iterator[Path]:
     """An empty folder to write into; it takes the place of ``folder`` when the block ends, and vanishes when it
     fails."""
-    part = folder.with_name(folder.name + ".part")
+    part, old = (folder.with_name(folder.name + ending) for ending in (".part", ".old"))
     shutil.rmtree(part, ignore_errors=True)
     part.mkdir(parents=True)
     try:
         yield part
-        shutil.rmtree(folder, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
+        if folder.exists():
+            folder.rename(old)  # emptied in its place, a kill would leave half of it
         part.rename(folder)
     finally:
         shutil.rmtree(part, ignore_errors=True)
+        shutil.rmtree(old, ignore_errors=True)
 
 
 def is_full(error: BaseException) -> bool:
@@ -61,10 +64,23 @@ def is_full(error: BaseException) -> bool:
     return (isinstance(error, OSError) and error.errno in _FULL) or bool(_FULL_IN_WORDS.search(str(error)))
 
 
+def write_text(path: Path, text: str) -> None:
+    """``text`` with its own line ends, atomically."""
+    with replacing(path) as part:
+        part.write_text(text, encoding="utf-8", newline="")
+
+
 def write_json(path: Path, value: Any) -> None:
     """``value`` as indented JSON, atomically."""
-    with replacing(path) as part:
-        part.write_text(json.dumps(value, indent=2, ensure_ascii=False) + "\n", encoding="utf-8")
+    write_text(path, json.dumps(value, indent=2, ensure_ascii=False) + "\n")
+
+
+def read_facts(path: Path) -> dict[str, Any]:
+    """The JSON object in a file; empty where there is none that can be read."""
+    try:
+        return dict(json.loads(path.read_text(encoding="utf-8")))
+    except (OSError, ValueError, TypeError):
+        return {}
 
 
 def require_room(folder: Path, needed: int, what: str) -> None:
@@ -76,3 +92,18 @@ def require_room(folder: Path, needed: int, what: str) -> None:
             f"{what} need {(needed + _RESERVE) / 1e6:.0f} MB and the disk of {folder} has {free / 1e6:.0f} MB free;"
             " free some room or choose another folder with --out"
         )
+
+
+def first_change(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """The first setting that differs, lists and tuples being the same: its dotted name, what it was and what it is."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        names = {key: f"{name}.{key}" if name else str(key) for key in (*now, *before)}
+        found = (first_change(before.get(key), now.get(key), dotted) for key, dotted in names.items())
+        return next((change for change in found if change), None)
+    return None if json.loads(json.dumps([before])) == json.loads(json.dumps([now])) else (name, before, now)
+
+
+def rows_of(head: Sequence[str], rows: Sequence[Sequence[str]]) -> str:
+    """A Markdown table."""
+    lines = [head, ["---"] * len(head), *([text.replace("|", "\\|") for text in row] for row in rows)]
+    return "\n".join(f"| {' | '.join(line)} |" for line in lines)

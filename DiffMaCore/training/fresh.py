@@ -14,13 +14,14 @@ from typing import Any
 
 import numpy as np
 import torch
-from torch import Tensor
 
-from DiffMaCore.training.cache import TensorFile, ct_pixels, value_scale, with_neighbours
+from DiffMaCore.training.batches import Batch, to_device
+from DiffMaCore.training.cache import Case, TensorFile
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.rendering import AHEAD, KEPT, OF_TARGET, FreshSpec, Renderer, volume_file
 
 _FIRST = 8  # volumes that training begins with
+_SCANNED_MM = 180.0  # of a head that a scan shows, about
 
 
 def fresh_spec(experiment: Experiment, folders: Folders, fingerprint: str, encoded: bool) -> FreshSpec:
@@ -30,7 +31,7 @@ def fresh_spec(experiment: Experiment, folders: Folders, fingerprint: str, encod
 
 
 class FreshSlices:
-    """Rows of a training (see ``training.task.Rows``): row r is the r-th slice that is ever trained on.
+    """Rows of a training (see ``batches.Rows``): row r is the r-th slice that is ever trained on.
 
     Args:
         spec: what is rendered.
@@ -52,18 +53,19 @@ class FreshSlices:
 
     def where(self, row: int) -> str:
         """What a row is called in an error."""
-        volume, contrast, place = self._place(row)
-        return f"rendered volume {volume}, {self.spec.data.targets[contrast]}, slice {place}"
+        case, place = self._place(row)
+        return f"rendered volume {case.id}, {self.spec.data.targets[case.contrast]}, slice {place}"
 
     def __getitem__(self, row: int) -> dict[str, Any]:
-        batch = self.batch([row])
-        return {key: value[0].float() if value.is_floating_point() else value[0] for key, value in batch.items()}
+        return {key: value[0] for key, value in to_device(self.batch([row]), torch.device("cpu")).items()}
 
-    def batch(self, rows: Sequence[int]) -> dict[str, Tensor]:
+    def batch(self, rows: Sequence[int]) -> Batch:
         """Rows stacked to (B, ...); waits for volumes that are not rendered yet."""
-        self._ask_for(max(self._newest(row) for row in rows))
+        if not int(os.environ.get("RANK", "0")):  # process 0 renders for all
+            self._renderer = self._renderer or Renderer(self.spec)
+            self._renderer.ask_for(max(self._newest(row) for row in rows))
         places = [self._place(row) for row in rows]
-        batch = {key: torch.stack([self._value(key, *place) for place in places]) for key in self.keys}
+        batch = {key: torch.stack([case.value(key, index) for case, index in places]) for key in self.keys}
         return {"row": torch.tensor(rows), **batch}
 
     def close(self) -> None:
@@ -74,32 +76,20 @@ class FreshSlices:
 
     def _newest(self, row: int) -> int:
         """Number of the newest volume that a row may be of."""
-        shown = self._heads.slice_shows * self._slices_of_a_volume() * len(self._contrasts)
-        return _FIRST - 1 + int(row / shown)
+        slices = _SCANNED_MM / self._heads.slice_spacing
+        return _FIRST - 1 + int(row / (self._heads.slice_shows * slices * len(self._contrasts)))
 
-    def _slices_of_a_volume(self) -> float:
-        return 180.0 / self._heads.slice_spacing  # mm of a head that a scan shows, about
-
-    def _place(self, row: int) -> tuple[int, int, int]:
+    def _place(self, row: int) -> tuple[Case, int]:
+        """The volume with one of its contrasts, and the slice, that a row is."""
         rng = np.random.default_rng([self.spec.seed, 0xF5E5, row])
         newest = self._newest(row)
         volume = newest - int(rng.integers(min(self._heads.pool, newest + 1)))
         contrast = self._contrasts[int(rng.integers(len(self._contrasts)))]
-        return volume, contrast, int(rng.integers(len(self._file(volume).whole("slice_index"))))
-
-    def _value(self, key: str, volume: int, contrast: int, place: int) -> Tensor:
         file, data = self._file(volume), self.spec.data
-        if key == "contrast":
-            return torch.tensor(contrast)
-        if key == "ct_pixels":
-            index = file.whole("slice_index").numpy()
-            spacing = self._heads.slice_spacing
-            three = with_neighbours(file.whole("source"), place, index, spacing, data.neighbour_distance)
-            return ct_pixels(three[None], data)[0]
-        value = file.whole(f"{key}_{data.targets[contrast]}" if key in OF_TARGET else key)[place]
-        if key == "target":
-            return value.float() * value_scale("mr")
-        return value.float() if key in ("source", "body") else value
+        slices = len(file.whole("slice_index"))
+        entry = {"id": volume, "contrast": contrast, "slices": slices, "spacing": self._heads.slice_spacing}
+        names = {key: f"{key}_{data.targets[contrast]}" for key in OF_TARGET}
+        return Case(entry, file, data, names), int(rng.integers(slices))
 
     def _file(self, volume: int) -> TensorFile:
         if volume not in self._files:
@@ -112,10 +102,3 @@ class FreshSlices:
             for old in [number for number in self._files if number < volume - self._heads.pool - AHEAD - KEPT]:
                 del self._files[old]
         return self._files[volume]
-
-    def _ask_for(self, volume: int) -> None:
-        if int(os.environ.get("RANK", "0")):
-            return  # process 0 renders for all
-        if self._renderer is None:
-            self._renderer = Renderer(self.spec)
-        self._renderer.ask_for(volume)

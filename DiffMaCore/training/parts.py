@@ -6,20 +6,20 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import asdict, dataclass
+from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from DiffMaCore.bundles import manifest, store
 from DiffMaCore.bundles.config import BundleConfig, read_config
-from DiffMaCore.errors import DiffMaError, InputError, OutOfMemory, loading
+from DiffMaCore.errors import DiffMaError, InputError, OutOfMemory
 from DiffMaCore.models import components
-from DiffMaCore.models.autoencoders import Autoencoder, factor_of, load_autoencoder
+from DiffMaCore.models.autoencoders import Autoencoder, factor_of
 from DiffMaCore.models.components import IMAGE_ENCODER, VAE, Part
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.experiment import TRAINED, Experiment, Folders
-from DiffMaCore.training.files import replacing_folder, write_json
+from DiffMaCore.training.files import read_facts, replacing_folder, write_json
 
 _BUNDLE = "bundle:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -27,22 +27,13 @@ _SAVED = ("config.json", "diffusion_pytorch_model.safetensors")  # what save_pre
 
 
 @dataclass(frozen=True)
-class PartRecord:
-    """Where a network came from: as asked for, hash of its configuration and weights, and the pixels it expects."""
-
-    asked: str
-    sha256: str
-    mean: tuple[float, ...] | None = None
-    std: tuple[float, ...] | None = None
-
-
-@dataclass(frozen=True)
 class Parts:
-    """Both networks, in eval mode on the CPU, and what is recorded of them."""
+    """Both networks, in eval mode on the CPU, and what ``parts.json`` records of each: as it was ``asked`` for, the
+    ``sha256`` of configuration and weights, and the ``mean`` and ``std`` of the pixels it expects, where it says."""
 
     vae: Autoencoder
     image_encoder: ImageEncoder
-    records: dict[str, PartRecord]
+    records: dict[str, dict[str, Any]]
 
     @property
     def factor(self) -> int:
@@ -53,10 +44,6 @@ class Parts:
         """What latents and embeddings are like."""
         channels, width = self.vae.config["latent_channels"], self.image_encoder.config["embed_dim"]
         return {"latent_channels": channels, "latent_size": image_size // self.factor, "embed_dim": width}
-
-    def to_dict(self) -> dict[str, Any]:
-        """The records as JSON holds them."""
-        return json.loads(json.dumps({name: asdict(record) for name, record in self.records.items()}))
 
 
 def load_parts(experiment: Experiment, folders: Folders, reporter: Reporter) -> Parts | None:
@@ -71,23 +58,24 @@ def load_parts(experiment: Experiment, folders: Folders, reporter: Reporter) -> 
     own = {VAE.name: folders.part("autoencoder") / "model", IMAGE_ENCODER.name: folders.part("image_encoder") / "model"}
     if any(wanted[name] == TRAINED and not (own[name] / "config.json").is_file() for name in wanted):
         return None
-    before, records = _known(folder), dict[str, PartRecord]()
+    before, records = read_facts(folder / "parts.json"), dict[str, dict[str, Any]]()
     loaded: dict[str, Any] = {}
     for part in (VAE, IMAGE_ENCODER):
         asked = str(own[part.name]) if wanted[part.name] == TRAINED else wanted[part.name]
         copy = folder / part.name
         known = before.get(part.name)
-        if known is not None and known.asked == asked and _HUB_ID.fullmatch(asked) and _whole(copy, known):
+        if known and known["asked"] == asked and _HUB_ID.fullmatch(asked) and _digest(copy) == known["sha256"]:
             loaded[part.name], records[part.name] = _load_saved(part, copy), known
             continue
         network, bundle = _obtain(part, asked, reporter)
         loaded[part.name] = network
         _check(experiment, **loaded)
-        digest = _keep(network, copy)
-        encodes = bundle is not None and part is IMAGE_ENCODER
-        mean, std = (bundle.image_encoder_mean, bundle.image_encoder_std) if bundle and encodes else (None, None)
-        records[part.name] = PartRecord(asked, digest, mean, std)
-        write_json(folder / "parts.json", {name: asdict(record) for name, record in {**before, **records}.items()})
+        with replacing_folder(copy) as new:
+            network.float().save_pretrained(new, safe_serialization=True, max_shard_size="100GB")
+        told = bundle if part is IMAGE_ENCODER else None
+        mean, std = (told.image_encoder_mean, told.image_encoder_std) if told else (None, None)
+        records[part.name] = {"asked": asked, "sha256": _digest(copy), "mean": mean, "std": std}
+        write_json(folder / "parts.json", {**before, **records})
     _check(experiment, **loaded)
     return Parts(loaded["vae"], loaded["image_encoder"], records)
 
@@ -151,25 +139,15 @@ def _is_saved(part: Part, folder: Path) -> bool:
 
 
 def _load_saved(part: Part, folder: Path) -> Any:
-    try:
-        with loading(f"the {part.name.replace('_', ' ')} in {folder}"):
-            if part is VAE:
-                return load_autoencoder(folder)
-            return ImageEncoder.from_pretrained(str(folder), local_files_only=True).eval().requires_grad_(False)
-    except (OSError, ValueError, RuntimeError, KeyError, TypeError) as problem:
-        first = (str(problem).strip().splitlines() or [type(problem).__name__])[0]
-        raise InputError(f"{folder} cannot be loaded ({first}); fetch it again") from None
-
-
-def _keep(network: Any, folder: Path) -> str:
-    """Copy a network into the cache in one step; returns the hash of what was written."""
-    with replacing_folder(folder) as part:
-        network.float().save_pretrained(part, safe_serialization=True, max_shard_size="100GB")
-    return _digest(folder)
+    """A network as bundles and caches hold it; ModelError where it is damaged."""
+    return VAE.load(folder) if part is VAE else components.load_network(ImageEncoder, folder, part.name)
 
 
 def _digest(folder: Path) -> str:
-    """SHA-256 over weights and configuration; what diffusers notes of itself in the latter does not count."""
+    """SHA-256 over weights and configuration, "" where one is missing; what diffusers notes of itself in the latter
+    does not count."""
+    if not all((folder / name).is_file() for name in _SAVED):
+        return ""
     config = json.loads((folder / _SAVED[0]).read_text(encoding="utf-8"))
     plain = {key: value for key, value in config.items() if not key.startswith("_")}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
@@ -178,18 +156,6 @@ def _digest(folder: Path) -> str:
 
 
 def kept_parts(folder: Path) -> Parts:
-    """The networks that :func:`load_parts` left in ``folder``; InputError where they cannot be read."""
+    """The networks that :func:`load_parts` left in ``folder``; ModelError where they cannot be read."""
     loaded = {part.name: _load_saved(part, folder / part.name) for part in (VAE, IMAGE_ENCODER)}
-    return Parts(**loaded, records=_known(folder))
-
-
-def _known(folder: Path) -> dict[str, PartRecord]:
-    try:
-        found = json.loads((folder / "parts.json").read_text(encoding="utf-8"))
-        return {name: PartRecord(**record) for name, record in found.items()}
-    except (OSError, ValueError, TypeError):
-        return {}
-
-
-def _whole(folder: Path, record: PartRecord) -> bool:
-    return all((folder / name).is_file() for name in _SAVED) and _digest(folder) == record.sha256
+    return Parts(**loaded, records=read_facts(folder / "parts.json"))

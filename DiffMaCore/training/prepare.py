@@ -21,17 +21,14 @@ from DiffMaCore.failures import Failure
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import FORMAT, PairedCache, TensorFile, value_scale
 from DiffMaCore.training.encoding import Encoder, stored_slices
-from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
-from DiffMaCore.training.files import replacing, require_room, write_json
+from DiffMaCore.training.experiment import CT, DataConfig, Experiment, Folders
+from DiffMaCore.training.files import first_change, replacing, require_room, rows_of, write_json, write_text
 from DiffMaCore.training.parts import Parts, kept_parts, load_parts
-from DiffMaCore.training.prepare_report import LeftOut, write_report
 from DiffMaCore.training.run_folder import versions
 from DiffMaCore.training.slicing import read_case
 from DiffMaCore.training.sources import CaseSlices, RawCase, find_cases
 from DiffMaCore.training.sources.heads import heads_split
 from DiffMaCore.training.split import PARTS, Split, check_split, make_split, read_split, write_split
-
-_NOT_SLICES = ("split",)  # keys of DataConfig that no slice depends on
 
 
 def prepare(
@@ -47,10 +44,7 @@ def prepare(
     """Make or complete the cache of an experiment; cases that are there already are not made again.
 
     Args:
-        experiment: its data, parts and sizes.
-        folders: where to.
         datasets: what ``find_cases`` takes; none for rendered heads.
-        reporter: told about stages, cases and what is left out.
         device: where VAE and image encoder run.
         split_file: a ``split.json`` to use in place of a seeded one.
         cluster: whose workers prepare cases, each with networks of its own; None: this process does.
@@ -87,7 +81,10 @@ def prepare_cases(
     if cluster is None:
         choose_device(device)  # before long work
     if given is not None:
-        cases = _of_split(cases, given, reporter)
+        named = {id for ids in given.values() for id in ids}
+        found, cases = len(cases), [case for case in cases if case.id in named]
+        if len(cases) < found:
+            reporter.note(f"{found - len(cases)} cases are in no part of the given split and are not prepared")
     split = given or make_split(cases, experiment.data.split, experiment.seed)
     parts = load_parts(experiment, folders, reporter)
     if parts is None:
@@ -95,51 +92,35 @@ def prepare_cases(
     reporter.stage("reading checksums", total=len(cases))
     contents = {}
     for case in cases:
-        contents[case.id] = content_of(case)
+        contents[case.id] = _content_of(case)
         reporter.advance()
     check_split(split, cases, contents)
-    files = CaseFiles(experiment, folders.data, parts, contents)
-    to_do = files.to_do(cases, reporter)
-    left_out: dict[int, LeftOut] = {}
-    if to_do:
-        (folders.data / "manifest.json").unlink(missing_ok=True)  # until it is whole again
-        jobs = files.jobs(to_do, experiment.data, device)
-        prepared: Iterator[tuple[int, int | list[str] | Failure]]
-        if cluster is None:
-            encoder = None if parts is None else Encoder(parts, experiment.data, choose_device(device))
-            prepared = ((number, job.make(encoder)) for number, job in enumerate(jobs))
-        else:
-            prepared = outcomes(jobs, cluster, reporter)
-        slices = 0
-        reporter.stage("preparing cases", total=len(cases), done=len(cases) - len(to_do))
-        failures = []
-        for number, done in prepared:
-            case = to_do[number]
-            if isinstance(done, Failure):
-                failures.append(f"{case.id}: {done.message}")
-            elif isinstance(done, int):
-                slices += done
-            else:
-                left_out[number] = LeftOut(case.id, case.centre, "; ".join(done))
-                reporter.warning(f"{case.id} is left out: {left_out[number].reason}")
-            reporter.advance()
-            reporter.figures(slices=slices)
-        if failures:
-            raise DiffMaError(f"{len(failures)} of {len(to_do)} cases failed, the first is {failures[0]}")
-    left = [left_out[number] for number in sorted(left_out)]
-    return _finish(experiment, folders.data, cases, split, given, files, left, reporter)
+    files = _CaseFiles(experiment, folders.data, parts, contents, reporter)
+    to_do = files.to_do(cases)
+    left_out = files.make(to_do, len(cases), device, cluster) if to_do else {}
+    kept = [case for case in cases if case.id not in left_out]
+    reasons = {case.id: left_out[case.id] for case in cases if case.id in left_out}  # in the order of the cases
+    if not kept:
+        id, reason = next(iter(reasons.items()))
+        raise InputError(f"no case can be used; the first, {id}, is left out because: {reason}")
+    drawn, asked = split, experiment.data.split
+    if not reasons or given is not None or asked.test_cases or asked.validation_cases:
+        split = {name: [id for id in ids if id not in reasons] for name, ids in split.items()}
+    else:
+        split = make_split(kept, asked, experiment.seed)
+    if not split["train"]:
+        raise InputError(f"every case to train on was left out; the first reason: {next(iter(reasons.values()))}")
+    for name in PARTS:
+        if drawn[name] and not split[name]:
+            reporter.warning(f"every {name} case was left out; correct them, or name others in data.split")
+    manifest = files.manifest(kept, split, reasons)
+    write_split(folders.data / "split.json", split, experiment.seed)
+    write_text(folders.data / "report.md", _report(experiment, manifest, split))
+    write_json(folders.data / "manifest.json", manifest)
+    return PairedCache.open(folders.data)
 
 
-def _of_split(cases: Sequence[RawCase], split: Split, reporter: Reporter) -> list[RawCase]:
-    """The cases that a given split names."""
-    named = {id for ids in split.values() for id in ids}
-    kept = [case for case in cases if case.id in named]
-    if len(kept) < len(cases):
-        reporter.note(f"{len(cases) - len(kept)} cases are in no part of the given split and are not prepared")
-    return kept
-
-
-def content_of(case: RawCase) -> str:
+def _content_of(case: RawCase) -> str:
     """SHA-256 of a case's files, or of the id of one that has none."""
     digest = hashlib.sha256(b"" if case.files else case.id.encode())
     for file in case.files:
@@ -152,22 +133,15 @@ def content_of(case: RawCase) -> str:
 
 @dataclass(frozen=True, repr=False)
 class _CaseJob:
-    """One case to its file, by this process or by a worker.
-
-    Attributes:
-        path, header: of the file.
-        embedded: bytes that a slice's CT embeddings will need beside it.
-        cases: how many are still to be written.
-        networks: what :func:`_encoder` loads on a worker, None where slices are all there is yet.
-    """
+    """One case to its file, by this process or by a worker."""
 
     case: RawCase
     data: DataConfig
     path: Path
     header: dict[str, str]
-    embedded: int
-    cases: int
-    networks: tuple[Path, str, str] | None
+    embedded: int  # bytes that a slice's CT embeddings will need beside the file
+    cases: int  # how many are still to be written
+    networks: tuple[Path, str, str] | None  # what _encoder loads on a worker, None where slices are all there is yet
 
     def __call__(self) -> int | list[str]:
         return self.make(None if self.networks is None else _encoder(*self.networks, self.data))
@@ -179,8 +153,7 @@ class _CaseJob:
             return sliced
         tensors = stored_slices(sliced, self.data) | (encoder.tensors(sliced) if encoder is not None else {})
         slices = len(sliced.index)
-        stored = sum(tensor.nbytes for tensor in tensors.values())
-        needed = self.cases * (stored + slices * self.embedded)
+        needed = self.cases * (sum(tensor.nbytes for tensor in tensors.values()) + slices * self.embedded)
         require_room(self.path.parent.parent, needed, f"{self.cases} cases like {self.case.id}")
         texts = {"slices": str(slices), "spacing": repr(float(sliced.spacing)), "notes": json.dumps(sliced.notes)}
         with replacing(self.path) as part:
@@ -194,131 +167,159 @@ def _encoder(parts: Path, settings: str, device: str, data: DataConfig) -> Encod
     return Encoder(kept_parts(parts), data, choose_device(device))
 
 
-class CaseFiles:
+class _CaseFiles:
     """Knows the files of cases, and which of them are up to date."""
 
-    def __init__(self, experiment: Experiment, folder: Path, parts: Parts | None, contents: Mapping[str, str]) -> None:
-        self.folder, self.contents, self.parts = folder, contents, parts
-        data = {key: value for key, value in asdict(experiment.data).items() if key not in _NOT_SLICES}
+    def __init__(
+        self, experiment: Experiment, folder: Path, parts: Parts | None, contents: dict[str, str], reporter: Reporter
+    ) -> None:
+        self.folder, self.contents, self.parts, self.reporter = folder, contents, parts, reporter
+        self.data = experiment.data
+        data = {key: value for key, value in asdict(self.data).items() if key != "split"}  # no slice depends on it
         records = {} if parts is None else parts.records
-        hashes = {name: [record.sha256, record.mean, record.std] for name, record in records.items()}
+        hashes = {name: [record["sha256"], record["mean"], record["std"]] for name, record in records.items()}
         self.settings: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "data": data, "parts": hashes}))
-        side = 0 if parts is None else experiment.data.image_size // parts.factor
+        side = 0 if parts is None else self.data.image_size // parts.factor
         tokens = (side // experiment.denoiser.patch_size) ** 2
         self._embedded = 2 * tokens * (experiment.denoiser.width + 1)
 
-    def jobs(self, cases: Sequence[RawCase], data: DataConfig, device: str) -> list[_CaseJob]:
-        """The cases to be written, in their order."""
+    def make(self, cases: Sequence[RawCase], of: int, device: str, cluster: Cluster | None) -> dict[str, str]:
+        """Prepare these cases, the last ``of`` so many; returns why some are left out, by id.
+
+        Raises DiffMaError where workers failed at any.
+        """
+        (self.folder / "manifest.json").unlink(missing_ok=True)  # until it is whole again
         settings = json.dumps(self.settings)
         networks = None if self.parts is None else (self.folder / "parts", settings, device)
-        headers = ({"key": self.key(case.id), "settings": settings} for case in cases)
-        return [
-            _CaseJob(case, data, self.path(case.id), header, self._embedded, len(cases) - k, networks)
+        headers = ({"key": self._key(case.id), "settings": settings} for case in cases)
+        jobs = [
+            _CaseJob(case, self.data, self._file(case.id).path, header, self._embedded, len(cases) - k, networks)
             for k, (case, header) in enumerate(zip(cases, headers, strict=True))
         ]
+        prepared: Iterator[tuple[int, int | list[str] | Failure]]
+        if cluster is None:
+            encoder = None if self.parts is None else Encoder(self.parts, self.data, choose_device(device))
+            prepared = ((number, job.make(encoder)) for number, job in enumerate(jobs))
+        else:
+            prepared = outcomes(jobs, cluster, self.reporter)
+        self.reporter.stage("preparing cases", total=of, done=of - len(cases))
+        slices, left_out, failures = 0, dict[str, str](), []
+        for number, done in prepared:
+            id = cases[number].id
+            if isinstance(done, Failure):
+                failures.append(f"{id}: {done.message}")
+            elif isinstance(done, int):
+                slices += done
+            else:
+                left_out[id] = "; ".join(done)
+                self.reporter.warning(f"{id} is left out: {left_out[id]}")
+            self.reporter.advance()
+            self.reporter.figures(slices=slices)
+        if failures:
+            raise DiffMaError(f"{len(failures)} of {len(cases)} cases failed, the first is {failures[0]}")
+        return left_out
 
-    def path(self, id: str) -> Path:
-        """The file of a case."""
-        return self.folder / "cases" / f"{id}.safetensors"
+    def _file(self, id: str) -> TensorFile:
+        return TensorFile(self.folder / "cases" / f"{id}.safetensors")
 
-    def key(self, id: str) -> str:
+    def _key(self, id: str) -> str:
         """Hash of everything that decides a case's file."""
-        text = json.dumps({**self.settings, "content": self.contents[id]}, sort_keys=True)
-        return hashlib.sha256(text.encode()).hexdigest()
+        return _sha256({**self.settings, "content": self.contents[id]})
 
-    def header(self, id: str) -> dict[str, str] | None:
-        """What the file of a case says of itself; None where there is none that can be read."""
-        try:
-            return TensorFile(self.path(id)).metadata() if self.path(id).is_file() else None
-        except InputError:
-            return None
-
-    def to_do(self, cases: Sequence[RawCase], reporter: Reporter) -> list[RawCase]:
+    def to_do(self, cases: Sequence[RawCase]) -> list[RawCase]:
         """Cases whose file is not there, or was made otherwise; the reporter is told what has changed."""
         wanted: list[RawCase] = []
         changes: dict[str, list[str]] = {}
         for case in cases:
-            header = self.header(case.id)
-            if header is not None and header.get("key") == self.key(case.id):
+            header = self._file(case.id).header()
+            if header is not None and header.get("key") == self._key(case.id):
                 continue
             wanted.append(case)
             if header is not None:
-                change = _change(json.loads(header.get("settings", "{}")), self.settings) or "its files have changed"
-                changes.setdefault(change, []).append(case.id)
+                changes.setdefault(self._change(json.loads(header.get("settings", "{}"))), []).append(case.id)
         for change, ids in changes.items():
-            reporter.note(f"{len(ids)} cases are made again, since {change} (the first is {ids[0]})")
+            self.reporter.note(f"{len(ids)} cases are made again, since {change} (the first is {ids[0]})")
         if len(wanted) < len(cases):
-            reporter.note(f"{len(cases) - len(wanted)} of {len(cases)} cases are there already")
+            self.reporter.note(f"{len(cases) - len(wanted)} of {len(cases)} cases are there already")
         return wanted
 
+    def _change(self, settings: Mapping[str, Any]) -> str:
+        """What differs from the ``settings`` that a case was made with."""
+        change = first_change(settings, self.settings)
+        if change is None:
+            return "its files have changed"
+        name, before, now = change
+        return f"{name} is another network" if name.startswith("parts.") else f"{name} was {before} and is {now}"
 
-def _change(old: Mapping[str, Any], new: Mapping[str, Any], where: str = "") -> str | None:
-    """What is different, in words: "data.pixel_spacing was 1.0 and is 2.0"."""
-    for key in new:
-        name = f"{where}{key}"
-        before, now = old.get(key), new[key]
-        if before == now:
-            continue
-        if isinstance(before, Mapping) and isinstance(now, Mapping):
-            return _change(before, now, f"{name}.")
-        return f"{name} is another network" if where == "parts." else f"{name} was {before} and is {now}"
-    return None
-
-
-def _finish(
-    experiment: Experiment,
-    folder: Path,
-    cases: Sequence[RawCase],
-    split: Split,
-    given: Split | None,
-    files: CaseFiles,
-    left_out: list[LeftOut],
-    reporter: Reporter,
-) -> PairedCache:
-    """Split, report and manifest, of the cases that were written."""
-    out = {item.id for item in left_out}
-    kept = [case for case in cases if case.id not in out]
-    if not kept:
-        raise InputError(f"no case can be used; the first, {left_out[0].id}, is left out because: {left_out[0].reason}")
-    drawn, split = split, _without(out, split, kept, given, experiment)
-    if not split["train"]:
-        raise InputError(f"every case to train on was left out; the first reason: {left_out[0].reason}")
-    for name in PARTS:
-        if drawn[name] and not split[name]:
-            reporter.warning(f"every {name} case was left out; correct them, or name others in data.split")
-    entries, notes = [], []
-    for case in kept:
-        header = files.header(case.id) or {}
-        notes += [f"{case.id}: {note}" for note in json.loads(header["notes"])]
-        entry = {"id": case.id, "centre": case.centre, "slices": int(header["slices"])}
-        entry |= {"contrast": case.contrast, "spacing": float(header["spacing"])}
-        entries.append({**entry, "content": files.contents[case.id], "key": header["key"]})
-    data = json.loads(json.dumps(asdict(experiment.data)))
-    identity = {"data": data, "keys": {entry["id"]: entry["key"] for entry in entries}, "split": split}
-    manifest = {
-        "format": FORMAT,
-        "data": data,
-        "parts": {} if files.parts is None else files.parts.to_dict(),
-        "fingerprint": hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest(),
-        **({} if files.parts is None else files.parts.sizes(experiment.data.image_size)),
-        "source_scale": value_scale(experiment.data.source),
-        "target_scale": value_scale(experiment.data.target),
-        "cases": entries,
-        "left_out": [{"id": item.id, "reason": item.reason} for item in left_out],
-        "notes": notes,
-        "versions": versions(),
-    }
-    write_split(folder / "split.json", split, experiment.seed)
-    write_report(folder / "report.md", experiment, manifest, split, left_out)
-    write_json(folder / "manifest.json", manifest)
-    return PairedCache.open(folder)
+    def manifest(self, cases: Sequence[RawCase], split: Split, reasons: Mapping[str, str]) -> dict[str, Any]:
+        """What is there, of the cases that were written, and why others are left out."""
+        entries, notes = [], []
+        for case in cases:
+            header = self._file(case.id).header() or {}
+            notes += [f"{case.id}: {note}" for note in json.loads(header["notes"])]
+            entry = {"id": case.id, "centre": case.centre, "slices": int(header["slices"])}
+            entry |= {"contrast": case.contrast, "spacing": float(header["spacing"])}
+            entries.append({**entry, "content": self.contents[case.id], "key": header["key"]})
+        data = json.loads(json.dumps(asdict(self.data)))
+        return {
+            "format": FORMAT,
+            "data": data,
+            "parts": {} if self.parts is None else self.parts.records,
+            "fingerprint": _sha256({"data": data, "keys": {e["id"]: e["key"] for e in entries}, "split": split}),
+            **({} if self.parts is None else self.parts.sizes(self.data.image_size)),
+            "source_scale": value_scale(self.data.source),
+            "target_scale": value_scale(self.data.target),
+            "cases": entries,
+            "left_out": [{"id": id, "reason": reason} for id, reason in reasons.items()],
+            "notes": notes,
+            "versions": versions(),
+        }
 
 
-def _without(
-    out: set[str], split: Split, kept: Sequence[RawCase], given: Split | None, experiment: Experiment
-) -> Split:
-    """The split of the cases that are left: drawn anew, or without the others where cases were named."""
-    config = experiment.data.split
-    if not out or given is not None or config.test_cases or config.validation_cases:
-        return {name: [id for id in ids if id not in out] for name, ids in split.items()}
-    return make_split(kept, config, experiment.seed)
+def _sha256(value: Any) -> str:
+    return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
+
+
+def _report(experiment: Experiment, manifest: Mapping[str, Any], split: Split) -> str:
+    """What was prepared, for people: counts by centre and split, what was left out and why, notes of single cases."""
+    data, cases, left_out = experiment.data, manifest["cases"], manifest["left_out"]
+    low, high = data.mr_percentiles
+    intensities = [f"percentiles {low:g} and {high:g} inside the body become -1 and 1"]
+    if data.source == CT:
+        intensities.append(f"CT through the HU windows {', '.join(f'{a:g} to {b:g}' for a, b in data.hu_windows)}")
+    if data.target == CT:
+        intensities.append(f"CT target from {data.target_window[0]:g} to {data.target_window[1]:g} HU")
+    made = [f"{n.replace('_', ' ')}: {part['asked']}, sha256 {part['sha256']}" for n, part in manifest["parts"].items()]
+    made += [f"intensities: {'; '.join(intensities)}", f"fingerprint: {manifest['fingerprint']}"]
+    made += [f"versions: {', '.join(f'{name} {version}' for name, version in manifest['versions'].items())}"]
+    parts = [
+        f"# Prepared data: {experiment.title}",
+        f"{data.source.upper()} to {data.target.upper()}, {len(cases)} cases with"
+        f" {sum(case['slices'] for case in cases)} slices of {data.image_size} x {data.image_size} pixels of"
+        f" {data.pixel_spacing:g} mm. Left out: {len(left_out)}.",
+        _counts(cases, split),
+        "## Left out",
+        _listed(f"{item['id']}: {item['reason']}" for item in left_out) or "Nothing.",
+        "## Notes",
+        _listed(manifest["notes"]) or "None.",
+        "## How it was made",
+        _listed(made),
+    ]
+    return "\n\n".join(parts) + "\n"
+
+
+def _listed(lines: Iterator[str] | Sequence[str]) -> str:
+    return "\n".join(f"- {line}" for line in lines)
+
+
+def _counts(cases: list[dict[str, Any]], split: Split) -> str:
+    """Patients and slices, a line a centre and a column a split."""
+    centres = sorted({case["centre"] for case in cases})
+    rows = []
+    for centre in [*centres, None] if len(centres) > 1 else centres:
+        row = ["all" if centre is None else centre or "unknown"]
+        for ids in split.values():
+            own = [case["slices"] for case in cases if case["id"] in ids and centre in (None, case["centre"])]
+            row.append(f"{len(own)} cases, {sum(own)} slices")
+        rows.append(row)
+    return rows_of(["centre", *PARTS], rows)

@@ -23,7 +23,8 @@ from DiffMaCore.training.files import replacing
 from DiffMaCore.training.parts import kept_parts
 from DiffMaCore.training.sources.heads import render_head, slices_of, training_heads
 
-NOISE_HU = (0.8, 24.0)  # more than most scans have: where it hides the folds, a network must not invent them
+# noisier, blurrer and with less contrast than most scans: where the folds are hidden, a network must not invent them
+OPTIONS = RenderOptions(noise=(0.8, 24.0), blur=(0.3, 2.0), grey_white=(5.5, 1.8), dense=0.15)
 AHEAD = 3  # volumes rendered before they are needed
 KEPT = 4  # volumes kept behind the window, which another process may still read
 OF_TARGET = ("target", "target_latent")  # stored under the name of each contrast
@@ -80,7 +81,7 @@ class VolumeMaker:
         name, path = self._paths[int(rng.integers(len(self._paths)))]
         if name not in self._loaded:
             self._loaded[name] = load_head(path, cache=self.spec.folder.parent)
-        return render_head(self._loaded[name], volume, self.spec.data, RenderOptions(noise=NOISE_HU))
+        return render_head(self._loaded[name], volume, self.spec.data, OPTIONS)
 
     def _make(self, volume: int) -> None:
         phantom, data = self.render(volume), self.spec.data

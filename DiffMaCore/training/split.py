@@ -25,10 +25,8 @@ def make_split(cases: Sequence[RawCase], config: SplitConfig, seed: int) -> Spli
     """Patients drawn for test and validation, each centre giving its share; the rest trains.
 
     Cases that ``config`` names go where it says and replace the draw for that part. All cases of a patient go
-    together. The same cases and seed give the same split, in whatever order they come.
-
-    Raises:
-        InputError: a named case that is not there (with the nearest one), or nobody left to train on.
+    together. The same cases and seed give the same split, in whatever order they come. Raises InputError: a named case
+    that is not there (with the nearest one), or nobody left to train on.
     """
     patients: dict[str, list[RawCase]] = defaultdict(list)
     for case in sorted(cases, key=lambda case: case.id):
@@ -41,14 +39,11 @@ def make_split(cases: Sequence[RawCase], config: SplitConfig, seed: int) -> Spli
     if both:
         raise InputError(f"the patient {both[0]} is named for validation and for test; a patient can be in one only")
     rng = np.random.default_rng([seed, len(PARTS)])
-    for part, share, named in (
-        ("test", config.test, config.test_cases),
-        ("validation", config.validation, config.validation_cases),
-    ):
-        if not named:
-            taken = parts["test"] | parts["validation"]
-            free = {patient: group[0].centre for patient, group in patients.items() if patient not in taken}
-            parts[part] = _drawn(free, share, len(patients), rng)
+    shares = {"test": config.test, "validation": config.validation}
+    for part in [part for part, named in parts.items() if not named]:
+        taken = parts["test"] | parts["validation"]
+        free = {patient: group[0].centre for patient, group in patients.items() if patient not in taken}
+        parts[part] = _drawn(free, shares[part], len(patients), rng)
     parts["train"] = set(patients) - parts["test"] - parts["validation"]
     if not parts["train"]:
         raise InputError(f"nobody is left to train on: {len(patients)} patients are all for validation or test")
@@ -80,13 +75,8 @@ def read_split(path: Path) -> Split:
 def check_split(split: Split, cases: Sequence[RawCase], contents: Mapping[str, str] | None = None) -> None:
     """Make sure that no patient is in two parts; cases that the split does not name are nobody's.
 
-    Args:
-        split: as ``read_split`` gives it.
-        cases: all that were found.
-        contents: hash of every case's files, by id: one patient under two ids is found by it.
-
-    Raises:
-        InputError: an id that does not exist (with the nearest one), an id twice, or a patient in two parts.
+    ``contents`` is the hash of every case's files, by id: one patient under two ids is found by it. Raises InputError:
+    an id that does not exist (with the nearest one), an id twice, or a patient in two parts.
     """
     known = {case.id: case for case in cases}
     where: dict[str, str] = {}

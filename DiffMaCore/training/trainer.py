@@ -5,11 +5,14 @@ from __future__ import annotations
 import copy
 import math
 import os
+import signal
+import threading
 import time
 from collections.abc import Iterator, Mapping
-from contextlib import nullcontext, suppress
+from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import timedelta
+from types import SimpleNamespace
 from typing import Any
 
 import torch
@@ -21,20 +24,23 @@ from torch import Tensor, nn
 from DiffMaCore.devices import choose_device
 from DiffMaCore.errors import InputError, OutputError, TrainingError
 from DiffMaCore.progress import Reporter
+from DiffMaCore.training.batches import Batch, InOrder, Order, Parts, ShardedRNG, feed, spread_batch, stream, to_device
+from DiffMaCore.training.checkpoints import restore, state
 from DiffMaCore.training.experiment import TrainConfig
-from DiffMaCore.training.feeding import feed, to_device
 from DiffMaCore.training.files import is_full
-from DiffMaCore.training.metrics_log import Board, MetricsLog, Window
-from DiffMaCore.training.nonfinite import describe_nonfinite
-from DiffMaCore.training.resuming import deciding, newest, restore, state
-from DiffMaCore.training.run_folder import RunFolder
-from DiffMaCore.training.sharded_rng import ShardedRNG, stream
-from DiffMaCore.training.spreading import InOrder, Order, Parts, spread_batch
-from DiffMaCore.training.stopping import StopRequest
+from DiffMaCore.training.run_folder import Board, MetricsLog, RunFolder, Window
 from DiffMaCore.training.task import Task
 
 _PATIENCE = timedelta(hours=12)  # of processes that wait while process 0 encodes, samples or writes
 _BYTES_A_PARAMETER = 16  # weights, their average and two moments of AdamW, float32
+_FREE = ("steps", "micro_batch", "log_every", "sample_every", "checkpoint_every", "workers")
+"""Of TrainConfig: what may change within a run, since no step's result depends on it."""
+_NAMED = 6  # slices in an error
+
+
+def deciding(config: TrainConfig) -> dict[str, Any]:
+    """The settings that decide what every step does."""
+    return {name: value for name, value in asdict(config).items() if name not in _FREE}
 
 
 def make_accelerator(device: str = "auto") -> Accelerator:
@@ -123,18 +129,16 @@ class _Training:
                 raise OutputError(f"the disk of {self.folder.path} is full; free some room and start again") from error
             raise
         finally:
-            if self.main:
-                self.board.close()
             self.accelerator.free_memory()
 
     def _resume(self) -> None:
         """Model, average and optimiser as the newest checkpoint has them, or as they begin."""
-        found = newest(self.folder.checkpoints, self.settings, self.reporter)
-        self.step = found.step if found else 0
+        found = self.folder.checkpoints.newest(self.settings, self.reporter)
+        self.step = int(found.facts["step"]) if found else 0
         steps = self.accelerator.gather(torch.tensor([self.step], device=self.device))
         if steps.min() != steps.max():
             raise InputError(f"not every process sees the checkpoints in {self.folder.path}; name a folder they share")
-        self.window = Window(found.facts["window"] if found else None)
+        self.window = Window(**found.facts["window"]) if found else Window()
         self.task.model.to(self.device).train()
         self.average = copy.deepcopy(self.task.model).eval().requires_grad_(False)
         self.ema = EMAModel(self.average.parameters(), self.config.ema, foreach=True)
@@ -147,96 +151,6 @@ class _Training:
         )
         if found:
             restore(found, self.task.model, self.average, self.optimiser, self.parameters)
-
-    def _train(self) -> None:
-        self.reporter.stage(f"training {self.task.name}", self.config.steps, done=self.step)
-        with StopRequest() as stop:
-            batches = self._batches()
-            while self.step < self.config.steps:
-                if self._step(batches, stop):
-                    self._stopped()
-            self._finish()
-
-    def _step(self, batches: Iterator[dict[str, Tensor]], request: StopRequest) -> bool:
-        """One optimiser step; whether the run shall stop after it."""
-        began = time.monotonic()
-        rate = self.config.learning_rate * _share_of_rate(self.step, self.config)
-        for group in self.optimiser.param_groups:
-            group["lr"] = rate
-        # for models that draw for themselves, such as dropout
-        torch.manual_seed(stream(self.seed, self.step, self.accelerator.process_index).initial_seed())
-        self.optimiser.zero_grad(set_to_none=True)
-        sums: dict[str, Tensor] = {}
-        for part in range(self.spread.accumulation):
-            last = part == self.spread.accumulation - 1
-            with nullcontext() if last else self.accelerator.no_sync(self.model):
-                loss, figures = self._backward(next(batches), part)
-            for name, value in {"loss": loss.detach(), **figures}.items():
-                sums[name] = sums.get(name, 0.0) + value.float() / self.spread.accumulation
-        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
-        own = torch.stack([*sums.values(), norm.float(), norm.new_tensor(request.asked, dtype=torch.float32)])
-        *means, gradient, wish = self.accelerator.reduce(own, "mean").tolist()
-        figures_now = dict(zip(sums, means, strict=True))
-        if not (math.isfinite(figures_now["loss"]) and math.isfinite(gradient)):
-            self._trouble(figures_now["loss"], gradient)
-        self.optimiser.step()
-        self.ema.optimization_step = self.step + 1  # as without an interruption
-        self.ema.step(self.task.model.parameters())
-        self.step += 1
-        self.window.add({**figures_now, "gradient_norm": gradient}, self.config.batch_size, time.monotonic() - began)
-        stop = wish > 0 and self.step < self.config.steps
-        if self.main:
-            self._after(rate, stop)
-        self.reporter.advance()
-        return stop
-
-    def _backward(self, batch: dict[str, Tensor], part: int) -> tuple[Tensor, Mapping[str, Tensor]]:
-        on_device = to_device(batch, self.device)
-        rng = ShardedRNG(
-            self.seed,
-            self.step,
-            self.spread.first(part, self.accelerator.process_index),
-            self.spread.micro_batch,
-            self.config.batch_size,
-            self.device,
-        )
-        loss, figures = self.task.loss(self.model, on_device, rng)
-        self.accelerator.backward(loss / self.spread.accumulation)
-        return loss, figures
-
-    def _after(self, rate: float, stop: bool) -> None:
-        """What is due after a step, on process 0: log, sample, checkpoint."""
-        last = self.step == self.config.steps
-        if last or self.step % self.config.log_every == 0:
-            figures = {**self.window.take(), "learning_rate": rate}
-            self.metrics.add(self.step, figures)
-            self.reporter.figures(**{name: figures[name] for name in ("loss", "samples_per_second")})
-        if last or self.step % self.config.sample_every == 0:
-            self._sample()
-        if last or stop or self.step % self.config.checkpoint_every == 0:
-            self._save()
-            self.folder.tell("training", self.step)
-
-    def _sample(self) -> None:
-        with torch.no_grad(), torch.random.fork_rng(devices=[]):
-            sample = self.task.sample(self.average)
-        if sample is None:
-            return
-        self.folder.keep(self.step, sample)
-        if sample.figures:
-            self.sample_metrics.add(self.step, sample.figures)
-        if sample.picture is not None:
-            self.board.picture(self.step, "samples", sample.picture)
-
-    def _save(self) -> None:
-        tensors = state(self.task.model, self.average, self.optimiser, self.parameters)
-        facts: dict[str, Any] = {"step": self.step, "seed": self.seed, "position": self.step * self.config.batch_size}
-        facts |= {"settings": self.settings, "window": self.window.kept()}
-        self.folder.checkpoints.save(tensors, facts)
-
-    def _batches(self) -> Iterator[dict[str, Tensor]]:
-        parts = Parts(self.order, self.spread, self.accelerator.process_index, self.step, self.config.steps)
-        return feed(self.task.dataset, parts, self.device, self.config.workers)
 
     def _open(self, parameters: int) -> None:
         facts = {"task": self.task.name, "seed": self.seed, "parameters": parameters, "settings": self.settings}
@@ -253,31 +167,160 @@ class _Training:
         self.metrics = MetricsLog(self.folder.metrics, self.step, self.board)
         self.sample_metrics = MetricsLog(self.folder.samples / "figures.csv", self.step, self.board)
 
-    def _stopped(self) -> None:
-        if self.main:
-            self.folder.tell("stopped", self.step, ended=True)
-        self.accelerator.wait_for_everyone()
+    def _train(self) -> None:
         steps = self.config.steps
-        raise KeyboardInterrupt(f"stopped after step {self.step} of {steps}; the same command goes on from there")
+        self.reporter.stage(f"training {self.task.name}", steps, done=self.step)
+        with _stop_request() as request:
+            parts = Parts(self.order, self.spread, self.accelerator.process_index, self.step, steps)
+            batches = feed(self.task.dataset, parts, self.device, self.config.workers)
+            while self.step < steps:
+                if self._step(batches, request):
+                    if self.main:
+                        self.folder.tell("stopped", self.step, ended=True)
+                    self.accelerator.wait_for_everyone()
+                    raise KeyboardInterrupt(
+                        f"stopped after step {self.step} of {steps}; the same command goes on from there"
+                    )
+            if self.main:
+                self.reporter.stage(f"writing {self.task.name}")
+                self.task.finish(self.average.cpu(), self.folder.path)
+                self.folder.tell("finished", self.step, ended=True)
+            self.accelerator.wait_for_everyone()
 
-    def _trouble(self, loss: float, gradient: float) -> None:
-        """Raise TrainingError; nothing of this step has touched the weights."""
-        batch = self.order.batch(self.step)
-        message, self.failure = describe_nonfinite(self.task.dataset, batch, self.step, loss, gradient, self.parameters)
-        raise TrainingError(message)
-
-    def _finish(self) -> None:
+    def _step(self, batches: Iterator[Batch], request: SimpleNamespace) -> bool:
+        """One optimiser step; whether the run shall stop after it."""
+        began = time.monotonic()
+        rate = self.config.learning_rate * _share_of_rate(self.step, self.config)
+        for group in self.optimiser.param_groups:
+            group["lr"] = rate
+        # for models that draw for themselves, such as dropout
+        torch.manual_seed(stream(self.seed, self.step, self.accelerator.process_index).initial_seed())
+        self.optimiser.zero_grad(set_to_none=True)
+        sums: dict[str, Tensor] = {}
+        for part in range(self.spread.accumulation):
+            last = part == self.spread.accumulation - 1
+            with nullcontext() if last else self.accelerator.no_sync(self.model):
+                figures = self._backward(next(batches), part)
+            for name, value in figures.items():
+                sums[name] = sums.get(name, 0.0) + value.float() / self.spread.accumulation
+        norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
+        own = torch.stack([*sums.values(), norm.float(), norm.new_tensor(request.asked, dtype=torch.float32)])
+        *means, gradient, wish = self.accelerator.reduce(own, "mean").tolist()
+        figures_now = dict(zip(sums, means, strict=True))
+        if not (math.isfinite(figures_now["loss"]) and math.isfinite(gradient)):
+            raise TrainingError(self._why_not_finite(figures_now["loss"], gradient))
+        self.optimiser.step()
+        self.ema.optimization_step = self.step + 1  # as without an interruption
+        self.ema.step(self.task.model.parameters())
+        self.step += 1
+        self.window.add({**figures_now, "gradient_norm": gradient}, self.config.batch_size, time.monotonic() - began)
+        stop = wish > 0 and self.step < self.config.steps
         if self.main:
-            self.reporter.stage(f"writing {self.task.name}")
-            self.task.finish(self.average.cpu(), self.folder.path)
-            self.folder.tell("finished", self.step, ended=True)
-        self.accelerator.wait_for_everyone()
+            self._after(rate, stop)
+        self.reporter.advance()
+        return stop
+
+    def _backward(self, batch: Batch, part: int) -> dict[str, Tensor]:
+        """Gradients of one micro batch; its loss and figures."""
+        first = self.spread.first(part, self.accelerator.process_index)
+        shard = first, self.spread.micro_batch, self.config.batch_size
+        rng = ShardedRNG(self.seed, self.step, *shard, self.device)
+        loss, figures = self.task.loss(self.model, to_device(batch, self.device), rng)
+        self.accelerator.backward(loss / self.spread.accumulation)
+        return {"loss": loss.detach(), **figures}
+
+    def _after(self, rate: float, stop: bool) -> None:
+        """What is due after a step, on process 0: log, sample, checkpoint."""
+        last = self.step == self.config.steps
+        if last or self.step % self.config.log_every == 0:
+            figures = {**self.window.means(), "learning_rate": rate}
+            self.window = Window()
+            self.metrics.add(self.step, figures)
+            self.reporter.figures(**{name: figures[name] for name in ("loss", "samples_per_second")})
+        if last or self.step % self.config.sample_every == 0:
+            self._sample()
+        if last or stop or self.step % self.config.checkpoint_every == 0:
+            facts: dict[str, Any] = {
+                "step": self.step,
+                "seed": self.seed,
+                "position": self.step * self.config.batch_size,
+            }
+            facts |= {"settings": self.settings, "window": asdict(self.window)}
+            tensors = state(self.task.model, self.average, self.optimiser, self.parameters)
+            self.folder.checkpoints.save(tensors, facts)
+            self.folder.tell("training", self.step)
+
+    def _sample(self) -> None:
+        with torch.no_grad(), torch.random.fork_rng(devices=[]):
+            sample = self.task.sample(self.average)
+        if sample is None:
+            return
+        self.folder.keep(self.step, sample)
+        if sample.figures:
+            self.sample_metrics.add(self.step, sample.figures)
+        if sample.picture is not None:
+            self.board.picture(self.step, "samples", sample.picture)
+
+    def _why_not_finite(self, loss: float, gradient: float) -> str:
+        """One sentence on a step whose loss or gradient is not finite, and the same in full for run.json; nothing of
+        it has touched the weights."""
+        rows, batch, step = self.task.dataset, self.order.batch(self.step), self.step + 1
+        bad = [f"{name} of {rows.where(row)}" for row in batch for name in _not_finite(rows[row])]
+        where = [rows.where(row) for row in batch]
+        self.failure = {"step": step, "loss": str(loss), "gradient_norm": str(gradient), "batch": where}
+        if bad:
+            self.failure["not_finite"] = bad
+            return (
+                f"step {step} was not made: {_some(bad)} is not finite; mend that case or leave it out and run"
+                " `diffma prepare` again"
+            )
+        what = f"the loss is {loss}"
+        if math.isfinite(loss):
+            gradients = {name: p.grad for name, p in self.parameters.items() if p.grad is not None}
+            broken = self.failure["gradients"] = [name for name, g in gradients.items() if not g.isfinite().all()]
+            what = (
+                f"the gradient is not finite, first in {broken[0]}" if broken else "the gradient's norm is not finite"
+            )
+        return (
+            f"step {step} was not made: {what}, though all data of its batch is finite ({_some(where)});"
+            " train under another --out with a lower learning_rate or precision: fp32"
+        )
 
 
 def _share_of_rate(step: int, config: TrainConfig) -> float:
     """Of the learning rate, in the step after ``step``: up over the warm-up, down to 0 over the cool-down."""
     left = (config.steps - step) / max(config.cooldown * config.steps, 1)
     return min(1.0, (step + 1) / max(config.warmup, 1), left)
+
+
+def _not_finite(item: Mapping[str, Any]) -> list[str]:
+    tensors = {name: torch.as_tensor(value) for name, value in item.items() if isinstance(value, Tensor | float)}
+    return [name for name, value in tensors.items() if not value.isfinite().all()]
+
+
+def _some(words: list[str]) -> str:
+    more = len(words) - _NAMED
+    return "; ".join(words[:_NAMED]) + (f"; and {more} more, which run.json names" if more > 0 else "")
+
+
+@contextmanager
+def _stop_request() -> Iterator[SimpleNamespace]:
+    """Within the block SIGINT and SIGTERM only set ``asked``, so that the step ends; a second Ctrl-C ends at once."""
+    request = SimpleNamespace(asked=False)
+
+    def ask(number: int, frame: object) -> None:
+        # accelerate sends a SIGTERM after a terminal's Ctrl-C: that one must not cut the checkpoint short
+        if request.asked and number == signal.SIGINT:
+            raise KeyboardInterrupt
+        request.asked = True
+
+    in_main = threading.current_thread() is threading.main_thread()  # only there signals can be handled
+    before = {number: signal.signal(number, ask) for number in (signal.SIGINT, signal.SIGTERM) if in_main}
+    try:
+        yield request
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
 
 
 class _Precision(nn.Module):

@@ -63,7 +63,7 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
 
     def getParameterNode(self) -> DiffMaParameterNode:
         """The panel's state, of this scene."""
-        return DiffMaParameterNode(super().getParameterNode())
+        return DiffMaParameterNode(super().getParameterNode())  # type: ignore[call-arg]
 
     # what a CT is
 

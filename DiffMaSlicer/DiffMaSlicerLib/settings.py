@@ -73,9 +73,9 @@ class Settings:
     @staticmethod
     def data_folder() -> Path:
         """Where this machine's measured times are kept: beside Slicer's settings."""
-        application = getattr(slicer, "app", None)
-        if application is not None and getattr(application, "slicerUserSettingsFilePath", ""):
-            return Path(str(application.slicerUserSettingsFilePath)).parent
+        settings = getattr(getattr(slicer, "app", None), "slicerUserSettingsFilePath", None)
+        if settings:
+            return Path(str(settings)).parent
         return Path(os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache") / "DiffMaSlicer"
 
 

@@ -26,6 +26,7 @@ def small_networks(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "VIT_B_16", {**module.VIT_B_16, "image_size": 32, "layers": 1, "width": 64})
 
 
+@pytest.mark.slow
 def test_every_part_is_measured_in_a_fresh_process_and_told_beside_the_reckoning(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:

@@ -25,6 +25,7 @@ def _small(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(module, "SLICES", 2)
 
 
+@pytest.mark.slow
 @pytest.mark.usefixtures("_small")
 def test_both_procedures_are_timed_in_parts_and_their_ratios_and_errors_are_told(
     tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]

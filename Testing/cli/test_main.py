@@ -8,13 +8,15 @@ import sys
 
 import pytest
 
-from DiffMaCore.cli.main import COMMANDS, build_parser, main
+from DiffMaCore.cli.commands import COMMANDS
+from DiffMaCore.cli.main import build_parser, main
 
 
 def test_help_names_every_command_and_says_research_only() -> None:
     text = build_parser().format_help()
+    assert len(COMMANDS) > 20
     for name in COMMANDS:
-        assert name.replace("_", "-") in text
+        assert name.split()[0] in text
     assert "Research only" in text
 
 

@@ -18,7 +18,7 @@ import SimpleITK as sitk
 import torch
 import yaml
 
-from DiffMaCore.cli.main import _add_common_options, build_parser, main
+from DiffMaCore.cli.main import build_parser, main
 from DiffMaCore.imaging.phantom import bundled_head
 from Testing.bundles.released_files import denoiser_state, embedder_state, save_checkpoint
 from Testing.heads import HEAD
@@ -88,7 +88,6 @@ def run_here(training: bool) -> list[list[str]]:
 
 def test_every_command_is_one_that_the_command_line_takes() -> None:
     parser = build_parser()
-    _add_common_options(parser)
     told = [each for path in PAGES for each in commands(path)]
     assert len(told) > 60
     for each in told:
@@ -136,6 +135,7 @@ def test_the_commands_that_convert_and_ask_run_as_they_are_written(place: Path) 
     assert len(list(Path("RESULTS").iterdir())) == 4 and Path("head_mr_uncertainty.nii.gz").is_file()
 
 
+@pytest.mark.slow
 def test_the_commands_that_train_run_as_they_are_written(
     place: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:

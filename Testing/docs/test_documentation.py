@@ -14,8 +14,8 @@ import SimpleITK as sitk
 
 from DiffMaCore.cli.main import build_parser
 from DiffMaCore.configuring import load_config
-from DiffMaCore.training.experiment import Experiment
-from DiffMaCore.training.template import keys, page, write_template
+from DiffMaCore.training.experiment import TEMPLATE, Experiment, write_template
+from Training.configuration_keys import keys, page, template
 
 ROOT = Path(__file__).resolve().parents[2]
 EXAMPLES = ROOT / "Training" / "examples"
@@ -87,6 +87,7 @@ def test_every_part_of_the_paper_is_where_its_page_says() -> None:
 
 def test_the_page_of_keys_is_made_from_the_code() -> None:
     assert text(ROOT / "docs" / "configuration.md") == page()
+    assert text(TEMPLATE / "experiment.yaml") == template()
 
 
 def test_every_key_has_a_meaning() -> None:

@@ -36,6 +36,7 @@ def in_child(
     at: int | None = None,
     act: Callable[[], object] = die,
     kill_after: float | None = None,
+    victim: Callable[[int], int | None] = lambda child: child,
 ) -> Ended:
     """Run ``task`` in a fork; whatever it has started must end with it.
 
@@ -45,6 +46,7 @@ def in_child(
             or removed, a folder made or listed, so it does not depend on how fast the machine is.
         act: what happens then.
         kill_after: seconds after which it is killed from outside, in the middle of native code as well.
+        victim: of its process id, that of the process to kill; None: there is none yet.
 
     Raises:
         TimeoutError: it does not end, or processes that it started do not.
@@ -56,8 +58,8 @@ def in_child(
             _run(task, at, act, told.fileno(), said.fileno())
         while not os.waitid(os.P_PID, child, os.WEXITED | os.WNOHANG | os.WNOWAIT):
             seconds = time.monotonic() - began
-            if kill_after is not None and seconds > kill_after:
-                os.kill(child, signal.SIGKILL)
+            if kill_after is not None and seconds > kill_after and (found := victim(child)) is not None:
+                os.kill(found, signal.SIGKILL)
                 kill_after = None
             elif seconds > _LIMIT:
                 os.killpg(child, signal.SIGKILL)

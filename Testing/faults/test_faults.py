@@ -39,5 +39,9 @@ def test_every_command_that_was_killed_is_done_by_the_next_start() -> None:
 @ROOT_ONLY
 @pytest.mark.parametrize("fault", ["full", "rights"])
 def test_a_disk_that_fills_up_and_rights_that_are_lost_end_in_a_sentence(fault: str) -> None:
-    """Training by hand: where a disk fills up, TensorBoard's own thread prints a traceback beside our sentence."""
-    assert meets(fault, "series again,batch,slices", 3) == "0 problems in 3 trials"
+    assert meets(fault, "series again,batch,slices,train autoencoder", 4) == "0 problems in 4 trials"
+
+
+def test_a_worker_that_is_killed_is_replaced() -> None:
+    pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
+    assert meets("worker", "volumes by a worker", 1) == "0 problems in 1 trials"

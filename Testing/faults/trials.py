@@ -5,6 +5,7 @@
 kill    the process is killed: at a step of its file system calls, or after a random time, in turns
 full    the disk has no room left from a step on
 rights  nothing can be written any more from a step on
+worker  a process of Dask's is killed after a random time; the command goes on with another (--only worker)
 
 Every trial runs a command in a fork of this process; then the fault is mended and the command is run again. The folder
 must then be, file by file, what a run without a fault makes of it. Disks that fill up and lost rights take root on
@@ -23,8 +24,10 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
+
+import psutil
 
 from Testing.faults.commands import COMMANDS, Command, Stage, half_made
 from Testing.faults.forked import Ended
@@ -96,6 +99,23 @@ class Rights(Kill):
             path.chmod(0o755 if path.is_dir() else 0o644)
 
 
+class Worker(Kill):
+    """A worker is killed; of one that has not come up yet Dask gives up, which is a sentence."""
+
+    statuses = (0, 2)
+
+    def run(self, command: Command, rng: random.Random, number: int, whole: Ended) -> Ended:
+        return self.stage.run(command, kill_after=rng.uniform(0, whole.seconds), victim=_worker_of)
+
+
+def _worker_of(process: int) -> int | None:
+    with suppress(psutil.NoSuchProcess):
+        for child in psutil.Process(process).children():
+            if "spawn_main" in " ".join(child.cmdline()):
+                return child.pid
+    return None
+
+
 def _become_ordinary() -> None:
     """Give up root's right to write whatever the permissions say."""
     libc = ctypes.CDLL(None, use_errno=True)
@@ -104,7 +124,7 @@ def _become_ordinary() -> None:
         raise OSError(ctypes.get_errno(), "capset")
 
 
-FAULTS: dict[str, type[Kill]] = {"kill": Kill, "full": Full, "rights": Rights}
+FAULTS: dict[str, type[Kill]] = {"kill": Kill, "full": Full, "rights": Rights, "worker": Worker}
 
 
 def meet(fault: Kill, command: Command, count: int, seed: int, tell: Callable[[str], None]) -> list[str]:

@@ -12,7 +12,7 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from multiprocessing import get_context
 from pathlib import Path
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import numpy as np
 import psutil
@@ -103,7 +103,7 @@ class Worker:
 
     def __init__(self, work: Callable[[object], object]) -> None:
         self._work = work
-        self._process = None
+        self._process: Any = None
 
     def __call__(self, job: object) -> object:
         """What ``work`` returned of ``job``, or an :class:`Outcome` of kind crash or hang."""
@@ -147,7 +147,8 @@ def _serve(pipe, work: Callable[[object], object]) -> None:
 
     sitk.ProcessObject.SetGlobalDefaultNumberOfThreads(1)
     sys.stdout, sys.stderr = open(1, "w", closefd=False), open(2, "w", closefd=False)  # noqa: SIM115
-    main.COMMANDS = ("check",)  # the other thirty parsers take half the time of a case
+    main.build_parser()
+    main.COMMANDS = {"check": main.COMMANDS["check"]}  # the other thirty parsers take half the time of a case
     while True:
         try:
             job = pipe.recv()

@@ -20,7 +20,7 @@ from seed_files import HU, SEEDS
 REFUSED, REPAIRED, SAME = "refused", "repaired", "same"
 """What may become of a series: a sentence; a volume and a note; the volume it is without the fault."""
 
-Edit = Callable[[list[FileDataset], np.random.Generator], None]
+Edit = Callable[[list[FileDataset], np.random.Generator], object]
 
 
 @dataclass(frozen=True)
@@ -262,7 +262,8 @@ KINDS: dict[str, Wrong] = {
         _edited(_values("RescaleIntercept", (b"nan", b"abc", b"", b"inf", b"1e300", b"1\\2"))), (REFUSED,)
     ),
     "slope in some slices only": Wrong(
-        _edited(lambda s, r: [raw_value(d, "RescaleSlope", b"") for d in _part(s, r)] and None), (REFUSED,)
+        _edited(lambda s, r: [raw_value(d, "RescaleSlope", b"") for d in _part(s, r)]),  # type: ignore[func-returns-value]
+        (REFUSED,),
     ),
     "bits that do not fit": Wrong(_edited(_wide_bits), (REFUSED,)),
     "bits stored that do not fit": Wrong(_edited(_number("BitsStored", (0, 17, 33, 65535))), (REFUSED, SAME)),
@@ -324,14 +325,11 @@ KINDS: dict[str, Wrong] = {
     ),
     "numbers that are none": Wrong(
         _edited(
-            lambda s, r: (
-                [
-                    raw_value(d, k, b"9\\x")
-                    for d in _some(s, r)
-                    for k in ("InstanceNumber", "AcquisitionNumber", "SeriesNumber")
-                ]
-                and None
-            )
+            lambda s, r: [
+                raw_value(d, k, b"9\\x")  # type: ignore[func-returns-value]
+                for d in _some(s, r)
+                for k in ("InstanceNumber", "AcquisitionNumber", "SeriesNumber")
+            ]
         ),
         (SAME, REFUSED),
     ),

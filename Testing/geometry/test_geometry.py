@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Iterator
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -51,6 +52,13 @@ def test_every_format_leads_to_others(number: int, pipe: DiffMaPipeline, tmp_pat
         decimals=4,
     )
     assert displacement(pipe, case, tmp_path) < LEAST
+
+
+def test_directions_of_three_decimals_are_perpendicular_enough(pipe: DiffMaPipeline, tmp_path: Path) -> None:
+    turned = replace(PLAIN, kind="dicom", output=".nii.gz", axes=(1, 2, 0), turn=(0.0, -0.6, -0.6), decimals=3)
+    direction = turned.direction.round(3)
+    assert abs(direction[:, 0] @ direction[:, 1]) > 1e-3
+    assert displacement(pipe, turned, tmp_path) < LEAST
 
 
 def test_marks_are_found_where_they_are_and_missed_where_left_is_right(tmp_path: Path) -> None:

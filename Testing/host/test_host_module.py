@@ -57,17 +57,6 @@ def test_an_error_in_a_slot_is_kept_for_the_test(slicer_host, widget):
     assert isinstance(slicer_host.take_errors()[0][1], ZeroDivisionError)
 
 
-def test_the_event_loop_is_watched_for_blocks(slicer_host, widget):
-    import time
-
-    widget.ui.applyButton.connect("clicked()", lambda: time.sleep(0.15))
-    slicer_host.click(widget.ui.applyButton)
-    assert 0.14 < slicer_host.longest_block() < 0.5
-    slicer_host.reset_block()
-    slicer_host.wait_until(lambda: time.sleep(0.05) or True)
-    assert slicer_host.longest_block() < 0.05
-
-
 def test_a_volume_and_the_scene_are_saved_and_loaded(slicer_host, tmp_path):
     import numpy as np
 

@@ -102,6 +102,9 @@ def test_nothing_but_air_is_refused() -> None:
     rng = np.random.default_rng(0)
     with pytest.raises(InputError, match="all air"):
         check_ct(image_of(rng.normal(-1000, 10, (9, 20, 20)).astype(np.float32)))
+    mr = np.where(head() > -500, rng.uniform(100, 760, head().shape), rng.rayleigh(9, head().shape)) - 1024
+    with pytest.raises(InputError, match="all air"):  # an MRI's values under a CT's intercept
+        check_ct(image_of(mr.astype(np.float32)))
     with pytest.raises(InputError, match="same value"):
         check_ct(image_of(np.zeros((9, 20, 20), np.float32)))
 

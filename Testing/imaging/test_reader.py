@@ -34,12 +34,12 @@ def test_a_reader_that_was_killed_is_started_anew(tmp_path: Path) -> None:
     assert reader._children[os.getpid()].pid != first.pid
 
 
-@pytest.mark.parametrize("way", ["crash", "hang"])
+@pytest.mark.parametrize("way", ["crash", "hang", "wait"])
 @pytest.mark.skipif(os.name == "nt", reason="Windows has no signals and no limit of processor time")
 def test_a_file_that_ends_its_reader_is_one_sentence_and_the_next_is_read(
     way: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    dies = {"crash": "import os; os.abort()", "hang": "while True: pass"}[way]
+    dies = {"crash": "import os; os.abort()", "hang": "while True: pass", "wait": "import time; time.sleep(600)"}[way]
     start = f"import DiffMaCore.imaging.reader_child as c; c._WAYS['file'] = lambda path: exec({dies!r}); c.serve()"
     path = volume_file(tmp_path)
     with monkeypatch.context() as patched:
@@ -48,9 +48,10 @@ def test_a_file_that_ends_its_reader_is_one_sentence_and_the_next_is_read(
             reader, "_CHILD", reader._CHILD.replace("from DiffMaCore.imaging.reader_child import serve; serve()", start)
         )
         patched.setattr(reader, "_LEAST_SECONDS", 1.0)
-        with pytest.raises(InputError, match=r"ct\.nrrd.*(crash|too long).*again") as caught:
+        with pytest.raises(InputError, match=r"ct\.nrrd.*(crash|too long|in time).*again") as caught:
             read_volume(path)
     assert "\n" not in str(caught.value)
+    assert way != "wait" or "damaged" not in str(caught.value)
     assert np.array_equal(sitk.GetArrayFromImage(read_volume(path).image), HU)
 
 

@@ -2,23 +2,21 @@
 
 from __future__ import annotations
 
-import argparse
 import json
 from pathlib import Path
 
 import pytest
 
-from DiffMaCore.cli import benchmark
+from DiffMaCore.cli.main import build_parser
 from DiffMaCore.errors import InputError, OutputError
-from DiffMaCore.inference.benchmark import benchmark_scan, benchmark_step, take_turns
-from DiffMaCore.inference.benchmark_spiral import benchmark_spiral
+from DiffMaCore.inference.benchmark import benchmark_scan, benchmark_spiral, benchmark_step, take_turns
+from DiffMaCore.progress import Reporter
 
 
 def _run(*arguments: str) -> int:
-    parser = argparse.ArgumentParser()
-    benchmark.add_parser(parser.add_subparsers())
     small = ("--batch", "1", "--channels", "16", "--tokens", "4", "--states", "2")
-    args = parser.parse_args(["benchmark", "scan", *small, *arguments])
+    args = build_parser().parse_args(["benchmark", "scan", *small, *arguments])
+    args.reporter = Reporter()
     return args.run(args)
 
 

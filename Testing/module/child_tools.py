@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import sys
 import time
+from collections.abc import Callable
 from pathlib import Path
 
 import pytest
@@ -31,21 +32,28 @@ def real_interpreter(folder: Path, **environment: str) -> Interpreter:
     return Interpreter(sys.executable, variables, str(folder))
 
 
-def finish(job: Job, seconds: float = 60.0) -> Job:
-    """Poll ``job`` until it is over; the longest poll stands in ``job.longest_poll``."""
+def finish(job: Job, seconds: float = 240.0) -> Job:
+    """Poll ``job`` until it is over."""
     job.start()
-    longest, end = 0.0, time.monotonic() + seconds
+    end = time.monotonic() + seconds
     while not job.finished:
-        began = time.monotonic()
         job.poll()
-        longest = max(longest, time.monotonic() - began)
         assert time.monotonic() < end, f"not over after {seconds} s, in stage {job.stage!r}"
         time.sleep(0.005)
-    job.longest_poll = longest
     return job
 
 
-def poll_until(job: Job, condition, seconds: float = 60.0) -> None:
+def goes(is_there: Callable[[], object], seconds: float = 240.0) -> bool:
+    """Wait until something is gone; whether it goes at all."""
+    end = time.monotonic() + seconds
+    while is_there():
+        if time.monotonic() > end:
+            return False
+        time.sleep(0.01)
+    return True
+
+
+def poll_until(job: Job, condition, seconds: float = 240.0) -> None:
     """Poll ``job`` until ``condition()`` holds."""
     job.start()
     end = time.monotonic() + seconds

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import time
 from pathlib import Path
 
 import numpy as np
@@ -89,13 +88,3 @@ def volumes() -> list[str]:
 def left_over(folder: Path) -> list[Path]:
     """Our temporary folders that still exist."""
     return sorted(folder.glob("DiffMa-*"))
-
-
-def gone_within(process, seconds: float) -> bool:
-    """Whether the child's tree is gone after so long at most."""
-    end = time.monotonic() + seconds
-    while process.tree_running:
-        if time.monotonic() > end:
-            return False
-        time.sleep(0.01)
-    return True

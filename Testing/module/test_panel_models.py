@@ -86,7 +86,7 @@ def test_the_card_of_the_chosen_model_is_one_click_away(panel):
     panel.choose(panel.ui.modelMenuButton, "Model card")
     card = panel.widget.model._card
     assert card.shown
-    panel.host.wait_until(lambda: "tiny random networks" in card.ui.cardText.plainText, 40, "the card")
+    panel.host.wait_until(lambda: "tiny random networks" in card.ui.cardText.plainText, what="the card")
     assert "license:" not in card.ui.cardText.plainText
 
 
@@ -102,10 +102,10 @@ def test_a_bundle_is_imported_and_chosen(panel, tmp_path, models):
     assert ui.bundleEdit.text == str(folder)
     panel.host.click(ui.importRunButton)
     assert not panel.widget.model._import.shown
-    panel.host.wait_until(lambda: panel.ui.messageFrame.isVisible(), 60, "the end of the import")
+    panel.host.wait_until(lambda: panel.ui.messageFrame.isVisible(), what="the end of the import")
     assert "installed" in panel.ui.messageText.text
     assert panel.parameters.model == "tiny"
-    panel.host.wait_until(lambda: panel.ui.modelBox.currentText == "tiny random networks (for tests)", 40)
+    panel.host.wait_until(lambda: panel.ui.modelBox.currentText == "tiny random networks (for tests)")
     assert panel.ui.applyButton.enabled
 
 
@@ -115,7 +115,7 @@ def test_an_import_that_fails_says_why(panel, tmp_path):
     ui = panel.widget.model._import.ui
     ui.bundleEdit.text = str(tmp_path / "empty")
     panel.host.click(ui.importRunButton)
-    panel.host.wait_until(lambda: panel.ui.messageFrame.isVisible(), 60, "the failure")
+    panel.host.wait_until(lambda: panel.ui.messageFrame.isVisible(), what="the failure")
     assert panel.ui.messageText.text
     assert panel.parameters.model == "tiny"
 
@@ -141,7 +141,7 @@ def test_the_models_folder_can_be_opened_and_moved(panel, tmp_path, models):
     assert Path(panel.host.dialogs.opened_urls[-1].removeprefix("file://")) == models
     panel.host.dialogs.answer("folder", str(tmp_path / "new"))
     panel.choose(panel.ui.modelMenuButton, "Move models folder")
-    panel.host.wait_until(lambda: panel.ui.messageFrame.isVisible(), 60, "the move")
+    panel.host.wait_until(lambda: panel.ui.messageFrame.isVisible(), what="the move")
     assert str(tmp_path / "new") in panel.ui.messageText.text
     assert (tmp_path / "new" / "models" / "tiny").is_dir()
     assert panel.widget.logic.settings.models_folder == str(tmp_path / "new")
@@ -151,7 +151,7 @@ def test_packages_are_checked_and_nothing_is_installed_without_consent(panel, mo
     panel.ui.advancedButton.collapsed = False
     panel.host.process_events()
     panel.host.click(panel.ui.checkPackagesButton)
-    panel.host.wait_until(lambda: panel.ui.packagesText.text, 40, "the check")
+    panel.host.wait_until(lambda: panel.ui.packagesText.text, what="the check")
     assert "torch" in panel.ui.packagesText.text
 
     missing = {

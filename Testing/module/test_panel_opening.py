@@ -69,7 +69,7 @@ def test_a_ct_loaded_later_is_chosen_too(slicer_host, models):
     panel = Panel(slicer_host)
     panel.open()
     panel.load_ct("Later")
-    slicer_host.wait_until(lambda: panel.parameters.inputVolume, 5, "the input")
+    slicer_host.wait_until(lambda: panel.parameters.inputVolume, what="the input")
     assert panel.ui.applyButton.enabled
 
 
@@ -98,17 +98,17 @@ def test_a_ct_under_a_warp_cannot_be_applied_until_the_warp_is_gone(panel):
     warp.SetAndObserveTransformToParent(spline)
     ct = panel.parameters.inputVolume
     ct.SetAndObserveTransformNodeID(warp.GetID())
-    panel.host.wait_until(lambda: not panel.ui.applyButton.enabled, 5, "the refusal")
+    panel.host.wait_until(lambda: not panel.ui.applyButton.enabled, what="the refusal")
     assert "Harden" in panel.ui.applyButton.toolTip
     ct.SetAndObserveTransformNodeID(None)
-    panel.host.wait_until(lambda: panel.ui.applyButton.enabled, 5, "the end of it")
+    panel.host.wait_until(lambda: panel.ui.applyButton.enabled, what="the end of it")
 
 
 def test_the_child_adds_what_it_sees_of_the_anatomy(panel):
     node = panel.load(np.full((6, 20, 20), -1000, np.int16), "Air")
     panel.host.choose(panel.ui.inputSelector, node)
     before = panel.ui.inputFacts.text
-    panel.host.wait_until(lambda: panel.ui.inputFacts.text != before, 40, "the child's word")
+    panel.host.wait_until(lambda: panel.ui.inputFacts.text != before, what="the child's word")
 
 
 def test_sizes_tell_what_is_installed_and_what_could_be(panel):
@@ -180,7 +180,7 @@ def test_one_click_makes_a_phantom_where_there_is_no_network(slicer_host, models
 
     monkeypatch.setattr("DiffMaSlicerLib.sample_data.loadHeadCT", no_network)
     panel.host.click(panel.ui.sampleButton)
-    panel.host.wait_until(lambda: panel.parameters.inputVolume, 60, "the phantom")
+    panel.host.wait_until(lambda: panel.parameters.inputVolume, what="the phantom")
     assert "phantom" in panel.ui.messageText.text
     assert panel.ui.applyButton.enabled
 

@@ -84,7 +84,7 @@ def test_choosing_the_true_mri_gives_a_table_and_a_difference_map(reviewed):
     true = reviewed.load((values * 2 + np.random.default_rng(0).normal(0, 5, values.shape)).astype(np.float32), "True")
     reviewed.host.choose(reviewed.ui.trueSelector, true)
     table = reviewed.ui.metricsTable
-    reviewed.host.wait_until(lambda: table.isVisible(), 60, "the comparison")
+    reviewed.host.wait_until(lambda: table.isVisible(), what="the comparison")
     rows = {table.item(row, 0).text(): table.item(row, 1).text() for row in range(table.rowCount)}
     assert set(rows) == {"SSIM", "PSNR", "MAE"}
     assert 0.5 < float(rows["SSIM"]) <= 1
@@ -98,14 +98,14 @@ def test_a_true_mri_that_lies_elsewhere_is_said(reviewed):
     true.SetOrigin(900, 900, 900)
     reviewed.host.choose(reviewed.ui.trueSelector, true)
     text = reviewed.ui.compareText
-    reviewed.host.wait_until(lambda: text.text and "Comparing" not in text.text, 60, "the comparison")
+    reviewed.host.wait_until(lambda: text.text and "Comparing" not in text.text, what="the comparison")
     assert not reviewed.ui.metricsTable.isVisible()
 
 
 def test_the_dicom_export_writes_a_derived_series(reviewed, tmp_path):
     reviewed.host.dialogs.answer("folder", str(tmp_path / "series"))
     reviewed.host.click(reviewed.ui.exportDicomButton)
-    reviewed.host.wait_until(lambda: reviewed.ui.messageFrame.isVisible(), 60, "the export")
+    reviewed.host.wait_until(lambda: reviewed.ui.messageFrame.isVisible(), what="the export")
     assert "20 files" in reviewed.ui.messageText.text
     assert len(list((tmp_path / "series").iterdir())) == 20
 
@@ -125,7 +125,7 @@ def test_a_batch_of_loaded_volumes_lists_the_state_of_each(panel, tmp_path):
     panel.host.click(ui.batchRunButton)
     assert ui.batchRunButton.text == "Cancel"
     assert not panel.ui.applyButton.enabled
-    panel.finish(120)
+    panel.finish()
     assert "2 converted, 0 failed" in ui.batchProgressText.text
     assert [ui.batchTable.item(row, 1).text() for row in range(ui.batchTable.rowCount)] == ["done", "done"]
     assert len(list((tmp_path / "out").rglob("*.mha"))) == 2
@@ -144,5 +144,5 @@ def test_a_batch_can_be_cancelled_and_its_window_closed_meanwhile(panel, tmp_pat
     panel.choose(panel.ui.loadButton, "Several CTs")
     if panel.widget.batch.running:
         panel.host.click(ui.batchRunButton)
-    panel.finish(30)
+    panel.finish()
     assert ui.batchRunButton.text == "Convert all"

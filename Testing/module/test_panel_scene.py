@@ -134,13 +134,13 @@ def test_closing_the_scene_during_a_run_ends_it_and_a_new_one_can_begin(panel):
     panel.first_slice()
     child = panel.pid()
     panel.host.close_scene()
-    panel.host.wait_until(lambda: not alive(child), 2, "the child's end")
+    panel.host.wait_until(lambda: not alive(child), what="the child's end")
     assert panel.volumes == []
     assert not panel.widget.running
     assert not panel.widget.review.active
     assert panel.ui.applyButton.text == "Apply"
     panel.load_ct("New")
-    panel.host.wait_until(lambda: panel.parameters.inputVolume, 5, "the input")
+    panel.host.wait_until(lambda: panel.parameters.inputVolume, what="the input")
     assert panel.ui.applyButton.enabled
 
 
@@ -159,13 +159,13 @@ def test_deleting_the_input_during_a_run_ends_it(panel):
     import slicer
 
     panel.load_ct("Other")
-    panel.host.wait_until(lambda: not panel.widget.input._adopt.active, 5, "the look at what was loaded")
+    panel.host.wait_until(lambda: not panel.widget.input._adopt.active, what="the look at what was loaded")
     panel.parameters.steps = 1000
     panel.apply()
     child = panel.pid()
     slicer.mrmlScene.RemoveNode(panel.parameters.inputVolume)
-    panel.finish(10)
-    panel.host.wait_until(lambda: not alive(child), 2, "the child's end")
+    panel.finish()
+    panel.host.wait_until(lambda: not alive(child), what="the child's end")
     assert panel.parameters.inputVolume is None
     assert panel.volumes == ["Other"]
     assert not panel.ui.applyButton.enabled
@@ -189,7 +189,7 @@ def test_reloading_during_a_run_ends_it_and_takes_all_code_anew(panel):
     child = panel.pid()
     slicer.util.reloadScriptedModule("DiffMaSlicer")
     panel.host.process_events()
-    panel.host.wait_until(lambda: not alive(child), 2, "the child's end")
+    panel.host.wait_until(lambda: not alive(child), what="the child's end")
     panel.widget = slicer.modules.DiffMaSlicerWidget
     assert panel.widget is not old
     assert sys.modules["DiffMaSlicerLib.panel.widget"] is not library
@@ -208,7 +208,7 @@ def test_quitting_during_a_run_leaves_no_child(panel):
     panel.apply()
     child = panel.pid()
     panel.host.quit()
-    panel.host.wait_until(lambda: not alive(child), 2, "the child's end")
+    panel.host.wait_until(lambda: not alive(child), what="the child's end")
 
 
 def test_leaving_and_coming_back_many_times_adds_nothing(slicer_host, models):

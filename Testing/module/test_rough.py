@@ -38,7 +38,7 @@ def test_a_guess_says_that_it_is_one_and_gives_way_to_the_first_run(tmp_path):
     history = History(tmp_path / "runs.json")
     asked = {"mode": "sample", "steps": 10, "samples": 1, "slices": 20, "voxels": 1000, "free_bytes": 8_000_000_000}
     guess = history.estimate("demo", "cpu", **asked, rough=Rough(5.0, 0.5, 0.1, 2_000_000_000))
-    assert guess.seconds == 5 + 20 * (0.5 + 10 * 0.1) and guess.runs == 0 and guess.fits
+    assert guess.seconds == 5 + 20 * (0.5 + 10 * 0.1) and guess.runs == 0 and guess.enough_memory
     assert guess.sentence == "About 35 s and 2.0 GB of memory (8.0 GB free), a rough guess."
     history.record("demo", "cpu", setup=1, synthesis=20, work=200, voxels=1000, peak_bytes=10**9)
     assert history.estimate("demo", "cpu", **asked, rough=Rough(5.0, 0.5, 0.1, 2_000_000_000)).seconds == 21

@@ -12,7 +12,7 @@ MODULE = Path(__file__).resolve().parents[2] / "DiffMaSlicer" / "DiffMaSlicer.py
 
 
 @pytest.fixture
-def samples(slicer_host: Any) -> dict[str, Any]:
+def samples(slicer_host: Any, warm: None) -> dict[str, Any]:
     """Name to source, as the Sample Data module sees them."""
     slicer_host.load_module(MODULE, select=False)
     slicer_host.start_up()

@@ -9,9 +9,9 @@ import torch
 from torch import Tensor, nn
 
 from DiffMaCore.models.diffma import DiffMaBlock
-from DiffMaCore.ops.spiral import block_training
-from DiffMaCore.ops.spiral.block_training import training_block
-from DiffMaCore.ops.spiral.fusing import fused_for
+from DiffMaCore.ops.spiral.block_fused import fused_block
+from DiffMaCore.ops.spiral.numba_mamba import ENOUGH_TASKS
+from DiffMaCore.ops.spiral.order import fused_for
 
 
 def _block(width: int, grid: int, taps: int = 4, states: int = 8, expand: int = 1) -> DiffMaBlock:
@@ -54,7 +54,8 @@ def test_values_and_gradients_agree_with_float64(
     exact = copy.deepcopy(block).double()
     exact.mamba.backend = "torch"
     inputs = _inputs(batch, grid * grid, width)
-    assert fused_for(block, inputs[0]) is training_block and fused_for(exact, inputs[0].double()) is None
+    assert fused_for(block, inputs[0]) is (fused_block if taps == 4 else None)
+    assert fused_for(exact, inputs[0].double()) is None
     pull = torch.randn_like(inputs[0])
     ours, expected = (
         _solve(each, inputs, pull, dtype) for each, dtype in ((block, torch.float32), (exact, torch.double))
@@ -83,7 +84,7 @@ def test_bfloat16_products_round_as_the_layers_do() -> None:
     pull = torch.randn_like(inputs[0])
     expected = _solve(exact, inputs, pull, torch.double)
     with torch.autocast("cpu", torch.bfloat16):
-        assert fused_for(block, inputs[0]) is training_block
+        assert fused_for(block, inputs[0]) is fused_block
         fused = _solve(block, inputs, pull, torch.float32)
         block.mamba.backend = "torch"
         plain = _solve(block, inputs, pull, torch.float32)
@@ -111,7 +112,7 @@ def test_one_mask_and_one_condition_serve_all_slices() -> None:
 
 def test_a_sample_learns_the_same_alone_and_in_a_batch() -> None:
     block = _block(32, 6)
-    tokens, condition, mask = _inputs(block_training.ENOUGH_TASKS, 36, 32)
+    tokens, condition, mask = _inputs(ENOUGH_TASKS, 36, 32)
     pull = torch.randn_like(tokens)
     whole = _solve(block, [tokens, condition, mask], pull, torch.float32)
     parts = [

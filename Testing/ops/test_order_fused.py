@@ -1,4 +1,4 @@
-"""The fused Mamba of inference, and its matrix products, against plain torch in float64."""
+"""The fused scan of a Mamba, its block in inference, and their matrix products, against plain torch in float64."""
 
 from __future__ import annotations
 
@@ -11,32 +11,29 @@ from torch import nn
 from DiffMaCore.models.diffma import DiffMaBlock, SpiralMamba
 from DiffMaCore.ops.dense import Dense, dense_each
 from DiffMaCore.ops.spiral.block_fused import fused_block
-from DiffMaCore.ops.spiral.fused import fused_mamba, supports
-from DiffMaCore.ops.spiral.fusing import fused_for
+from DiffMaCore.ops.spiral.numba_mamba import supports
+from DiffMaCore.ops.spiral.order import fused_for, spiral_scan
 
 
 @pytest.mark.parametrize(
-    ("width", "grid", "batch", "window_bytes", "taps"),
+    ("width", "grid", "batch", "taps"),
     [
-        (32, 7, 5, 1, 4),  # one sample and one token at a time after the scan, two tiles
-        (32, 7, 5, 80_000, 4),  # two samples at a time, and one that is left
-        (48, 4, 2, 1 << 20, 4),  # all at once
-        (16, 2, 1, 1 << 20, 4),  # fewer tokens than are projected at once, one rank
-        (32, 6, 2, 1 << 20, 3),
-        (32, 2, 1, 1 << 20, 5),  # more taps than tokens
+        (32, 7, 5, 4),  # two tiles
+        (48, 4, 2, 4),
+        (16, 2, 1, 4),  # fewer tokens than are projected at once, one rank
+        (32, 6, 2, 3),  # other taps go through the steps one by one
+        (32, 2, 1, 5),  # more taps than tokens
     ],
 )
-def test_the_fused_mamba_gives_the_steps_numbers(
-    width: int, grid: int, batch: int, window_bytes: int, taps: int
-) -> None:
+def test_the_fused_mamba_gives_the_steps_numbers(width: int, grid: int, batch: int, taps: int) -> None:
     torch.manual_seed(0)
     mamba = SpiralMamba(width, grid, block=1, conv_size=taps)
     tokens = torch.randn(2, batch, grid * grid, width)
     exact = copy.deepcopy(mamba).double()
     exact.backend = "torch"
-    assert supports(mamba.inner, mamba.state_size)
+    assert supports(mamba) == (taps == 4)
     with torch.no_grad():
-        fused = torch.stack(fused_mamba(tokens, mamba, mamba.order, window_bytes))
+        fused = mamba(tokens)
         expected = exact(tokens.double())
     assert (fused - expected).abs().max() < 1e-5 * expected.abs().max()
 
@@ -50,20 +47,30 @@ def test_orders_are_summed_by_one_task_or_shared_among_threads(threads: int) -> 
     try:
         torch.set_num_threads(threads)
         with torch.no_grad():
-            fused = torch.stack(fused_mamba(tokens, mamba, mamba.order))
+            fused = mamba(tokens)
             expected = copy.deepcopy(mamba).double()(tokens.double())
     finally:
         torch.set_num_threads(before)
     assert (fused - expected).abs().max() < 1e-5 * expected.abs().max()
 
 
-def test_a_mamba_alone_agrees_with_its_fused_kernels() -> None:
+@pytest.mark.parametrize("batch", [3, 8])
+@pytest.mark.parametrize(("dtype", "tolerance"), [(torch.float32, 1e-5), (torch.bfloat16, 2e-2)])
+def test_the_scans_own_gradients_agree_with_float64(batch: int, dtype: torch.dtype, tolerance: float) -> None:
     torch.manual_seed(0)
-    mamba = SpiralMamba(32, 4, block=0)
-    tokens = torch.randn(2, 3, 16, 32)
-    with torch.inference_mode():
-        fused = torch.stack(fused_mamba(tokens, mamba, mamba.order))
-    assert torch.allclose(fused, mamba(tokens), rtol=0, atol=1e-6)
+    mamba = SpiralMamba(32, 6, block=1, state_size=4)
+    exact = copy.deepcopy(mamba).double()
+    exact.backend = "torch"
+    x, z, pull = torch.randn(3, 2, batch, 36, 64).to(dtype).unbind()
+    results = []
+    for each in (mamba, exact):
+        given = [tensor.to(dtype if each is mamba else torch.double).requires_grad_() for tensor in (x, z)]
+        parameters = [p for name, p in each.named_parameters() if name not in ("in_proj", "out_proj")]
+        out = spiral_scan(*given, each)
+        results.append([out, *torch.autograd.grad(out, [*given, *parameters], pull.to(out.dtype))])
+    assert results[0][0].dtype == dtype
+    for fused, expected in zip(*results, strict=True):
+        assert (fused - expected).abs().max() < tolerance * expected.abs().max()
 
 
 def test_other_types_and_odd_widths_are_left_to_the_steps() -> None:
@@ -73,8 +80,8 @@ def test_other_types_and_odd_widths_are_left_to_the_steps() -> None:
         assert fused_for(block, tokens.double()) is None
         with torch.autocast("cpu", torch.bfloat16):
             assert fused_for(block, tokens) is None
-    assert not supports(60, 16)
-    assert not supports(64, 6)
+    assert not supports(SpiralMamba(30, 2, block=0))
+    assert not supports(SpiralMamba(32, 2, block=0, state_size=6))
 
 
 @pytest.mark.parametrize("dtype", [torch.float32, torch.float64])

@@ -21,7 +21,7 @@ INDICES = ["place", "order", "position"]
 # As the spiral scan of a DiffMa-L/2 in training asks for them.
 CONSTANTS = {
     "N": 16, "T": 16, "E": 64, "ORDERS": 3, "WHOLE": True, "SOFTPLUS": True, "HAS_Z": False, "HAS_D": True,
-    "HAS_BIAS": True, "B_BY_TOKEN": True, "C_BY_TOKEN": True, "KEEP": True, "HAS_LAST": False, "dlast": None,
+    "HAS_BIAS": True, "KEEP": True, "HAS_LAST": False, "dlast": None,
     "TAPS": 4, "SPAN": 16, "LANES": 128, "SIZE": 2048,
 }  # fmt: skip
 WITHOUT = {"scan_forward": ("z",), "scan_backward": ("z", "dz")}

@@ -13,7 +13,7 @@ import numpy as np
 from DiffMaCore.baselines.systems import TITLES
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.experiment import Experiment, Folders
-from DiffMaCore.training.resuming import deciding
+from DiffMaCore.training.trainer import deciding
 
 SSIM = {"diffma": 0.62, "dit": 0.58, "regression": 0.7, "vae_ceiling": 0.95}
 _REGRESSION = {"in_channels": 9, "image_size": 32, "parameters": 10}

@@ -105,9 +105,9 @@ def test_the_text_says_who_is_best_and_that_other_data_say_nothing_about_the_pap
     words = _words(table2_section(experiment, rows, results).blocks)
     assert "Best by SSIM inside the mask: 2.5D regression. DiffMa is number 2 of 3." in words
     assert "tell DiffMa apart from 2.5D regression, DiT" in words
-    assert "the figures say nothing about SynthRAD2023" in words
+    assert "the metrics say nothing about SynthRAD2023" in words
     few = table2_section(experiment, rows, {**results, "cases": ["a", "b"]})
-    assert "2 patients are too few to tell systems apart" in _words(few.blocks)
+    assert "2 patients are too few to tell models apart" in _words(few.blocks)
     papers = replace(experiment, card=CardConfig("SynthRAD2023 Task 1, brain.", "CC BY-NC 4.0", "none"))
     assert "say nothing" not in _words(table2_section(papers, rows, results).blocks)
 
@@ -143,7 +143,7 @@ def test_systems_that_were_trained_alike_are_shown_with_what_they_were_trained_w
     section = table2_section(experiment, table2_rows(experiment, folders, results, {}), results)
     tables = [block for block in section.blocks if isinstance(block, Table)]
     row = next(row for row in tables[1].rows if row[0] == "DiT")
-    assert tables[1].head[:3] == ["System", "Steps", "Slices seen"] and row[1:3] == ["4", "16"]
+    assert tables[1].head[:3] == ["Model", "Steps", "Slices seen"] and row[1:3] == ["4", "16"]
     assert row[3] == "latent, embeddings and soft mask of the slice" and row[-1] == results["data_fingerprint"][:12]
 
 
@@ -160,7 +160,7 @@ def test_systems_that_were_trained_alike_are_shown_with_what_they_were_trained_w
         ({"prediction_type": "v_prediction"}, "Objectives differ: noise for DiffMa (ours); velocity for DiT."),
         ({"seed": 5}, "Seeds differ: 0 for DiffMa (ours); 5 for DiT."),
         ({"width": 48}, "DiT was trained with width 48, not with the configuration shown below."),
-        ({"step": 8}, "The figures of DiT are of 4 steps; it was trained again since."),
+        ({"step": 8}, "The metrics of DiT are of 4 steps; it was trained again since."),
     ],
 )
 def test_what_was_not_trained_alike_is_said_beside_the_table(

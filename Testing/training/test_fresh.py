@@ -12,9 +12,9 @@ import torch
 
 from DiffMaCore.errors import TrainingError
 from DiffMaCore.training import fresh
+from DiffMaCore.training.batches import InOrder
 from DiffMaCore.training.fresh import AHEAD, FreshSlices, FreshSpec, volume_file
 from DiffMaCore.training.rendering import VolumeMaker
-from DiffMaCore.training.spreading import InOrder
 from Testing.training.heads_run import heads_data
 
 KEYS = ("source", "target", "body", "ct_pixels", "contrast")

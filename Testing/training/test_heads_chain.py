@@ -27,10 +27,9 @@ from DiffMaCore.training.evaluation import evaluate
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.files import write_json
 from DiffMaCore.training.fresh import FreshSpec
-from DiffMaCore.training.launch import train_part
 from DiffMaCore.training.prepare import prepare
 from DiffMaCore.training.sources import heads
-from DiffMaCore.training.tasks import make_task
+from DiffMaCore.training.tasks import make_task, train_part
 from Testing.heads import HEAD, TRAINING_HEAD, rendered
 from Testing.training.heads_run import heads_experiment, write_config
 from Training.reproduce.plan import ReproduceOptions, make_plan
@@ -244,4 +243,4 @@ def test_runs_keep_their_figures(trained) -> None:
         summary = json.loads((folders.part(part) / "summary.json").read_text())
         assert summary["system"] == part and summary["parameters"] > 0 and summary["steps"] == 2
     held = (folders.system("diffma") / "samples" / "figures.csv").read_text()
-    assert "held_out_mean_l1" in held
+    assert "held_out_mean_mse" in held

@@ -1,1 +1,1 @@
-"""``python -m Training.reproduce``: the paper's tables and figures from one experiment's folders."""
+"""``python -m Training.reproduce``: one experiment's folders in, the paper's tables and figures out."""

@@ -1,18 +1,18 @@
-"""``python -m Training.reproduce``: the paper's whole experiment, whatever of it is missing, and the report."""
+"""``python -m Training.reproduce``: an experiment in, whatever of it was missing and the report out."""
 
 from __future__ import annotations
 
 import argparse
 
-from DiffMaCore.cli.experiment import add_dataset_options, add_experiment_options, read_experiment
+from DiffMaCore.cli.commands import COMMON, Option, add_options, answer
 from DiffMaCore.cli.main import program
-from DiffMaCore.cli.reporting import add_progress_option, answer
+from DiffMaCore.cli.options import DATASET, experiment_options, read_experiment
 
 PARTS = ("table1", "table2", "figure1", "figure5", "figure7", "calibration", "tokens")
 
 EPILOG = """\
 It does what diffma prepare, train (autoencoder and image encoder where the experiment makes its own, embedder, a
-denoiser of every system of Table 2), evaluate and python -m benchmarks tokens do, skips what is done already, and
+denoiser of every model of Table 2), evaluate and python -m benchmarks tokens do, skips what is done already, and
 writes OUT/report/index.html, report.md and report.json.
 
 Stopped at any moment, the same command goes on where it was. The report says of everything missing why it is.
@@ -26,10 +26,10 @@ examples, from the root of the sources:
 
 parts of the report (--only), and what each needs run:
   table1        the models' sizes, counted
-  table2        every system on the test patients: everything but tokens
+  table2        every model on the test patients: everything but tokens
   figure1       soft masks: prepare, embedder
   figure5       source, generated, true (Figures 5 and 6): as table2
-  figure7       all systems over training: prepare, embedder, every system
+  figure7       all models over training: prepare, embedder, every model
   calibration   does a high uncertainty mean a large error: as table2
   tokens        time and memory of DiffMa and DiT against the number of tokens"""
 
@@ -38,29 +38,28 @@ def build_parser() -> argparse.ArgumentParser:
     """The whole command line; importing it imports no torch."""
     parser = argparse.ArgumentParser(
         prog="python -m Training.reproduce",
-        description="Run whatever is missing of an experiment, every system of Table 2 included, and write a report:"
+        description="Run whatever is missing of an experiment, every model of Table 2 included, and write a report:"
         " Tables 1 and 2, Figures 1, 5, 6 and 7, calibration, time and memory against tokens. Research only.",
         epilog=EPILOG,
         formatter_class=argparse.RawDescriptionHelpFormatter,
     )
-    add_dataset_options(parser)
-    add_experiment_options(parser)
-    parser.add_argument(
-        "--only", nargs="+", choices=PARTS, metavar="PART", help="run only what these parts need (default: all)"
+    add_options(
+        parser,
+        *DATASET,
+        *experiment_options(),
+        Option("--only", nargs="+", choices=PARTS, metavar="PART", help="run only what these need (default: all)"),
+        Option("--plan", action="store_true", help="say what is done and what would be run, and run nothing"),
+        Option("--tokens", type=int, nargs="+", metavar="N", help="square numbers (default 196 784 3136 12544)"),
+        Option("--tokens-size", default="B/2", metavar="SIZE", help="configuration for them (default B/2)"),
+        Option("--tokens-rounds", type=int, default=3, metavar="N", help="rounds of the timing (default 3)"),
+        *COMMON,
     )
-    parser.add_argument("--plan", action="store_true", help="say what is done and what would be run, and run nothing")
-    parser.add_argument(
-        "--tokens", type=int, nargs="+", metavar="N", help="square numbers (default 196 784 3136 12544)"
-    )
-    parser.add_argument("--tokens-size", default="B/2", metavar="SIZE", help="configuration for them (default B/2)")
-    parser.add_argument("--tokens-rounds", type=int, default=3, metavar="N", help="rounds of the timing (default 3)")
-    add_progress_option(parser)
     parser.set_defaults(run=run)
     return parser
 
 
 def run(args: argparse.Namespace) -> int:
-    """Reproduce; exit status 1 where a system could not be trained and the report lacks it."""
+    """Reproduce; exit status 1 where a model could not be trained and the report lacks it."""
     experiment, folders = read_experiment(args)
     args.reporter.stage("loading")
 

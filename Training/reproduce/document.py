@@ -1,4 +1,4 @@
-"""The report as data: sections of texts, tables and pictures, and as Markdown; ``page`` makes HTML of them."""
+"""Sections of texts, tables and pictures in, the report as Markdown out; ``page`` makes HTML of them."""
 
 from __future__ import annotations
 

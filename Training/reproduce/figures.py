@@ -1,4 +1,4 @@
-"""The report's pictures, drawn from arrays: slices side by side, slices over training, curves."""
+"""Arrays in, the report's pictures out: slices side by side, slices over training, curves."""
 
 from __future__ import annotations
 
@@ -69,32 +69,32 @@ def picture_grid(
 def plot_curves(
     panels: Mapping[str, tuple[str, Mapping[str, Curve]]], titles: Mapping[str, str], path: Path, marked: str = "diffma"
 ) -> Path:
-    """Panels of curves over training steps, one line a system, in the system's colour.
+    """Panels of curves over training steps, one line a model, in the model's colour.
 
     Args:
-        panels: by title: what the axis shows, and steps and values by system; a panel without curves is left out.
-        titles: of the systems.
+        panels: by title: what the axis shows, and steps and values by model; a panel without curves is left out.
+        titles: of the models.
         path: the PNG.
-        marked: the system drawn on top and heavier.
+        marked: the model drawn on top and heavier.
     """
     shown = {name: panel for name, panel in panels.items() if panel[1]}
     figure = new_figure(4.6 * len(shown), 4.0)
-    systems: list[str] = []
+    models: list[str] = []
     for axes, (name, (what, curves)) in zip(
         figure.subplots(1, len(shown), squeeze=False)[0], shown.items(), strict=True
     ):
         quiet(axes, name, "training step", what)
-        for system, (steps, values) in sorted(curves.items(), key=lambda item: item[0] == marked):
-            heavy = system == marked
+        for model, (steps, values) in sorted(curves.items(), key=lambda item: item[0] == marked):
+            heavy = model == marked
             few = {"marker": "o", "markersize": 3.5} if len(steps) <= 12 else {}
-            colour = COLOURS.get(system, OTHER)
+            colour = COLOURS.get(model, OTHER)
             axes.plot(steps, values, color=colour, linewidth=2.4 if heavy else 1.3, alpha=1 if heavy else 0.85, **few)
-            systems.append(system)
+            models.append(model)
         if what == "loss":
             axes.set_yscale("log")
     from matplotlib.lines import Line2D
 
-    ordered = [system for system in titles if system in systems]
+    ordered = [model for model in titles if model in models]
     lines = [Line2D([], [], color=COLOURS.get(s, OTHER), linewidth=2.4 if s == marked else 1.3) for s in ordered]
     figure.legend(
         lines, [titles[s] for s in ordered], loc="outside lower center", ncols=len(ordered), fontsize=8, frameon=False
@@ -105,17 +105,17 @@ def plot_curves(
 def plot_calibration(
     curves: Mapping[str, Curve], titles: Mapping[str, str], path: Path, marked: str = "diffma"
 ) -> Path:
-    """Promised against made error of tenths of the voxels, a line a system; the diagonal is perfect."""
+    """Promised against made error of tenths of the voxels, a line a model; the diagonal is perfect."""
     figure = new_figure(7.4, 4.6)
     axes = quiet(
         figure.subplots(), "", "promised error, from the deviation of the samples", "error made (root mean square)"
     )
     most = 1.05 * max(max(*x, *y) for x, y in curves.values())
     axes.plot([0, most], [0, most], "--", color=QUIET, linewidth=1, label="perfect")
-    for system, (promised, made) in sorted(curves.items(), key=lambda item: item[0] == marked):
-        width = 2.4 if system == marked else 1.3
-        colour = COLOURS.get(system, OTHER)
-        axes.plot(promised, made, color=colour, linewidth=width, marker="o", markersize=3.5, label=titles[system])
+    for model, (promised, made) in sorted(curves.items(), key=lambda item: item[0] == marked):
+        width = 2.4 if model == marked else 1.3
+        colour = COLOURS.get(model, OTHER)
+        axes.plot(promised, made, color=colour, linewidth=width, marker="o", markersize=3.5, label=titles[model])
     axes.set(xlim=(0, most), ylim=(0, most))
     axes.text(0.93 * most, 0.97 * most, "too confident", fontsize=8, color=QUIET, ha="right", va="top")
     axes.text(0.98 * most, 0.80 * most, "too cautious", fontsize=8, color=QUIET, ha="right", va="top")

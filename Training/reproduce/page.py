@@ -1,4 +1,4 @@
-"""The report as one HTML page."""
+"""A report's sections in, one HTML page out."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ footer { color: var(--quiet); font-size: .84rem; padding-bottom: 44px; }
 
 
 def to_html(document: Document) -> str:
-    """The report as one page that needs nothing but the pictures beside it."""
+    """The report as one page that needs nothing but the pictures in its folder."""
     contents = "".join(f'<a href="#{s.key}">{escape(s.title.split(":")[0])}</a>' for s in document.sections)
     sections = "\n".join(_section(section) for section in document.sections)
     lead = "\n".join(f"<p>{_inline(line)}</p>" for line in document.lead)

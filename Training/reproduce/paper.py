@@ -1,4 +1,4 @@
-"""What the paper prints, for the columns beside our own."""
+"""What the paper prints, for the columns next to our own."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ TABLE_2: dict[str, dict[str, tuple[float, float, float]]] = {
     "vmamba": {"pelvis": (51.32, 29.60, 74.38), "brain": (62.52, 29.34, 81.58)},
     "diffma": {"pelvis": (56.59, 29.76, 71.90), "brain": (69.60, 29.40, 79.96)},
 }
-"""SSIM (%), PSNR (dB) and MSE (8-bit) by system and region, as printed; the regression was not run."""
+"""SSIM (%), PSNR (dB) and MSE (8-bit) by model and region, as printed; the regression was not run."""
 
 PAPERS_SIZE = (224, 512, 8, 2)
 """Of Table 2: pixels a side, and DiffMa-B/2's width, depth and patch."""

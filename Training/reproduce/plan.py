@@ -1,4 +1,4 @@
-"""What `python -m Training.reproduce` runs: the same steps as the commands do one by one, those that are missing."""
+"""An experiment in, the steps that are missing of it out, each as the commands do it one by one."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from DiffMaCore.errors import BackendError, InputError, ModelError, TrainingErro
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.evaluation import evaluate
-from DiffMaCore.training.evaluation.run import check_data, split_cases
+from DiffMaCore.training.evaluation.run import split_cases
 from DiffMaCore.training.evaluation.systems import is_trained
 from DiffMaCore.training.evaluation.tables import RESULTS, read_results
 from DiffMaCore.training.experiment import TRAINED, Experiment, Folders
@@ -60,7 +60,7 @@ class Step:
 def make_plan(experiment: Experiment, folders: Folders, options: ReproduceOptions) -> list[Step]:
     """All steps that the wished parts need, in order.
 
-    Raises InputError for a part that is none, for systems or data that cannot be, before anything is run.
+    Raises InputError for a part that is none, for models or data that cannot be, before anything is run.
     """
     unknown = [part for part in options.parts if part not in NEEDS]
     if unknown:
@@ -102,7 +102,7 @@ def tell_plan(steps: Sequence[Step]) -> str:
 
 
 def run_plan(steps: Sequence[Step], reporter: Reporter) -> dict[str, str]:
-    """Run what is not done. A system that cannot be trained does not keep the others from it: returns why, by system.
+    """Run what is not done. A model that cannot be trained does not keep the others from it: returns why, by model.
 
     Raises whatever else goes wrong, and KeyboardInterrupt; what is done stays done.
     """
@@ -125,7 +125,7 @@ def _prepared(experiment: Experiment, folders: Folders) -> PairedCache | None:
     if not (folders.data / "manifest.json").is_file():
         return None
     cache = PairedCache.open(folders.data)
-    check_data(cache, experiment.data)
+    cache.require(experiment.data)
     return cache
 
 
@@ -173,7 +173,7 @@ def _embedder_hash(experiment: Experiment, folders: Folders, cache: PairedCache 
     """First digits of the trained embedder's checksum, as the denoisers' settings hold them; "" where it is not
     trained to its end."""
     from DiffMaCore.models.embedder import VisionEmbedder
-    from DiffMaCore.training.embeddings import embedder_hash
+    from DiffMaCore.training.cache import embedder_hash
 
     model = folders.embedder / "model"
     if cache is None or not model.is_dir():
@@ -187,7 +187,7 @@ def _training(
     experiment: Experiment, folders: Folders, options: ReproduceOptions, what: Part
 ) -> Callable[[Reporter], object]:
     def run(reporter: Reporter) -> None:
-        from DiffMaCore.training.launch import train_part
+        from DiffMaCore.training.tasks import train_part
 
         device = "cpu" if options.device == "cpu" else "auto"
         train_part(experiment, folders, what, reporter, device, options.command)
@@ -226,7 +226,7 @@ def _evaluation(
 
 
 def _is_evaluated(experiment: Experiment, folders: Folders, cache: PairedCache) -> bool:
-    """Whether the results are of these systems, as they are now, of these data, asked in this way."""
+    """Whether the results are of these models, as they are now, of these data, asked in this way."""
     folder = folders.evaluation / experiment.data.judged
     try:
         results = read_results(folder)

@@ -1,4 +1,4 @@
-"""What the folders of training runs tell: how far, how long, with what."""
+"""Folders of training runs in; how far, how long and with what they were trained out."""
 
 from __future__ import annotations
 
@@ -8,8 +8,7 @@ from pathlib import Path
 from typing import Any
 
 from DiffMaCore.training.experiment import Experiment, TrainConfig
-from DiffMaCore.training.metrics_log import read_metrics
-from DiffMaCore.training.run_folder import RunFolder
+from DiffMaCore.training.run_folder import RunFolder, read_metrics
 
 
 @dataclass(frozen=True)
@@ -20,7 +19,7 @@ class RunFacts:
         status: "finished", "training", "stopped", "failed", or "" where it was never begun.
         step: optimiser steps done.
         batch_size: slices of a step, over all processes.
-        seconds: spent in steps, without pictures and checkpoints; None before the first row of figures.
+        seconds: spent in steps, without pictures and checkpoints; None before the first row of metrics.
         account: run.json.
     """
 

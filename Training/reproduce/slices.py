@@ -1,4 +1,4 @@
-"""Figures 1, 5, 6 and 7 of an experiment: soft masks, test slices of every system, fixed slices over training."""
+"""Cached slices and predictions in, Figures 1, 5, 6 and 7 out: soft masks, slices of every model and over training."""
 
 from __future__ import annotations
 
@@ -20,10 +20,8 @@ from DiffMaCore.training.cache import PairedCache, SliceDataset
 from DiffMaCore.training.evaluation.run import split_cases
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
 from DiffMaCore.training.files import replacing
-from DiffMaCore.training.metrics_log import read_metrics
-from DiffMaCore.training.soft_masks import mask_figures, mask_picture
-from DiffMaCore.training.tasks.summary import read_summary
-from DiffMaCore.training.triplets import modality, source_window, target_window
+from DiffMaCore.training.pictures import mask_figures, mask_picture, modality, source_window, target_window
+from DiffMaCore.training.run_folder import read_metrics, read_summary
 from Training.reproduce.document import Block, Picture, Section, Text
 from Training.reproduce.figures import Curve, Tile, picture_grid, plot_curves, smooth
 
@@ -35,7 +33,7 @@ SHORT = {"diffma": "DiffMa", "unet": "LDM", "efficient_vmamba": "EffVMamba", "re
 
 
 def short(key: str) -> str:
-    """A system's name above a narrow column."""
+    """A model's name above a narrow column."""
     return SHORT.get(key, TITLES.get(key, key))
 
 
@@ -61,21 +59,21 @@ def figure1(experiment: Experiment, folders: Folders, cache: PairedCache) -> Sec
     ids = cache.ids(cache.data.judged)
     shown = spread_rows(cache, ids, MASKS)
     sources = np.concatenate([cache.case(id).source([row]).numpy() for id, row in shown])
-    latents = torch.cat([cache.case(id).file.rows("source_latent", [row]).float() for id, row in shown])
+    latents = torch.cat([cache.case(id).file.whole("source_latent")[[row]].float() for id, row in shown])
     dataset = SliceDataset(cache, ids, ("source_latent",))
     rows = np.linspace(0, len(dataset) - 1, min(MANY, len(dataset))).astype(int).tolist()
     with torch.inference_mode():
         masks = embedder(latents).soft_mask
-        figures = mask_figures(embedder(torch.stack([dataset[row]["source_latent"] for row in rows])).soft_mask)
+        measures = mask_figures(embedder(torch.stack([dataset[row]["source_latent"] for row in rows])).soft_mask)
     labels = [f"{id}, slice {int(cache.case(id).slice_index()[row])}" for id, row in shown]
     with replacing(folders.report / "figure1.png") as part:
         caption = f"Soft masks of {cache.data.judged} slices, {experiment.title}"
         mask_picture(sources, masks, labels, source_window(cache.data), caption, side=280).save(part, format="png")
     views = "two disturbed views of every slice" if experiment.embedder.views == "two_views" else "as in the paper"
     text = (
-        f"Of the masks' variance over {len(rows)} {cache.data.judged} slices {figures.share:.1%} comes from the slice,"
+        f"Of the masks' variance over {len(rows)} {cache.data.judged} slices {measures.share:.1%} comes from the slice,"
         " and the rest from the token's place alone (the paper's released masks on synthetic latents: 1 % or less from"
-        f" the slice). {_weights(asdict(figures))} Trained by InfoNCE ({views}) for {summary['steps']} steps."
+        f" the slice). {_weights(asdict(measures))} Trained by InfoNCE ({views}) for {summary['steps']} steps."
     )
     before = summary.get("mask_before_calibration")
     if before:
@@ -92,13 +90,13 @@ def _weights(mask: Mapping[str, float]) -> str:
     return f"Mean weight {mask['mean']:.2f}, {mask['closed']:.1%} of them below 0.01 and {mask['open']:.1%} above 0.99."
 
 
-def figure5(experiment: Experiment, folders: Folders, cache: PairedCache, systems: Mapping[str, Any]) -> Section:
-    """Slices that are judged on: triplets of DiffMa, and every system side by side."""
+def figure5(experiment: Experiment, folders: Folders, cache: PairedCache, models: Mapping[str, Any]) -> Section:
+    """Slices that are judged on: triplets of DiffMa, and every model side by side."""
     title = "Figures 5 and 6: source, generated, true"
     volumes = folders.evaluation / cache.data.judged / "predictions"
-    keys = [key for key in experiment.systems if key in systems and (volumes / key).is_dir()]
+    keys = [key for key in experiment.systems if key in models and (volumes / key).is_dir()]
     if not keys:
-        return Section("figure5", title, [], ["no system is evaluated yet"])
+        return Section("figure5", title, [], ["no model is evaluated yet"])
     names = (modality(cache.data.source), modality(cache.data.target))
     blocks: list[Block] = []
     first = "diffma" if "diffma" in keys else keys[0]
@@ -120,7 +118,7 @@ def figure5(experiment: Experiment, folders: Folders, cache: PairedCache, system
         heads = [names[0], *map(short, ordered), f"{names[1]}, true"]
         gaps = (1, len(heads) - 1)
         picture_grid(tiles, heads, labels, folders.report / "figure6.png", gaps=gaps, side=1.05)
-        shown = f"Every system on the same {cache.data.judged} slices; one sample of those that sample."
+        shown = f"Every model on the same {cache.data.judged} slices; one sample of those that sample."
         blocks.append(Picture("figure6.png", shown))
     text = (
         "Pictures show one sample, as the paper's do; Table 2 judges the mean of several, which is smoother. Generated"
@@ -131,15 +129,15 @@ def figure5(experiment: Experiment, folders: Folders, cache: PairedCache, system
 
 
 def _tiles(
-    cache: PairedCache, volumes: Path, picked: Sequence[tuple[str, int]], systems: Sequence[str]
+    cache: PairedCache, volumes: Path, picked: Sequence[tuple[str, int]], models: Sequence[str]
 ) -> list[list[Tile]]:
-    """A line a slice: source, every system's image, truth."""
-    held = {(key, id): _volume(volumes / key / f"{id}.npz") for key in systems for id in {id for id, _ in picked}}
+    """A line a slice: source, every model's image, truth."""
+    arrays = {(key, id): _volume(volumes / key / f"{id}.npz") for key in models for id in {id for id, _ in picked}}
     window = target_window(cache.data)
     lines: list[list[Tile]] = []
     for id, row in picked:
         case = cache.case(id)
-        made = [held[key, id] for key in systems]
+        made = [arrays[key, id] for key in models]
         generated: list[Tile] = [None if v is None else grey(v[row] * 2 - 1, window) for v in made]
         source, target = case.source([row])[0].numpy(), case.target([row])[0].numpy()
         lines.append([grey(source, source_window(cache.data)), *generated, grey(target, window)])
@@ -147,16 +145,16 @@ def _tiles(
 
 
 def _volume(path: Path) -> NDArray[np.float32] | None:
-    """One sample of a system's prediction (N, S, S) in [0, 1]; None where there is none."""
+    """One sample of a model's prediction (N, S, S) in [0, 1]; None where there is none."""
     if not path.is_file():
         return None
-    with np.load(path) as held:
-        return held["first" if "first" in held else "mean"].astype(np.float32)
+    with np.load(path) as arrays:
+        return arrays["first" if "first" in arrays else "mean"].astype(np.float32)
 
 
 def figure7(experiment: Experiment, folders: Folders, cache: PairedCache) -> Section:
-    """All systems over training: the fixed slices at milestones, and curves."""
-    title = "Figure 7: all systems over training"
+    """All models over training: the fixed slices at milestones, and curves."""
+    title = "Figure 7: all models over training"
     samples = {key: read_samples(folders.system(key) / "samples") for key in experiment.systems}
     there: dict[str, Samples] = {key: found for key, found in samples.items() if found}
     missing = [f"{TITLES[key]} has shown no samples yet" for key in experiment.systems if key not in there]
@@ -171,7 +169,7 @@ def figure7(experiment: Experiment, folders: Folders, cache: PairedCache) -> Sec
     ]
     file = "figure7.png"
     labels = _milestones(there, experiment.data, folders.report / file)
-    blocks.append(Picture(file, f"{' and '.join(labels)}: the generated image along training, one line a system."))
+    blocks.append(Picture(file, f"{' and '.join(labels)}: the generated image along training, one line a model."))
     panels = {
         "Training loss (diffusion)": ("loss", _curves(folders, there, "metrics.csv", "loss", False)),
         f"Loss on fixed {whose} slices (diffusion)": (
@@ -182,7 +180,7 @@ def figure7(experiment: Experiment, folders: Folders, cache: PairedCache) -> Sec
     }
     plot_curves(panels, {key: TITLES[key] for key in experiment.systems}, folders.report / "figure7_curves.png")
     text = (
-        "Losses of the systems that diffuse (the regression's is another one), training loss as a running mean, and the"
+        "Losses of the models that diffuse (the regression's is another one), training loss as a running mean, and the"
         " PSNR of the fixed slices over the whole slice, data range 1. One sample is one draw: its PSNR is below its"
         " mean's, and the regression, which answers with a mean, has the advantage there."
     )
@@ -195,13 +193,13 @@ def read_samples(folder: Path) -> Samples:
     for file in sorted(folder.glob("step_*.npz")):
         step = re.fullmatch(r"step_(\d+)", file.stem)
         if step:
-            with np.load(file) as held:
-                found[int(step.group(1))] = {name: held[name] for name in held.files}
+            with np.load(file) as arrays:
+                found[int(step.group(1))] = {name: arrays[name] for name in arrays.files}
     return found
 
 
 def _milestones(there: Mapping[str, Samples], data: DataConfig, path: Path) -> list[str]:
-    """Draw one or two of the fixed slices, every system a line, at up to MILESTONES of the steps; their labels."""
+    """Draw one or two of the fixed slices, every model a line, at up to MILESTONES of the steps; their labels."""
     every = sorted({step for found in there.values() for step in found})
     steps = [every[i] for i in sorted({round(x) for x in np.linspace(0, len(every) - 1, MILESTONES).tolist()})]
     anyone = next(iter(next(iter(there.values())).values()))
@@ -209,9 +207,9 @@ def _milestones(there: Mapping[str, Samples], data: DataConfig, path: Path) -> l
     slices = sorted({count // 3, 2 * count // 3})
     windows = {"source": source_window(data), "target": target_window(data)}
 
-    def tile(held: Mapping[str, NDArray] | None, name: str, n: int) -> Tile:
+    def tile(arrays: Mapping[str, NDArray] | None, name: str, n: int) -> Tile:
         window = windows["source" if name == "source" else "target"]
-        return None if held is None else grey(held[name][n].astype(np.float32), window)
+        return None if arrays is None else grey(arrays[name][n].astype(np.float32), window)
 
     lines: list[list[Tile]] = []
     for found in there.values():
@@ -227,10 +225,10 @@ def _milestones(there: Mapping[str, Samples], data: DataConfig, path: Path) -> l
 
 
 def _curves(
-    folders: Folders, systems: Mapping[str, Any], file: str, column: str, whole: bool = True
+    folders: Folders, models: Mapping[str, Any], file: str, column: str, whole: bool = True
 ) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
-    for key in systems:
+    for key in models:
         rows = [row for row in read_metrics(folders.system(key) / file) if column in row]
         if key != "regression" and rows:
             steps, values = [row["step"] for row in rows], [row[column] for row in rows]
@@ -243,8 +241,8 @@ def _quality(there: Mapping[str, Samples]) -> dict[str, Curve]:
     curves: dict[str, Curve] = {}
     for key, found in there.items():
         errors = [
-            float(np.mean((held["generated"].astype(float) - held["target"].astype(float)) ** 2)) / 4
-            for held in found.values()
+            float(np.mean((arrays["generated"].astype(float) - arrays["target"].astype(float)) ** 2)) / 4
+            for arrays in found.values()
         ]
         curves[key] = (list(found), [-10 * float(np.log10(max(error, 1e-10))) for error in errors])
     return curves

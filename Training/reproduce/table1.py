@@ -1,4 +1,4 @@
-"""Table 1: the paper's sizes beside those that are counted."""
+"""Counted sizes in, Table 1 out, with the paper's."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ _HEAD = (
 )
 _NOTE = (
     "The paper's counter hooks modules and never sees what is computed inside a Mamba: its way leaves all of that out,"
-    " parameters and multiply-adds. The true figures hold everything; a multiply-add counts once (two FLOPs). As"
+    " parameters and multiply-adds. The true numbers hold everything; a multiply-add counts once (two FLOPs). As"
     " released, every direction is projected out by itself; here the directions are summed before, with the same"
     " result. At 224 pixels, one slice, one denoising step."
 )

@@ -1,4 +1,4 @@
-"""Table 2: every system on the experiment's test patients, the paper's figures beside ours."""
+"""An evaluation's results in, Table 2 out: every model on the test patients, with the paper's values."""
 
 from __future__ import annotations
 
@@ -31,8 +31,8 @@ def is_papers_size(experiment: Experiment) -> bool:
 def table2_rows(
     experiment: Experiment, folders: Folders, results: Mapping[str, Any] | None, failures: Mapping[str, str]
 ) -> list[dict[str, Any]]:
-    """Every system of the experiment, ranked ones first, then those that are missing ("missing" says why), then
-    references and foreign bundles; "summary" is the evaluation's, "paper" the paper's figures by region."""
+    """Every model of the experiment, ranked ones first, then those that are missing ("missing" says why), then
+    references and foreign bundles; "summary" is the evaluation's, "paper" the paper's values by region."""
     entries = dict(results["systems"]) if results else {}
     rows = [_row(key, entries.pop(key, None), folders, failures) for key in experiment.systems]
     ranked = sorted((row for row in rows if row["rank"] is not None), key=lambda row: row["rank"])
@@ -50,8 +50,8 @@ def _row(
     if entry is None:
         reason = failures.get(key) or _why(run)
         return {**row, "title": TITLES.get(key, key), "rank": None, "parameters": None, "missing": reason}
-    told = ("title", "rank", "rank_single", "parameters", "kind", "estimate", "summary", "single", "against_diffma")
-    return {**row, **{name: entry[name] for name in told}}
+    kept = ("title", "rank", "rank_single", "parameters", "kind", "estimate", "summary", "single", "against_diffma")
+    return {**row, **{name: entry[name] for name in kept}}
 
 
 def _why(run: RunFacts | None) -> str:
@@ -76,7 +76,7 @@ def table2_section(experiment: Experiment, rows: list[dict[str, Any]], results: 
     regions = (first, _OTHER[first])
     head = [
         "Rank",
-        "System",
+        "Model",
         "Parameters (M)",
         "Training steps",
         "SSIM (%)",
@@ -91,8 +91,8 @@ def table2_section(experiment: Experiment, rows: list[dict[str, Any]], results: 
     faint = [n for n, row in enumerate(rows) if row["kind"] == "reference" or row["missing"]]
     unlike = warnings(rows, experiment, results["data_fingerprint"])
     trained = trained_table(rows)
-    warned = ["NOT TRAINED ALIKE: the ranks are of these runs, not of the systems."] if unlike else []
-    shown: list[Block] = [Text("What each system was trained with:"), trained] if trained else []
+    warned = ["NOT TRAINED ALIKE: the ranks are of these runs, not of the models."] if unlike else []
+    shown: list[Block] = [Text("What each model was trained with:"), trained] if trained else []
     blocks: list[Block] = [
         *(Text(text) for text in (*_lead(experiment, rows, results), *warned, *(f"Warning: {one}" for one in unlike))),
         Table(head, cells, strong, faint),
@@ -100,10 +100,10 @@ def table2_section(experiment: Experiment, rows: list[dict[str, Any]], results: 
         *(Text(note) for note in results["notes"]),
         *_single(rows),
         Text(
-            "References are no systems and are not ranked: the truth through the VAE and back is the most that any"
+            "References are no models and are not ranked: the truth through the VAE and back is the most that any"
             " latent diffusion with this VAE can be expected to reach; the mean training image and the linear fit of"
             " the source's grey values are to be had without a network. All tables, per patient and over whole slices:"
-            f" evaluation/{results['split']}/table.md beside this report's folder."
+            f" evaluation/{results['split']}/table.md next to this report's folder."
         ),
     ]
     return Section("table2", title, blocks, missing)
@@ -118,9 +118,9 @@ def _single(rows: list[dict[str, Any]]) -> list[Block]:
     for row in ranked:
         mask = (row["single"] or row)["summary"]["mask"]
         image = "one sample" if row["single"] else row["estimate"]
-        figures = figure(mask["ssim"], 2, 100), figure(mask["psnr"], 2), figure(mask["mse_8bit"], 1)
-        cells.append([str(row["rank_single"]), row["title"], image, *figures])
-    head = ["Rank", "System", "Image", "SSIM (%)", "PSNR (dB)", "MSE (8-bit)"]
+        metrics = value(mask["ssim"], 2, 100), value(mask["psnr"], 2), value(mask["mse_8bit"], 1)
+        cells.append([str(row["rank_single"]), row["title"], image, *metrics])
+    head = ["Rank", "Model", "Image", "SSIM (%)", "PSNR (dB)", "MSE (8-bit)"]
     strong = [n for n, row in enumerate(ranked) if row["key"] == OURS]
     return [Text("The same by one sample alone, inside the mask:"), Table(head, cells, strong)]
 
@@ -134,14 +134,14 @@ def _lead(experiment: Experiment, rows: list[dict[str, Any]], results: Mapping[s
         verdict += f" DiffMa is number {own['rank']} of {len(ranked)}."
     if own and count < FEW:
         verdict += (
-            f" {count} patient{'' if count == 1 else 's'} are too few to tell systems apart, whatever the intervals."
+            f" {count} patient{'' if count == 1 else 's'} are too few to tell models apart, whatever the intervals."
         )
     elif own:
         apart = [row["title"] for row in ranked if _apart(row)]
         verdict += (
             f" These {count} patients tell DiffMa apart from {', '.join(apart)} (interval of the difference without 0)."
             if apart
-            else f" These {count} patients tell no system apart from DiffMa: every interval of a difference holds 0."
+            else f" These {count} patients tell no model apart from DiffMa: every interval of a difference holds 0."
         )
     if is_papers_data(experiment):
         data = (
@@ -151,7 +151,7 @@ def _lead(experiment: Experiment, rows: list[dict[str, Any]], results: Mapping[s
     else:
         data = (
             f"These are other data than the paper's{'' if is_papers_size(experiment) else ', and another size'}: the"
-            f" figures say nothing about {DATA_SET}, and the paper's columns stand here only to be looked at beside"
+            f" metrics say nothing about {DATA_SET}, and the paper's columns stand here only to be looked at next to"
             " them."
         )
     how = (
@@ -180,20 +180,20 @@ def _cells(row: Mapping[str, Any], regions: tuple[str, str]) -> list[Cell]:
     difference = row["against_diffma"]["mask"]["ssim"] if row["against_diffma"] else None
     return [
         *ours,
-        figure(mask["ssim"], 2, 100),
-        figure(difference, 2, 100, "+") if difference else "-",
-        figure(mask["psnr"], 2),
-        figure(mask["mse_8bit"], 1),
-        figure(whole["ssim"], 2, 100),
+        value(mask["ssim"], 2, 100),
+        value(difference, 2, 100, "+") if difference else "-",
+        value(mask["psnr"], 2),
+        value(mask["mse_8bit"], 1),
+        value(whole["ssim"], 2, 100),
         *paper,
     ]
 
 
-def _printed(figures: tuple[float, float, float] | None) -> Cell:
-    return (f"{figures[0]:.2f}", f"{figures[1]:.2f} dB / {figures[2]:.2f}") if figures else "-"
+def _printed(values: tuple[float, float, float] | None) -> Cell:
+    return (f"{values[0]:.2f}", f"{values[1]:.2f} dB / {values[2]:.2f}") if values else "-"
 
 
-def figure(summary: Mapping[str, Any], digits: int, factor: float = 1, sign: str = "") -> Cell:
+def value(summary: Mapping[str, Any], digits: int, factor: float = 1, sign: str = "") -> Cell:
     """Mean ± deviation, and the interval to stand small."""
     if summary["mean"] is None:
         return "-"

@@ -1,4 +1,4 @@
-"""What each system was trained with, and where that differs: only what was trained alike is compared fairly."""
+"""Run folders in, what each model was trained with out, and where that differs: only like runs are compared fairly."""
 
 from __future__ import annotations
 
@@ -60,8 +60,8 @@ def _setting(key: str, facts: dict[str, Any]) -> Any:
 
 
 def trained_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
-    """A row for every system of Table 2 whose training is known."""
-    head = ["System", "Steps", "Slices seen", "Inputs", "Learns", "Batch", "Rate", "Precision", "Seed", "Data"]
+    """A row for every model of Table 2 whose training is known."""
+    head = ["Model", "Steps", "Slices seen", "Inputs", "Learns", "Batch", "Rate", "Precision", "Seed", "Data"]
     known = [(row["title"], row["trained"]) for row in rows if row["trained"]]
     cells = [
         [
@@ -82,16 +82,16 @@ def trained_table(rows: Sequence[Mapping[str, Any]]) -> Table | None:
 
 
 def warnings(rows: Sequence[Mapping[str, Any]], experiment: Experiment, fingerprint: str | None) -> list[str]:
-    """A sentence for everything in which the measured systems were not trained alike, or not as the report shows.
+    """A sentence for everything in which the measured models were not trained alike, or not as the report shows.
 
     Args:
-        rows: Table 2's; those without figures are left out.
+        rows: Table 2's; those without metrics are left out.
         experiment: whose configuration the report shows.
         fingerprint: of the data on which they are judged; None where there is none.
     """
     measured = [row for row in rows if not row["missing"] and row["kind"] != "reference"]
     known = {row["title"]: row["trained"] for row in measured if row["trained"]}
-    told = [f"What {row['title']} was trained with is not known here." for row in measured if not row["trained"]]
+    found = [f"What {row['title']} was trained with is not known here." for row in measured if not row["trained"]]
 
     def differs(what: str, of: Callable[[dict[str, Any]], Any]) -> None:
         groups: dict[Any, list[str]] = {}
@@ -99,7 +99,7 @@ def warnings(rows: Sequence[Mapping[str, Any]], experiment: Experiment, fingerpr
             groups.setdefault(of(facts), []).append(title)
         if len(groups) > 1:
             words = [f"{value} for {', '.join(titles)}" for value, titles in groups.items()]
-            told.append(f"{what} differ: {'; '.join(words)}.")
+            found.append(f"{what} differ: {'; '.join(words)}.")
 
     differs("Training steps", lambda facts: facts["steps"])
     differs("Inputs", lambda facts: facts["inputs"])
@@ -110,16 +110,16 @@ def warnings(rows: Sequence[Mapping[str, Any]], experiment: Experiment, fingerpr
     differs("Vision Embedders", lambda facts: facts["embedder"] or "none")
     for title, facts in known.items():
         if fingerprint and facts["data"] != fingerprint:
-            told.append(
+            found.append(
                 f"{title} was trained on other data ({facts['data'][:12]}) than it is judged on ({fingerprint[:12]})."
             )
         now = {key: value for key, value in asdict(experiment.denoiser).items() if key not in _OWN}
         changed = [f"{key} {value}" for key, value in facts["denoiser"].items() if now[key] != value]
         if changed:
-            told.append(f"{title} was trained with {', '.join(changed)}, not with the configuration shown below.")
-    told += [
-        f"The figures of {row['title']} are of {row['judged']['steps']} steps; it was trained again since."
+            found.append(f"{title} was trained with {', '.join(changed)}, not with the configuration shown below.")
+    found += [
+        f"The metrics of {row['title']} are of {row['judged']['steps']} steps; it was trained again since."
         for row in measured
         if row["trained"] and row["judged"] and row["judged"] != {k: row["trained"][k] for k in ("steps", "ended")}
     ]
-    return told
+    return found

@@ -1,4 +1,4 @@
-"""The whole report of an experiment: ``index.html``, ``report.md`` and ``report.json`` beside their pictures."""
+"""An experiment's folders in, the whole report out: ``index.html``, ``report.md``, ``report.json`` and pictures."""
 
 from __future__ import annotations
 
@@ -40,7 +40,7 @@ def write_report(
     """Write the report from whatever the experiment's folders hold, saying what is missing; returns the page.
 
     Args:
-        failures: why systems are missing, by backbone.
+        failures: why models are missing, by backbone.
         split: whose evaluation is shown; None: ``DataConfig.judged``.
         now: the time that is printed.
 
@@ -52,15 +52,15 @@ def write_report(
         cache = None
     results = _results(folders.evaluation / (split or experiment.data.judged), cache)
     rows = table2_rows(experiment, folders, results, failures or {})
-    systems = results["systems"] if results else {}
+    models = results["systems"] if results else {}
     tokens = read_tokens(folders.report)
     sections = [
         table1_section(),
         table2_section(experiment, rows, results),
         figure1(experiment, folders, cache) if cache else _absent("figure1", "Figure 1: soft masks"),
-        figure5(experiment, folders, cache, systems) if cache else _absent("figure5", "Figures 5 and 6"),
-        figure7(experiment, folders, cache) if cache else _absent("figure7", "Figure 7: all systems over training"),
-        _calibration(folders, systems),
+        figure5(experiment, folders, cache, models) if cache else _absent("figure5", "Figures 5 and 6"),
+        figure7(experiment, folders, cache) if cache else _absent("figure7", "Figure 7: all models over training"),
+        _calibration(folders, models),
         tokens_section(tokens, folders.report, "not measured yet; `python -m Training.reproduce --only tokens` does"),
         _runs(experiment, folders, cache),
     ]
@@ -95,11 +95,11 @@ def _absent(key: str, title: str) -> Section:
     return Section(key, title, [], [_NO_DATA])
 
 
-def _calibration(folders: Folders, systems: Mapping[str, Any]) -> Section:
+def _calibration(folders: Folders, models: Mapping[str, Any]) -> Section:
     title = "Calibration: does a high uncertainty mean a large error?"
-    measured = {key: entry for key, entry in systems.items() if entry["calibration"]}
+    measured = {key: entry for key, entry in models.items() if entry["calibration"]}
     if not measured:
-        return Section("calibration", title, [], ["no system that samples is evaluated with several samples yet"])
+        return Section("calibration", title, [], ["no model that samples is evaluated with several samples yet"])
     bins = {key: entry["calibration"]["bins"] for key, entry in measured.items()}
     curves = {key: ([b["predicted"] for b in each], [b["actual"] for b in each]) for key, each in bins.items()}
     plot_calibration(curves, {key: entry["title"] for key, entry in measured.items()}, folders.report / CALIBRATION)
@@ -112,7 +112,7 @@ def _calibration(folders: Folders, systems: Mapping[str, Any]) -> Section:
         ]
         for entry in measured.values()
     ]
-    head = ["Rank", "System", "promised / made error (1 is right)", "rank correlation with the error"]
+    head = ["Rank", "Model", "promised / made error (1 is right)", "rank correlation with the error"]
     strong = [n for n, key in enumerate(measured) if key == OURS]
     key = OURS if OURS in measured else next(iter(measured))
     text = f"{measured[key]['title']}: {measured[key]['calibration']['meaning']}"

@@ -4,26 +4,23 @@ from __future__ import annotations
 
 import argparse
 
-from DiffMaCore.cli.benchmark import step_table, time_steps
-from DiffMaCore.cli.benchmark_options import add_benchmark_options, add_size_options, begin, write_figures
+from benchmarks.cli import BENCHMARKS
+from DiffMaCore.cli.benchmark import begin, finish, run_options, size_options, step_table, time_steps
+from DiffMaCore.cli.commands import Option, command
 
 
-def add_parser(kinds: argparse._SubParsersAction) -> None:
-    """Add ``cache`` to the parsers of ``python -m benchmarks``."""
-    parser = kinds.add_parser("cache", help="a training step on cached latents against one that encodes each time")
-    parser.add_argument("--batch", type=int, default=4, help="slices (default 4)")
-    add_size_options(parser)
-    add_benchmark_options(parser, rounds=3)
-    parser.set_defaults(run=run)
-
-
+@command(
+    "cache",
+    Option("--batch", type=int, default=4, help="slices (default 4)"),
+    *size_options(),
+    *run_options(rounds=3),
+    into=BENCHMARKS,
+)
 def run(args: argparse.Namespace) -> int:
-    """Measure and print; raises InputError for sizes that cannot be."""
+    """A training step on cached latents against one that encodes each time."""
     device = begin(args)
 
     from benchmarks.cache import benchmark_cache
 
-    figures = time_steps(benchmark_cache, args, device)
-    print(step_table(figures))
-    write_figures(args, figures)
-    return 0
+    report = time_steps(benchmark_cache, args, device)
+    return finish(args, report, step_table(report))

@@ -1,4 +1,4 @@
-"""``python -m benchmarks memory``: what a batch of slices takes, beside what is reckoned when a batch is chosen."""
+"""``python -m benchmarks memory``: what a batch of slices takes, and what is reckoned when a batch is chosen."""
 
 from __future__ import annotations
 
@@ -6,44 +6,35 @@ import argparse
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.cli.benchmark_options import begin, heading, write_figures
-from DiffMaCore.cli.reporting import add_progress_option, answer, silence_other_bars
+from benchmarks.cli import BENCHMARKS
+from DiffMaCore.cli.benchmark import DEVICE, JSON_FILE, THREADS, begin, finish, heading
+from DiffMaCore.cli.commands import Option, command, silence_other_bars
 from DiffMaCore.errors import InputError
 
-DESCRIPTION = """\
-Measure the most memory that computing the conditions, denoising, decoding and all three in turn take, each in a fresh
-process, beyond the program and its weights; beside it what the pipeline reckons with when it chooses how many slices
-fit at once. Architectures as in the paper (Stable Diffusion's VAE, a ViT-B/16, DiffMa), random weights."""
 
-EPILOG = """\
-examples:
-  python -m benchmarks memory                                    S/2, B/2, L/2 at 224 and 448 px: many minutes on a CPU
-  python -m benchmarks memory --sizes B/2 --image-sizes 224      a few minutes
-  python -m benchmarks memory --device cuda --batches 1 8 32 --plot memory.png"""
-
-
-def add_parser(kinds: argparse._SubParsersAction) -> None:
-    """Add ``memory`` to the parsers of ``python -m benchmarks``."""
-    parser = kinds.add_parser(
-        "memory",
-        help="peak memory of a conversion's parts against batch, size and tokens",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--sizes", nargs="+", metavar="SIZE", help="of Table 1 (default S/2 B/2 L/2)")
-    parser.add_argument("--image-sizes", type=int, nargs="+", metavar="PX", help="sides of slices (default 224 448)")
-    parser.add_argument("--batches", type=int, nargs="+", metavar="N", help="slices at once (default 1 4)")
-    parser.add_argument("--device", default="cpu", help="cpu (default), cuda, cuda:1 or mps")
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
-    parser.add_argument("--json", type=Path, metavar="FILE", help="also write the figures to a file")
-    parser.add_argument("--plot", type=Path, metavar="PNG", help="also draw what was measured and what was reckoned")
-    add_progress_option(parser)
-    parser.set_defaults(run=run)
-
-
+@command(
+    "memory",
+    Option("--sizes", nargs="+", metavar="SIZE", help="of Table 1 (default S/2 B/2 L/2)"),
+    Option("--image-sizes", type=int, nargs="+", metavar="PX", help="sides of slices (default 224 448)"),
+    Option("--batches", type=int, nargs="+", metavar="N", help="slices at once (default 1 4)"),
+    DEVICE,
+    THREADS,
+    JSON_FILE,
+    Option("--plot", type=Path, metavar="PNG", help="also draw what was measured and what was reckoned"),
+    into=BENCHMARKS,
+)
 def run(args: argparse.Namespace) -> int:
-    """Measure and tell; raises InputError for sizes that cannot be."""
+    """Peak memory of a conversion's parts against batch, size and tokens.
+
+    Measure the most memory that computing the conditions, denoising, decoding and all three in turn take, each in a
+    fresh process, beyond the program and its weights; and what the pipeline reckons with when it chooses how many
+    slices fit at once. Architectures as in the paper (Stable Diffusion's VAE, a ViT-B/16, DiffMa), random weights.
+
+    examples:
+      python -m benchmarks memory                                    S/2, B/2, L/2 at 224, 448 px: many minutes on a CPU
+      python -m benchmarks memory --sizes B/2 --image-sizes 224      a few minutes
+      python -m benchmarks memory --device cuda --batches 1 8 32 --plot memory.png
+    """
     device = begin(args, keep_memory=False)  # the processes that are measured keep it
 
     from benchmarks.memory import BATCHES, IMAGE_SIZES, SIZES, benchmark_memory
@@ -51,29 +42,27 @@ def run(args: argparse.Namespace) -> int:
     silence_other_bars()
     sizes, image_sizes, batches = args.sizes or SIZES, args.image_sizes or IMAGE_SIZES, args.batches or BATCHES
     try:
-        figures = benchmark_memory(sizes, image_sizes, batches, device, args.reporter)
+        report = benchmark_memory(sizes, image_sizes, batches, device, args.reporter)
     except ValueError as error:
         raise InputError(str(error)) from None
-    write_figures(args, figures)
     if args.plot is not None:
         from benchmarks.figures import plot_memory
 
-        plot_memory(figures, args.plot)
-    answer(args, figures, table(figures))
-    return 0
+        plot_memory(report, args.plot)
+    return finish(args, report, table(report))
 
 
-def table(figures: dict[str, Any]) -> str:
+def table(report: dict[str, Any]) -> str:
     """For people: a row a point, in MiB."""
-    parts = list(figures["points"][0]["parts"])
+    parts = list(report["points"][0]["parts"])
     lines = [
-        *heading(figures),
-        f"weights: {figures['weights']}; MiB beyond program and weights; reckoned: when a batch is chosen",
+        *heading(report),
+        f"weights: {report['weights']}; MiB beyond program and weights; reckoned: when a batch is chosen",
         f"{'size':<6}{'image':>6}{'tokens':>8}{'batch':>6}"
         + "".join(f"{part:>12}" for part in parts)
         + f"{'reckoned':>12}{'/ most':>8}",
     ]
-    for point in figures["points"]:
+    for point in report["points"]:
         place = f"{point['size']:<6}{point['image_size']:>6}{point['tokens']:>8}{point['batch']:>6}"
         taken = "".join(_mib(point["parts"][part]) for part in parts)
         ratio = "-" if point["ratio"] is None else f"{point['ratio']:.2f}"

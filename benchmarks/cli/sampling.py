@@ -5,56 +5,41 @@ from __future__ import annotations
 import argparse
 from typing import Any
 
-from DiffMaCore.cli.experiment import add_experiment_options, read_experiment
-from DiffMaCore.cli.reporting import add_progress_option, answer, silence_other_bars
-from DiffMaCore.errors import InputError
-
-DESCRIPTION = """\
-Sample some test slices of a trained experiment with every scheduler and number of steps, with the released procedure
-(250 ancestral steps, one slice at a time), and with warm starts from a guess. Told of each: the relative error of the
-latents to the ODE's solution (1000 deterministic DDIM steps from the same noise) and to the truth, SSIM and PSNR of the
-decoded slices inside the body, and seconds per slice."""
-
-EPILOG = """\
-examples:
-  python -m benchmarks sampling --config brain.yaml                     8 test slices, one noise: minutes on a CPU
-  python -m benchmarks sampling --config brain.yaml --slices 32 --rounds 3
-  python -m benchmarks sampling --config brain.yaml --steps 10 20       these numbers of steps only
-
-It writes OUT/sampling/sampling.md (the table), sampling.json and sampling.png. A stopped run goes on where it was."""
+from benchmarks.cli import BENCHMARKS
+from DiffMaCore.cli.benchmark import THREADS, set_threads
+from DiffMaCore.cli.commands import Option, answer, command, silence_other_bars
+from DiffMaCore.cli.options import experiment_options, read_experiment
 
 
-def add_parser(kinds: argparse._SubParsersAction) -> None:
-    """Add ``sampling`` to the parsers of ``python -m benchmarks``."""
-    parser = kinds.add_parser(
-        "sampling",
-        help="schedulers and steps of a trained experiment against the ODE's solution and the truth",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    add_experiment_options(parser)
-    parser.add_argument("--slices", type=int, default=8, metavar="N", help="spread over the test patients (default 8)")
-    parser.add_argument("--rounds", type=int, default=1, metavar="N", help="initial noises (default 1)")
-    parser.add_argument(
-        "--steps", type=int, nargs="+", metavar="N", help="numbers of steps (default 5 10 15 20 30 50 250)"
-    )
-    parser.add_argument("--threads", type=int, help="CPU threads (default: torch's own choice)")
-    add_progress_option(parser)
-    parser.set_defaults(run=run)
-
-
+@command(
+    "sampling",
+    *experiment_options(),
+    Option("--slices", type=int, default=8, metavar="N", help="spread over the test patients (default 8)"),
+    Option("--rounds", type=int, default=1, metavar="N", help="initial noises (default 1)"),
+    Option("--steps", type=int, nargs="+", metavar="N", help="numbers of steps (default 5 10 15 20 30 50 250)"),
+    THREADS,
+    into=BENCHMARKS,
+)
 def run(args: argparse.Namespace) -> int:
-    """Measure and write; raises InputError where nothing is trained yet."""
-    import torch
+    """Schedulers and steps of a trained experiment against the ODE's solution and the truth.
+
+    Sample some test slices of a trained experiment with every scheduler and number of steps, with the released
+    procedure (250 ancestral steps, one slice at a time), and with warm starts from a guess. Of each it prints the
+    relative error of the latents to the ODE's solution (1000 deterministic DDIM steps from the same noise) and to the
+    truth, SSIM and PSNR of the decoded slices inside the body, and seconds per slice.
+
+    examples:
+      python -m benchmarks sampling --config brain.yaml                     8 test slices, one noise: minutes on a CPU
+      python -m benchmarks sampling --config brain.yaml --slices 32 --rounds 3
+      python -m benchmarks sampling --config brain.yaml --steps 10 20       these numbers of steps only
+
+    It writes OUT/sampling/sampling.md (the table), sampling.json and sampling.png. A stopped run goes on where it was.
+    """
 
     from DiffMaCore.devices import keep_freed_memory
 
     keep_freed_memory()
-    if args.threads is not None:
-        if args.threads < 1:
-            raise InputError(f"{args.threads} threads cannot work; give at least 1 or leave --threads out")
-        torch.set_num_threads(args.threads)
+    set_threads(args.threads)
     experiment, folders = read_experiment(args)
 
     from benchmarks import sampling_report
@@ -62,9 +47,9 @@ def run(args: argparse.Namespace) -> int:
     from benchmarks.sampling_ways import STEPS
 
     silence_other_bars()
-    figures: dict[str, Any] = benchmark_sampling(
+    report: dict[str, Any] = benchmark_sampling(
         experiment, folders, args.slices, args.rounds, args.steps or STEPS, args.device, args.reporter
     )
-    file = sampling_report.write(figures, folders.root / "sampling")
-    answer(args, {"folder": str(file.parent), **figures}, f"{sampling_report.table(figures)}\nwrote {file}")
+    file = sampling_report.write(report, folders.root / "sampling")
+    answer(args, {"folder": str(file.parent), **report}, f"{sampling_report.table(report)}\nwrote {file}")
     return 0

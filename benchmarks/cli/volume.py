@@ -3,51 +3,42 @@
 from __future__ import annotations
 
 import argparse
-import sys
 from typing import Any
 
-from DiffMaCore.cli.benchmark_options import add_benchmark_options, add_size_options, begin, heading, write_figures
-from DiffMaCore.cli.reporting import silence_other_bars
+from benchmarks.cli import BENCHMARKS
+from DiffMaCore.cli.benchmark import begin, finish, heading, run_options, size_options, tell
+from DiffMaCore.cli.commands import Option, command, silence_other_bars
 from DiffMaCore.errors import InputError
 
-DESCRIPTION = """\
-Convert one volume with everything on (CUDA graph of the denoiser, decoding beside the next batch's denoising, bfloat16)
-and with each of these off: seconds, slices per second, memory on the device, and how far the results differ. Networks
-of the true architectures (DiffMa, Stable Diffusion's VAE, ViT-B/16) with random weights."""
 
-EPILOG = """\
-examples:
-  python -m benchmarks volume --device cuda                      150 slices, DiffMa-L/2, 20 steps
-  python -m benchmarks volume --slices 4 --steps 2 --rounds 1    on a CPU, where there is no graph: minutes
-  python -m benchmarks volume --device cuda --json volume.json"""
-
-
-def add_parser(kinds: argparse._SubParsersAction) -> None:
-    """Add ``volume`` to the parsers of ``python -m benchmarks``."""
-    parser = kinds.add_parser(
-        "volume",
-        help="a whole volume with and without CUDA graph, overlap and bfloat16",
-        description=DESCRIPTION,
-        epilog=EPILOG,
-        formatter_class=argparse.RawDescriptionHelpFormatter,
-    )
-    parser.add_argument("--slices", type=int, default=150, metavar="N", help="of the volume (default 150)")
-    parser.add_argument("--steps", type=int, default=20, help="sampling steps (default 20)")
-    add_size_options(parser, "L/2")
-    parser.add_argument("--batch-size", type=int, metavar="N", help="slices at once (default: what fits the memory)")
-    add_benchmark_options(parser, rounds=3)
-    parser.set_defaults(run=run)
-
-
+@command(
+    "volume",
+    Option("--slices", type=int, default=150, metavar="N", help="of the volume (default 150)"),
+    Option("--steps", type=int, default=20, help="sampling steps (default 20)"),
+    *size_options("L/2"),
+    Option("--batch-size", type=int, metavar="N", help="slices at once (default: what fits the memory)"),
+    *run_options(rounds=3),
+    into=BENCHMARKS,
+)
 def run(args: argparse.Namespace) -> int:
-    """Measure and print; raises InputError for numbers that cannot be."""
+    """A whole volume with and without CUDA graph, overlap and bfloat16.
+
+    Convert one volume with everything on (CUDA graph of the denoiser, decoding during the next batch's denoising,
+    bfloat16) and with each of these off: seconds, slices per second, memory on the device, and how far the results
+    differ. Networks of the true architectures (DiffMa, Stable Diffusion's VAE, ViT-B/16) with random weights.
+
+    examples:
+      python -m benchmarks volume --device cuda                      150 slices, DiffMa-L/2, 20 steps
+      python -m benchmarks volume --slices 4 --steps 2 --rounds 1    on a CPU, where there is no graph: minutes
+      python -m benchmarks volume --device cuda --json volume.json
+    """
     device = begin(args)
 
     from benchmarks.volume import benchmark_volume
 
     silence_other_bars()
     try:
-        figures = benchmark_volume(
+        report = benchmark_volume(
             args.size,
             args.slices,
             args.steps,
@@ -55,31 +46,29 @@ def run(args: argparse.Namespace) -> int:
             args.batch_size,
             device,
             args.rounds,
-            lambda line: print(line, file=sys.stderr),
+            tell,
         )
     except ValueError as error:
         raise InputError(str(error)) from None
-    print("\n".join([*heading(figures), *table(figures)]))
-    write_figures(args, figures)
-    return 0
+    return finish(args, report, "\n".join([*heading(report), *table(report)]))
 
 
-def table(figures: dict[str, Any]) -> list[str]:
+def table(report: dict[str, Any]) -> list[str]:
     """The lines below the heading."""
-    millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in figures["parameters"].items())
+    millions = ", ".join(f"{name} {count / 1e6:.2f} M" for name, count in report["parameters"].items())
     lines = [
-        f"parameters: {millions}; weights: {figures['weights']}",
+        f"parameters: {millions}; weights: {report['weights']}",
         f"{'median':>26}{'min..max':>18}{'times as long':>15}{'min..max':>14}{'slices/s':>10}{'device':>10}"
         f"{'difference':>12}",
     ]
-    for row in figures["results"]:
+    for row in report["results"]:
         memory = row["peak_device_bytes"]
-        held = "-" if memory is None else f"{memory / 2**30:.2f} GiB"
+        used = "-" if memory is None else f"{memory / 2**30:.2f} GiB"
         times, ratios = f"{row['min_s']:.2f}..{row['max_s']:.2f}", f"{row['ratio_min']:.2f}..{row['ratio_max']:.2f}"
         lines.append(
             f"{row['method']:<16}{row['median_s']:>8.2f} s{times:>18}{row['ratio']:>15.2f}{ratios:>14}"
-            f"{row['slices_per_s']:>10.2f}{held:>10}{row['difference']:>12.1e}"
+            f"{row['slices_per_s']:>10.2f}{used:>10}{row['difference']:>12.1e}"
         )
         settings = f"{row['precision']}, {row['batch']} slices at once, scan by {row['scan_backend']}"
         lines += [f"  {settings}", *(f"  warning: {line}" for line in row["warnings"])]
-    return [*lines, *(f"{name} was left out: {reason}" for name, reason in figures["unavailable"].items())]
+    return [*lines, *(f"{name} was left out: {reason}" for name, reason in report["unavailable"].items())]

@@ -8,7 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
-from DiffMaCore.imaging.body import fill_planes, largest
+from DiffMaCore.imaging.body import fill_planes, largest_piece
 from DiffMaCore.imaging.phantom import tissues as t
 
 _T = TypeVar("_T", bound=np.integer)
@@ -62,8 +62,8 @@ def clean(source: NDArray[np.integer]) -> tuple[Labels, int]:
     labels = padded(to_tissues(source))
     solid = ndimage.gaussian_filter((labels > 0).astype(np.float32), 1.0, mode="nearest") > 0.5
     closed = ndimage.binary_closing(np.pad(solid, 6, mode="edge"), iterations=3)[6:-6, 6:-6, 6:-6]
-    head = _filled(largest(closed))
-    head = largest(ndimage.gaussian_filter(head.astype(np.float32), 1.2, mode="nearest") > 0.5)
+    head = _filled(largest_piece(closed))
+    head = largest_piece(ndimage.gaussian_filter(head.astype(np.float32), 1.2, mode="nearest") > 0.5)
     bottom = _bottom(head)
     labels, head, solid = labels[bottom:].copy(), head[bottom:], solid[bottom:]
     labels[~head] = t.OUTSIDE.label

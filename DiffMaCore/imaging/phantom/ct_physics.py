@@ -35,9 +35,11 @@ class Scan:
     sharpness: float = 0.0
 
 
-def draw_scan(rng: np.random.Generator, spacing_z: float, noise: tuple[float, float]) -> Scan:
+def draw_scan(
+    rng: np.random.Generator, spacing_z: float, noise: tuple[float, float], blur: tuple[float, float]
+) -> Scan:
     """A scanner's settings, from thin spiral scans to thick tilted ones; ``spacing_z`` of the output in mm, ``noise``
-    from and to how many HU."""
+    from and to how many HU, ``blur`` from and to how many mm."""
     kind = rng.random()
     if kind < 0.3:  # thin slices, a reader's average of about the output's spacing
         distance = thickness = float(rng.uniform(0.6, 1.6))
@@ -53,7 +55,7 @@ def draw_scan(rng: np.random.Generator, spacing_z: float, noise: tuple[float, fl
         thickness=float(thickness),
         distance=float(distance),
         tilt=float(tilt),
-        blur=float(rng.uniform(0.3, 1.0)),
+        blur=float(rng.uniform(*blur)),
         noise=level,
         cutoff=float(rng.uniform(0.18, 0.40)),
         cupping=float(rng.uniform(0.0, 6.0)),

@@ -1,7 +1,7 @@
 """Compiled look-ups in a head: noise, distance maps, labels.
 
 numba notices changes of a function's own file only: after editing this one, or the numbers in ``tissues`` and
-``splitting``, delete ``__pycache__`` beside it.
+``splitting``, delete ``__pycache__`` next to it.
 """
 
 from __future__ import annotations

@@ -26,15 +26,20 @@ class RenderOptions:
     """What a rendering may vary; the defaults are a training's.
 
     ``lesions``: share of volumes with pathology (0 for none). ``artefacts``: scanner noise, slice thickness, tilt,
-    headrest, metal, cut field. ``noise``: of the scanner, least and most, HU in water. ``anatomy``: variation of tissue
-    values, fat, sulci and ventricles. ``tilt`` degrees, ``scale`` share, ``elastic`` and ``shift`` mm: strengths of the
+    headrest, metal, cut field. ``noise`` of the scanner, HU in water, and ``blur`` of its kernel, mm: least and most.
+    ``anatomy``: variation of tissue values, fat, sulci and ventricles. ``grey_white``: by how many HU the cortex is
+    denser than white matter, mean and spread. ``dense``: share of volumes whose brain and its fluid are denser by 3 to
+    26 HU, as after death. ``tilt`` degrees, ``scale`` share, ``elastic`` and ``shift`` mm: strengths of the
     deformation (``warp.random_warp``).
     """
 
     lesions: float = 0.35
     artefacts: bool = True
     noise: tuple[float, float] = (0.8, 8.0)
+    blur: tuple[float, float] = (0.3, 1.0)
     anatomy: bool = True
+    grey_white: tuple[float, float] = (6.5, 1.0)
+    dense: float = 0.0
     tilt: float = 15.0
     scale: float = 0.2
     elastic: float = 4.0
@@ -134,7 +139,7 @@ def render(
         objects.array(),
         pathology.replaceable(),
     )
-    hu, texture, grain = _ct_values(rng, options.anatomy)
+    hu, texture, grain = _ct_values(rng, options)
     look = kernel.Look(hu, texture, signal_table(contrasts), grain)
     fine = np.empty((shape[0] * per_voxel[0], *shape[1:]), np.float32)
     mr = np.zeros((len(contrasts), *shape), np.float32)
@@ -166,7 +171,7 @@ def _scan(
     if not options.artefacts:
         scan = ct_physics.Scan(thickness=step[0], distance=step[0])
         return ct_physics.clipped(ct_physics.acquire(fine, per_slice, step, scan, rng))
-    scan = ct_physics.draw_scan(rng, step[0], options.noise)
+    scan = ct_physics.draw_scan(rng, step[0], options.noise, options.blur)
     if rng.random() < 0.75:
         ct_artefacts.add_headrest(fine, step, rng)
     ct = ct_physics.acquire(fine, per_slice, step, scan, rng)
@@ -176,10 +181,10 @@ def _scan(
     return ct_physics.clipped(ct)
 
 
-def _ct_values(rng: np.random.Generator, vary: bool) -> tuple[NDArray[np.float32], ...]:
+def _ct_values(rng: np.random.Generator, options: RenderOptions) -> tuple[NDArray[np.float32], ...]:
     """CT number, its texture and the MR's of every tissue; numbers drawn for this volume."""
     hu, texture, grain = (np.zeros(t.COUNT, np.float32) for _ in range(3))
-    common = rng.normal()
+    common, vary = rng.normal(), options.anatomy
     for tissue in t.TISSUES.values():
         drawn = tissue.hu_sd * np.clip(0.5 * common + 0.85 * rng.normal(), -2.5, 2.5) if vary else 0.0
         hu[tissue.label], texture[tissue.label], grain[tissue.label] = (
@@ -188,9 +193,12 @@ def _ct_values(rng: np.random.Generator, vary: bool) -> tuple[NDArray[np.float32
             tissue.mr_texture,
         )
     white = hu[t.WHITE.label]
-    contrast = np.clip(rng.normal(6.5, 1.0), 4.0, 9.0) if vary else 6.5
+    mean, sd = options.grey_white
+    contrast = mean + sd * np.clip(rng.normal(), -2.5, 2.5) if vary else mean
     hu[t.CORTEX.label] = white + contrast
     hu[t.DEEP_GREY.label] = white + contrast + 0.3
+    if options.dense and rng.random() < options.dense:
+        hu[[*t.BRAIN, t.CSF.label]] += np.float32(rng.uniform(3, 26))
     return hu, texture, grain
 
 

@@ -129,7 +129,7 @@ def _orbits(labels: Labels, eyes: list[Eye], depth: NDArray[np.uint8]) -> NDArra
 def _mastoids(
     labels: Labels, to_bone: NDArray[np.float32], cerebellum: NDArray[np.float32], eyes: list[Eye]
 ) -> NDArray[np.uint8]:
-    """Where bone is honeycombed with air: the thick bone beside the cerebellum, below the eyes and not medial."""
+    """Where bone is honeycombed with air: the thick bone next to the cerebellum, below the eyes and not medial."""
     z, _, x = np.ogrid[: labels.shape[0], : labels.shape[1], : labels.shape[2]]
     stem = np.argwhere(labels == t.BRAIN_STEM.label)
     if not len(stem):

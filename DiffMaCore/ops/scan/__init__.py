@@ -31,7 +31,7 @@ def selective_scan(
     (Gu and Dao 2023, Algorithm 2), for real numbers.
 
     u, delta, z: (B, D, L); A: (D, N); B, C: (B, N, L), (B, G, N, L) with D divisible by G, or (D, N) if
-    they do not change with the tokens; D, delta_bias: (D,). delta is used as softplus(delta + delta_bias)
+    they do not change with the tokens (slower); D, delta_bias: (D,). delta is used as softplus(delta + delta_bias)
     if `delta_softplus` is set. The state is float32 (float64 if any argument is float64).
     `backend`: "auto", or one of `available_backends(device)`.
 

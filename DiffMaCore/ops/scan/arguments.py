@@ -12,7 +12,7 @@ from torch import Tensor
 class ScanArguments:
     """Checked arguments in the caller's layout (channels before tokens).
 
-    Shapes: u, delta, z (B, D, L); A (D, N); B, C (B, G, N, L) or (D, N); D, delta_bias (D,).
+    Shapes: u, delta, z (B, D, L); A (D, N); B, C (B, G, N, L); D, delta_bias (D,).
     """
 
     u: Tensor
@@ -24,7 +24,10 @@ class ScanArguments:
     z: Tensor | None
     delta_bias: Tensor | None
     delta_softplus: bool
-    groups: int
+
+    @property
+    def groups(self) -> int:
+        return self.B.shape[1]
 
     @property
     def compute_dtype(self) -> torch.dtype:
@@ -45,7 +48,7 @@ def check_arguments(
     delta_bias: Tensor | None,
     delta_softplus: bool,
 ) -> ScanArguments:
-    """Return the arguments with B and C of shape (B, N, L) widened to one group.
+    """Return the arguments with B and C of shape (B, N, L) widened to one group, of shape (D, N) to D of them.
 
     Raises TypeError for complex or integer tensors and ValueError for a shape that does not fit.
     """
@@ -71,10 +74,12 @@ def check_arguments(
             raise ValueError(f"{name} must have shape {shape}, not {tuple(tensor.shape)}.")
     B = _grouped("B", B, batch, channels, states, length)
     C = _grouped("C", C, batch, channels, states, length)
-    groups = {tensor.shape[1] for tensor in (B, C) if tensor.dim() == 4}
-    if len(groups) > 1:
-        raise ValueError(f"B and C must have the same number of groups, not {sorted(groups)}.")
-    return ScanArguments(u, delta, A, B, C, D, z, delta_bias, delta_softplus, max(groups, default=1))
+    if B.shape[1] != C.shape[1]:
+        if channels not in (B.shape[1], C.shape[1]):
+            counts = sorted((B.shape[1], C.shape[1]))
+            raise ValueError(f"B and C must have the same number of groups, not {counts}.")
+        B, C = (tensor.repeat_interleave(channels // tensor.shape[1], dim=1) for tensor in (B, C))
+    return ScanArguments(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
 
 
 def _grouped(name: str, tensor: Tensor, batch: int, channels: int, states: int, length: int) -> Tensor:
@@ -93,4 +98,4 @@ def _grouped(name: str, tensor: Tensor, batch: int, channels: int, states: int, 
             f"{name} must be (D, N), (B, N, L) or (B, G, N, L) with B={batch}, D={channels} divisible by G, "
             f"N={states} and L={length}, not {tuple(tensor.shape)}."
         )
-    return tensor
+    return tensor if tensor.dim() == 4 else tensor[None, :, :, None].expand(batch, -1, -1, length)

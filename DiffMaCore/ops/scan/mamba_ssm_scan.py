@@ -25,15 +25,12 @@ def mamba_ssm_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     def full(tensor: Tensor | None) -> Tensor | None:
         return None if tensor is None else tensor.float()
 
-    def match(tensor: Tensor) -> Tensor:
-        return tensor.float() if tensor.dim() == 2 else tensor.to(dtype)
-
     return selective_scan_fn(
         arguments.u,
         arguments.delta.to(dtype),
         full(arguments.A),
-        match(arguments.B),
-        match(arguments.C),
+        arguments.B.to(dtype),
+        arguments.C.to(dtype),
         D=full(arguments.D),
         z=None if arguments.z is None else arguments.z.to(dtype),
         delta_bias=full(arguments.delta_bias),

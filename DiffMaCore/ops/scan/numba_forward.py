@@ -12,16 +12,19 @@ from __future__ import annotations
 from numba import njit
 
 from DiffMaCore.ops.scan.numba_lanes import (
-    exp2_four,
+    dot,
+    exp2,
     fma,
     given,
     load,
+    multiply,
     number,
     prefetch,
     shift,
     sigmoid,
     softplus,
     spread,
+    steps,
     store,
     width_of,
 )
@@ -81,11 +84,10 @@ def prepare_tile(u, delta, bias, softplus_on, start, channels, first, width, cou
 def forward_task(task, data, softplus_on, sizes):
     """Scan one block of channels.
 
-    u, delta, z, out (B, L, D); A, weight (N, D), A in units of log2(e); B, C (B, G, L, N);
-    skip, bias (D,); starts (B, tiles, N, D): the state before each tile; last (B, N, D).
-    y_t = sum over n of C weight h, where weight is 1 unless given.
+    u, delta, z, out (B, L, D); A (N, D), in units of log2(e); B, C (B, G, L, N); skip, bias (D,);
+    starts (B, tiles, N, D): the state before each tile; last (B, N, D).
     """
-    u, delta, A, B, C, weight, skip, z, bias, out, starts, last, scratch = data
+    u, delta, A, B, C, skip, z, bias, out, starts, last, scratch = data
     length, channels, groups, states, block = sizes
     sample, group, first, width = place(task, groups, channels // groups, block)
     lanes = width_of(u)
@@ -106,9 +108,9 @@ def forward_task(task, data, softplus_on, sizes):
             at = lane * TILE
             for n in range(0, states, STATES):
                 advance(
-                    shift(A, n * channels + first + lane), shift(B, row + n), shift(C, row + n),
-                    weight, n * channels + first + lane, states, channels, count,
-                    shift(deltas, at), shift(drives, at), shift(sums, at), shift(state, n * BLOCK + lane), BLOCK,
+                    shift(A, n * channels + first + lane), shift(B, row + n), shift(C, row + n), states, channels,
+                    count, shift(deltas, at), shift(drives, at), shift(sums, at),
+                    shift(state, n * BLOCK + lane), BLOCK,
                 )  # fmt: skip
         finish_tile(u, skip, z, start, channels, first, width, count, sums, out)
     copy_states(state, last, sample * states * channels + first, states, channels, width)
@@ -123,44 +125,19 @@ def copy_states(state, target, start, states, channels, width):
 
 
 @njit(nogil=True)
-def advance(A, B, C, weight, column, states, channels, count, deltas, drives, sums, state, row):
+def advance(A, B, C, states, channels, count, deltas, drives, sums, state, row):
     """Take STATES states of one register of channels through a tile, in registers.
 
-    Rows of A and weight lie ``channels`` apart, those of B and C ``states``, of the state ``row``.
+    Rows of A lie ``channels`` apart, those of B and C ``states``, of the state ``row``.
     """
     lanes = width_of(A)
-    a0, a1, a2, a3 = load(A, 0), load(A, channels), load(A, 2 * channels), load(A, 3 * channels)
-    h0, h1, h2, h3 = load(state, 0), load(state, row), load(state, 2 * row), load(state, 3 * row)
-    weighted = given(weight)
-    w0 = w1 = w2 = w3 = a0
-    if weighted:
-        w0, w1 = load(weight, column), load(weight, column + channels)
-        w2, w3 = load(weight, column + 2 * channels), load(weight, column + 3 * channels)
+    a, h = load(A, steps(0, channels)), load(state, steps(0, row))
     for token in range(count):
-        d = load(deltas, token * lanes)
-        x = load(drives, token * lanes)
-        y = load(sums, token * lanes)
-        at = token * states
-        decay0, decay1, decay2, decay3 = exp2_four(d * a0, d * a1, d * a2, d * a3)
-        h0 = fma(decay0, h0, x * spread(B, at))
-        h1 = fma(decay1, h1, x * spread(B, at + 1))
-        h2 = fma(decay2, h2, x * spread(B, at + 2))
-        h3 = fma(decay3, h3, x * spread(B, at + 3))
-        if weighted:
-            y = fma(h0 * w0, spread(C, at), y)
-            y = fma(h1 * w1, spread(C, at + 1), y)
-            y = fma(h2 * w2, spread(C, at + 2), y)
-            y = fma(h3 * w3, spread(C, at + 3), y)
-        else:
-            y = fma(h0, spread(C, at), y)
-            y = fma(h1, spread(C, at + 1), y)
-            y = fma(h2, spread(C, at + 2), y)
-            y = fma(h3, spread(C, at + 3), y)
-        store(sums, token * lanes, y)
-    store(state, 0, h0)
-    store(state, row, h1)
-    store(state, 2 * row, h2)
-    store(state, 3 * row, h3)
+        own, weights = token * lanes, steps(token * states, 1)
+        decay = exp2(multiply(a, load(deltas, own)))
+        h = fma(decay, h, multiply(spread(B, weights), load(drives, own)))
+        store(sums, own, dot(h, spread(C, weights), load(sums, own)))
+    store(state, steps(0, row), h)
 
 
 @njit(nogil=True)

@@ -13,7 +13,7 @@ from typing import Any
 import llvmlite.binding as llvm
 import numpy as np
 from llvmlite import ir
-from numba import types
+from numba import njit, types
 from numba.core import cgutils, config
 from numba.extending import intrinsic, models, overload, register_model
 from numpy.polynomial import Chebyshev, Polynomial
@@ -81,9 +81,12 @@ def _clamp(builder: ir.IRBuilder, x: ir.Value, low: float, high: float) -> ir.Va
     return builder.select(builder.fcmp_ordered("<", most, x), most, x)
 
 
-def _polynomials(builder: ir.IRBuilder, xs: Sequence[ir.Value], coefficients: Sequence[float]) -> list[ir.Value]:
-    """The same polynomial of several registers, step by step side by side."""
-    totals: list[ir.Value] = [_constant(xs[0].type, coefficients[-1])] * len(xs)
+Registers = Sequence[ir.Value]
+"""That are taken through every step side by side: while the instructions of one wait, the processor works on others."""
+
+
+def _polynomials(builder: ir.IRBuilder, xs: Registers, coefficients: Sequence[float]) -> Registers:
+    totals: Registers = [_constant(xs[0].type, coefficients[-1])] * len(xs)
     for coefficient in reversed(coefficients[:-1]):
         totals = [_fma(builder, total, x, _constant(x.type, coefficient)) for total, x in zip(totals, xs, strict=True)]
     return totals
@@ -123,17 +126,13 @@ def _log1p_series(bits: int) -> list[float]:
     return _fit(lambda e: np.log1p(e) / e, 8 if bits == 32 else 20, 0.0, 1.0)
 
 
-def _exp2(builder: ir.IRBuilder, *registers: ir.Value) -> list[ir.Value]:
-    """2**x of registers; 0 below the smallest normal number, infinity above the largest.
-
-    The registers are taken through every step side by side: while the instructions of one wait for each other, the
-    processor works on the others.
-    """
-    bits = _bits(registers[0].type)
+def _exp2(builder: ir.IRBuilder, xs: Registers) -> Registers:
+    """2**x; 0 below the smallest normal number, infinity above the largest."""
+    bits = _bits(xs[0].type)
     if HAS_AVX512 and bits == 32:
-        return _exp2_by_scalef(builder, registers)
+        return _exp2_by_scalef(builder, xs)
     mantissa, bias = (23, 127) if bits == 32 else (52, 1023)
-    xs = [_clamp(builder, x, -bias, bias + 1) for x in registers]
+    xs = [_clamp(builder, x, -bias, bias + 1) for x in xs]
     # Adding 1.5 * 2**mantissa rounds to an integer and leaves it in the low bits.
     magic = _constant(xs[0].type, 1.5 * 2.0**mantissa)
     shifted = [builder.fadd(x, magic) for x in xs]
@@ -146,9 +145,9 @@ def _exp2(builder: ir.IRBuilder, *registers: ir.Value) -> list[ir.Value]:
     return [builder.bitcast(value, xs[0].type) for value in sums]
 
 
-def _exp2_by_scalef(builder: ir.IRBuilder, registers: Sequence[ir.Value]) -> list[ir.Value]:
+def _exp2_by_scalef(builder: ir.IRBuilder, xs: Registers) -> Registers:
     """2**x = p(x - n) * 2**n with n = floor(x), both by AVX-512 instructions that saturate."""
-    vector, mask, mode = registers[0].type, ir.IntType(16), ir.IntType(32)
+    vector, mask, mode = xs[0].type, ir.IntType(16), ir.IntType(32)
     every, current_rounding, floor = ir.Constant(mask, -1), ir.Constant(mode, 4), ir.Constant(mode, 1)
 
     def instruction(name: str, *arguments: ir.Type) -> Any:
@@ -157,84 +156,103 @@ def _exp2_by_scalef(builder: ir.IRBuilder, registers: Sequence[ir.Value]) -> lis
 
     reduce = instruction("reduce", vector, mode, vector, mask, mode)
     scalef = instruction("scalef", vector, vector, vector, mask, mode)
-    fractions = [builder.call(reduce, [x, floor, x, every, current_rounding]) for x in registers]
+    fractions = [builder.call(reduce, [x, floor, x, every, current_rounding]) for x in xs]
     powers = _polynomials(builder, fractions, _exp2_series_from_0_to_1())
-    pairs = zip(powers, registers, strict=True)
-    return [builder.call(scalef, [power, x, x, every, current_rounding]) for power, x in pairs]
+    return [builder.call(scalef, [p, x, x, every, current_rounding]) for p, x in zip(powers, xs, strict=True)]
 
 
-def _sigmoid(builder: ir.IRBuilder, *registers: ir.Value) -> list[ir.Value]:
-    one = _constant(registers[0].type, 1.0)
-    slope = _constant(registers[0].type, -LOG2E)
-    decays = _exp2(builder, *(builder.fmul(x, slope) for x in registers))
+def _sigmoid(builder: ir.IRBuilder, xs: Registers) -> Registers:
+    one, slope = _constant(xs[0].type, 1.0), _constant(xs[0].type, -LOG2E)
+    decays = _exp2(builder, [builder.fmul(x, slope) for x in xs])
     return [builder.fdiv(one, builder.fadd(one, decay)) for decay in decays]
 
 
-def _softplus(builder: ir.IRBuilder, *registers: ir.Value) -> list[ir.Value]:
+def _softplus(builder: ir.IRBuilder, xs: Registers) -> Registers:
     """max(x, 0) + log1p(exp(-|x|))."""
-    vector = registers[0].type
+    vector = xs[0].type
     zero, slope = _constant(vector, 0.0), _constant(vector, -LOG2E)
-    below = [builder.fcmp_ordered("<", x, zero) for x in registers]
-    magnitudes = [builder.select(b, builder.fneg(x), x) for b, x in zip(below, registers, strict=True)]
-    decays = _exp2(builder, *(builder.fmul(magnitude, slope) for magnitude in magnitudes))
+    below = [builder.fcmp_ordered("<", x, zero) for x in xs]
+    magnitudes = [builder.select(b, builder.fneg(x), x) for b, x in zip(below, xs, strict=True)]
+    decays = _exp2(builder, [builder.fmul(magnitude, slope) for magnitude in magnitudes])
     slopes = _polynomials(builder, decays, _log1p_series(_bits(vector)))
-    above = [builder.select(b, zero, x) for b, x in zip(below, registers, strict=True)]
+    above = [builder.select(b, zero, x) for b, x in zip(below, xs, strict=True)]
     return [_fma(builder, *parts) for parts in zip(decays, slopes, above, strict=True)]
 
 
-def _elementwise(emit: Callable[..., ir.Value], arity: int, name: str) -> Callable[..., Any]:
-    """An intrinsic of `arity` lanes that gives lanes."""
+def _dot(builder: ir.IRBuilder, xs: Registers, ys: Registers, totals: Registers) -> Registers:
+    total = totals[0]
+    for x, y in zip(xs, ys, strict=True):
+        total = _fma(builder, x, y, total)
+    return [total]
+
+
+def _each(emit: Callable[..., ir.Value]) -> Callable[..., Registers]:
+    return lambda builder, *operands: [emit(builder, *each) for each in zip(*operands, strict=True)]
+
+
+def _operation(emit: Callable[..., Registers], *kinds: Any, single: bool = False) -> Any:
+    """An intrinsic's type and code: of registers, or of tuples of so many; a register serves beside a tuple as well.
+
+    Gives as many registers as it is given, or one where it is ``single``.
+    """
+    groups = [kind for kind in kinds if isinstance(kind, types.UniTuple)]
+    lanes = groups[0].dtype if groups else kinds[0]
+    if not isinstance(lanes, LanesType) or any(kind not in (lanes, *groups[:1]) for kind in kinds):
+        return None
+    result = groups[0] if groups and not single else lanes
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        return emit(builder, *args)
+        count = groups[0].count if groups else 1
+        operands = [
+            cgutils.unpack_tuple(builder, value) if isinstance(kind, types.UniTuple) else [value] * count
+            for value, kind in zip(args, kinds, strict=True)
+        ]
+        made = emit(builder, *operands)
+        return made[0] if result is lanes else context.make_tuple(builder, result, made)
 
-    if arity == 1:
-
-        def unary(typingctx: Any, a: Any) -> Any:
-            return (a(a), codegen) if isinstance(a, LanesType) else None
-
-        unary.__name__ = unary.__qualname__ = name
-        return intrinsic(unary)
-    if arity == 2:
-
-        def binary(typingctx: Any, a: Any, b: Any) -> Any:
-            return (a(a, b), codegen) if isinstance(a, LanesType) and a == b else None
-
-        binary.__name__ = binary.__qualname__ = name
-        return intrinsic(binary)
-
-    def ternary(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-        return (a(a, b, c), codegen) if isinstance(a, LanesType) and a == b == c else None
-
-    ternary.__name__ = ternary.__qualname__ = name
-    return intrinsic(ternary)
+    return result(*kinds), codegen
 
 
-add = _elementwise(lambda builder, a, b: builder.fadd(a, b), 2, "add")
-subtract = _elementwise(lambda builder, a, b: builder.fsub(a, b), 2, "subtract")
-multiply = _elementwise(lambda builder, a, b: builder.fmul(a, b), 2, "multiply")
-fma = _elementwise(_fma, 3, "fma")
-exp2 = _elementwise(lambda builder, x: _exp2(builder, x)[0], 1, "exp2")
-sigmoid = _elementwise(lambda builder, x: _sigmoid(builder, x)[0], 1, "sigmoid")
-softplus = _elementwise(lambda builder, x: _softplus(builder, x)[0], 1, "softplus")
+@intrinsic
+def add(typingctx: Any, a: Any, b: Any) -> Any:
+    return _operation(_each(lambda builder, a, b: builder.fadd(a, b)), a, b)
 
 
-def _side_by_side(emit: Callable[..., list[ir.Value]], name: str) -> Callable[..., Any]:
-    """An intrinsic of four lanes that gives four, computed side by side: faster than one after the other."""
-
-    def four(typingctx: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-            return context.make_tuple(builder, signature.return_type, emit(builder, *args))
-
-        return types.UniTuple(a, 4)(a, b, c, d), codegen
-
-    four.__name__ = four.__qualname__ = name
-    return intrinsic(four)
+@intrinsic
+def subtract(typingctx: Any, a: Any, b: Any) -> Any:
+    return _operation(_each(lambda builder, a, b: builder.fsub(a, b)), a, b)
 
 
-exp2_four = _side_by_side(_exp2, "exp2_four")
-sigmoid_four = _side_by_side(_sigmoid, "sigmoid_four")
-softplus_four = _side_by_side(_softplus, "softplus_four")
+@intrinsic
+def multiply(typingctx: Any, a: Any, b: Any) -> Any:
+    return _operation(_each(lambda builder, a, b: builder.fmul(a, b)), a, b)
+
+
+@intrinsic
+def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """a * b + c."""
+    return _operation(_each(_fma), a, b, c)
+
+
+@intrinsic
+def dot(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
+    """The register c, and added to it the products of the tuples a and b, one after the other."""
+    return _operation(_dot, a, b, c, single=True)
+
+
+@intrinsic
+def exp2(typingctx: Any, x: Any) -> Any:
+    return _operation(_exp2, x)
+
+
+@intrinsic
+def sigmoid(typingctx: Any, x: Any) -> Any:
+    return _operation(_sigmoid, x)
+
+
+@intrinsic
+def softplus(typingctx: Any, x: Any) -> Any:
+    return _operation(_softplus, x)
 
 
 def _operator(elementwise: Any) -> Any:
@@ -248,6 +266,12 @@ def _operator(elementwise: Any) -> Any:
 overload(operator.add)(_operator(add))
 overload(operator.sub)(_operator(subtract))
 overload(operator.mul)(_operator(multiply))
+
+
+@njit
+def steps(offset, step):  # type: ignore[no-untyped-def]
+    """Four offsets, ``step`` numbers apart."""
+    return offset, offset + step, offset + 2 * step, offset + 3 * step
 
 
 @intrinsic
@@ -299,10 +323,6 @@ def width_of(typingctx: Any, pointer: Any) -> Any:
     return types.intp(pointer), codegen
 
 
-def _register(context: Any, builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value, lanes: Any) -> ir.Value:
-    return builder.bitcast(builder.gep(pointer, [offset]), context.get_value_type(lanes).as_pointer())
-
-
 def _integers(bits: int, lanes: Any) -> ir.VectorType:
     return ir.VectorType(ir.IntType(bits), lanes.count)
 
@@ -327,34 +347,68 @@ def _rounded(builder: ir.IRBuilder, value: ir.Value, lanes: Any) -> ir.Value:
     return builder.trunc(builder.select(is_number, near, _filled(wide, 0x7FC0)), half)
 
 
-@intrinsic
-def load(typingctx: Any, pointer: Any, offset: Any) -> Any:
-    """Lanes from element `offset` on."""
-    lanes = lanes_of(pointer.dtype)
+def _offsets(kind: Any) -> Any:
+    """The type of an offset, or of a tuple of them."""
+    return types.UniTuple(types.intp, kind.count) if isinstance(kind, types.UniTuple) else types.intp
+
+
+def _places(builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value, kind: Any) -> list[ir.Value]:
+    """Where an offset, or each of a tuple of offsets, leads."""
+    offsets = cgutils.unpack_tuple(builder, offset) if isinstance(kind, types.UniTuple) else [offset]
+    return [builder.gep(pointer, [each]) for each in offsets]
+
+
+def _reading(pointer: Any, offset: Any, emit: Callable[..., ir.Value]) -> Any:
+    """Type and code of an intrinsic that makes a register from each place: a tuple of them where offsets are one."""
+    lanes, places = lanes_of(pointer.dtype), _offsets(offset)
+    several = isinstance(places, types.UniTuple)
+    result = types.UniTuple(lanes, places.count) if several else lanes
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        if pointer.dtype == types.uint16:
-            place = builder.bitcast(builder.gep(args[0], [args[1]]), _integers(16, lanes).as_pointer())
-            return _widened(builder, builder.load(place, align=2), lanes, context.get_value_type(lanes))
-        return builder.load(_register(context, builder, args[0], args[1], lanes), align=pointer.dtype.bitwidth // 8)
+        vector = context.get_value_type(lanes)
+        made = [emit(builder, place, lanes, vector) for place in _places(builder, args[0], args[1], places)]
+        return context.make_tuple(builder, result, made) if several else made[0]
 
-    return lanes(pointer, types.intp), codegen
+    return result(pointer, places), codegen
+
+
+@intrinsic
+def load(typingctx: Any, pointer: Any, offset: Any) -> Any:
+    """Lanes from element ``offset`` on; of a tuple of offsets, a tuple."""
+
+    def emit(builder: ir.IRBuilder, place: ir.Value, lanes: Any, vector: ir.VectorType) -> ir.Value:
+        if pointer.dtype == types.uint16:
+            half = builder.load(builder.bitcast(place, _integers(16, lanes).as_pointer()), align=2)
+            return _widened(builder, half, lanes, vector)
+        return builder.load(builder.bitcast(place, vector.as_pointer()), align=pointer.dtype.bitwidth // 8)
+
+    return _reading(pointer, offset, emit)
+
+
+@intrinsic
+def spread(typingctx: Any, pointer: Any, offset: Any) -> Any:
+    """Element ``offset`` in every lane; of a tuple of offsets, a tuple."""
+    return _reading(
+        pointer, offset, lambda builder, place, lanes, vector: _spread(builder, vector, builder.load(place))
+    )
 
 
 @intrinsic
 def store(typingctx: Any, pointer: Any, offset: Any, value: Any) -> Any:
-    """Write lanes from element `offset` on."""
+    """Write lanes from element ``offset`` on, or each of a tuple from its offset."""
+    places = _offsets(offset)
+    several = isinstance(places, types.UniTuple)
+    lanes = value.dtype if several else value
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        if pointer.dtype == types.uint16:
-            place = builder.bitcast(builder.gep(args[0], [args[1]]), _integers(16, value).as_pointer())
-            builder.store(_rounded(builder, args[2], value), place, align=2)
-            return context.get_dummy_value()
-        target = _register(context, builder, args[0], args[1], value)
-        builder.store(args[2], target, align=pointer.dtype.bitwidth // 8)
+        values = cgutils.unpack_tuple(builder, args[2]) if several else [args[2]]
+        for place, each in zip(_places(builder, args[0], args[1], places), values, strict=True):
+            register = _rounded(builder, each, lanes) if pointer.dtype == types.uint16 else each
+            target = builder.bitcast(place, register.type.as_pointer())
+            builder.store(register, target, align=pointer.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    return types.void(pointer, types.intp, value), codegen
+    return types.void(pointer, places, value), codegen
 
 
 def _spread(builder: ir.IRBuilder, vector: ir.VectorType, scalar: ir.Value) -> ir.Value:
@@ -362,17 +416,6 @@ def _spread(builder: ir.IRBuilder, vector: ir.VectorType, scalar: ir.Value) -> i
     one = builder.insert_element(undefined, scalar, ir.Constant(ir.IntType(32), 0))
     mask = ir.Constant(ir.VectorType(ir.IntType(32), vector.count), [0] * vector.count)
     return builder.shuffle_vector(one, undefined, mask)
-
-
-@intrinsic
-def spread(typingctx: Any, pointer: Any, offset: Any) -> Any:
-    """Element `offset` in every lane."""
-    lanes = lanes_of(pointer.dtype)
-
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        return _spread(builder, context.get_value_type(lanes), builder.load(builder.gep(args[0], [args[1]])))
-
-    return lanes(pointer, types.intp), codegen
 
 
 @intrinsic
@@ -389,18 +432,20 @@ def number(typingctx: Any, pointer: Any, value: Any) -> Any:
 
 @intrinsic
 def prefetch(typingctx: Any, pointer: Any, offset: Any) -> Any:
-    """Ask for the cache line of element `offset`; harmless outside the memory."""
+    """Ask for the cache line of element ``offset``, or of each of a tuple; harmless outside the memory."""
+    places = _offsets(offset)
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        place = builder.bitcast(builder.gep(args[0], [args[1]]), cgutils.voidptr_t)
         flag = ir.IntType(32)
         kind = ir.FunctionType(ir.VoidType(), [cgutils.voidptr_t, flag, flag, flag])
         function = cgutils.get_or_insert_function(builder.module, kind, "llvm.prefetch.p0")
         read, keep_in_all_caches, data_cache = (ir.Constant(flag, value) for value in (0, 3, 1))
-        builder.call(function, [place, read, keep_in_all_caches, data_cache])
+        for place in _places(builder, args[0], args[1], places):
+            address = builder.bitcast(place, cgutils.voidptr_t)
+            builder.call(function, [address, read, keep_in_all_caches, data_cache])
         return context.get_dummy_value()
 
-    return types.void(pointer, types.intp), codegen
+    return types.void(pointer, places), codegen
 
 
 def _shuffled_sum(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, first: list[int], second: list[int]) -> ir.Value:
@@ -410,25 +455,23 @@ def _shuffled_sum(builder: ir.IRBuilder, a: ir.Value, b: ir.Value, first: list[i
 
 
 @intrinsic
-def store_totals(typingctx: Any, pointer: Any, offset: Any, a: Any, b: Any, c: Any, d: Any) -> Any:
-    """Write the sums over the lanes of four registers to elements `offset` to `offset + 3`."""
+def store_totals(typingctx: Any, pointer: Any, offset: Any, registers: Any) -> Any:
+    """Write the sums over the lanes of each of four registers to elements `offset` to `offset + 3`."""
 
     def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        count = a.count
+        a, b, c, d = cgutils.unpack_tuple(builder, args[2])
+        count = registers.dtype.count
         quads = range(0, count, 4)
         # a0+a2 b0+b2 a1+a3 b1+b3 of every four lanes, then a b c d of every four lanes, then fold.
         pair = [[q + at + other for q in quads for at in (k, k + 1) for other in (0, count)] for k in (0, 2)]
-        ab, cd = (
-            _shuffled_sum(builder, args[2], args[3], *pair),
-            _shuffled_sum(builder, args[4], args[5], *pair),
-        )
+        ab, cd = _shuffled_sum(builder, a, b, *pair), _shuffled_sum(builder, c, d, *pair)
         four = [[q + at + other for q in quads for other in (0, count) for at in (k, k + 1)] for k in (0, 2)]
         sums = _shuffled_sum(builder, ab, cd, *four)
         while count > 4:
             count //= 2
             sums = _shuffled_sum(builder, sums, sums, list(range(count)), list(range(count, 2 * count)))
         target = builder.bitcast(builder.gep(args[0], [args[1]]), sums.type.as_pointer())
-        builder.store(sums, target, align=a.dtype.bitwidth // 8)
+        builder.store(sums, target, align=registers.dtype.dtype.bitwidth // 8)
         return context.get_dummy_value()
 
-    return types.void(pointer, types.intp, a, a, a, a), codegen
+    return types.void(pointer, types.intp, registers), codegen

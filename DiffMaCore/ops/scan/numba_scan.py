@@ -10,7 +10,6 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any
 
-import numpy as np
 import torch
 import torch.nn.functional as F
 from torch import Tensor
@@ -22,7 +21,7 @@ from DiffMaCore.ops.scan.compiling import compiled, source_digest
 from DiffMaCore.ops.scan.numba_backward import backward_scratch, backward_task
 from DiffMaCore.ops.scan.numba_forward import BLOCK, STATES, TILE, forward_scratch, forward_task
 from DiffMaCore.ops.scan.numba_lanes import LOG2E, REGISTER_BYTES, pointers
-from DiffMaCore.ops.scan.threads import run_tasks
+from DiffMaCore.ops.scan.threads import run_kernel
 
 NARROWEST = 64  # channels of a block
 ENOUGH_TASKS = 16  # for the threads of most machines
@@ -47,74 +46,48 @@ def numba_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
             tensor = F.pad(tensor.unflatten(-1, (groups, per_group)), (0, pad_channels)).flatten(-2)
         return tensor.contiguous()
 
-    def columns(tensor: Tensor) -> Tensor:
-        """(D, N) -> contiguous (N, D), padded."""
-        tensor = tensor.to(dtype).unflatten(0, (groups, per_group))
-        return F.pad(tensor, (0, pad_states, 0, pad_channels)).flatten(0, 1).t().contiguous()
-
-    def inputs(tensor: Tensor) -> Tensor:
-        """B or C -> contiguous (B, G, L, N), padded; ones where it stands in the weight."""
-        if tensor.dim() == 2:
-            return torch.ones(()).to(dtype).expand(batch, groups, length, states + pad_states).contiguous()
+    def weights(tensor: Tensor) -> Tensor:
+        """B or C -> contiguous (B, G, L, N), padded."""
         tensor = tensor.to(dtype).transpose(2, 3)
         return (F.pad(tensor, (0, pad_states)) if pad_states else tensor).contiguous()
 
-    batch, _, length = arguments.u.shape
-    # B and C of shape (D, N) do not change with the tokens: they are taken out of the recurrence.
-    constant = [tensor.to(dtype) for tensor in (arguments.B, arguments.C) if tensor.dim() == 2]
-    weight = columns(constant[0] * constant[1] if len(constant) == 2 else constant[0]) if constant else None
+    A = arguments.A.to(dtype).unflatten(0, (groups, per_group))
     out, last = _NumbaScan.apply(
+        arguments.delta_softplus,
+        torch.is_grad_enabled(),
         rows(arguments.u),
         rows(arguments.delta),
-        columns(arguments.A),
-        inputs(arguments.B),
-        inputs(arguments.C),
-        weight,
+        F.pad(A, (0, pad_states, 0, pad_channels)).flatten(0, 1).t().contiguous(),
+        weights(arguments.B),
+        weights(arguments.C),
         rows(arguments.D),
         rows(arguments.z),
         rows(arguments.delta_bias),
-        arguments.delta_softplus,
-        torch.is_grad_enabled(),
     )
     last = last.transpose(1, 2).unflatten(1, (groups, -1))[:, :, :per_group, :states].flatten(1, 2)
-    if arguments.B.dim() == 2:
-        last = last * arguments.B.to(dtype)
     if pad_channels:
         out = out.unflatten(2, (groups, -1))[..., :per_group].flatten(2)
     return out.to(arguments.u.dtype).transpose(1, 2), last
 
 
 class _NumbaScan(torch.autograd.Function):
-    """u, delta, z (B, L, D); A, weight (N, D); B, C (B, G, L, N); skip, bias (D,); contiguous, padded."""
+    """u, delta (B, L, D), A (N, D), B, C (B, G, L, N), skip (D,), z (B, L, D) and bias (D,), contiguous, padded."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        u: Tensor,
-        delta: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        weight: Tensor | None,
-        skip: Tensor | None,
-        z: Tensor | None,
-        bias: Tensor | None,
-        softplus: bool,
-        differentiable: bool,
-    ) -> tuple[Tensor, Tensor]:
+    def forward(ctx: Any, softplus: bool, differentiable: bool, *arguments: Any) -> tuple[Tensor, Tensor]:
+        u, delta, A, B, *others = arguments
         batch, length, channels = u.shape
         groups, states = B.shape[1], B.shape[3]
-        exponents = A * LOG2E
+        given = (u, delta, A * LOG2E, B, *others)
         out = torch.empty_like(u)
         last = u.new_empty(batch, states, channels)
         # Inside a Function torch reports gradients as off, and inputs as needing them even under no_grad.
         keep = differentiable and any(ctx.needs_input_grad)
         starts = u.new_empty(batch, -(-length // TILE), states, channels) if keep else None
-        given = (u, delta, exponents, B, C, weight, skip, z, bias)
         blocks, block = _blocks(batch * groups, channels // groups)
         sizes = (length, channels, groups, states, block)
-        given_and_made = (*given, out, starts, last)
-        _run_kernel(_forward, batch * groups * blocks, u, given_and_made, forward_scratch(states), softplus, sizes)
+        tensors = (*given, out, starts, last)
+        run_kernel(_forward, batch * groups * blocks, tensors, softplus, sizes, scratch=forward_scratch(states))
         ctx.save_for_backward(*given, starts)
         ctx.softplus = softplus
         return out, last
@@ -123,23 +96,22 @@ class _NumbaScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dout: Tensor, dlast: Tensor) -> tuple[Any, ...]:
         *given, starts = ctx.saved_tensors
-        u, delta, _, B, _, weight, skip, z, bias = given
+        u, delta, _, B, _, skip, z, bias = given
         batch, length, channels = u.shape
         groups, states = B.shape[1], B.shape[3]
         blocks, block = _blocks(batch * groups, channels // groups)
         du, ddelta = torch.empty_like(u), torch.empty_like(delta)
         dz = None if z is None else torch.empty_like(z)
         dA = u.new_empty(batch, states, channels)
-        dweight = None if weight is None else torch.empty_like(dA)
         dskip = None if skip is None else u.new_empty(batch, channels)
         dbias = None if bias is None else u.new_empty(batch, channels)
         dB, dC = u.new_empty(2, batch, groups, blocks, length, states)
-        results = (du, ddelta, dz, dA, dweight, dskip, dbias, dB, dC)
+        results = (du, ddelta, dz, dA, dskip, dbias, dB, dC)
         sizes = (length, channels, groups, states, block)
         tensors = (*given, starts, dout.contiguous(), dlast.contiguous(), *results)
-        _run_kernel(_backward, batch * groups * blocks, u, tensors, backward_scratch(states), ctx.softplus, sizes)
-        dweight, dskip, dbias = (None if part is None else part.sum(0) for part in (dweight, dskip, dbias))
-        return du, ddelta, dA.sum(0), dB.sum(2), dC.sum(2), dweight, dskip, dz, dbias, None, None
+        run_kernel(_backward, batch * groups * blocks, tensors, ctx.softplus, sizes, scratch=backward_scratch(states))
+        dskip, dbias = (None if part is None else part.sum(0) for part in (dskip, dbias))
+        return None, None, du, ddelta, dA.sum(0), dB.sum(2), dC.sum(2), dskip, dz, dbias
 
 
 def _blocks(sequences: int, channels: int) -> tuple[int, int]:
@@ -172,22 +144,3 @@ def _entry_points(digest: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
 
 
 _forward, _backward = _entry_points(source_digest(numba_lanes, numba_forward, numba_backward))
-
-
-def _run_kernel(
-    kernel: Callable[..., Any],
-    tasks: int,
-    like: Tensor,
-    tensors: tuple[Tensor | None, ...],
-    scratch_size: int,
-    softplus: bool,
-    sizes: tuple[int, ...],
-) -> None:
-    addresses = [0 if tensor is None else tensor.data_ptr() for tensor in tensors]
-    number = np.float32(0) if like.dtype == torch.float32 else np.float64(0)
-
-    def with_scratch(first: int, last: int) -> None:
-        scratch = like.new_empty(scratch_size)
-        kernel(first, last, number, (*addresses, scratch.data_ptr()), softplus, sizes)
-
-    run_tasks(tasks, with_scratch)

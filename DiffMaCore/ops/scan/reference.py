@@ -21,7 +21,11 @@ def reference_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
         delta = delta + arguments.delta_bias.to(dtype)[:, None]
     if arguments.delta_softplus:
         delta = F.softplus(delta)
-    B, C = (_per_channel(tensor.to(dtype), u.shape[1]) for tensor in (arguments.B, arguments.C))
+    # (B, D, L, N)
+    B, C = (
+        tensor.to(dtype).transpose(2, 3).repeat_interleave(u.shape[1] // arguments.groups, dim=1)
+        for tensor in (arguments.B, arguments.C)
+    )
     decay = torch.exp(delta[..., None] * A[:, None, :])
     drive = (delta * u)[..., None] * B
     state = torch.zeros_like(decay[:, :, 0])
@@ -36,10 +40,3 @@ def reference_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     if arguments.z is not None:
         y = y * F.silu(arguments.z.to(dtype))
     return y.to(arguments.u.dtype), state
-
-
-def _per_channel(tensor: Tensor, channels: int) -> Tensor:
-    """(D, N) or (B, G, N, L) -> broadcastable against (B, D, L, N)."""
-    if tensor.dim() == 2:
-        return tensor[None, :, None, :]
-    return tensor.transpose(2, 3).repeat_interleave(channels // tensor.shape[1], dim=1)

@@ -1,16 +1,49 @@
-"""One lasting pool of threads for all kernels, as many as torch uses."""
+"""Kernels on tensors, and one lasting pool of threads for all of them, as many as torch uses."""
 
 from __future__ import annotations
 
 import os
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
+from typing import Any
 
+import numpy as np
 import torch
+from torch import Tensor
 
 _pools: dict[int, ThreadPoolExecutor] = {}
 _lock = threading.Lock()
+
+# What kernels are told of numbers in memory.
+_KINDS = {torch.float32: np.float32(0), torch.float64: np.float64(0), torch.bfloat16: np.uint16(0)}
+
+
+def run_kernel(
+    kernel: Callable[..., Any],
+    tasks: int,
+    tensors: Sequence[Tensor | None],
+    *options: Any,
+    scratch: int = 0,
+    turns: int = 4,
+) -> None:
+    """Run a kernel's tasks on contiguous tensors; None leads nowhere.
+
+    Each call also gets ``scratch`` numbers of memory, in the first tensor's type, float32 for bfloat16; all tensors are
+    of one type, or float32 and bfloat16.
+    """
+    addresses = tuple(0 if tensor is None else tensor.data_ptr() for tensor in tensors)
+    dtypes = [torch.float32 if tensor is None else tensor.dtype for tensor in tensors]
+    dtype = torch.float64 if dtypes[0] == torch.float64 else torch.float32
+    kinds: Any = _KINDS[dtype]
+    if torch.bfloat16 in dtypes:
+        kinds = tuple(_KINDS[each] for each in (*dtypes, dtype))
+
+    def work(first: int, last: int) -> None:
+        own = torch.empty(scratch, dtype=dtype)
+        kernel(first, last, kinds, (*addresses, own.data_ptr()), *options)
+
+    run_tasks(tasks, work, turns)
 
 
 def run_tasks(tasks: int, work: Callable[[int, int], None], turns: int = 4) -> None:

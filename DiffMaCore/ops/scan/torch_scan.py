@@ -33,7 +33,7 @@ def torch_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
         u.unflatten(2, split),
         delta.unflatten(2, split),
         arguments.A.to(dtype).unflatten(0, split),
-        *(_per_token(tensor.to(dtype), split) for tensor in (arguments.B, arguments.C)),
+        *(tensor.to(dtype).permute(0, 3, 1, 2).unsqueeze(3) for tensor in (arguments.B, arguments.C)),
     )
     y = y.flatten(2)
     if arguments.D is not None:
@@ -41,18 +41,6 @@ def torch_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
     if arguments.z is not None:
         y = y * F.silu(arguments.z.to(dtype).transpose(1, 2))
     return y.to(arguments.u.dtype).transpose(1, 2), last.flatten(1, 2)
-
-
-def _per_token(tensor: Tensor, split: tuple[int, int]) -> Tensor:
-    """(D, N) or (B, G, N, L) -> broadcastable against (B, L, G, E, N), where D = G * E."""
-    if tensor.dim() == 2:
-        return tensor.unflatten(0, split)[None, None]
-    return tensor.permute(0, 3, 1, 2).unsqueeze(3)
-
-
-def _tokens(tensor: Tensor, chunk: slice) -> Tensor:
-    """The chunk's tokens of B or C, which may be the same for all tokens."""
-    return tensor if tensor.shape[1] == 1 else tensor[:, chunk]
 
 
 def _states(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, start: Tensor) -> tuple[Tensor, Tensor]:
@@ -66,7 +54,7 @@ def _states(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, start: Tensor) -> tu
 
 
 class _ChunkedScan(torch.autograd.Function):
-    """u, delta (B, L, G, E); A (G, E, N); B, C broadcastable against (B, L, G, E, N)."""
+    """u, delta (B, L, G, E), where D = G * E; A (G, E, N); B, C (B, L, G, 1, N)."""
 
     @staticmethod
     def forward(ctx: Any, u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor) -> tuple[Tensor, Tensor]:
@@ -76,8 +64,8 @@ class _ChunkedScan(torch.autograd.Function):
         for first in range(0, u.shape[1], CHUNK):
             chunk = slice(first, first + CHUNK)
             starts.append(state)
-            _, states = _states(u[:, chunk], delta[:, chunk], A, _tokens(B, chunk), state)
-            y[:, chunk] = (states * _tokens(C, chunk)).sum(-1)
+            _, states = _states(u[:, chunk], delta[:, chunk], A, B[:, chunk], state)
+            y[:, chunk] = (states * C[:, chunk]).sum(-1)
             state = states[:, -1].clone()
         ctx.save_for_backward(u, delta, A, B, C, *starts)
         return y, state
@@ -87,20 +75,20 @@ class _ChunkedScan(torch.autograd.Function):
     def backward(ctx: Any, dy: Tensor, dlast: Tensor) -> tuple[Tensor, ...]:
         u, delta, A, B, C, *starts = ctx.saved_tensors
         du, ddelta = torch.empty_like(u), torch.empty_like(delta)
-        dA, dB, dC = torch.zeros_like(A), torch.zeros_like(B), torch.zeros_like(C)
+        dA, dB, dC = torch.zeros_like(A), torch.empty_like(B), torch.empty_like(C)
         # What the tokens after the chunk say about the state at the chunk's end.
         carried = dlast
         for index in reversed(range(len(starts))):
             chunk = slice(index * CHUNK, (index + 1) * CHUNK)
             u_, delta_, dy_ = u[:, chunk], delta[:, chunk], dy[:, chunk]
-            B_, C_ = _tokens(B, chunk), _tokens(C, chunk)
+            B_, C_ = B[:, chunk], C[:, chunk]
             decay, states = _states(u_, delta_, A, B_, starts[index])
             dstates = dy_[..., None] * C_
             for token in reversed(range(dstates.shape[1])):
                 carried = decay[:, token] * dstates[:, token].add_(carried)
-            _tokens(dC, chunk).add_((dy_[..., None] * states).sum_to_size(C_.shape))
+            dC[:, chunk] = (dy_[..., None] * states).sum(3, keepdim=True)
             drive = delta_ * u_
-            _tokens(dB, chunk).add_((dstates * drive[..., None]).sum_to_size(B_.shape))
+            dB[:, chunk] = (dstates * drive[..., None]).sum(3, keepdim=True)
             ddrive = (dstates * B_).sum(-1)
             before = torch.cat([starts[index][:, None], states[:, :-1]], dim=1)
             dexponent = dstates.mul_(decay).mul_(before)

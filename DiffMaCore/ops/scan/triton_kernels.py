@@ -53,13 +53,15 @@ def _constants(pointer, channel, one, valid, GIVEN: tl.constexpr, E: tl.constexp
 
 
 @triton.jit
-def _row(pointer, row, n, chunk, chunks, channel, channels, one, valid, BY_TOKEN: tl.constexpr, T: tl.constexpr):
-    """One state's weights for a tile: of B or C, (T, 1), or (1, E) if they do not change with the tokens."""
-    if BY_TOKEN:
-        weights = tl.load(pointer + ((row + n) * chunks + chunk) * T + tl.arange(0, T))[:, None]
-    else:
-        weights = tl.load(pointer + n * channels + channel * one, mask=valid, other=0.0)[None, :]
-    return weights
+def _row(pointer, row, n, chunk, chunks, T: tl.constexpr):
+    """One state's weights for a tile, of B or C (T, 1)."""
+    return tl.load(pointer + ((row + n) * chunks + chunk) * T + tl.arange(0, T))[:, None]
+
+
+@triton.jit
+def _at(pointer, seq, group, token, lane, of_seq, of_group, of_token, of_lane):
+    """Where the numbers of a tile stand (T, E)."""
+    return pointer + seq * of_seq + group * of_group + token[:, None] * of_token + lane[None, :] * of_lane
 
 
 @triton.jit
@@ -114,14 +116,14 @@ def scan_forward(
     z_seq, z_group, z_token, z_channel, y_seq, y_group, y_token, y_channel, one, length, chunks, groups, width,
     N: tl.constexpr, T: tl.constexpr, E: tl.constexpr, ORDERS: tl.constexpr, WHOLE: tl.constexpr,
     SOFTPLUS: tl.constexpr, HAS_Z: tl.constexpr, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
-    B_BY_TOKEN: tl.constexpr, C_BY_TOKEN: tl.constexpr, KEEP: tl.constexpr,
+    KEEP: tl.constexpr,
 ):  # fmt: skip
     """Outputs y and the state at the end of each tile.
 
-    u, delta, z and y (S, groups, width, length) by their strides; A (N, channels);
-    B, C (S, G, N, chunks * T) or (N, channels); D, bias
-    (channels,); border (S, chunks, N, channels), or (S, 1, N, channels) if only the last state is kept. With ORDERS,
-    `place` (ORDERS, length) tells where in y the tokens of each order belong; sequences count the orders fastest.
+    u, delta, z and y (S, groups, width, length) by their strides; A (N, channels); B, C (S, G, N, chunks * T);
+    D, bias (channels,); border (S, chunks, N, channels), or (S, 1, N, channels) if only the last state is kept. With
+    ORDERS, `place` (ORDERS, length) tells where in y the tokens of each order belong; sequences count the orders
+    fastest.
     """
     blocks = tl.cdiv(width, E)
     program = tl.program_id(0).to(tl.int64)
@@ -136,15 +138,8 @@ def scan_forward(
         inside = (token < length)[:, None]
         if not WHOLE:
             inside = inside & valid[None, :]
-        raw = _tile(
-            delta
-            + seq * delta_seq
-            + group * delta_group
-            + token[:, None] * delta_token
-            + lane[None, :] * delta_channel,
-            inside,
-        )
-        given = _tile(u + seq * u_seq + group * u_group + token[:, None] * u_token + lane[None, :] * u_channel, inside)
+        raw = _tile(_at(delta, seq, group, token, lane, delta_seq, delta_group, delta_token, delta_channel), inside)
+        given = _tile(_at(u, seq, group, token, lane, u_seq, u_group, u_token, u_channel), inside)
         step = raw + shift
         if SOFTPLUS:
             step = softplus(step)
@@ -155,21 +150,17 @@ def scan_forward(
         before = ending - (N * channels if KEEP else 0)
         for n in range(N):
             decay = tl.exp2(step * tl.load(A + n * channels + channel * one, mask=valid, other=0.0)[None, :])
-            b = _row(B, row, n, chunk, chunks, channel, channels, one, valid, B_BY_TOKEN, T)
-            c = _row(C, row, n, chunk, chunks, channel, channels, one, valid, C_BY_TOKEN, T)
+            b = _row(B, row, n, chunk, chunks, T)
+            c = _row(C, row, n, chunk, chunks, T)
             start = tl.load(before + n * channels, mask=valid & (chunk > 0), other=0.0)
             h, state = _states(decay, drive * b, start[None, :], t, T)
             tl.store(ending + n * channels, tl.sum(state, axis=0), mask=valid)
             out += h * c
         if HAS_Z:
-            gate = _tile(
-                z + seq * z_seq + group * z_group + token[:, None] * z_token + lane[None, :] * z_channel, inside
-            )
+            gate = _tile(_at(z, seq, group, token, lane, z_seq, z_group, z_token, z_channel), inside)
             out *= gate * sigmoid(gate)
         where = _place(place, seq, token, length, ORDERS)
-        tl.store(
-            y + seq * y_seq + group * y_group + where[:, None] * y_token + lane[None, :] * y_channel, out, mask=inside
-        )
+        tl.store(_at(y, seq, group, where, lane, y_seq, y_group, y_token, y_channel), out, mask=inside)
         tl.debug_barrier()  # the next tile reads the states that this one wrote
 
 
@@ -177,18 +168,6 @@ def scan_forward(
 def _add(pointer, value, again, valid):
     """Add to a sum that one program owns; it starts at its first addition."""
     tl.store(pointer, tl.load(pointer, mask=again, other=0.0) + value, mask=valid)
-
-
-@triton.jit
-def _weight_gradient(
-    pointer, product, partial, n, chunk, chunks, again, channel, channels, one, valid,
-    BY_TOKEN: tl.constexpr, T: tl.constexpr,
-):  # fmt: skip
-    """A tile's share of the gradient of B or C: summed over its channels, or over its tokens."""
-    if BY_TOKEN:
-        tl.store(pointer + ((partial + n) * chunks + chunk) * T + tl.arange(0, T), tl.sum(product, axis=1))
-    else:
-        _add(pointer + (partial + n) * channels + channel * one, tl.sum(product, axis=0), again, valid)
 
 
 @triton.jit(do_not_specialize=EXACT)
@@ -200,12 +179,12 @@ def scan_backward(
     dz_seq, dz_group, dz_token, dz_channel, one, length, chunks, groups, width,
     N: tl.constexpr, T: tl.constexpr, E: tl.constexpr, ORDERS: tl.constexpr, WHOLE: tl.constexpr,
     SOFTPLUS: tl.constexpr, HAS_Z: tl.constexpr, HAS_D: tl.constexpr, HAS_BIAS: tl.constexpr,
-    B_BY_TOKEN: tl.constexpr, C_BY_TOKEN: tl.constexpr, HAS_LAST: tl.constexpr,
+    HAS_LAST: tl.constexpr,
 ):  # fmt: skip
     """Gradients of what `scan_forward` was given, from those of y (`dy`) and of the last state (`dlast`).
 
     dA, dlast and the scratch `carry` are (S, N, channels); dD and dbias (S, channels); dB and dC
-    (S, G, blocks, N, chunks * T) or (S, N, channels). With ORDERS, dy has one row for all orders of a sample.
+    (S, G, blocks, N, chunks * T). With ORDERS, dy has one row for all orders of a sample.
     """
     blocks = tl.cdiv(width, E)
     program = tl.program_id(0).to(tl.int64)
@@ -224,19 +203,13 @@ def scan_backward(
         inside = (token < length)[:, None]
         if not WHOLE:
             inside = inside & valid[None, :]
-        at_delta = (
-            delta + seq * delta_seq + group * delta_group + token[:, None] * delta_token + lane[None, :] * delta_channel
-        )
-        at_u = u + seq * u_seq + group * u_group + token[:, None] * u_token + lane[None, :] * u_channel
+        at_delta = _at(delta, seq, group, token, lane, delta_seq, delta_group, delta_token, delta_channel)
+        at_u = _at(u, seq, group, token, lane, u_seq, u_group, u_token, u_channel)
         where = _place(place, seq, token, length, ORDERS)
         sample = seq // ORDERS if ORDERS > 0 else seq
-        pull = _tile(
-            dy + sample * y_seq + group * y_group + where[:, None] * y_token + lane[None, :] * y_channel, inside
-        )
+        pull = _tile(_at(dy, sample, group, where, lane, y_seq, y_group, y_token, y_channel), inside)
         if HAS_Z:
-            gate = _tile(
-                z + seq * z_seq + group * z_group + token[:, None] * z_token + lane[None, :] * z_channel, inside
-            )
+            gate = _tile(_at(z, seq, group, token, lane, z_seq, z_group, z_token, z_channel), inside)
             open_ = sigmoid(gate)
             dgate = pull * open_ * (1.0 + gate * (1.0 - open_))
             pull *= gate * open_
@@ -252,8 +225,8 @@ def scan_backward(
         begun = valid & (lane * 0 + chunk > 0)
         for n in range(N):
             a = tl.load(A + n * channels + channel * one, mask=valid, other=0.0)[None, :]
-            b = _row(B, row, n, chunk, chunks, channel, channels, one, valid, B_BY_TOKEN, T)
-            c = _row(C, row, n, chunk, chunks, channel, channels, one, valid, C_BY_TOKEN, T)
+            b = _row(B, row, n, chunk, chunks, T)
+            c = _row(C, row, n, chunk, chunks, T)
             start = tl.load(before + n * channels, mask=begun, other=0.0)
             after = tl.load(carry + own + n * channels, mask=again, other=0.0)
             if HAS_LAST:
@@ -269,14 +242,9 @@ def scan_backward(
             slowed = p * (h - x)  # h - x is decay times the state before
             dexponent += slowed * a
             _add(dA + own + n * channels, tl.sum(slowed * step, axis=0), again, valid)
-            partial = program * N if B_BY_TOKEN else seq * N
-            _weight_gradient(
-                dB, p * drive, partial, n, chunk, chunks, again, channel, channels, one, valid, B_BY_TOKEN, T
-            )
-            partial = program * N if C_BY_TOKEN else seq * N
-            _weight_gradient(
-                dC, pull * h, partial, n, chunk, chunks, again, channel, channels, one, valid, C_BY_TOKEN, T
-            )
+            share = ((program * N + n) * chunks + chunk) * T + t
+            tl.store(dB + share, tl.sum(p * drive, axis=1))
+            tl.store(dC + share, tl.sum(pull * h, axis=1))
         given = _tile(at_u, inside)  # again, as registers are scarcer than bandwidth; so are the steps
         dstep = ddrive * given + dexponent * LN2
         if SOFTPLUS:
@@ -286,25 +254,11 @@ def scan_backward(
         if HAS_BIAS:
             sum_bias += tl.sum(tl.where(inside, dstep, 0.0), axis=0)
         if HAS_Z:
-            tl.store(
-                dz + seq * dz_seq + group * dz_group + token[:, None] * dz_token + lane[None, :] * dz_channel,
-                dgate * out,
-                mask=inside,
-            )
-        tl.store(
-            du + seq * du_seq + group * du_group + token[:, None] * du_token + lane[None, :] * du_channel,
-            ddrive * step + pull * skip,
-            mask=inside,
-        )
-        tl.store(
-            ddelta
-            + seq * ddelta_seq
-            + group * ddelta_group
-            + token[:, None] * ddelta_token
-            + lane[None, :] * ddelta_channel,
-            dstep,
-            mask=inside,
-        )
+            tl.store(_at(dz, seq, group, token, lane, dz_seq, dz_group, dz_token, dz_channel), dgate * out, mask=inside)
+        at_du = _at(du, seq, group, token, lane, du_seq, du_group, du_token, du_channel)
+        tl.store(at_du, ddrive * step + pull * skip, mask=inside)
+        at_ddelta = _at(ddelta, seq, group, token, lane, ddelta_seq, ddelta_group, ddelta_token, ddelta_channel)
+        tl.store(at_ddelta, dstep, mask=inside)
         tl.debug_barrier()  # the next tile reads the sums that this one wrote
     if HAS_D:
         tl.store(dD + seq * channels + channel * one, sum_D, mask=valid)

@@ -7,7 +7,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
+from typing import Any, NamedTuple
 
 import torch
 import triton
@@ -25,25 +25,18 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-@dataclass(frozen=True)
-class Tiles:
-    """Tokens and channels of a tile; small ones if the kernels are interpreted, number by number."""
+class Tiles(NamedTuple):
+    """Tokens and channels of a tile."""
 
     tokens: int
     channels: int
-
-    @classmethod
-    def choose(cls, programs_of_64: int) -> Tiles:
-        if interpreted():
-            return cls(4, 4)
-        return cls(16, 64 if programs_of_64 >= BUSY else 32)
 
 
 @dataclass(frozen=True)
 class Problem:
     """A scan as the kernels want it: u, delta, z (S, G, D/G, L) by their strides, the rest small and new.
 
-    A: (N, D), times log2(e); B, C: (S, G, N, L padded to whole tiles) or (N, D); D, bias: (D,); float32.
+    A: (N, D), times log2(e); B, C: (S, G, N, L padded to whole tiles); D, bias: (D,); float32.
     order: (K, L) int32, or None; the sequences are then those of the samples, each K times.
     """
 
@@ -60,24 +53,18 @@ class Problem:
     tiles: Tiles
 
     @classmethod
-    def make(
-        cls,
-        given: Sequence[Any],
-        softplus: bool,
-        order: Tensor | None = None,
-    ) -> Problem:
+    def make(cls, given: Sequence[Any], softplus: bool, order: Tensor | None = None) -> Problem:
         """From (u, delta, z, A, B, C, D, bias) of any type, z, D and bias perhaps None; order (K, L).
 
-        A (D, N), B and C (S, G, N, L) or (D, N), D and bias (D,).
+        A (D, N), B and C (S, G, N, L), D and bias (D,).
         """
         u, delta, z, A, B, C, D, bias = given
         sequences, groups, width, length = u.shape
-        tiles = Tiles.choose(sequences * groups * triton.cdiv(width, 64))
+        many = sequences * groups * triton.cdiv(width, 64) >= BUSY
+        tiles = Tiles(4, 4) if interpreted() else Tiles(16, 64 if many else 32)  # interpreted number by number
         chunks = triton.cdiv(length, tiles.tokens)
 
         def laid_out(weights: Tensor) -> Tensor:
-            if weights.dim() == 2:
-                return weights.float().t().contiguous()
             rows = weights.new_zeros(*weights.shape[:3], chunks * tiles.tokens, dtype=torch.float32)
             rows[..., :length] = weights
             return rows
@@ -116,8 +103,6 @@ class Problem:
             "HAS_Z": self.z is not None,
             "HAS_D": self.D is not None,
             "HAS_BIAS": self.bias is not None,
-            "B_BY_TOKEN": self.B.dim() == 4,
-            "C_BY_TOKEN": self.C.dim() == 4,
             "num_warps": 1,
             "enable_fp_fusion": True,
         }
@@ -150,14 +135,9 @@ def run_backward(
     def per_sequence(*shape: int) -> Tensor:
         return u.new_empty(len(u), *shape, dtype=torch.float32)
 
-    def weights(given: Tensor) -> Tensor:
-        if given.dim() == 2:
-            return per_sequence(states, channels)
-        return per_sequence(u.shape[1], problem.blocks, states, given.shape[3])
-
     du, ddelta, dz = torch.empty_like(u), torch.empty_like(delta), None if z is None else torch.empty_like(z)
     carry, dA = per_sequence(states, channels), per_sequence(states, channels)
-    dB, dC = weights(problem.B), weights(problem.C)
+    dB, dC = (per_sequence(u.shape[1], problem.blocks, states, problem.B.shape[3]) for _ in range(2))
     dD, dbias = (None if given is None else per_sequence(channels) for given in (problem.D, problem.bias))
     with current(u):
         kernels.scan_backward[problem.grid()](
@@ -167,11 +147,9 @@ def run_backward(
             *_strides(dz), *problem.sizes(), **problem.constants(), HAS_LAST=dlast is not None,
         )  # fmt: skip
 
-    def gathered(gradient: Tensor) -> Tensor:
-        return gradient.sum(0).t() if gradient.dim() == 3 else gradient.sum(2)[..., : u.shape[3]]
-
+    of_weights = (gradient.sum(2)[..., : u.shape[3]] for gradient in (dB, dC))
     of_vectors = (None if gradient is None else gradient.sum(0) for gradient in (dD, dbias))
-    pairs = zip((du, ddelta, dz, dA.sum(0).t(), gathered(dB), gathered(dC), *of_vectors), given, strict=True)
+    pairs = zip((du, ddelta, dz, dA.sum(0).t(), *of_weights, *of_vectors), given, strict=True)
     return tuple(None if gradient is None else gradient.to(tensor.dtype) for gradient, tensor in pairs)
 
 

@@ -25,24 +25,25 @@ from DiffMaCore.ops.scan.numba_lanes import (
     prefetch,
     shift,
     sigmoid,
+    steps,
     store,
     store_totals,
 )
-from DiffMaCore.ops.spiral import fused_kernels as order_fused_kernels
-from DiffMaCore.ops.spiral import kernels as order_kernels
+from DiffMaCore.ops.spiral import fused_kernels
 from DiffMaCore.ops.spiral.fused_kernels import (
     AHEAD,
+    LANES,
     PAIR,
     PART,
     PLANE,
     ROOM,
+    TAPS,
     TOKENS,
-    convolve_slowly,
     convolve_tile,
     find_steps,
     multiply_six,
+    total_of,
 )
-from DiffMaCore.ops.spiral.kernels import LANES
 
 
 def scratch_size(length: int, inner: int, states: int, columns: int) -> int:
@@ -61,21 +62,21 @@ def scan_backward_task(task, data, order, sizes):
     """Gradients of one sample of one branch along some orders.
 
     Beside what the scan is given: falls (2, R / PAIR, E, PAIR) and projection (2, R + 2N, E), the weights the other
-    way; dy0, dy1 (S, L, E); dx0, dx1 (S, K / together, L, E), rows ``dstride`` apart; and of every task dprojection
-    (R + 2N, E), drise (R, E), dbias (E,), dA (E / lanes, N, lanes), dskip (E,), dtaps (T, E), dtap_bias (E,).
+    way; dy0, dy1 (S, L, E); dx0, dx1 (S, K / together, L, E), rows ``stride`` apart; and of every task dprojection
+    (R + 2N, E), drise (R, E), dbias (E,), dA (E / lanes, N, lanes), dskip (E,), dtaps (TAPS, E), dtap_bias (E,).
     """
     (
         x0, x1, taps, tap_bias, rise, bias, A, skip, falls, projection, kept_rows, kept_states, dy0, dy1,
-        dx0, dx1, dprojection, drise, dbias, dA, dskip, dtaps, dtap_bias, nothing, scratch,
+        dx0, dx1, dprojection, drise, dbias, dA, dskip, dtaps, dtap_bias, scratch,
     ) = data  # fmt: skip
-    orders, together, samples, length, inner, stride, dstride, count_taps, rank, states, columns = sizes
+    orders, together, samples, length, inner, stride, rank, states, columns = sizes
     parts, used = orders // together, rank + 2 * states
     row, part = task // parts, task % parts
     branch, sample = row // samples, row % samples
-    x = shift(x0 if branch == 0 else x1, sample * length * stride)
+    x = shift(x0 if branch == 0 else x1, sample * length * inner)
     dy = shift(dy0 if branch == 0 else dy1, sample * length * inner)
-    to = shift(dx0 if branch == 0 else dx1, (sample * parts + part) * length * dstride)
-    taps, tap_bias = shift(taps, branch * count_taps * inner), shift(tap_bias, branch * inner)
+    to = shift(dx0 if branch == 0 else dx1, (sample * parts + part) * length * stride)
+    taps, tap_bias = shift(taps, branch * TAPS * inner), shift(tap_bias, branch * inner)
     rise, bias = shift(rise, branch * rank * inner), shift(bias, branch * inner)
     A, skip = shift(A, branch * states * inner), shift(skip, branch * inner)
     falls = shift(falls, branch * ((rank + PAIR - 1) // PAIR * PAIR * inner))
@@ -83,11 +84,11 @@ def scan_backward_task(task, data, order, sizes):
     dprojection, drise = shift(dprojection, task * used * inner), shift(drise, task * rank * inner)
     dbias, dskip = shift(dbias, task * inner), shift(dskip, task * inner)
     dA = shift(dA, task * states * inner)
-    dtaps, dtap_bias = shift(dtaps, task * count_taps * inner), shift(dtap_bias, task * inner)
+    dtaps, dtap_bias = shift(dtaps, task * TAPS * inner), shift(dtap_bias, task * inner)
     clear(dprojection, used * inner)
     clear(drise, rank * inner)
     clear(dA, states * inner)
-    clear(dtaps, count_taps * inner)
+    clear(dtaps, TAPS * inner)
     for total in (dbias, dskip, dtap_bias):
         clear(total, inner)
     dx, scratch = scratch, shift(scratch, length * inner)
@@ -111,19 +112,14 @@ def scan_backward_task(task, data, order, sizes):
             count = min(TOKENS, length - start)
             rows = shift(kept_rows, (sequence * length + start) * columns)
             starts = shift(kept_states, (sequence * tiles + index) * inner * states)
-            if count_taps == 4:
-                convolve_tile(x, stride, order, place, start, count, taps, tap_bias, inner, tile, slopes, True)
-            else:
-                convolve_slowly(
-                    x, stride, order, place, start, count, taps, tap_bias, inner, count_taps, tile, slopes, True
-                )
+            convolve_tile(x, order, place, start, count, taps, tap_bias, inner, tile, slopes, True)
             clear(dBs, 2 * states * PLANE)
             for lane in range(0, inner, PAIR):
                 find_steps(rows, columns, shift(rise, lane * rank), rank, shift(bias, lane), count, deltas, rates, True)
                 for half in range(2):
                     at = lane + half * LANES
                     scan_register_backward(
-                        rows, rank, columns, states, count, load(skip, at), shift(A, at * states), nothing,
+                        rows, rank, columns, states, count, load(skip, at), shift(A, at * states),
                         shift(starts, at * states), shift(deltas, half * PLANE), shift(rates, half * PLANE),
                         shift(tile, at * ROOM), shift(dy, at), order, place + start, inner, work, dBs, dCs,
                         shift(carried, at * states), shift(dA, at * states), shift(dskip, at), shift(dbias, at),
@@ -155,22 +151,15 @@ def scan_backward_task(task, data, order, sizes):
                         rows, 1, count, 1, columns,
                         own_draws, LANES, PLANE, column, rank - 1, shift(drise, lane), inner, LANES,
                     )  # fmt: skip
-            if count_taps == 4:
-                convolve_back(
-                    x, stride, order, place, start, count, taps, inner, back, slopes, ahead, dx, dtaps, dtap_bias
-                )  # fmt: skip
-            else:
-                convolve_back_slowly(
-                    x, stride, order, place, start, count, taps, inner, count_taps, back, slopes, dx, dtaps, dtap_bias
-                )  # fmt: skip
+            convolve_back(x, order, place, start, count, taps, inner, back, slopes, ahead, dx, dtaps, dtap_bias)
     for token in range(length):
         for lane in range(0, inner, LANES):
-            store(to, token * dstride + lane, load(dx, token * inner + lane))
+            store(to, token * stride + lane, load(dx, token * inner + lane))
 
 
 @njit(nogil=True)
 def scan_register_backward(
-    rows, rank, columns, states, count, skip, A, nothing, starts, deltas, rates, tile, dy, order, first, inner,
+    rows, rank, columns, states, count, skip, A, starts, deltas, rates, tile, dy, order, first, inner,
     work, dBs, dCs, carried, dA, dskip, dbias, back, draws,
 ):  # fmt: skip
     """Gradients of one register of channels through a tile: ``back`` of what is scanned, ``draws`` of the raw steps."""
@@ -189,13 +178,12 @@ def scan_register_backward(
     for n in range(0, states, STATES):
         B, C, slab = shift(rows, rank + n), shift(rows, rank + states + n), n * PLANE
         recompute(
-            shift(A, n * LANES), B, C, nothing, 0, shift(starts, n * LANES), columns, LANES, count, False,
-            deltas, drives, dys, nothing, decays, befores, shift(dCs, slab), nothing, LANES,
+            shift(A, n * LANES), B, C, shift(starts, n * LANES), columns, LANES, count, False,
+            deltas, drives, dys, dys, decays, befores, shift(dCs, slab),
         )  # fmt: skip
         retrace(
-            shift(A, n * LANES), B, C, nothing, 0, columns, LANES, count, deltas, drives, dys,
-            decays, befores, ddrives, dexponents, shift(dBs, slab), shift(carried, n * LANES), shift(dA, n * LANES),
-            LANES,
+            shift(A, n * LANES), B, C, columns, LANES, count, deltas, drives, dys, decays, befores,
+            ddrives, dexponents, shift(dBs, slab), shift(carried, n * LANES), shift(dA, n * LANES), LANES,
         )  # fmt: skip
     total_skip, total_bias = load(dskip, 0), load(dbias, 0)
     ln2 = number(rows, LN2)
@@ -215,111 +203,60 @@ def total_columns(dBs, dCs, rank, states, count, drows, columns):
     """Sums over the channels: the gradients of B and C in the columns of drows (TOKENS, C)."""
     for n in range(0, states, STATES):
         for token in range(count):
-            at, to = n * PLANE + token * STATES * LANES, token * columns + rank + n
-            store_totals(
-                drows, to, load(dBs, at), load(dBs, at + LANES), load(dBs, at + 2 * LANES), load(dBs, at + 3 * LANES)
-            )
-            store_totals(
-                drows, to + states,
-                load(dCs, at), load(dCs, at + LANES), load(dCs, at + 2 * LANES), load(dCs, at + 3 * LANES),
-            )  # fmt: skip
+            four, to = steps(n * PLANE + token * STATES * LANES, LANES), token * columns + rank + n
+            store_totals(drows, to, load(dBs, four))
+            store_totals(drows, to + states, load(dCs, four))
 
 
 @njit(nogil=True)
-def convolve_back(x, stride, order, place, start, count, taps, inner, back, slopes, ahead, dx, dtaps, dtap_bias):
-    """Through SiLU and the four taps to the tokens' places in dx; ``ahead`` (3, E): what the tile behind hands on."""
+def convolve_back(x, order, place, start, count, taps, inner, back, slopes, ahead, dx, dtaps, dtap_bias):
+    """Through SiLU and the taps to the tokens' places in dx; ``ahead`` (3, E): what the tile behind hands on."""
     first = place + start
+    last = first + count - 1
     for lane in range(0, inner, LANES):
-        w0, w1 = load(taps, lane), load(taps, inner + lane)
-        w2, w3 = load(taps, 2 * inner + lane), load(taps, 3 * inner + lane)
-        d0, d1 = load(dtaps, lane), load(dtaps, inner + lane)
-        d2, d3 = load(dtaps, 2 * inner + lane), load(dtaps, 3 * inner + lane)
+        w0, w1, w2, w3 = load(taps, steps(lane, inner))
+        d = load(dtaps, steps(lane, inner))
         total = load(dtap_bias, lane)
-        n1, n2, n3 = load(ahead, lane), load(ahead, inner + lane), load(ahead, 2 * inner + lane)
-        v0 = v1 = v2 = v3 = number(x, 0.0)
-        last = start + count - 1
-        v3 = load(x, order[place + last] * stride + lane)
-        if last > 0:
-            v2 = load(x, order[place + last - 1] * stride + lane)
-        if last > 1:
-            v1 = load(x, order[place + last - 2] * stride + lane)
+        n1, n2, n3 = load(ahead, (lane, inner + lane, 2 * inner + lane))
+        v1 = v2 = number(x, 0.0)
+        v3 = load(x, order[last] * inner + lane)
+        if last > place:
+            v2 = load(x, order[last - 1] * inner + lane)
+        if last > place + 1:
+            v1 = load(x, order[last - 2] * inner + lane)
         for token in range(count - 1, -1, -1):
             v0 = number(x, 0.0)
             if start + token > 2:
-                v0 = load(x, order[first + token - 3] * stride + lane)
+                v0 = load(x, order[first + token - 3] * inner + lane)
             at = lane * ROOM + token * LANES
             dv = load(back, at) * load(slopes, at)
             total = total + dv
-            d0, d1, d2, d3 = fma(dv, v0, d0), fma(dv, v1, d1), fma(dv, v2, d2), fma(dv, v3, d3)
+            d = fma((v0, v1, v2, v3), dv, d)
             to = order[first + token] * inner + lane
             store(dx, to, fma(dv, w3, fma(n1, w2, fma(n2, w1, fma(n3, w0, load(dx, to))))))
             n1, n2, n3 = dv, n1, n2
             v1, v2, v3 = v0, v1, v2
-        store(ahead, lane, n1)
-        store(ahead, inner + lane, n2)
-        store(ahead, 2 * inner + lane, n3)
-        store(dtaps, lane, d0)
-        store(dtaps, inner + lane, d1)
-        store(dtaps, 2 * inner + lane, d2)
-        store(dtaps, 3 * inner + lane, d3)
+        store(ahead, (lane, inner + lane, 2 * inner + lane), (n1, n2, n3))
+        store(dtaps, steps(lane, inner), d)
         store(dtap_bias, lane, total)
 
 
 @njit(nogil=True)
-def convolve_back_slowly(
-    x, stride, order, place, start, count, taps, inner, count_taps, back, slopes, dx, dtaps, dtap_bias
-):
-    """The same by any number of taps."""
-    for token in range(count):
-        for lane in range(0, inner, LANES):
-            at = lane * ROOM + token * LANES
-            dv = load(back, at) * load(slopes, at)
-            store(dtap_bias, lane, load(dtap_bias, lane) + dv)
-            for tap in range(max(0, count_taps - 1 - start - token), count_taps):
-                source, weight = order[place + start + token - (count_taps - 1) + tap], tap * inner + lane
-                store(dtaps, weight, fma(dv, load(x, source * stride + lane), load(dtaps, weight)))
-                to = source * inner + lane
-                store(dx, to, fma(dv, load(taps, weight), load(dx, to)))
-
-
-@njit(nogil=True)
-def gate_rows_task(task, data, sizes):
-    """out (S, L, E) = SiLU(z) times the sum over the orders of y (S, K, L, E); rows of z lie ``stride`` apart."""
-    y, z, out = data
-    parts, length, inner, stride, rows = sizes
-    for row in range(task * PART // inner, min((task + 1) * PART // inner, rows)):
-        sample, token = row // length, row % length
-        for lane in range(0, inner, LANES):
-            gate = load(z, row * stride + lane)
-            total = total_of(y, parts, length, inner, sample, token, lane)
-            store(out, row * inner + lane, total * (gate * sigmoid(gate)))
-
-
-@njit(nogil=True)
-def gate_rows_backward_task(task, data, sizes):
+def gate_backward_task(task, data, sizes):
     """dout (S, L, E) becomes the gradient of y's sum; dz, rows ``stride`` apart; out as it was in the forward pass."""
-    y, z, dout, dz, out = data
-    parts, length, inner, stride, rows = sizes
+    y, z, dout, dz, out, _ = data
+    parts, length, inner, stride, samples = sizes
     one = number(y, 1.0)
-    for row in range(task * PART // inner, min((task + 1) * PART // inner, rows)):
-        sample, token = row // length, row % length
+    for row in range(task * PART // inner, min((task + 1) * PART // inner, samples * length)):
         for lane in range(0, inner, LANES):
-            gate, g = load(z, row * stride + lane), load(dout, row * inner + lane)
+            at = row * inner + lane
+            gate, g = load(z, at), load(dout, at)
             s = sigmoid(gate)
             weight = gate * s
-            total = total_of(y, parts, length, inner, sample, token, lane)
-            store(out, row * inner + lane, total * weight)
+            total = total_of(y, parts, length, inner, row, lane)
+            store(out, at, total * weight)
             store(dz, row * stride + lane, g * total * fma(weight, one - s, s))
-            store(dout, row * inner + lane, g * weight)
-
-
-@njit(nogil=True)
-def total_of(y, parts, length, inner, sample, token, lane):
-    """Sum over the orders of y (S, K, L, E) at one token, one register of channels."""
-    total = load(y, (sample * parts * length + token) * inner + lane)
-    for k in range(1, parts):
-        total = total + load(y, ((sample * parts + k) * length + token) * inner + lane)
-    return total
+            store(dout, at, g * weight)
 
 
 def _entry_points(digest):
@@ -327,28 +264,17 @@ def _entry_points(digest):
 
     @compiled
     def scan_backward(first, last, like, addresses, order, sizes):
-        data = pointers(like, addresses)
         for task in range(first, last):
-            scan_backward_task(task, data, order, sizes)
+            scan_backward_task(task, pointers(like, addresses), order, sizes)
         return digest
 
     @compiled
-    def gate_rows(first, last, like, addresses, sizes):
-        data = pointers(like, addresses)
+    def gate_backward(first, last, like, addresses, sizes):
         for task in range(first, last):
-            gate_rows_task(task, data, sizes)
+            gate_backward_task(task, pointers(like, addresses), sizes)
         return digest
 
-    @compiled
-    def gate_rows_backward(first, last, like, addresses, sizes):
-        data = pointers(like, addresses)
-        for task in range(first, last):
-            gate_rows_backward_task(task, data, sizes)
-        return digest
-
-    return scan_backward, gate_rows, gate_rows_backward
+    return scan_backward, gate_backward
 
 
-scan_backward, gate_rows, gate_rows_backward = _entry_points(
-    source_digest(numba_lanes, numba_forward, numba_backward, order_kernels, order_fused_kernels)
-)
+scan_backward, gate_backward = _entry_points(source_digest(numba_lanes, numba_forward, numba_backward, fused_kernels))

@@ -42,7 +42,7 @@ def spiral_scan(
     # (sequence, branch, channel or state, token)
     delta, b, c = (tensor.reshape(shape).permute(1, 0, 3, 2) for tensor in (delta, b, c))
     A, D, dt_bias = ssm.constants()
-    return _ScanMergeGate.apply(u, delta, z.contiguous(), A, b, c, D, dt_bias, order.int())
+    return _ScanMergeGate.apply(order.int(), z.contiguous(), u, delta, A, b, c, D, dt_bias)
 
 
 class _GatherConvSilu(torch.autograd.Function):
@@ -88,23 +88,13 @@ class _GatherConvSilu(torch.autograd.Function):
 
 
 class _ScanMergeGate(torch.autograd.Function):
-    """Sequences u (2, B, K, L, E), delta, B, C (B * K, 2, E or N, L) and z (2, B, L, E) to (2, B, L, E)."""
+    """z (2, B, L, E), sequences u (2, B, K, L, E) and, as the scan takes them, delta (B * K, 2, E, L), A, B, C, D and
+    bias to (2, B, L, E)."""
 
     @staticmethod
-    def forward(
-        ctx: Any,
-        u: Tensor,
-        delta: Tensor,
-        z: Tensor,
-        A: Tensor,
-        B: Tensor,
-        C: Tensor,
-        D: Tensor,
-        bias: Tensor,
-        order: Tensor,
-    ) -> Tensor:
+    def forward(ctx: Any, order: Tensor, z: Tensor, u: Tensor, delta: Tensor, *parameters: Tensor) -> Tensor:
         keep = any(ctx.needs_input_grad)
-        problem = Problem.make((_sequences(u), delta, None, A, B, C, D, bias), True, order)
+        problem = Problem.make((_sequences(u), delta, None, *parameters), True, order)
         y, border = run_forward(problem, keep)
         out, total = torch.empty_like(z), torch.empty_like(z) if keep else None
         rows, size = z.shape[0] * z.shape[1], z.shape[2] * z.shape[3]
@@ -113,24 +103,24 @@ class _ScanMergeGate(torch.autograd.Function):
                 y, z, total, out, size, ORDERS=len(order), KEEP=keep, SIZE=SIZE, enable_fp_fusion=True
             )
         if keep:
-            ctx.save_for_backward(u, delta, z, A, B, C, D, bias, order, border, total)
+            ctx.save_for_backward(order, z, u, delta, border, total, *parameters)
         return out
 
     @staticmethod
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
-        u, delta, z, A, B, C, D, bias, order, border, total = ctx.saved_tensors
+        order, z, u, delta, border, total, *parameters = ctx.saved_tensors
         dtotal, dz = torch.empty_like(z), torch.empty_like(z)
         with current(z):
             kernels.merge_backward[(triton.cdiv(z.numel(), SIZE),)](
                 dout.contiguous(), total, z, dtotal, dz, z.numel(), SIZE=SIZE, enable_fp_fusion=True
             )
         # Every order of a sample gives to the same sum: they share its gradient.
-        given = (_sequences(u), delta, None, A, B, C, D, bias)
+        given = (_sequences(u), delta, None, *parameters)
         problem = Problem.make(given, True, order)
         du, ddelta, _, *rest = run_backward(problem, given, border, dtotal.permute(1, 0, 3, 2), None)
         assert du is not None
-        return du.permute(1, 0, 3, 2).reshape(u.shape), ddelta, dz, *rest, None
+        return None, dz, du.permute(1, 0, 3, 2).reshape(u.shape), ddelta, *rest
 
 
 def _sequences(u: Tensor) -> Tensor:

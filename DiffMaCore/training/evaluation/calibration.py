@@ -7,7 +7,8 @@ the error that was made.
 
 from __future__ import annotations
 
-from collections.abc import Mapping
+from collections.abc import Iterator, Mapping
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
@@ -16,25 +17,28 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
+from DiffMaCore.training.files import replacing
+
 BINS = 10
 VOXELS = 200_000
 """Voxels that are drawn of a patient, so that all patients count alike and a cohort fits the memory."""
 
 _CONFIDENT, _CAUTIOUS = 0.9, 1.1  # of the ratio; between them the size of the uncertainty is about right
-_OPPOSED, _WEAK, _STRONG = -0.1, 0.3, 0.6  # rank correlations
+_RANKS = (
+    (-0.1, "it is larger where the errors are smaller"),
+    (0.3, "it hardly tells where the errors are"),
+    (0.6, "it tells only roughly where the errors are"),
+    (np.inf, "it tells well where the errors are"),
+)
+"""What rank correlations below these mean."""
 
 
 @dataclass
 class Calibration:
-    """Collects voxels of the body, patient by patient; then :meth:`result`.
+    """Collects voxels of the body, patient by patient; then :meth:`result`."""
 
-    Args:
-        samples: how many the mean and the deviation are of.
-        seed: of the voxels that are drawn.
-    """
-
-    samples: int
-    seed: int = 0
+    samples: int  # that the mean and the deviation are of
+    seed: int = 0  # of the voxels that are drawn
     _promised: list[NDArray[np.float64]] = field(default_factory=list)
     _errors: list[NDArray[np.float64]] = field(default_factory=list)
     _spearman: dict[str, float | None] = field(default_factory=dict)
@@ -61,12 +65,9 @@ class Calibration:
         over patients and each patient's own; ``meaning``: one sentence.
         """
         promised, error = np.concatenate(self._promised), np.concatenate(self._errors)
-        bins = []
-        for part in np.array_split(np.argsort(promised, kind="stable"), BINS):
-            if len(part):
-                bins.append({"predicted": _rms(promised[part]), "actual": _rms(error[part]), "voxels": len(part)})
-        weights = [item["voxels"] for item in bins]
-        gap = float(np.average([abs(item["predicted"] - item["actual"]) for item in bins], weights=weights))
+        parts = [part for part in np.array_split(np.argsort(promised, kind="stable"), BINS) if len(part)]
+        bins = [{"predicted": _rms(promised[p]), "actual": _rms(error[p]), "voxels": len(p)} for p in parts]
+        gaps = [abs(item["predicted"] - item["actual"]) for item in bins]
         actual = _rms(error)
         ratio = _rms(promised) / actual if actual > 0 else None
         ranks = [value for value in self._spearman.values() if value is not None]
@@ -74,10 +75,10 @@ class Calibration:
         return {
             "samples": self.samples,
             "bins": bins,
-            "error": gap,
+            "error": float(np.average(gaps, weights=[item["voxels"] for item in bins])),
             "ratio": ratio,
             "spearman": {"mean": spearman, "cases": dict(self._spearman)},
-            "meaning": meaning(ratio, spearman),
+            "meaning": _meaning(ratio, spearman),
         }
 
 
@@ -85,53 +86,51 @@ def _rms(values: NDArray[np.float64]) -> float:
     return float(np.sqrt((values**2).mean()))
 
 
-def meaning(ratio: float | None, spearman: float | None) -> str:
+def _meaning(ratio: float | None, spearman: float | None) -> str:
     """What the figures allow a user to say of the uncertainty."""
     if ratio is None:
         return "There is no error to speak of, so nothing can be said of the uncertainty."
     if spearman is None:
         return "The samples do not differ, so the uncertainty says nothing."
-    if ratio < _CONFIDENT:
-        size = f"The uncertainty is too small: it promises {100 * ratio:.0f} % of the error that is made"
-    elif ratio > _CAUTIOUS:
-        size = f"The uncertainty is too large: it promises {100 * ratio:.0f} % of the error that is made"
-    else:
-        size = "The size of the uncertainty is about right on the whole"
-    if spearman < _OPPOSED:
-        place = "it is larger where the errors are smaller"
-    elif spearman < _WEAK:
-        place = "it hardly tells where the errors are"
-    elif spearman < _STRONG:
-        place = "it tells only roughly where the errors are"
-    else:
-        place = "it tells well where the errors are"
+    size = "The size of the uncertainty is about right on the whole"
+    if not _CONFIDENT <= ratio <= _CAUTIOUS:
+        word = "small" if ratio < _CONFIDENT else "large"
+        size = f"The uncertainty is too {word}: it promises {100 * ratio:.0f} % of the error that is made"
+    place = next(text for below, text in _RANKS if spearman < below)
     return f"{size}; {place} (rank correlation {spearman:.2f})."
 
 
-def picture(results: Mapping[str, tuple[str, Mapping[str, Any]]], path: Path, caption: str) -> None:
-    """Draw predicted against actual error of several systems: title and :meth:`Calibration.result` by key."""
+@contextmanager
+def axes_in(path: Path, size: tuple[float, float], dpi: int, caption: str = "") -> Iterator[Any]:
+    """Axes to draw on, which become a PNG with a legend when the block ends."""
     from matplotlib.backends.backend_agg import FigureCanvasAgg
     from matplotlib.figure import Figure
 
-    figure = Figure(figsize=(6.4, 6.0), layout="constrained")
+    figure = Figure(figsize=size, layout="constrained")
     FigureCanvasAgg(figure)
     axes = figure.subplots()
-    most = 0.0
-    for title, result in results.values():
-        predicted, actual = ([item[key] for item in result["bins"]] for key in ("predicted", "actual"))
-        axes.plot(predicted, actual, marker="o", markersize=4, linewidth=1.5, label=title)
-        most = max(most, *predicted, *actual)
-    axes.plot([0, most * 1.05], [0, most * 1.05], color="0.6", linestyle="--", linewidth=1, label="perfect")
-    axes.set(
-        xlabel="predicted error (from the standard deviation of the samples)",
-        ylabel="actual error (root mean square)",
-        xlim=(0, most * 1.05),
-        ylim=(0, most * 1.05),
-        title="Above the line: too confident. Rising: errors are where it says",
-    )
+    yield axes
     axes.title.set_fontsize(10)
     axes.legend(frameon=False, fontsize=9)
     axes.spines[["top", "right"]].set_visible(False)
     figure.supxlabel(caption, fontsize=8, color="0.35")
-    path.parent.mkdir(parents=True, exist_ok=True)
-    figure.savefig(path, dpi=130)
+    with replacing(path) as part:
+        figure.savefig(part, dpi=dpi, format="png")
+
+
+def picture(results: Mapping[str, tuple[str, Mapping[str, Any]]], path: Path, caption: str) -> None:
+    """Draw predicted against actual error of several systems: title and :meth:`Calibration.result` by key."""
+    with axes_in(path, (6.4, 6.0), 130, caption) as axes:
+        most = 0.0
+        for title, result in results.values():
+            predicted, actual = ([item[key] for item in result["bins"]] for key in ("predicted", "actual"))
+            axes.plot(predicted, actual, marker="o", markersize=4, linewidth=1.5, label=title)
+            most = max(most, *predicted, *actual)
+        axes.plot([0, most * 1.05], [0, most * 1.05], color="0.6", linestyle="--", linewidth=1, label="perfect")
+        axes.set(
+            xlabel="predicted error (from the standard deviation of the samples)",
+            ylabel="actual error (root mean square)",
+            xlim=(0, most * 1.05),
+            ylim=(0, most * 1.05),
+            title="Above the line: too confident. Rising: errors are where it says",
+        )

@@ -40,25 +40,18 @@ def fitted(image: NDArray, truth: NDArray, inside: Bools) -> NDArray[np.float64]
     x, y = image[inside].astype(np.float64), truth[inside].astype(np.float64)
     if not x.size:
         raise InputError("the mask is empty, so nothing can be measured; give a mask that holds the brain")
-    spread = x.var()
-    slope = float(((x - x.mean()) * (y - y.mean())).mean() / spread) if spread > 0 else 0.0
+    slope = stats.linregress(x, y).slope if np.ptp(x) > 0 else 0.0
     return slope * (image.astype(np.float64) - x.mean()) + y.mean()
 
 
 def likeness(
     image: NDArray, truth: NDArray, inside: Bools, fit: bool = True, data_range: float | None = None
 ) -> Likeness:
-    """How like the truth an image is inside a mask.
+    """How like the truth an image is inside a mask; outside both are black when SSIM is taken.
 
-    Args:
-        image, truth: any units; without ``fit`` the same ones.
-        inside: where they count. Outside both are black when SSIM is taken.
-        fit: bring the image to the truth's units by a linear fit first.
-        data_range: white minus black, black being 0; None: black and white are the truth's 0.5 and 99.5 percentiles in
-            the mask. Values beyond are not clipped.
-
-    Raises:
-        InputError: the mask is empty, or the truth has one value in it.
+    ``fit`` brings the image to the truth's units first. ``data_range`` is white minus black, black being 0; None: they
+    are the truth's 0.5 and 99.5 percentiles in the mask, and values beyond are not clipped. Raises InputError where the
+    mask is empty, or the truth has one value in it.
     """
     low, high = np.percentile(truth[inside], _PERCENTILES) if inside.any() else (0.0, 0.0)
     if not high > low:
@@ -68,22 +61,20 @@ def likeness(
     made = fitted(image, truth, inside) if fit else np.asarray(image, np.float64)
     a, b = (np.where(inside, (volume - low) / (high - low), 0) for volume in (made, truth))
     found = metrics.quality_of_slices(a, b, 1.0, inside)
-    return Likeness(correlation(image, truth, inside), found.ssim, found.psnr)
+    return Likeness(correlation(image[inside], truth[inside]), found.ssim, found.psnr)
 
 
-def correlation(a: NDArray, b: NDArray, inside: Bools) -> float | None:
-    """Pearson's correlation inside a mask; None where one of the two does not vary there."""
-    x, y = a[inside].astype(np.float64), b[inside].astype(np.float64)
+def correlation(a: NDArray, b: NDArray) -> float | None:
+    """Pearson's correlation of two lists of values; None where one of the two does not vary."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
     if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
         return None
     return float(np.corrcoef(x, y)[0, 1])
 
 
 def contrast_ratio(image: NDArray, truth: NDArray, grey: Bools, white: Bools) -> float:
-    """Difference of the mean values of white and grey matter over that of the truth: 1 is right, 0 is no contrast.
-
-    Both in the same units.
-    """
+    """Difference of the mean values of white and grey matter over that of the truth, in the same units: 1 is right, 0
+    is no contrast."""
     _require(grey, white)
     made, true = (float(volume[white].mean()) - float(volume[grey].mean()) for volume in (image, truth))
     if true == 0:
@@ -97,9 +88,8 @@ def auc(values: NDArray, grey: Bools, white: Bools) -> float:
     0.5 tells nothing. Below, grey matter is the brighter one, as it is in T2: 0.1 there is as good as 0.9.
     """
     _require(grey, white)
-    ranks = stats.rankdata(np.concatenate([values[white], values[grey]]).astype(np.float32))
-    n_white, n_grey = int(white.sum()), int(grey.sum())
-    return float((ranks[:n_white].sum() - n_white * (n_white + 1) / 2) / (n_white * n_grey))
+    of_white, of_grey = values[white].astype(np.float32), values[grey].astype(np.float32)
+    return float(stats.mannwhitneyu(of_white, of_grey).statistic) / (of_white.size * of_grey.size)
 
 
 def _require(grey: Bools, white: Bools) -> None:
@@ -109,35 +99,27 @@ def _require(grey: Bools, white: Bools) -> None:
 
 @dataclass(frozen=True)
 class Trust:
-    """What the uncertainty is worth.
+    """What the uncertainty is worth."""
 
-    Attributes:
-        correlation: of deviation and absolute error, voxel by voxel (Pearson); None where one of them does not vary.
-        rank_correlation: the same of their ranks (Spearman), which few large errors do not decide.
-        cover: share of voxels whose truth lies in the 90 % interval of a normal distribution; 0.9 is right.
-        covers: the same for each of ``LEVELS``, which would be the level itself.
-        scale: by which the deviation must be multiplied for a cover of 90 % of these voxels.
-    """
-
-    correlation: float | None
-    rank_correlation: float | None
-    cover: float
-    covers: tuple[float, ...]
-    scale: float
+    correlation: float | None  # of deviation and absolute error, by voxel (Pearson); None where one does not vary
+    rank_correlation: float | None  # the same of their ranks (Spearman), which few large errors do not decide
+    cover: float  # share of voxels whose truth lies in the 90 % interval of a normal distribution; 0.9 is right
+    covers: tuple[float, ...]  # the same for each of LEVELS, which would be the level itself
+    scale: float  # by which the deviation must be multiplied for a cover of 90 % of these voxels
 
 
 def trust(image: NDArray, truth: NDArray, deviation: NDArray, inside: Bools, scale: float = 1.0) -> Trust:
     """Judge a standard deviation, all in the same units; ``scale`` is what a calibration multiplies it by."""
     if not inside.any():
         raise InputError("the mask is empty, so nothing can be measured; give a mask that holds the head")
-    error = np.abs(image.astype(np.float64) - truth)
-    promised = np.maximum(deviation[inside].astype(np.float64), 1e-12)
-    needed = error[inside] / promised
+    error = np.abs(image[inside].astype(np.float64) - truth[inside])
+    promised = deviation[inside]
+    needed = error / np.maximum(promised.astype(np.float64), 1e-12)
     covers = tuple(float((needed <= scale * _sigmas(level)).mean()) for level in LEVELS)
-    ranks, errors = (stats.rankdata(values[inside].astype(np.float32)) for values in (deviation, error))
+    ranks = (stats.rankdata(values.astype(np.float32)) for values in (promised, error))
     return Trust(
-        correlation(deviation, error, inside),
-        correlation(ranks, errors, np.ones_like(ranks, bool)),
+        correlation(promised, error),
+        correlation(*ranks),
         covers[LEVELS.index(CONFIDENCE)],
         covers,
         float(np.quantile(needed, CONFIDENCE)) / _sigmas(CONFIDENCE),
@@ -160,20 +142,16 @@ def head_figures(
     fit: bool = False,
     data_range: float | None = None,
 ) -> dict[str, Any]:
-    """All figures of a head whose truth is known, as plain JSON values.
+    """All figures of a head whose truth is known, as plain JSON values: ssim, psnr, correlation, slice_change (over the
+    truth's own); with tissues contrast, auc and auc_truth; with a deviation those of :class:`Trust`, ``uncertainty``.
 
     Args:
         mr, truth: (slices, rows, columns), in the same units unless ``fit``.
         head: where SSIM, PSNR, the change from slice to slice and the uncertainty count.
         grey, white: cortex and cerebral white matter.
-        deviation: standard deviation of the samples, in units of ``mr``.
-        scale: as in :func:`trust`.
+        deviation: standard deviation of the samples, in units of ``mr``; ``scale`` as in :func:`trust`.
         fit: bring ``mr`` to the truth's units by a linear fit inside the head first, and ``deviation`` with it.
         data_range: as in :func:`likeness`.
-
-    Returns:
-        ssim, psnr, correlation, slice_change (over the truth's own); with tissues contrast, auc and auc_truth; with a
-        deviation those of :class:`Trust`, as ``uncertainty``.
     """
     made = fitted(mr, truth, head) if fit else np.asarray(mr, np.float64)
     found: dict[str, Any] = asdict(likeness(made, truth, head, False, data_range))

@@ -1,38 +1,45 @@
-"""Whatever makes a target volume of a source volume: a bundle that samples, or the regression that does not."""
+"""Whatever makes a target volume of a source volume: a bundle that samples, the regression that does not, and
+references that need no training, for judging the others: what the VAE allows, and what is for free."""
 
 from __future__ import annotations
 
 import hashlib
 import time
+from collections.abc import Iterator
 from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal, Protocol
+from typing import TYPE_CHECKING, Literal
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
-from torch.utils.data import DataLoader
+from torch import Tensor
 
 from DiffMaCore.bundles import manifest
 from DiffMaCore.bundles.config import read_config
 from DiffMaCore.devices import choose_batch, choose_device
+from DiffMaCore.diffusion import conditions as cond
 from DiffMaCore.diffusion.pipeline import noise_seed
 from DiffMaCore.diffusion.precision import choose_precision
 from DiffMaCore.errors import ModelError, loading
 from DiffMaCore.inference.pipeline import DiffMaPipeline
+from DiffMaCore.models.autoencoders import Autoencoder, maps_per_slice
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.cache import Case, PairedCache, SliceDataset, with_neighbours
+from DiffMaCore.training.cache import Case, PairedCache, SliceDataset, source_pixels, with_neighbours
 
 if TYPE_CHECKING:
     from DiffMaCore.baselines.regression import RegressionUNet
+
+SLICES = 64
+"""Training slices of each patient that the fits of references look at, spread over the volume."""
 
 Kind = Literal["system", "bundle", "reference"]
 
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a stochastic system is asked: solver steps, scheduler, number of samples, and the seed of their noise."""
+    """How a stochastic system is asked; ``seed`` is that of the noise."""
 
     steps: int
     scheduler: str
@@ -42,23 +49,16 @@ class Sampling:
 
 @dataclass(frozen=True)
 class Prediction:
-    """One predicted volume, (N, S, S) float32 in [0, 1].
+    """One predicted volume, (N, S, S) float32 in [0, 1]; the latter two are None where there is one answer."""
 
-    Attributes:
-        mean: the expected image, else the mean over the samples, or the one answer there is.
-        first: the first sample alone; None where there is one answer.
-        deviation: sample standard deviation, calibrated as the bundle says; None where there is one answer.
-        seconds: that it took, without loading the networks.
-    """
-
-    mean: NDArray[np.float32]
-    first: NDArray[np.float32] | None = None
-    deviation: NDArray[np.float32] | None = None
-    seconds: float = 0.0
+    mean: NDArray[np.float32]  # the expected image, else the mean over the samples, or the one answer there is
+    first: NDArray[np.float32] | None = None  # the first sample alone
+    deviation: NDArray[np.float32] | None = None  # of the samples, calibrated as the bundle says
+    seconds: float = 0.0  # that it took, without loading the networks
 
 
-class Predictor(Protocol):
-    """One row of a table.
+class Predictor:
+    """One row of a table; by itself one that gives the same answer every time, batch by batch.
 
     Attributes:
         key: of the row, and the name of its folder.
@@ -70,45 +70,57 @@ class Predictor(Protocol):
         expects: whether it gives the expected image beside its samples, by the bundle's mean mode.
     """
 
-    key: str
-    title: str
-    kind: Kind
-    identity: str
-    precision: str
-    stochastic: bool
-    expects: bool
+    precision = "float32"
+    stochastic = False
+    expects = False
+
+    def __init__(self, key: str, title: str, kind: Kind, identity: str, device: str = "auto") -> None:
+        self.key, self.title, self.kind, self.identity = key, title, kind, identity
+        self.device = choose_device(device)
 
     @property
     def parameters(self) -> int:
         """Trainable parameters of what makes the image; 0 where nothing is trained by gradients."""
-        ...
+        return 0
 
     def ticks(self, slices: int, sampling: Sampling) -> int:
         """How often :meth:`predict` advances the reporter for a volume of so many slices."""
-        ...
+        return slices
 
     def predict(self, case: Case, sampling: Sampling, reporter: Reporter) -> Prediction:
         """The target volume of a case."""
-        ...
+        began = time.monotonic()
+        parts = []
+        for rows in torch.arange(len(case)).split(self.batch_size()):
+            parts.append(self.slices(case, rows.tolist()).clamp(0, 1).numpy().astype(np.float32))
+            for _ in rows:
+                reporter.advance()
+        return Prediction(np.concatenate(parts), seconds=time.monotonic() - began)
+
+    def batch_size(self) -> int:
+        return 16
+
+    def slices(self, case: Case, rows: list[int]) -> Tensor:
+        """The predicted slices (B, S, S) in [0, 1] of some rows of a case."""
+        raise NotImplementedError
 
 
-class DiffusionPredictor:
+class DiffusionPredictor(Predictor):
     """A bundle, asked as the Slicer module asks it: the same conditions, the same noise, the same decoder."""
 
     stochastic = True
 
     def __init__(self, folder: Path, key: str, title: str, kind: Kind, device: str = "auto") -> None:
-        self.folder, self.key, self.title, self.kind = folder, key, title, kind
-        self.identity = manifest.bundle_checksum(folder)
+        super().__init__(key, title, kind, manifest.bundle_checksum(folder), device)
+        self.folder, self._asked = folder, device
         self.expects = "mean" in read_config(folder).modes
-        self._device = device
-        self.precision = choose_precision("auto", choose_device(device))
+        self.precision = choose_precision("auto", self.device)
 
     @cached_property
     def pipe(self) -> DiffMaPipeline:
         """The networks, loaded when the first volume is asked for."""
         pipe = DiffMaPipeline.from_pretrained(self.folder)
-        pipe.set_device(self._device, precision=self.precision)
+        pipe.set_device(self._asked, precision=self.precision)
         return pipe
 
     @property
@@ -130,13 +142,12 @@ class DiffusionPredictor:
             self._batch(self._sources(case, rows.tolist()), sampling, reporter)
             for rows in torch.arange(len(case)).split(self.pipe.batch_size())
         ]
-        volumes = [np.concatenate(volume) for volume in zip(*parts, strict=True)]
+        mean, *others = [np.concatenate(volume) for volume in zip(*parts, strict=True)]
         seconds = time.monotonic() - began
-        if sampling.samples == 1:
-            return Prediction(volumes[0], seconds=seconds)
-        return Prediction(volumes[0], volumes[1], volumes[2], seconds)
+        first, deviation = others if sampling.samples > 1 else (None, None)
+        return Prediction(mean, first, deviation, seconds)
 
-    def _sources(self, case: Case, rows: list[int]) -> torch.Tensor:
+    def _sources(self, case: Case, rows: list[int]) -> Tensor:
         """Slices with their neighbours (B, 3, S, S) where the bundle takes them, else alone (B, S, S)."""
         distance = self.pipe.bundle.neighbour_distance
         if distance is None:
@@ -144,12 +155,13 @@ class DiffusionPredictor:
         whole, index = case.source(), case.slice_index().numpy()
         return torch.stack([with_neighbours(whole, row, index, case.spacing, distance) for row in rows])
 
-    def _batch(self, slices: torch.Tensor, sampling: Sampling, reporter: Reporter) -> tuple[NDArray, NDArray, NDArray]:
+    def _batch(self, slices: Tensor, sampling: Sampling, reporter: Reporter) -> tuple[NDArray, NDArray, NDArray]:
+        """Mean, first sample and deviation."""
         pipe = self.pipe
         low, high = pipe.bundle.output_range
         conditions = pipe.conditions(slices)
 
-        def image(latents: torch.Tensor) -> NDArray[np.float32]:
+        def image(latents: Tensor) -> NDArray[np.float32]:
             decoded = pipe.decode(latents, ct_pixels=conditions.ct_pixels).numpy()
             return ((decoded - low) / (high - low)).astype(np.float32)
 
@@ -157,34 +169,23 @@ class DiffusionPredictor:
         if self.expects:
             expected.append(image(pipe.mean(conditions)))
             reporter.advance()
-        samples = [
-            image(
-                pipe.denoise(
-                    conditions, sampling.steps, sampling.scheduler, noise_seed(sampling.seed, k), reporter.advance
-                )
-            )
-            for k in range(self._draws(sampling))
-        ]
-        stack = np.stack(samples or expected)
+        asked = conditions, sampling.steps, sampling.scheduler
+        seeds = (noise_seed(sampling.seed, k) for k in range(self._draws(sampling)))
+        stack = np.stack([image(pipe.denoise(*asked, seed, reporter.advance)) for seed in seeds] or expected)
         deviation = stack.std(axis=0, ddof=1) * pipe.bundle.uncertainty_scale if len(stack) > 1 else 0 * stack[0]
         return expected[0] if expected else stack.mean(axis=0), stack[0], deviation
 
 
-class RegressionPredictor:
-    """The deterministic 2.5D regression."""
-
-    precision = "float32"
-    stochastic = False
-    expects = False
+class RegressionPredictor(Predictor):
+    """The deterministic 2.5D regression, through the very rows that training reads."""
 
     def __init__(
         self, folder: Path, key: str, title: str, kind: Kind, cache: PairedCache, device: str = "auto"
     ) -> None:
-        self.folder, self.key, self.title, self.kind = folder, key, title, kind
-        self._cache = cache
-        self._device = choose_device(device)
         files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
-        self.identity = hashlib.sha256("".join(map(manifest.sha256_of, files)).encode()).hexdigest()
+        identity = hashlib.sha256("".join(map(manifest.sha256_of, files)).encode()).hexdigest()
+        super().__init__(key, title, kind, identity, device)
+        self.folder, self.cache = folder, cache
 
     @cached_property
     def model(self) -> RegressionUNet:
@@ -193,7 +194,7 @@ class RegressionPredictor:
 
         try:
             with loading(f"the regression in {self.folder}"):
-                return RegressionUNet.from_pretrained(self.folder).eval().requires_grad_(False).to(self._device)
+                return RegressionUNet.from_pretrained(self.folder).eval().requires_grad_(False).to(self.device)
         except (OSError, ValueError, RuntimeError) as problem:
             raise ModelError(
                 f"the regression in {self.folder} cannot be loaded ({str(problem).splitlines()[0]});"
@@ -202,24 +203,93 @@ class RegressionPredictor:
 
     @property
     def parameters(self) -> int:
-        """All of the network's."""
         return sum(p.numel() for p in self.model.parameters())
 
-    def _batch_size(self) -> int:
-        side = self._cache.data.image_size
-        return choose_batch(self._device, 24 * 4 * side * side * 64)  # a dozen maps of 64 channels, twice
-
-    def ticks(self, slices: int, sampling: Sampling) -> int:
-        return -(-slices // self._batch_size())
+    def batch_size(self) -> int:
+        side = self.cache.data.image_size
+        return choose_batch(self.device, 24 * 4 * side * side * 64)  # a dozen maps of 64 channels, twice
 
     @torch.inference_mode()
-    def predict(self, case: Case, sampling: Sampling, reporter: Reporter) -> Prediction:
-        """Through the very rows that training reads; the sampling does not matter."""
-        began = time.monotonic()
-        rows = SliceDataset(self._cache, (case.id,), ("ct_pixels",))
-        parts = []
-        for batch in DataLoader(rows, self._batch_size()):
-            pixels = self.model(batch["ct_pixels"].to(self._device)).float().cpu()
-            parts.append(((pixels.clamp(-1, 1) + 1) / 2).numpy())
-            reporter.advance()
-        return Prediction(np.concatenate(parts), seconds=time.monotonic() - began)
+    def slices(self, case: Case, rows: list[int]) -> Tensor:
+        pixels = SliceDataset(self.cache, (case.id,), ("ct_pixels",)).batch(rows)["ct_pixels"]
+        return (self.model(pixels.to(self.device)).float().cpu() + 1) / 2
+
+
+class Reference(Predictor):
+    """What all references share: a checksum over the data they rest on."""
+
+    def __init__(self, key: str, title: str, cache: PairedCache, device: str = "auto") -> None:
+        words = (key, cache.fingerprint, *cache.split["train"])
+        super().__init__(key, title, "reference", hashlib.sha256("\n".join(words).encode()).hexdigest(), device)
+        self.cache = cache
+
+
+class VaeCeiling(Reference):
+    """The truth through the VAE and back: no latent diffusion with this VAE can be expected to do better."""
+
+    @cached_property
+    def vae(self) -> Autoencoder:
+        """The data's own."""
+        return self.cache.load_vae().requires_grad_(False).to(self.device)
+
+    def batch_size(self) -> int:
+        side = self.cache.data.image_size
+        return choose_batch(self.device, 4 * side * side * sum(maps_per_slice(self.vae)))
+
+    @torch.inference_mode()
+    def slices(self, case: Case, rows: list[int]) -> Tensor:
+        pixels = cond.mr_to_pixels(case.target(rows).to(self.device))
+        return (cond.decode(self.vae, cond.encode(self.vae, pixels)).float().cpu() + 1) / 2
+
+
+class MeanImage(Reference):
+    """The mean of the training slices, whatever the source shows."""
+
+    @cached_property
+    def mean(self) -> Tensor:
+        """(S, S) in [0, 1]."""
+        total, count = torch.zeros(()), 0
+        for case, rows in _training_slices(self.cache):
+            total, count = total + (case.target(rows).double().sum(dim=0) + len(rows)) / 2, count + len(rows)
+        return total / count
+
+    def slices(self, case: Case, rows: list[int]) -> Tensor:
+        return self.mean.expand(len(rows), -1, -1)
+
+
+class LinearSource(Reference):
+    """The source's own grey values (every HU window's), scaled by least squares over the training patients' bodies."""
+
+    @cached_property
+    def weights(self) -> NDArray[np.floating]:
+        """(4) of the three channels and the constant."""
+        square, right = np.zeros((4, 4)), np.zeros(4)
+        for case, rows in _training_slices(self.cache):
+            inside = case.body(rows).numpy()
+            terms = self._terms(case.source(rows))[inside]
+            wanted = ((case.target(rows).double().numpy() + 1) / 2)[inside]
+            square, right = square + terms.T @ terms, right + terms.T @ wanted
+        return np.linalg.lstsq(square, right, rcond=None)[0]
+
+    def slices(self, case: Case, rows: list[int]) -> Tensor:
+        return torch.from_numpy(self._terms(case.source(rows)) @ self.weights)
+
+    def _terms(self, source: Tensor) -> NDArray[np.float64]:
+        """(B, S, S, 4): the three channels and a constant."""
+        pixels = source_pixels(source, self.cache.data).permute(0, 2, 3, 1).double().numpy()
+        return np.concatenate([pixels, np.ones_like(pixels[..., :1])], axis=-1)
+
+
+def _training_slices(cache: PairedCache) -> Iterator[tuple[Case, list[int]]]:
+    """Every training case with the rows that are looked at."""
+    for case in map(cache.case, cache.split["train"]):
+        yield case, np.linspace(0, len(case) - 1, min(SLICES, len(case))).round().astype(int).tolist()
+
+
+def references(cache: PairedCache, device: str = "auto") -> list[Predictor]:
+    """All of them; the fits are left out where the cache holds no training cases."""
+    found: list[Predictor] = [VaeCeiling("vae_ceiling", "VAE ceiling (the truth, encoded and decoded)", cache, device)]
+    if cache.split["train"]:
+        found.append(MeanImage("mean_image", "mean training image", cache))
+        found.append(LinearSource("linear_source", "linear fit of the source's grey values", cache))
+    return found

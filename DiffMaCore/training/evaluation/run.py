@@ -11,13 +11,12 @@ import numpy as np
 from numpy.typing import NDArray
 
 from DiffMaCore.diffusion.schedulers import check_sampling
-from DiffMaCore.errors import InputError, ModelError
+from DiffMaCore.errors import InputError
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.cache import Case, PairedCache
-from DiffMaCore.training.evaluation import calibration, intervals, tables
+from DiffMaCore.training.cache import CT, Case, PairedCache
+from DiffMaCore.training.evaluation import calibration, scores, tables
 from DiffMaCore.training.evaluation.calibration import Calibration
-from DiffMaCore.training.evaluation.predictors import Prediction, Predictor, Sampling
-from DiffMaCore.training.evaluation.references import references
+from DiffMaCore.training.evaluation.predictors import Prediction, Predictor, Sampling, references
 from DiffMaCore.training.evaluation.scores import DATA_RANGE, DEFINITIONS, score_volume
 from DiffMaCore.training.evaluation.store import PredictionStore
 from DiffMaCore.training.evaluation.systems import find_systems
@@ -28,6 +27,8 @@ from DiffMaCore.training.sources.heads import MR_RANGE
 FORMAT = 1
 RANKED_BY = "SSIM inside the mask"
 OURS = "diffma"
+
+Entries = dict[str, dict[str, Any]]
 
 
 @dataclass(frozen=True)
@@ -51,59 +52,55 @@ def evaluate(
 
     Args:
         experiment: its ``evaluation`` says how; ``dataclasses.replace`` changes that.
-        folders: of the experiment.
         split: "train", "validation" or "test"; None: ``DataConfig.judged``.
         systems: backbones; None takes those of the experiment that are trained.
         bundles: names, folders or hub ids of bundles that were trained elsewhere.
-        reporter: told about every system, and every solver step.
-        device: "auto", "cpu", "cuda" ...
 
     Raises:
         InputError: there is no cache, the split is empty, a system is unknown or not trained, a bundle does not fit.
         ModelError: a bundle is incomplete, or a network fails.
         OutputError: the results cannot be written.
     """
-    reporter = reporter or Reporter()
-    settings = experiment.evaluation
+    reporter, settings = reporter or Reporter(), experiment.evaluation
     sampling = Sampling(settings.steps, settings.scheduler, settings.samples, settings.seed)
     check_sampling(**vars(sampling))
     cache = PairedCache.open(folders.data)
-    check_data(cache, experiment.data)
+    cache.require(experiment.data)
     split = split or experiment.data.judged
     cases = split_cases(cache, split)
-    predictors = [
-        *find_systems(experiment, folders, cache, systems, bundles, reporter, device),
-        *references(cache, device),
-    ]
+    found = find_systems(experiment, folders, cache, systems, bundles, reporter, device)
+    predictors = [*found, *references(cache, device)]
     folder = folders.evaluation / split
     store = PredictionStore(folder / "predictions", cache, sampling)
-    entries: dict[str, dict[str, Any]] = {}
+    entries: Entries = {}
     for number, predictor in enumerate(predictors, start=1):
         place = f"{predictor.title} ({number} of {len(predictors)})"
-        _predict(predictor, cases, store, sampling, reporter, place)
-        entries[predictor.key] = _judge(predictor, cases, store, settings, reporter, place)
-        entries[predictor.key]["trained"] = _trained(folders, predictor)
-    _rank(entries)
-    _compare(entries, settings)
+        store.fill(predictor, cases, reporter, place)
+        entry = _judge(predictor, cases, store, settings, reporter, place)
+        entries[predictor.key] = entry | {"trained": _trained(folders, predictor)}
+    entries = _ranked(entries)
+    if OURS in entries:
+        ours, drawn = entries[OURS]["cases"], (settings.bootstrap, settings.seed)
+        for key in entries.keys() - {OURS}:
+            entries[key]["against_diffma"] = scores.paired(entries[key]["cases"], ours, *drawn)
     results = {
         "format": FORMAT,
         "title": experiment.title,
         "split": split,
         "cases": [case.id for case in cases],
-        "normalisation": normalisation(cache.data),
+        "normalisation": _normalisation(cache.data),
         "definitions": DEFINITIONS,
         "data_range": DATA_RANGE,
         "settings": asdict(settings),
         "data_fingerprint": cache.fingerprint,
         "ranked_by": RANKED_BY,
-        "notes": notes(entries, len(cases), split, settings),
+        "notes": _notes(entries, len(cases), split, settings),
         "systems": entries,
     }
     tables.write(results, folder)
     measured = {key: (e["title"], e["calibration"]) for key, e in entries.items() if e["calibration"]}
     if measured:
-        patients = f"{len(cases)} {split} patient{'s'[: len(cases) - 1]}"
-        caption = f"{experiment.title}: {patients}, {settings.samples} samples"
+        caption = f"{experiment.title}: {_patients(len(cases), split)}, {settings.samples} samples"
         calibration.picture(measured, folder / tables.PICTURE, caption)
     return Evaluation(folder, results)
 
@@ -112,17 +109,6 @@ def _trained(folders: Folders, predictor: Predictor) -> dict[str, Any] | None:
     """How far a system of the experiment was trained when it was judged; None for what is trained elsewhere."""
     account = RunFolder(folders.system(predictor.key)).account() if predictor.kind == "system" else {}
     return {"steps": account["step"], "ended": account["sessions"][-1]["ended"]} if account else None
-
-
-def check_data(cache: PairedCache, data: DataConfig) -> None:
-    """Raise InputError, naming the key, where the data was prepared with other settings than the experiment's now."""
-    for key, now in asdict(data).items():
-        then = asdict(cache.data)[key]
-        if now != then:
-            raise InputError(
-                f"data.{key} is {now!r} in the configuration and was {then!r} when the data was prepared; set it back,"
-                " or prepare again with another --out"
-            )
 
 
 def split_cases(cache: PairedCache, split: str) -> list[Case]:
@@ -139,9 +125,9 @@ def split_cases(cache: PairedCache, split: str) -> list[Case]:
     return [case for case in map(cache.case, cache.ids(split)) if case.contrast == 0]
 
 
-def normalisation(data: DataConfig) -> str:
+def _normalisation(data: DataConfig) -> str:
     """What 0 and 1 are in the images that are compared."""
-    if data.target == "ct":
+    if data.target == CT:
         low, high = data.target_window
         return f"0 and 1 are {low:g} and {high:g} HU; values outside are clipped. The data range is 1."
     if data.heads is not None:
@@ -152,29 +138,6 @@ def normalisation(data: DataConfig) -> str:
         " volume; values outside are clipped. The prediction is taken as it comes, not fitted to the truth. The data"
         " range is 1."
     )
-
-
-def _predict(
-    predictor: Predictor,
-    cases: Sequence[Case],
-    store: PredictionStore,
-    sampling: Sampling,
-    reporter: Reporter,
-    place: str,
-) -> None:
-    """Make the volumes that are missing."""
-    missing = [case for case in cases if not store.has(predictor, case.id)]
-    if not missing:
-        return
-    reporter.stage(f"loading {place}")
-    store.require_room(predictor, missing)
-    total = sum(predictor.ticks(len(case), sampling) for case in missing)
-    reporter.stage(f"predicting with {place}", total=total)
-    for case in missing:
-        made = predictor.predict(case, sampling, reporter)
-        if not np.isfinite(made.mean).all():
-            raise ModelError(f"{predictor.title} gave values that are not finite for case {case.id}; train it again")
-        store.write(predictor, case, made)
 
 
 def _judge(
@@ -190,23 +153,24 @@ def _judge(
     fresh = [case for case in cases if store.scores(predictor, case.id) is None]
     if fresh:
         reporter.stage(f"measuring {place}", total=sum(map(len, fresh)) * (4 if sampled else 2))
-    scores: dict[str, Any] = {}
+    main: dict[str, Any] = {}
     single: dict[str, Any] = {}
     measured = Calibration(settings.samples, settings.seed)
     seconds = 0.0
     for case in cases:
-        held = store.read(predictor.key, case.id)
+        held = store.read(predictor, case.id)
         seconds += held.seconds
         figures = store.scores(predictor, case.id)
         if figures is None:
             figures = _figures(case, held, reporter)
             store.write_scores(predictor, case.id, figures)
-        scores[case.id] = figures["main"]
+        main[case.id] = figures["main"]
         if held.deviation is not None:
             single[case.id] = figures["first"]
             measured.add(case.id, held.mean, held.deviation, _truth(case), case.body().numpy())
     estimate = f"mean of {settings.samples} samples" if sampled else "one sample"
     estimate = "expected image" if predictor.expects else estimate
+    of_main, of_single = (scores.cohort(each, settings.bootstrap, settings.seed) for each in (main, single))
     return {
         "title": predictor.title,
         "parameters": store.parameters(predictor),
@@ -215,12 +179,10 @@ def _judge(
         "rank_single": None,
         "estimate": estimate if predictor.stochastic else "deterministic",
         "seconds_per_slice": seconds / sum(map(len, cases)),
-        "cases": scores,
-        "summary": intervals.cohort(scores, settings.bootstrap, settings.seed),
+        "cases": main,
+        "summary": of_main,
         "against_diffma": None,
-        "single": {"cases": single, "summary": intervals.cohort(single, settings.bootstrap, settings.seed)}
-        if single
-        else None,
+        "single": {"cases": single, "summary": of_single} if single else None,
         "calibration": measured.result() if single else None,
     }
 
@@ -228,10 +190,9 @@ def _judge(
 def _figures(case: Case, held: Prediction, reporter: Reporter) -> dict[str, Any]:
     """The figures of a volume and, where there are several samples, of the first one alone."""
     body, index = case.body().numpy(), case.slice_index().numpy()
-    volumes = {"main": held.mean, "first": held.first}
     return {
         name: score_volume(volume, _truth(case), body, index, on_slice=reporter.advance).to_dict()
-        for name, volume in volumes.items()
+        for name, volume in (("main", held.mean), ("first", held.first))
         if volume is not None
     }
 
@@ -241,45 +202,35 @@ def _truth(case: Case) -> NDArray[np.floating]:
     return (case.target().numpy() + 1) / 2
 
 
-def _rank(entries: dict[str, dict[str, Any]]) -> None:
+def _ranked(entries: Entries) -> Entries:
     """Best first; references are not ranked, and stand last. Where systems sample, one sample gives a rank too."""
     judged = [key for key, entry in entries.items() if entry["kind"] != "reference"]
 
-    def score(key: str, single: bool) -> float:
-        entry = entries[key]
-        summary = entry["single"]["summary"] if single and entry["single"] else entry["summary"]
-        return summary["mask"]["ssim"]["mean"]
+    def best_first(which: str) -> list[str]:
+        told = {key: (which and entries[key][which]) or entries[key] for key in judged}
+        return sorted(judged, key=lambda key: -told[key]["summary"]["mask"]["ssim"]["mean"])
 
     if any(entry["single"] for entry in entries.values()):
-        for rank, key in enumerate(sorted(judged, key=lambda key: -score(key, True)), start=1):
+        for rank, key in enumerate(best_first("single"), start=1):
             entries[key]["rank_single"] = rank
-    judged.sort(key=lambda key: -score(key, False))
-    for rank, key in enumerate(judged, start=1):
+    order = best_first("")
+    for rank, key in enumerate(order, start=1):
         entries[key]["rank"] = rank
-    ordered = [*judged, *(key for key in entries if key not in judged)]
-    items = {key: entries[key] for key in ordered}
-    entries.clear()
-    entries.update(items)
+    return {key: entries[key] for key in dict.fromkeys([*order, *entries])}
 
 
-def _compare(entries: dict[str, dict[str, Any]], settings: EvaluationConfig) -> None:
-    """Every system minus DiffMa, patient by patient."""
-    if OURS not in entries:
-        return
-    ours = entries[OURS]["cases"]
-    for key, entry in entries.items():
-        if key != OURS:
-            entry["against_diffma"] = intervals.paired(entry["cases"], ours, settings.bootstrap, settings.seed)
+def _patients(count: int, split: str = "") -> str:
+    return f"{count} {split} patient{'s'[: count - 1]}".replace("  ", " ")
 
 
-def notes(entries: dict[str, dict[str, Any]], patients: int, split: str, settings: EvaluationConfig) -> list[str]:
+def _notes(entries: Entries, patients: int, split: str, settings: EvaluationConfig) -> list[str]:
     """What must be known to read the figures rightly."""
     found = [
-        f"Intervals are 95 % percentile bootstrap intervals of the mean over {patients} patient{'s'[: patients - 1]}"
+        f"Intervals are 95 % percentile bootstrap intervals of the mean over {_patients(patients)}"
         f" ({settings.bootstrap} resamples, seed {settings.seed}); with few patients they are too narrow."
     ]
-    if patients < intervals.FEW:
-        found.append(f"With {patients} patient{'s' if patients > 1 else ''} an interval means little, if there is one.")
+    if patients < scores.FEW:
+        found.append(f"With {_patients(patients)} an interval means little, if there is one.")
     if split != "test":
         found.append(f"These are {split} patients, which the systems may have been fitted to or chosen by.")
     if any(entry["single"] for entry in entries.values()):
@@ -287,12 +238,8 @@ def notes(entries: dict[str, dict[str, Any]], patients: int, split: str, setting
             "The mean of several samples has a smaller error than one sample and is smoother than any true image;"
             " one sample is what most papers measure. Both are given."
         )
-    infinite = sum(
-        case[region]["psnr"] is None
-        for e in entries.values()
-        for case in e["cases"].values()
-        for region in ("mask", "slice")
-    )
+    cases = [case for entry in entries.values() for case in entry["cases"].values()]
+    infinite = sum(case[region]["psnr"] is None for case in cases for region in scores.REGIONS)
     if infinite:
         found.append(f"{infinite} volumes equal the truth exactly: their infinite PSNR is left out of the means.")
     if OURS not in entries:

@@ -1,9 +1,10 @@
-"""How good one predicted volume is: figures inside the mask and over the whole slice, and how calm its slices are."""
+"""How good predicted volumes are: figures inside the mask and over the whole slice, how calm the slices are, and from
+patients to a cohort: mean, standard deviation and bootstrap interval, and the same of paired differences."""
 
 from __future__ import annotations
 
 import math
-from collections.abc import Callable
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -28,6 +29,11 @@ DEFINITIONS = (
     " the volume; MSE and MAE are taken over all voxels of the volume at once, and PSNR from that MSE."
     " Everything is computed in float64 per volume; means, deviations and intervals are over patients."
 )
+LEVEL = 95  # % of an interval
+FEW = 3  # patients, below which an interval means little
+
+Cases = Mapping[str, Mapping[str, Any]]
+"""Per case what ``VolumeScores.to_dict`` gives."""
 
 
 @dataclass(frozen=True)
@@ -64,24 +70,20 @@ def score_volume(
             same figures as the same images in float with a range of 1.
         body: where the patient is; the prediction counts as 0 elsewhere.
         slice_index: where the slices stood in the volume, for those that were left out between; None: side by side.
-        data_range: white minus black.
         on_slice: called twice a slice, once a region.
 
-    Raises:
-        InputError: the arrays differ in size, or the mask is empty.
+    Raises InputError where the arrays differ in size, or the mask is empty.
     """
     made = np.where(body, prediction, 0)
     inside = metrics.quality_of_slices(made, np.where(body, truth, 0), data_range, body, on_slice)
     whole = metrics.quality_of_slices(made, truth, data_range, None, on_slice)
-    return VolumeScores(
-        _figures(inside, data_range), _figures(whole, data_range), consistency(made, truth, body, slice_index)
-    )
 
+    def figures(quality: metrics.Quality) -> dict[str, float]:
+        mse = quality.mse / data_range**2
+        values = (quality.ssim, quality.psnr, mse, quality.mae / data_range, mse * EIGHT_BIT)
+        return dict(zip(FIGURES, values, strict=True))
 
-def _figures(quality: metrics.Quality, data_range: float) -> dict[str, float]:
-    mse = quality.mse / data_range**2
-    values = (quality.ssim, quality.psnr, mse, quality.mae / data_range, mse * EIGHT_BIT)
-    return dict(zip(FIGURES, values, strict=True))
+    return VolumeScores(figures(inside), figures(whole), consistency(made, truth, body, slice_index))
 
 
 def consistency(
@@ -104,3 +106,58 @@ def consistency(
             here, there = (volume[i][both].astype(np.float64) for i in (place, place + 1))
             sums[k] += np.abs(there - here).sum()
     return float(sums[0] / sums[1]) if sums[1] > 0 else None
+
+
+def interval(values: Sequence[float], resamples: int, seed: int) -> tuple[float, float] | None:
+    """The 95 % percentile bootstrap interval of the mean (Efron 1979); None for fewer than two values.
+
+    Patients are drawn with replacement. The same seed draws the same patients whatever is measured, so that the
+    intervals of two systems rest on the same cohorts.
+    """
+    if len(values) < 2:
+        return None
+    sample = np.asarray(values, np.float64)
+    drawn = np.random.default_rng(seed).integers(0, len(sample), (resamples, len(sample)))
+    low, high = np.percentile(sample[drawn].mean(axis=1), [(100 - LEVEL) / 2, (100 + LEVEL) / 2])
+    return float(low), float(high)
+
+
+def summary(values: Sequence[float | None], resamples: int, seed: int) -> dict[str, Any]:
+    """Mean, sample standard deviation, interval and number of the values that are there.
+
+    A None (the infinite PSNR of a perfect volume, a consistency that does not exist) is left out of all of them, and
+    ``n`` is smaller for it.
+    """
+    there = [value for value in values if value is not None and math.isfinite(value)]
+    return {
+        "mean": float(np.mean(there)) if there else None,
+        "sd": float(np.std(there, ddof=1)) if len(there) > 1 else None,
+        "ci95": interval(there, resamples, seed),
+        "n": len(there),
+    }
+
+
+def cohort(cases: Cases, resamples: int, seed: int) -> dict[str, Any]:
+    """The summary of every figure in every region, and of the consistency, over patients."""
+    return _of_figures(lambda *keys: summary([_reach(case, *keys) for case in cases.values()], resamples, seed))
+
+
+def paired(cases: Cases, reference: Cases, resamples: int, seed: int) -> dict[str, Any]:
+    """As :func:`cohort`, of one system minus ``reference``, patient by patient."""
+
+    def difference(name: str, *keys: str) -> float | None:
+        a, b = _reach(cases[name], *keys), _reach(reference[name], *keys)
+        return None if a is None or b is None else a - b
+
+    both = [name for name in cases if name in reference]
+    return _of_figures(lambda *keys: summary([difference(name, *keys) for name in both], resamples, seed))
+
+
+def _of_figures(make: Callable[..., Any]) -> dict[str, Any]:
+    """What ``make`` gives of every region and figure, and of the consistency, laid out as a case's scores are."""
+    regions: dict[str, Any] = {region: {key: make(region, key) for key in FIGURES} for region in REGIONS}
+    return {**regions, "consistency": make("consistency")}
+
+
+def _reach(case: Mapping[str, Any], *keys: str) -> float | None:
+    return case[keys[0]][keys[1]] if len(keys) > 1 else case[keys[0]]

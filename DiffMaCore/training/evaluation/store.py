@@ -12,11 +12,12 @@ from typing import Any
 import numpy as np
 from numpy.typing import NDArray
 
-from DiffMaCore.training import files
+from DiffMaCore.errors import ModelError
+from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import Case, PairedCache
 from DiffMaCore.training.evaluation.predictors import Prediction, Predictor, Sampling
 from DiffMaCore.training.evaluation.scores import SCORING
-from DiffMaCore.training.files import replacing, write_json
+from DiffMaCore.training.files import read_facts, replacing, require_room, write_json
 
 _FORMAT = 1
 _VOLUMES = ("mean", "first", "deviation")
@@ -34,51 +35,53 @@ class PredictionStore:
     def __init__(self, folder: Path, cache: PairedCache, sampling: Sampling) -> None:
         self.folder, self._cache, self._sampling = folder, cache, sampling
 
-    def path(self, system: str, case: str) -> Path:
-        """Where one volume lies."""
-        return self.folder / system / f"{case}.npz"
+    def _path(self, predictor: Predictor, case: str, suffix: str = ".npz") -> Path:
+        return self.folder / predictor.key / f"{case}{suffix}"
 
-    def key(self, predictor: Predictor) -> str:
+    def _key(self, predictor: Predictor) -> str:
         """Of everything that decides the system's predictions."""
-        asked = vars(self._sampling) if predictor.stochastic else None
-        words = {
-            "format": _FORMAT,
-            "system": predictor.identity,
-            "precision": predictor.precision,
-            "data": self._cache.fingerprint,
-            "asked": asked,
-        }
+        words = {"format": _FORMAT, "system": predictor.identity, "precision": predictor.precision}
+        words |= {"data": self._cache.fingerprint, "asked": vars(self._sampling) if predictor.stochastic else None}
         return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
-    def has(self, predictor: Predictor, case: str) -> bool:
+    def _has(self, predictor: Predictor, case: str) -> bool:
         """Whether the volume is there and was made with the same key."""
         try:
-            with np.load(self.path(predictor.key, case)) as held:
-                return str(held["key"]) == self.key(predictor)
+            with np.load(self._path(predictor, case)) as held:
+                return str(held["key"]) == self._key(predictor)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             return False
 
-    def require_room(self, predictor: Predictor, cases: Sequence[Case]) -> None:
-        """Raise OutputError when the disk cannot hold the volumes of these cases."""
+    def fill(self, predictor: Predictor, cases: Sequence[Case], reporter: Reporter, place: str) -> None:
+        """Make the volumes that are missing. Raises OutputError when the disk cannot hold them, ModelError where a
+        system gives values that are not finite."""
+        missing = [case for case in cases if not self._has(predictor, case.id)]
+        if not missing:
+            return
+        reporter.stage(f"loading {place}")
         volumes = len(_VOLUMES) if predictor.stochastic and self._sampling.samples > 1 else 1
-        pixels = sum(map(len, cases)) * self._cache.data.image_size**2
-        files.require_room(self.folder, 2 * volumes * pixels, f"the volumes of {predictor.title}")
+        pixels = sum(map(len, missing)) * self._cache.data.image_size**2
+        require_room(self.folder, 2 * volumes * pixels, f"the volumes of {predictor.title}")
+        total = sum(predictor.ticks(len(case), self._sampling) for case in missing)
+        reporter.stage(f"predicting with {place}", total=total)
+        for case in missing:
+            made = predictor.predict(case, self._sampling, reporter)
+            if not np.isfinite(made.mean).all():
+                raise ModelError(f"{predictor.title} gave values that are not finite for {case.id}; train it again")
+            self._write(predictor, case, made)
 
-    def write(self, predictor: Predictor, case: Case, prediction: Prediction) -> None:
+    def _write(self, predictor: Predictor, case: Case, prediction: Prediction) -> None:
         """Keep a volume, and the system's number of parameters beside it."""
         body = case.body().numpy()
-        held: dict[str, Any] = {
-            name: np.where(body, volume, 0).astype(np.float16)
-            for name in _VOLUMES
-            if (volume := getattr(prediction, name)) is not None
-        }
+        volumes = {name: volume for name in _VOLUMES if (volume := getattr(prediction, name)) is not None}
+        held: dict[str, Any] = {name: np.where(body, volume, 0).astype(np.float16) for name, volume in volumes.items()}
         write_json(self._facts(predictor), {"identity": predictor.identity, "parameters": predictor.parameters})
-        with replacing(self.path(predictor.key, case.id)) as part, part.open("wb") as stream:
-            np.savez_compressed(stream, key=self.key(predictor), seconds=prediction.seconds, **held)
+        with replacing(self._path(predictor, case.id)) as part, part.open("wb") as stream:
+            np.savez_compressed(stream, key=self._key(predictor), seconds=prediction.seconds, **held)
 
-    def read(self, system: str, case: str) -> Prediction:
+    def read(self, predictor: Predictor, case: str) -> Prediction:
         """A volume that is there."""
-        with np.load(self.path(system, case)) as held:
+        with np.load(self._path(predictor, case)) as held:
             volumes: dict[str, NDArray[np.float32]] = {
                 name: held[name].astype(np.float32) for name in _VOLUMES if name in held
             }
@@ -86,31 +89,18 @@ class PredictionStore:
 
     def scores(self, predictor: Predictor, case: str) -> dict[str, Any] | None:
         """The figures that were taken of a volume of this key, or None: SSIM takes long."""
-        try:
-            held = json.loads(self._scores(predictor.key, case).read_text(encoding="utf-8"))
-            return held["scores"] if held["key"] == self._scores_key(predictor) else None
-        except (OSError, ValueError, KeyError):
-            return None
+        held = read_facts(self._path(predictor, case, ".json"))
+        return held.get("scores") if held.get("key") == f"{self._key(predictor)}-{SCORING}" else None
 
     def write_scores(self, predictor: Predictor, case: str, scores: dict[str, Any]) -> None:
         """Keep the figures of a volume."""
-        write_json(self._scores(predictor.key, case), {"key": self._scores_key(predictor), "scores": scores})
-
-    def _scores(self, system: str, case: str) -> Path:
-        return self.folder / system / f"{case}.json"
-
-    def _scores_key(self, predictor: Predictor) -> str:
-        return f"{self.key(predictor)}-{SCORING}"
+        facts = {"key": f"{self._key(predictor)}-{SCORING}", "scores": scores}
+        write_json(self._path(predictor, case, ".json"), facts)
 
     def parameters(self, predictor: Predictor) -> int:
         """As the system says, without loading it where that is known already."""
-        try:
-            facts = json.loads(self._facts(predictor).read_text(encoding="utf-8"))
-            if facts["identity"] == predictor.identity:
-                return int(facts["parameters"])
-        except (OSError, ValueError, KeyError):
-            pass
-        return predictor.parameters
+        facts = read_facts(self._facts(predictor))
+        return int(facts["parameters"]) if facts.get("identity") == predictor.identity else predictor.parameters
 
     def _facts(self, predictor: Predictor) -> Path:
         return self.folder / predictor.key / "system" / "facts.json"

@@ -13,8 +13,8 @@ from DiffMaCore.bundles.config import INDEX_FILE, BundleConfig, read_config
 from DiffMaCore.configuring import nearest
 from DiffMaCore.errors import InputError
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.cache import PairedCache
-from DiffMaCore.training.evaluation.predictors import DiffusionPredictor, Kind, Predictor, RegressionPredictor
+from DiffMaCore.training.cache import CT, PairedCache
+from DiffMaCore.training.evaluation.predictors import DiffusionPredictor, Predictor, RegressionPredictor
 from DiffMaCore.training.experiment import Backbone, DataConfig, Experiment, Folders
 
 BACKBONES: tuple[str, ...] = get_args(Backbone)
@@ -37,8 +37,10 @@ def find_systems(
         ModelError: a bundle is unknown or incomplete.
     """
     wanted = experiment.systems if systems is None else tuple(dict.fromkeys(systems))
-    for name in wanted:
-        check_backbone(name)
+    for name in (name for name in wanted if name not in BACKBONES):
+        near = nearest(name, BACKBONES)
+        hint = f"did you mean {near!r}?" if near else f"there are {', '.join(BACKBONES)}"
+        raise InputError(f"no system is called {name!r}; {hint}")
     absent = [name for name in wanted if not is_trained(folders, name)]
     if absent and systems is not None:
         raise InputError(f"{absent[0]} is not trained yet ({folders.system(absent[0])}); {_train(absent[0])}")
@@ -49,26 +51,18 @@ def find_systems(
     if absent:
         reporter.note(f"not trained yet and left out: {', '.join(absent)}; {_train(absent[0])}")
     found = [load_predictor(folders, name, cache, device) for name in trained]
-    foreign = {str(bundle): foreign_bundle(bundle, cache, reporter, device) for bundle in bundles}
+    foreign = {str(bundle): _foreign_bundle(bundle, cache, reporter, device) for bundle in bundles}
     _tell_apart(foreign, reporter)
     return [*found, *foreign.values()]
-
-
-def check_backbone(name: str) -> None:
-    """Raise InputError, with the nearest one, when no system has this name."""
-    if name not in BACKBONES:
-        near = nearest(name, BACKBONES)
-        hint = f"did you mean {near!r}?" if near else f"there are {', '.join(BACKBONES)}"
-        raise InputError(f"no system is called {name!r}; {hint}")
 
 
 def is_trained(folders: Folders, backbone: str) -> bool:
     """Whether the training of a system has left what can be evaluated."""
     marker = "config.json" if backbone == "regression" else INDEX_FILE
-    return (model_folder(folders, backbone) / marker).is_file()
+    return (_result(folders, backbone) / marker).is_file()
 
 
-def model_folder(folders: Folders, backbone: str) -> Path:
+def _result(folders: Folders, backbone: str) -> Path:
     """Where a system's training leaves its result."""
     return folders.system(backbone) / ("model" if backbone == "regression" else "bundle")
 
@@ -77,28 +71,29 @@ def load_predictor(folders: Folders, backbone: str, cache: PairedCache, device: 
     """The predictor of a trained system; raises InputError when its bundle was made for other slices."""
     from DiffMaCore.baselines.systems import TITLES
 
-    folder = model_folder(folders, backbone)
+    folder = _result(folders, backbone)
     if backbone == "regression":
         return RegressionPredictor(folder, backbone, TITLES[backbone], "system", cache, device)
-    return _bundle(folder, backbone, TITLES[backbone], "system", cache.data, device)
+    _check_fits(read_config(folder), cache.data)
+    return DiffusionPredictor(folder, backbone, TITLES[backbone], "system", device)
 
 
-def foreign_bundle(
-    name_or_path: str | Path, cache: PairedCache, reporter: Reporter, device: str = "auto"
+def _foreign_bundle(
+    name_or_path: str | Path, cache: PairedCache, reporter: Reporter, device: str
 ) -> DiffusionPredictor:
     """The predictor of a bundle that was trained elsewhere."""
     folder = hub.find(name_or_path, reporter.bytes_done)
     config = read_config(folder)
     config.require_complete(str(name_or_path))
-    key = "bundle-" + re.sub(r"[^\w.-]+", "_", config.name)
-    found = _bundle(folder, key, f"{config.title} (bundle {config.name})", "bundle", cache.data, device)
+    _check_fits(config, cache.data)
     asked, made = list(cache.data.mr_percentiles), [config.mr_normalisation.get(k) for k in ("low", "high")]
-    if cache.data.target != "ct" and asked != made:
+    if cache.data.target != CT and asked != made:
         reporter.warning(
             f"the bundle {config.name} was trained on a target whose percentiles {made} became black and white, the"
             f" data's are {asked}: its errors hold that difference"
         )
-    return found
+    key = "bundle-" + re.sub(r"[^\w.-]+", "_", config.name)
+    return DiffusionPredictor(folder, key, f"{config.title} (bundle {config.name})", "bundle", device)
 
 
 def _tell_apart(bundles: Mapping[str, DiffusionPredictor], reporter: Reporter) -> None:
@@ -116,19 +111,15 @@ def _tell_apart(bundles: Mapping[str, DiffusionPredictor], reporter: Reporter) -
             reporter.note(f"{given} has a name that another bundle has too; it is called {bundle.title}")
 
 
-def _bundle(folder: Path, key: str, title: str, kind: Kind, data: DataConfig, device: str) -> DiffusionPredictor:
-    check_fits(read_config(folder), data)
-    return DiffusionPredictor(folder, key, title, kind, device)
-
-
-def check_fits(bundle: BundleConfig, data: DataConfig) -> None:
+def _check_fits(bundle: BundleConfig, data: DataConfig) -> None:
     """Raise InputError, naming both values, where a bundle was made for slices unlike those of the data."""
+    takes = ["a CT" if ct else "not a CT" for ct in (bundle.takes_ct, data.source == CT)]
     pairs = [
         ("image_size", f"{bundle.image_size} px", f"{data.image_size} px"),
         ("pixel_spacing", f"{bundle.pixel_spacing:g} mm", f"{data.pixel_spacing:g} mm"),
-        ("the source", _ct_or_not(bundle.takes_ct), _ct_or_not(data.source == "ct")),
+        ("the source", *takes),
     ]
-    if data.source == "ct":
+    if data.source == CT:
         pairs.append(("hu_windows", _windows(bundle.hu_windows), _windows(data.hu_windows)))
     for what, made, given in pairs:
         if made != given:
@@ -136,10 +127,6 @@ def check_fits(bundle: BundleConfig, data: DataConfig) -> None:
                 f"the bundle {bundle.name} does not fit the data: {what} is {made} in the bundle and {given} in the"
                 " data; prepare the data with the bundle's value in another --out, or train anew"
             )
-
-
-def _ct_or_not(ct: bool) -> str:
-    return "a CT" if ct else "not a CT"
 
 
 def _windows(windows: Sequence[tuple[float, float]]) -> str:

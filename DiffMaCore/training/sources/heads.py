@@ -8,7 +8,6 @@ from functools import lru_cache, partial
 from pathlib import Path
 
 import numpy as np
-from numpy.typing import NDArray
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.phantom import Head, Phantom, RenderOptions, bundled_heads, heads_in, load_head, render
@@ -39,16 +38,16 @@ def heads_cases(data: DataConfig, seed: int) -> list[RawCase]:
     for name in data.targets:
         if data.source != "ct" or name not in _TARGETS:
             raise InputError(f"heads are rendered as ct and {', '.join(_TARGETS)}, not as {name}; see data.contrasts")
+    contrasts = range(len(data.targets))
+    wanted: list[tuple[str, tuple[Path, ...], int, int]] = []
+    wanted += [(name, (), draw, c) for name in bundled_heads() for draw in range(data.heads.draws) for c in contrasts]
+    train = sorted(training_heads(data.heads).items())
+    wanted += [(name, (path,), 0, number % len(contrasts)) for number, (name, path) in enumerate(train)]
     cases = []
-    for name in bundled_heads():
-        for draw in range(data.heads.draws):
-            for contrast, word in enumerate(data.targets):
-                load = partial(_load, name, _seed(name, seed, draw), data, contrast)
-                cases.append(RawCase(f"{name}_{draw}_{word}", "", load, patient=name, contrast=contrast))
-    for number, (name, path) in enumerate(sorted(training_heads(data.heads).items())):
-        contrast = number % len(data.targets)
-        load = partial(_load, str(path), _seed(name, seed, 0), data, contrast)
-        cases.append(RawCase(f"{name}_0_{data.targets[contrast]}", "", load, (path,), name, contrast))
+    for name, files, draw, contrast in wanted:
+        head = str(files[0]) if files else name
+        load = partial(_load, head, _seed(name, seed, draw), data, contrast)
+        cases.append(RawCase(f"{name}_{draw}_{data.targets[contrast]}", "", load, files, name, contrast))
     return cases
 
 
@@ -63,9 +62,11 @@ def heads_split(cases: Sequence[RawCase]) -> dict[str, list[str]]:
 def slices_of(phantom: Phantom, data: DataConfig, contrast: int) -> CaseSlices:
     """The slices of a rendering that show enough of the head."""
     keep = np.flatnonzero(phantom.body.mean(axis=(1, 2)) >= max(data.least_body, 1e-9))
+    low, high = MR_RANGE
+    mr = phantom.mr[data.targets[contrast]][keep]
     return CaseSlices(
         source=phantom.ct[keep],
-        target=to_pixels(phantom.mr[data.targets[contrast]][keep]),
+        target=np.clip((mr - low) * np.float32(2 / (high - low)) - 1, -1, 1),
         body=phantom.body[keep],
         index=keep.astype(np.int64),
         spacing=phantom.spacing[2],
@@ -73,19 +74,12 @@ def slices_of(phantom: Phantom, data: DataConfig, contrast: int) -> CaseSlices:
     )
 
 
-def to_pixels(mr: NDArray[np.float32]) -> NDArray[np.float32]:
-    """Rendered intensities to [-1, 1]."""
-    low, high = MR_RANGE
-    return np.clip((mr - low) * np.float32(2 / (high - low)) - 1, -1, 1)
-
-
 def render_head(head: Head, seed: int, data: DataConfig, options: RenderOptions) -> Phantom:
     """One rendering on the model's own pixels."""
     assert data.heads is not None
     spacing = (data.pixel_spacing, data.pixel_spacing, data.heads.slice_spacing)
-    return render(
-        head, seed, spacing, (data.image_size, data.image_size, None), contrasts=data.targets, options=options
-    )
+    size = (data.image_size, data.image_size, None)
+    return render(head, seed, spacing, size, contrasts=data.targets, options=options)
 
 
 @lru_cache(maxsize=1)

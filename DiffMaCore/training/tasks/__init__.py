@@ -5,28 +5,29 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable, Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
+from accelerate import Accelerator
+from accelerate.utils import broadcast_object_list
 
-from DiffMaCore.errors import InputError
+from DiffMaCore.errors import DiffMaError, InputError, ModelError, OutputError
 from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.presets import check_patch
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.cache import PairedCache
-from DiffMaCore.training.embeddings import ensure_embeddings
+from DiffMaCore.training.batches import spread_batch
+from DiffMaCore.training.cache import PairedCache, ensure_embeddings
 from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.run_folder import RunFolder, read_trained
 from DiffMaCore.training.task import Task
-from DiffMaCore.training.tasks.autoencoder import AutoencoderTask
+from DiffMaCore.training.tasks.contrast import EmbedderTask, ImageEncoderTask
 from DiffMaCore.training.tasks.denoiser import DenoiserTask
-from DiffMaCore.training.tasks.embedder import EmbedderTask
-from DiffMaCore.training.tasks.guided_decoder import GuidedDecoderTask
-from DiffMaCore.training.tasks.image_encoder import ImageEncoderTask
-from DiffMaCore.training.tasks.regression import RegressionTask
-from DiffMaCore.training.tasks.small_decoder import SmallDecoderTask
+from DiffMaCore.training.tasks.images import AutoencoderTask, GuidedDecoderTask, RegressionTask, SmallDecoderTask
+from DiffMaCore.training.trainer import make_accelerator, train
 
 Part = Literal["autoencoder", "image-encoder", "embedder", "denoiser", "guided-decoder", "small-decoder"]
 PARTS: tuple[Part, ...] = get_args(Part)
@@ -43,6 +44,52 @@ def folder_of(experiment: Experiment, folders: Folders, what: Part) -> Path:
     return folders.system(experiment.denoiser.backbone) if what == "denoiser" else folders.part(what.replace("-", "_"))
 
 
+def train_part(
+    experiment: Experiment,
+    folders: Folders,
+    what: Part,
+    reporter: Reporter,
+    device: str = "auto",
+    command: Sequence[str] = (),
+) -> Path:
+    """Train one of :data:`PARTS`; returns the run's folder.
+
+    Goes on where it stopped, and trains nothing that is trained already. Every process of a launch calls it.
+    ``command`` are the words that started this, for run.json.
+
+    Raises:
+        InputError: no cache, no embedder yet, sizes or a batch that cannot be, or a run begun otherwise.
+        OutputError, TrainingError, KeyboardInterrupt: as :func:`~DiffMaCore.training.trainer.train`.
+    """
+    config, path = config_of(experiment, what).train, folder_of(experiment, folders, what)
+    accelerator = make_accelerator(device)
+    spread_batch(config, accelerator.num_processes, whole_batch=what in ("embedder", "image-encoder"))
+    talker = reporter if accelerator.is_main_process else Reporter()
+    task = _first(accelerator, lambda: make_task(what, experiment, folders, talker, accelerator.device))
+    try:
+        train(task, config, RunFolder(path, asdict(experiment), command), experiment.seed, talker, accelerator)
+    finally:
+        close = getattr(task.dataset, "close", None)
+        if close is not None:
+            close()
+    return path
+
+
+def _first(accelerator: Accelerator, make: Callable[[], Task]) -> Task:
+    """What ``make`` gives, on process 0 before the others, which then find what it computed; its error is theirs."""
+    made: Task | None = None
+    problem: DiffMaError | None = None
+    if accelerator.is_main_process:
+        try:
+            made = make()
+        except (InputError, ModelError, OutputError) as error:
+            problem = error
+    (problem,) = broadcast_object_list([problem])
+    if problem is not None:
+        raise problem
+    return made if made is not None else make()
+
+
 def make_task(
     what: Part,
     experiment: Experiment,
@@ -52,12 +99,8 @@ def make_task(
 ) -> Task:
     """The task, its model with the starting weights that the experiment's seed gives.
 
-    Args:
-        what: one of :data:`PARTS`; "denoiser" is the system that ``experiment.denoiser.backbone`` names.
-        experiment: the whole configuration.
-        folders: where its data and its other networks are.
-        reporter: told while the embedder's answers are computed, which happens once.
-        device: where they are computed: "auto", or a device.
+    "denoiser" is the system that ``experiment.denoiser.backbone`` names. The embedder's answers, which are computed
+    once, are computed on ``device``.
 
     Raises:
         InputError: no data, data of another configuration, sizes that do not fit, or a network that comes before it
@@ -65,47 +108,45 @@ def make_task(
     """
     reporter, place = reporter or Reporter(), device if isinstance(device, str) else device.type
     cache = PairedCache.open(folders.data)
-    _require_same_data(experiment, cache)
+    cache.require(experiment.data)
+    given = experiment, folders, cache
     with torch.random.fork_rng(devices=[]):
         torch.manual_seed(experiment.seed)
         if what == "autoencoder":
-            return AutoencoderTask(experiment, folders, cache)
+            return AutoencoderTask(*given)
         if what == "image-encoder":
-            return ImageEncoderTask(experiment, folders, cache)
+            return ImageEncoderTask(*given)
         _require_sizes(experiment, cache)
         if what == "embedder":
-            return EmbedderTask(experiment, cache, reporter, place)
+            return EmbedderTask(*given, reporter, place)
         if what == "small-decoder":
-            return SmallDecoderTask(experiment, folders, cache)
+            return SmallDecoderTask(*given)
         if what == "denoiser" and experiment.denoiser.backbone == "regression":
-            return RegressionTask(experiment, folders, cache)
-        embedder = load_embedder(experiment, folders, cache)
+            return RegressionTask(*given)
+        embedder = _load_embedder(*given)
         if what == "guided-decoder":
-            return GuidedDecoderTask(experiment, folders, cache, _load_denoiser(experiment, folders), embedder)
+            return GuidedDecoderTask(*given, _load_denoiser(experiment, folders), embedder)
         fresh = experiment.data.heads is not None
-        embeddings = None if fresh else ensure_embeddings(cache, embedder, reporter, place)
-        return DenoiserTask(experiment, folders, cache, embedder, embeddings)
+        return DenoiserTask(*given, embedder, None if fresh else ensure_embeddings(cache, embedder, reporter, place))
 
 
 def _load_denoiser(experiment: Experiment, folders: Folders) -> DiffMa:
-    folder = folders.system("diffma") / "model"
     if not experiment.denoiser.mean_share or experiment.denoiser.ct_conditioning != "pixels":
         raise InputError("a guided decoder needs a denoiser with a mean_share and ct_conditioning: pixels")
-    if not (folder / "config.json").is_file():
-        raise InputError(f"there is no trained DiffMa in {folder}; run `diffma train denoiser` first")
-    denoiser: DiffMa = DiffMa.from_pretrained(folder, local_files_only=True)
-    return denoiser.eval().requires_grad_(False)
+    denoiser = read_trained(folders.system("diffma"), DiffMa)
+    if denoiser is None:
+        raise InputError(f"there is no trained DiffMa in {folders.system('diffma')}; run `diffma train denoiser` first")
+    return denoiser
 
 
-def load_embedder(experiment: Experiment, folders: Folders, cache: PairedCache) -> VisionEmbedder:
+def _load_embedder(experiment: Experiment, folders: Folders, cache: PairedCache) -> VisionEmbedder:
     """The pre-trained embedder; InputError where there is none yet, or one of other sizes."""
-    folder = folders.embedder / "model"
-    if not (folder / "config.json").is_file():
+    embedder = read_trained(folders.embedder, VisionEmbedder)
+    if embedder is None:
         raise InputError(
             f"there is no Vision Embedder in {folders.embedder}; run `diffma train embedder` with the same"
             " configuration first"
         )
-    embedder: VisionEmbedder = VisionEmbedder.from_pretrained(folder, local_files_only=True)
     wanted = (cache.latent_shape[1], experiment.denoiser.patch_size, cache.embed_dim)
     found = tuple(embedder.config[key] for key in ("latent_size", "patch_size", "width"))
     if found != wanted:
@@ -113,18 +154,7 @@ def load_embedder(experiment: Experiment, folders: Folders, cache: PairedCache) 
             f"the Vision Embedder in {folders.embedder} is for latent size, patch size and width"
             f" {found}, and the experiment has {wanted}; run `diffma train embedder` with a new --out"
         )
-    return embedder.eval().requires_grad_(False)
-
-
-def _require_same_data(experiment: Experiment, cache: PairedCache) -> None:
-    asked, found = asdict(experiment.data), asdict(cache.data)
-    changed = [key for key in asked if asked[key] != found[key]]
-    if changed:
-        key = changed[0]
-        raise InputError(
-            f"data.{key} is {asked[key]!r} in the configuration and {found[key]!r} in the prepared data {cache.folder};"
-            " run `diffma prepare` again, or choose another --out"
-        )
+    return embedder
 
 
 def _require_sizes(experiment: Experiment, cache: PairedCache) -> None:

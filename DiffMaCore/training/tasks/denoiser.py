@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-from collections.abc import Mapping
-from dataclasses import asdict
 from functools import cached_property
 from operator import itemgetter
 from pathlib import Path
@@ -13,30 +11,18 @@ import torch
 from torch import Tensor, nn
 
 from DiffMaCore.baselines.systems import TITLES, build_denoiser
+from DiffMaCore.diffusion import objective
 from DiffMaCore.diffusion.conditions import Conditions, decode
-from DiffMaCore.diffusion.objective import (
-    add_noise,
-    diffusion_loss,
-    implied,
-    mean_of,
-    schedule,
-    spread_timesteps,
-    target,
-)
 from DiffMaCore.diffusion.pipeline import noise_seed
 from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.autoencoders import Autoencoder
 from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.training.batches import Batch, ShardedRNG
 from DiffMaCore.training.bundling import build_pipeline, system_title, write_bundles
-from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
-from DiffMaCore.training.embeddings import embedder_hash
+from DiffMaCore.training.cache import PairedCache, embedder_hash, pixel_channels
 from DiffMaCore.training.experiment import DenoiserConfig, Experiment, Folders
-from DiffMaCore.training.feeding import to_device
-from DiffMaCore.training.sharded_rng import ShardedRNG
-from DiffMaCore.training.task import Rows, Sample
-from DiffMaCore.training.tasks.rows import training_rows
-from DiffMaCore.training.tasks.summary import write_trained
-from DiffMaCore.training.triplets import FixedSlices, triplet_picture
+from DiffMaCore.training.run_folder import Sample, write_trained
+from DiffMaCore.training.task import Task, device_of, settings_of
 
 KEYS = ("target_latent", "source_latent", "clip_embedding")
 EMBEDDED = ("ct_embedding", "soft_mask")
@@ -50,7 +36,7 @@ def keys_of(experiment: Experiment, embedded: bool) -> tuple[str, ...]:
     return (*KEYS, *(EMBEDDED if embedded else ()), *pixels, *contrast)
 
 
-def conditions_of(batch: dict[str, Tensor], embedder: VisionEmbedder) -> tuple[Conditions, Tensor | None]:
+def conditions_of(batch: Batch, embedder: VisionEmbedder) -> tuple[Conditions, Tensor | None]:
     """Conditions of a batch, and its contrasts where there are several; what is not cached is computed."""
     if "soft_mask" in batch:
         soft_mask, ct_embedding = batch["soft_mask"], batch["ct_embedding"]
@@ -63,34 +49,23 @@ def conditions_of(batch: dict[str, Tensor], embedder: VisionEmbedder) -> tuple[C
 
 def size_of(config: DenoiserConfig, cache: PairedCache) -> dict[str, Any]:
     """What :func:`build_denoiser` is given beside the backbone."""
-    latent_shape = cache.latent_shape
+    own = ("patch_size", "width", "depth", "state_size", "expand", "ct_conditioning", "learn_sigma")
+    channels, side, _ = cache.latent_shape
     return {
-        "latent_size": latent_shape[1],
-        "in_channels": latent_shape[0],
-        "patch_size": config.patch_size,
-        "width": config.width,
-        "depth": config.depth,
-        "state_size": config.state_size,
-        "expand": config.expand,
-        "ct_conditioning": config.ct_conditioning,
-        "learn_sigma": config.learn_sigma,
+        **{key: getattr(config, key) for key in own},
+        "latent_size": side,
+        "in_channels": channels,
         "pixel_channels": pixel_channels(cache.data),
-        "pixel_factor": cache.data.image_size // latent_shape[1],
+        "pixel_factor": cache.data.image_size // side,
         "contrasts": len(cache.data.targets),
     }
 
 
-class DenoiserTask:
+class DenoiserTask(Task):
     """The noise in target latents, given everything known of the source slice; the embedder stays as it is (paper).
 
-    Args:
-        experiment: its ``denoiser`` says what is trained.
-        cache: the prepared data.
-        embedder: pre-trained.
-        embeddings: what it made of the cache; None: it is asked in every step, as fresh slices need.
+    ``embeddings`` is what it made of the cache; None: it is asked in every step, as fresh slices need.
     """
-
-    whole_batch = False
 
     def __init__(
         self,
@@ -100,22 +75,21 @@ class DenoiserTask:
         embedder: VisionEmbedder,
         embeddings: Path | None,
     ) -> None:
-        self.experiment, self.config, self.cache, self.folders = experiment, experiment.denoiser, cache, folders
-        self.embedder, self.embeddings = embedder, embeddings
+        super().__init__(experiment, folders, cache)
+        self.config, self.embedder, self.embeddings = experiment.denoiser, embedder, embeddings
         self.name = f"denoiser {self.config.backbone}"
-        self.model: nn.Module = build_denoiser(self.config.backbone, **size_of(self.config, cache))
+        self.model = build_denoiser(self.config.backbone, **size_of(self.config, cache))
         self.keys = keys_of(experiment, embedded=embeddings is not None)
-        self.dataset: Rows = training_rows(experiment, folders, cache, self.keys, embeddings)
-        own = {key: value for key, value in asdict(self.config).items() if key != "train"}
-        self.settings: Mapping[str, Any] = {**own, "data": cache.fingerprint, "embedder": embedder_hash(embedder)[:12]}
-        self._alphas = schedule()
+        self.dataset = self.rows(self.keys, embeddings)
+        self.settings = settings_of(self.config, data=cache.fingerprint, embedder=embedder_hash(embedder)[:12])
+        self._alphas = objective.schedule()
         self._pipeline: DiffMaPipeline | None = None
 
-    def loss(self, model: nn.Module, batch: dict[str, Tensor], rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
+    def loss(self, model: nn.Module, batch: Batch, rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
         """Epsilon's squared error (paper, Eq. 9) or v's, and the bound where the variance is learned.
 
-        A share of the batch may learn the conditional mean instead: the latent itself, by L1, out of no noise at the
-        last timestep.
+        A share of the batch may learn the conditional mean: v of no noise at the last timestep. That error is squared,
+        too: of absolute errors the median is best, which in doubt takes a side and paints islands into noisy CTs.
         """
         x0 = batch["target_latent"]
         alphas = self._alphas = self._alphas.to(x0.device)
@@ -123,28 +97,31 @@ class DenoiserTask:
         place = torch.arange(rng.first, rng.first + rng.count, device=x0.device)
         of_mean = round(self.config.mean_share * rng.total)
         # one draw in every stratum of the timesteps, over the whole batch and so over all processes
-        t = spread_timesteps((place - of_mean + rng.uniform("timestep")).clamp(min=0) / (rng.total - of_mean))
-        xt = add_noise(x0, noise, t, alphas)
+        t = objective.spread_timesteps((place - of_mean + rng.uniform("timestep")).clamp(min=0) / (rng.total - of_mean))
+        xt = objective.add_noise(x0, noise, t, alphas)
         expected = place < of_mean
-        t, xt = torch.where(expected, len(alphas) - 1, t), torch.where(expected.view(-1, 1, 1, 1), 0.0, xt)
+        if of_mean:
+            t, nothing = torch.where(expected, len(alphas) - 1, t), expected.view(-1, 1, 1, 1)
+            xt, noise = xt.masked_fill(nothing, 0), noise.masked_fill(nothing, 0)
         conditions, contrast = conditions_of(batch, self.embedder)
         prediction = model(xt, t, *conditions, contrast=contrast).sample
         if not of_mean:
             weight = self.config.vlb_weight
-            return diffusion_loss(prediction, x0, noise, t, alphas, self.config.prediction_type, weight)
-        _, mean = implied(prediction, xt, t, alphas, "v_prediction")
-        wanted = target(x0, noise, t, alphas, "v_prediction")
-        l1, mse = (mean - x0).abs().mean(dim=(1, 2, 3)), ((prediction - wanted) ** 2).mean(dim=(1, 2, 3))
-        figures = {"mean_l1": _average(l1, expected), "mse": _average(mse, ~expected)}
-        return torch.where(expected, l1, mse).mean(), figures
+            return objective.diffusion_loss(prediction, x0, noise, t, alphas, self.config.prediction_type, weight)
+        error = ((prediction - objective.target(x0, noise, t, alphas, "v_prediction")) ** 2).mean(dim=(1, 2, 3))
+        return error.mean(), {"mean_mse": _average(error, expected), "mse": _average(error, ~expected)}
 
     @torch.no_grad()
     def sample(self, model: nn.Module) -> Sample:
         """Triplets of the fixed slices, and the loss on held-out slices with noises that are always the same."""
-        generated = self._generate(model).numpy()
-        caption = f"{TITLES[self.config.backbone]}, {self.experiment.title}"
-        picture = triplet_picture(self.fixed, generated, self.cache.data, caption)
-        return Sample(picture, self.fixed.arrays(generated), self._held_out(model))
+        generated = self._generate(model)
+        batch = self.held_out(self.keys, HELD_OUT, model, self.embeddings)
+        count = len(batch["target_latent"])
+        # a step that training never reaches: these draws are its own
+        rng = ShardedRNG(self.experiment.seed, -1, 0, count, count, device_of(model))
+        loss, figures = self.loss(model, batch, rng)
+        found = {"held_out_mean_mse": float(figures["mean_mse"])} if "mean_mse" in figures else {}
+        return self.triplets(generated, TITLES[self.config.backbone], held_out_loss=float(loss), **found)
 
     def finish(self, model: nn.Module, folder: Path) -> None:
         """Write ``model/``, the bundles and ``summary.json``."""
@@ -152,21 +129,14 @@ class DenoiserTask:
         write_trained(folder, model, backbone, system_title(backbone), held_out=self.fixed.split)
         write_bundles(self.experiment, self.folders, self.cache)
 
-    @cached_property
-    def fixed(self) -> FixedSlices:
-        """The slices that are shown."""
-        return FixedSlices.choose(self.cache)
-
     def _generate(self, model: Any) -> Tensor:
         """The fixed slices (n, S, S) in [-1, 1], made as `convert` makes slices, on the CPU."""
-        device = next(model.parameters()).device
-        batch = to_device(self.fixed.batch(self.cache, self.keys, self.embeddings), device)
+        device = device_of(model)
+        batch = self.fixed.batch(self.cache, self.keys, device, self.embeddings)
         conditions, contrast = conditions_of(batch, self.embedder.to(device))
         if self.config.mean_share:
-            latents = mean_of(
-                model, conditions, contrast, self._alphas, self.cache.latent_shape, self.experiment.grid_shift
-            )
-            return decode(self.vae.to(device), latents).float().cpu()
+            given = self._alphas, self.cache.latent_shape, self.experiment.grid_shift
+            return decode(self.vae.to(device), objective.mean_of(model, conditions, contrast, *given)).float().cpu()
         if self._pipeline is None:
             self._pipeline = build_pipeline(self.experiment, self.cache, self.embedder, model, self.config.backbone)
         pipe = self._pipeline
@@ -191,17 +161,6 @@ class DenoiserTask:
     def vae(self) -> Autoencoder:
         """What decodes the fixed slices."""
         return self.cache.load_vae()
-
-    def _held_out(self, model: nn.Module) -> dict[str, float]:
-        ids = self.cache.split["validation"] or self.cache.ids("train")
-        device = next(model.parameters()).device
-        batch = to_device(SliceDataset(self.cache, ids, self.keys, self.embeddings).spread(HELD_OUT), device)
-        count = len(batch["target_latent"])
-        # a step that training never reaches: these draws are its own
-        rng = ShardedRNG(self.experiment.seed, -1, 0, count, count, device)
-        loss, figures = self.loss(model, batch, rng)
-        found = {"held_out_loss": float(loss)}
-        return found | ({"held_out_mean_l1": float(figures["mean_l1"])} if "mean_l1" in figures else {})
 
 
 def _average(values: Tensor, chosen: Tensor) -> Tensor:

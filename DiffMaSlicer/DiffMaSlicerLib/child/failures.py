@@ -33,8 +33,8 @@ class Failure:
     remedy: str = ""
 
 
-def told(message: str, kind: str) -> Failure:
-    """What the child itself said was wrong; its own sentences name the remedy already, but for some kinds."""
+def reported(message: str, kind: str) -> Failure:
+    """What the child itself reported; its own sentences name the remedy already, but for some kinds."""
     if kind != "OutOfMemory" and _SAYS_MEMORY.search(message):
         # a library said so in its own words, such as ITK's std::bad_alloc while it reads
         message, kind = _NO_MEMORY, "OutOfMemory"

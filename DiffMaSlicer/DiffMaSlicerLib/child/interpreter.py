@@ -50,9 +50,9 @@ class Interpreter:
 
 def default_interpreter() -> str:
     """Slicer's own Python; in plain Python that one."""
-    beside = Path(sys.executable or "").parent
+    folder = Path(sys.executable or "").parent
     name = "PythonSlicer.exe" if os.name == "nt" else "PythonSlicer"
-    for candidate in (beside / name, beside / "bin" / name, beside.parent / "bin" / name):
+    for candidate in (folder / name, folder / "bin" / name, folder.parent / "bin" / name):
         if candidate.is_file():
             return str(candidate)
     return shutil.which("PythonSlicer") or sys.executable

@@ -6,9 +6,10 @@ import contextlib
 import os
 import signal
 import subprocess
+import sys
 from collections.abc import Mapping, Sequence
 from pathlib import Path
-from typing import BinaryIO
+from typing import Any, BinaryIO
 
 _CHUNK = 1 << 16
 _LONGEST_LINE = 1 << 20
@@ -19,7 +20,7 @@ _END = 0.05  # seconds
 class ChildProcess:
     """A program whose standard output is read line by line without ever waiting for it.
 
-    Output goes into files of ``folder``, since reading a file never blocks on any system. Standard input is a
+    Output goes into files of ``folder``, since reading a file never blocks on any operating system. Standard input is a
     pipe that nobody writes to: its end tells the child that we are gone (``--parent-watchdog``).
 
     Args:
@@ -53,8 +54,8 @@ class ChildProcess:
         Raises:
             OSError: it cannot be started (missing, not executable, no such folder).
         """
-        options: dict[str, object] = {"start_new_session": True}
-        if os.name == "nt":
+        options: dict[str, Any] = {"start_new_session": True}
+        if sys.platform == "win32":
             flags = subprocess.CREATE_NEW_PROCESS_GROUP | subprocess.CREATE_NO_WINDOW
             flags |= subprocess.BELOW_NORMAL_PRIORITY_CLASS  # elsewhere the watchdog gives way by itself
             options = {"creationflags": flags}
@@ -194,7 +195,7 @@ class ChildProcess:
 
     def _taskkill(self) -> None:
         for pid in {self.pid, self._told_pid} - {None, os.getpid()}:
-            if self.running:
+            if sys.platform == "win32" and self.running:
                 with contextlib.suppress(OSError):
                     subprocess.Popen(
                         ["taskkill", "/F", "/T", "/PID", str(pid)],

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import csv
 import re
-from collections.abc import Iterator, Sequence
+from collections.abc import Generator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -82,7 +82,7 @@ class BatchConversion(ChildJob):
         if node in self._nodes and self.process is None:
             self.cancel()
 
-    def work(self) -> Iterator[object]:
+    def work(self) -> Generator[object, None, Any]:
         if self._format not in FORMATS:
             cause = _("the format {name} is unknown").format(name=self._format)
             raise JobError(cause, "InputError", _("Choose {names}.").format(names=", ".join(FORMATS)))
@@ -112,7 +112,7 @@ class BatchConversion(ChildJob):
             return
         item.state, item.reason = "failed", event.text("message")
 
-    def on_event(self, event: Event) -> Iterator[object] | None:
+    def on_event(self, event: Event) -> Generator[object, None, Any] | None:
         if event.name == "volume":
             self._total = event.count("of") or self._total
             item = self._item_of(event)
@@ -141,7 +141,7 @@ class BatchConversion(ChildJob):
             line = line.replace(path, f"(input {number})")
         super().say(line.replace(str(self._target), "(output folder)"))
 
-    def _as_paths(self, leases: list[Path]) -> Iterator[object]:
+    def _as_paths(self, leases: list[Path]) -> Generator[object, None, Any]:
         """What the command line gets: paths as they are, loaded volumes as one table of files."""
         paths = [str(entry) for entry in self._inputs if entry not in self._nodes]
         self.items = [BatchItem(Path(path).name) for path in paths if not Path(path).is_dir()]
@@ -192,11 +192,11 @@ class BatchConversion(ChildJob):
             raise JobError(failure.message, failure.kind, failure.remedy)
         if not done:
             failed = next((item.reason for item in self.items if item.reason), _("no volume could be converted"))
-            raise JobError(failures.told(failed, "InputError").message, "InputError")
+            raise JobError(failures.reported(failed, "InputError").message, "InputError")
         self.detail = _("{done} of {all} volumes converted").format(done=len(done), all=len(self.items))
         self.say(self.detail)
 
-    def _load_results(self) -> Iterator[object]:
+    def _load_results(self) -> Generator[object, None, Any]:
         """Load the finished files by Slicer's own readers, one at a time (each blocks while it is read)."""
         self.stage = _("loading the results")
         for item in self.items:
@@ -211,7 +211,7 @@ class BatchConversion(ChildJob):
 
 
 def _file_name(name: str, taken: set[str]) -> str:
-    """``name`` as a file name that every system takes, unlike those in ``taken``."""
+    """``name`` as a file name that every operating system takes, unlike those in ``taken``."""
     safe = re.sub(r"[^\w\-]+", "_", name).strip("_")[:80] or "volume"
     candidate, number = f"{safe}_synthetic_mr", 1
     while candidate.lower() in taken:

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -27,7 +27,7 @@ class CheckJob(ChildJob):
         if node is self.ct:
             self.cancel()
 
-    def work(self) -> Iterator[object]:
+    def work(self) -> Generator[object, None, Any]:
         self.stage = _("reading the CT")
         path = yield from self._files.acquire(self.ct)
         try:

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import shutil
 import time
-from collections.abc import Collection, Iterator, Sequence
+from collections.abc import Collection, Generator, Sequence
 from pathlib import Path
 from typing import Any
 
@@ -38,11 +38,11 @@ class ChildJob(Job):
         self._results: list[dict[str, Any]] = []
         self._failure: failures.Failure | None = None
 
-    def work(self) -> Iterator[object]:
+    def work(self) -> Generator[object, None, Any]:
         """Like ``Job.steps``, with a private folder that is removed in the end."""
         raise NotImplementedError
 
-    def steps(self) -> Iterator[object]:
+    def steps(self) -> Generator[object, None, Any]:
         try:
             return (yield from self.work())
         finally:
@@ -64,15 +64,15 @@ class ChildJob(Job):
                 raise JobError(cause, "OutputError", FREE_SPACE) from None
         return self._folder
 
-    def on_event(self, event: Event) -> Iterator[object] | None:
-        """What the child said, for a subclass: it may return a generator with work that takes longer."""
+    def on_event(self, event: Event) -> Generator[object, None, Any] | None:
+        """An event of the child, for a subclass: it may return a generator with work that takes longer."""
         return None
 
     def on_error(self, event: Event) -> None:
         """The child failed; a batch overrides it, where one volume's failure does not end the run."""
-        self._failure = failures.told(event.text("message"), event.text("kind"))
+        self._failure = failures.reported(event.text("message"), event.text("kind"))
 
-    def child(self, arguments: Sequence[str], statuses: Collection[int] = (0,)) -> Iterator[object]:
+    def child(self, arguments: Sequence[str], statuses: Collection[int] = (0,)) -> Generator[object, None, Any]:
         """Run one command of DiffMaCore to its end; returns its result (the last, should there be several).
 
         ``statuses`` are the exit statuses with which the result counts.
@@ -87,7 +87,7 @@ class ChildJob(Job):
             raise _job_error(self._unexplained())
         return self._results[-1]
 
-    def run_process(self, command: Sequence[str], *, speaks: bool = True) -> Iterator[object]:
+    def run_process(self, command: Sequence[str], *, speaks: bool = True) -> Generator[object, None, Any]:
         """Run ``command`` to its end and hear all it says; what it means is the caller's to judge.
 
         Args:
@@ -110,15 +110,16 @@ class ChildJob(Job):
                 self.say(line)
             self.process.close()
 
-    def _listen(self, process: ChildProcess, speaks: bool) -> Iterator[object]:
+    def _listen(self, process: ChildProcess, speaks: bool) -> Generator[object, None, Any]:
         began = time.monotonic()
         while True:
             ended = not process.running
             lines = process.lines()
             for line in lines:
                 event = parse(line) if speaks else None
-                handled = self.say(line) if event is None else self._heard(event)
-                if handled is not None:
+                if event is None:
+                    self.say(line)
+                elif (handled := self._heard(event)) is not None:
                     yield from handled
                 yield None
             if lines:
@@ -134,7 +135,7 @@ class ChildJob(Job):
     def idle(self) -> None:
         """Called while the child has nothing new to say; for a subclass."""
 
-    def _heard(self, event: Event) -> Iterator[object] | None:
+    def _heard(self, event: Event) -> Generator[object, None, Any] | None:
         if event.name == "hello":
             self._answered = True
             if self.process is not None:
@@ -161,7 +162,7 @@ class ChildJob(Job):
             self.on_error(event)
         return self.on_event(event)
 
-    def _wind_down(self, process: ChildProcess) -> Iterator[object]:
+    def _wind_down(self, process: ChildProcess) -> Generator[object, None, Any]:
         """End the child's tree: kindly at first, then the hard way; at most two seconds."""
         process.terminate()
         for seconds, harder in ((_TERM_SECONDS, True), (_KILL_SECONDS, False)):
@@ -193,7 +194,6 @@ def stages() -> dict[str, str]:
         "loading": _("loading"),
         "loading model": _("loading model"),
         "looking at this machine": _("looking at this machine"),
-        "making a phantom": _("making a phantom"),
         "measuring": _("measuring"),
         "preparing": _("preparing"),
         "reading": _("reading"),

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import slicer
@@ -35,7 +35,7 @@ class CompareJob(ChildJob):
         if node in (self.mr, self.true, self.ct):
             self.cancel()
 
-    def work(self) -> Iterator[object]:
+    def work(self) -> Generator[object, None, Any]:
         if self.mr is self.true:
             cause = _("the true MR is the synthetic one itself")
             raise JobError(cause, "InputError", _("Choose the patient's own MR."))

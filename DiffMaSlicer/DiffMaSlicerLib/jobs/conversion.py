@@ -1,10 +1,10 @@
-"""One CT of the scene to a synthetic MR beside it, slice by slice, while the window stays usable."""
+"""A CT of the scene in, a synthetic MR next to it out, slice by slice, while the window stays usable."""
 
 from __future__ import annotations
 
 import difflib
 import inspect
-from collections.abc import Callable, Iterator, Mapping
+from collections.abc import Callable, Generator, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -68,7 +68,7 @@ class SamplingOptions:
 
 
 def sampling_options(call: Callable[..., Any], given: Mapping[str, Any]) -> SamplingOptions:
-    """What was given to ``call``, a method that takes these fields beside its own arguments.
+    """What was given to ``call``, a method that takes these fields and its own arguments.
 
     Raises:
         TypeError: a name is neither, with the nearest one.
@@ -153,7 +153,7 @@ class Conversion(ChildJob):
             return
         self.cancel(keep_partial=False)
 
-    def work(self) -> Iterator[object]:
+    def work(self) -> Generator[object, None, Any]:
         self._check()
         path = None
         try:
@@ -173,7 +173,7 @@ class Conversion(ChildJob):
             if path is not None:
                 self._files.release(path)
 
-    def on_event(self, event: Event) -> Iterator[object] | None:
+    def on_event(self, event: Event) -> Generator[object, None, Any] | None:
         if event.name == "volume":
             self._facts.update(event.facts)
             self._slices = list(self._facts.pop("slices", None) or ())
@@ -192,7 +192,7 @@ class Conversion(ChildJob):
             raise JobError(_("the output is the CT itself"), "InputError", _("Choose another output volume."))
         to_world(self.ct)  # refuses transforms that are not linear
 
-    def _arguments(self, path: Path) -> Iterator[object]:
+    def _arguments(self, path: Path) -> Generator[object, None, Any]:
         arguments = ["convert", str(path), str(self.folder / "mr.nii"), "--previews", str(self.folder / "slices")]
         arguments += self.options.arguments() + slices_argument(self.ct, self.region.slices)
         if self._wants_soft_mask:
@@ -206,7 +206,7 @@ class Conversion(ChildJob):
             arguments += ["--mask", str(mask)]
         return arguments
 
-    def _slice_came(self, event: Event) -> Iterator[object]:
+    def _slice_came(self, event: Event) -> Generator[object, None, Any]:
         index, axis, values = event.count("slice"), event.count("axis"), event.text("values")
         path = Path(values)
         if index is None or axis not in (0, 1, 2) or path.parent != self.folder / "slices":  # it is deleted below
@@ -230,7 +230,7 @@ class Conversion(ChildJob):
         if self._output.refresh(force=first):
             self.tell("slice")
 
-    def _take_over(self, result: dict[str, Any]) -> Iterator[object]:
+    def _take_over(self, result: dict[str, Any]) -> Generator[object, None, Any]:
         self.stage, self.detail, self.fraction = _("showing the result"), "", None
         self._facts.update(result)
         if not self._output.begun:
@@ -263,7 +263,7 @@ class Conversion(ChildJob):
 
     def _beside(
         self, path: Path, content: str, name: str, role: str, window: tuple[float, float] | None
-    ) -> Iterator[object]:
+    ) -> Generator[object, None, Any]:
         """The node of another result, referred to by the MR; the one of an earlier run is filled anew."""
         mr = self.outputNode
         known = mr.GetNodeReference(role)
@@ -326,7 +326,7 @@ class Conversion(ChildJob):
         )
 
 
-def _remove(path: Path) -> Iterator[object]:
+def _remove(path: Path) -> Generator[object, None, Any]:
     """Remove a big file in a step of its own: that takes some milliseconds."""
     path.unlink(missing_ok=True)
     yield None

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 import slicer
@@ -33,7 +33,7 @@ class DicomExport(ChildJob):
         if node is self.mr:
             self.cancel()
 
-    def work(self) -> Iterator[object]:
+    def work(self) -> Generator[object, None, Any]:
         if not is_synthetic(self.mr):
             cause = _("the volume is not a synthetic MR made by this module")
             raise JobError(cause, "InputError", _("Choose one; other volumes are exported by Slicer's DICOM module."))

@@ -38,7 +38,7 @@ class Estimate:
     sentence: str
 
     @property
-    def fits(self) -> bool | None:
+    def enough_memory(self) -> bool | None:
         """Whether the memory is enough; None where that is not known."""
         if self.memory_bytes is None or self.free_bytes is None:
             return None
@@ -71,7 +71,7 @@ class History:
             device: kind and number, such as "cpu" or "cuda:0".
             decoder: what was asked for; None is the model's own.
             noise: whether samples were drawn. Without, a slice is one evaluation and one decoding, which takes longer
-                than an evaluation, so these runs are told apart.
+                than an evaluation, so these runs are kept apart.
             setup: seconds for loading, preparing and writing.
             synthesis: seconds for ``work`` = slices x evaluations.
             voxels: of the CT.
@@ -110,14 +110,13 @@ class History:
     ) -> Estimate:
         """What ``slices`` of a CT of so many ``voxels`` will take: by the medians of earlier runs, else ``rough``."""
         runs = self._read().get(_key(model, device, decoder, draws_noise(mode, samples)), [])
-        if not runs and rough is None:
-            sentence = _("How long it takes is learnt from the first run on this device.")
-            return Estimate(None, None, 0, free_bytes, sentence)
         if not runs:
-            seconds = rough.begin
-            seconds += slices * (rough.of_slice + rough.of_evaluation * evaluations(mode, steps, samples))
-            memory = rough.memory_bytes + _BYTES_PER_VOXEL * voxels
-            return Estimate(seconds, memory, 0, free_bytes, _sentence(seconds, memory, free_bytes, 0))
+            if rough is None:
+                sentence = _("How long it takes is learnt from the first run on this device.")
+                return Estimate(None, None, 0, free_bytes, sentence)
+            seconds = rough.begin + slices * (rough.of_slice + rough.of_evaluation * evaluations(mode, steps, samples))
+            guessed = rough.memory_bytes + _BYTES_PER_VOXEL * voxels
+            return Estimate(seconds, guessed, 0, free_bytes, _sentence(seconds, guessed, free_bytes, 0))
         seconds = statistics.median([run["setup"] for run in runs])
         seconds += statistics.median([run["per_step"] for run in runs]) * evaluations(mode, steps, samples) * slices
         peaks = [

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 import time
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from enum import Enum
 from typing import Any
 
@@ -83,11 +83,11 @@ class Job:
         self.result: Any = None
         self.keep_partial = False
         self._listeners: list[Listener] = []
-        self._generator: Iterator[object] | None = None
+        self._generator: Generator[object, None, Any] | None = None
         self._began = self._ended = 0.0
         self._polling = self._cancel_asked = self._cancel_thrown = False
 
-    def steps(self) -> Iterator[object]:
+    def steps(self) -> Generator[object, None, Any]:
         """The work; see the class."""
         raise NotImplementedError
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -18,7 +18,7 @@ class CommandJob(ChildJob):
         super().__init__(title, interpreter)
         self._arguments = arguments
 
-    def work(self) -> Iterator[object]:
+    def work(self) -> Generator[object, None, Any]:
         return (yield from self.child(self._arguments))
 
 

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -47,7 +47,7 @@ class ModelCardJob(CommandJob):
     def __init__(self, interpreter: Interpreter, name: str) -> None:
         super().__init__(interpreter, _("Read the model card"), ["models", "show", name])
 
-    def work(self) -> Iterator[object]:
+    def work(self) -> Generator[object, None, Any]:
         facts: dict[str, Any] = yield from super().work()
         return str(facts.get("card_text") or "")
 
@@ -59,7 +59,7 @@ class MoveModels(CommandJob):
         super().__init__(interpreter, _("Move the models"), ["models", "move", str(folder)])
         self._settings = settings
 
-    def work(self) -> Iterator[object]:
+    def work(self) -> Generator[object, None, Any]:
         facts: dict[str, Any] = yield from super().work()
         home = facts.get("home")
         if home:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import time
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from DiffMaSlicerLib.mrml import nodes
 from DiffMaSlicerLib.mrml.voxels import copy_into, new_image, open_result, tell_modified, voxels_of
 
 SECONDS_BETWEEN_UPDATES = 0.4
-"""Views are told about new slices at most this often: each time they are drawn anew."""
+"""Views are updated with new slices at most this often: each time they are drawn anew."""
 
 
 class OutputVolume:
@@ -35,7 +35,7 @@ class OutputVolume:
         self._ct, self._chosen = ct, chosen
         self._before: nodes.Before | None = None
         self._image: Any = None
-        self._told = 0.0
+        self._shown = 0.0
         self._waiting = False
 
     @property
@@ -43,7 +43,7 @@ class OutputVolume:
         """Whether the node shows something of this run."""
         return self.node is not None
 
-    def begin(self, name: str, low: float, high: float) -> Iterator[object]:
+    def begin(self, name: str, low: float, high: float) -> Generator[object, None, Any]:
         """Make or take the node and fill it with ``low``, the background.
 
         Args:
@@ -75,16 +75,16 @@ class OutputVolume:
         return True
 
     def refresh(self, force: bool = False) -> bool:
-        """Let the views know about new slices, at most a few times a second; whether they were told."""
+        """Let the views know about new slices, at most a few times a second; whether they were updated."""
         now = time.monotonic()
-        if not self._waiting or not (force or now - self._told >= SECONDS_BETWEEN_UPDATES):
+        if not self._waiting or not (force or now - self._shown >= SECONDS_BETWEEN_UPDATES):
             return False
-        self._waiting, self._told = False, now
+        self._waiting, self._shown = False, now
         if nodes.in_scene(self.node):
             tell_modified(self.node)
         return True
 
-    def complete(self, path: Path) -> Iterator[object]:
+    def complete(self, path: Path) -> Generator[object, None, Any]:
         """Take over the voxels of the written file.
 
         Raises:
@@ -119,7 +119,7 @@ class OutputVolume:
 
 def import_volume(
     path: Path, name: str, like: Any, reuse: Any = None, window: tuple[float, float] | None = None
-) -> Iterator[object]:
+) -> Generator[object, None, Any]:
     """A node with the voxels of a result file, on the grid of ``like``; returns it.
 
     Args:
@@ -136,7 +136,7 @@ def import_volume(
     return node
 
 
-def _largest(array: np.ndarray) -> Iterator[object]:
+def _largest(array: np.ndarray) -> Generator[object, None, Any]:
     largest = 0.0
     for plane in array:
         largest = max(largest, float(plane.max()))

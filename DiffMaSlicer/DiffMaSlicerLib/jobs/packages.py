@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from pathlib import Path
 from typing import Any
 
@@ -25,7 +25,7 @@ class CheckPackages(CommandJob):
     def __init__(self, interpreter: Interpreter, requirements: Path) -> None:
         super().__init__(interpreter, _("Check packages"), ["packages", "--requirements", str(requirements)])
 
-    def work(self) -> Iterator[object]:
+    def work(self) -> Generator[object, None, Any]:
         facts: dict[str, Any] = yield from super().work()
         missing = [entry["name"] for entry in facts.get("packages", []) if not entry.get("ok")]
         chooser = packages.CHOOSES and not set(missing).isdisjoint(packages.TORCH)
@@ -43,7 +43,7 @@ class InstallPackages(ChildJob):
         super().__init__(_("Install packages"), interpreter)
         self._requirements = requirements
 
-    def work(self) -> Iterator[object]:
+    def work(self) -> Generator[object, None, Any]:
         self.stage = _("checking packages")
         before = yield from CheckPackages(self.interpreter, self._requirements).steps()
         if set(before["missing"]) & set(packages.TORCH):

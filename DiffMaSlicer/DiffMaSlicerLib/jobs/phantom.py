@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Iterator
+from collections.abc import Generator
 from typing import Any
 
 from slicer.i18n import tr as _
@@ -23,7 +23,7 @@ class PhantomJob(ChildJob):
         super().__init__(_("Make a head phantom"), interpreter)
         self._seed = seed
 
-    def work(self) -> Iterator[object]:
+    def work(self) -> Generator[object, None, Any]:
         paths = {kind: self.folder / f"{kind}.nii" for kind in _WINDOWS}
         arguments = ["phantom", str(paths["CT"]), "--mr", str(paths["MR"]), "--seed", str(self._seed)]
         yield from self.child(arguments)
@@ -32,7 +32,7 @@ class PhantomJob(ChildJob):
             made.append((yield from self._load(path, kind)))
         return tuple(made)
 
-    def _load(self, path: Any, kind: str) -> Iterator[object]:
+    def _load(self, path: Any, kind: str) -> Generator[object, None, Any]:
         result = open_result(path)
         image = allocate(result.voxels.shape)
         yield from copy_into(voxels_of(image), result.voxels)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+from collections.abc import Mapping
 from dataclasses import dataclass
 from typing import Any
 
@@ -28,13 +29,13 @@ def rough(facts: dict[str, Any] | None, model: str, device: str) -> Rough | None
     """What is guessed before a model's first run; None where nobody knows.
 
     Args:
-        facts: what the child told of the machine.
+        facts: what the child reported of the machine.
         model: an installed model's name.
-        device: what the model would run on; only a CPU's speed can be told from its threads.
+        device: what the model would run on; only a CPU's speed follows from its threads.
     """
     facts = facts or {}
     entry = next((each for each in facts.get("models") or () if each.get("name") == model), None)
-    cpu = next((each for each in facts.get("devices") or () if each.get("name") == "cpu"), {})
+    cpu: Mapping[str, Any] = next((each for each in facts.get("devices") or () if each.get("name") == "cpu"), {})
     threads = cpu.get("threads")
     if entry is None or not threads or device != "cpu":
         return None

@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from pathlib import Path
 from typing import Any
 
@@ -37,7 +37,7 @@ def slices_argument(ct: Any, slices: tuple[int, int] | None) -> list[str]:
     return ["--slices", f"{first}:{last + 1}"]
 
 
-def write_mask(path: Path, ct: Any, roi: Any = None, segmentation: Any = None) -> Iterator[object]:
+def write_mask(path: Path, ct: Any, roi: Any = None, segmentation: Any = None) -> Generator[object, None, Any]:
     """Write where both the box of ``roi`` and the visible segments of ``segmentation`` are, on the CT's grid.
 
     Raises:
@@ -83,7 +83,9 @@ def _roi_planes(roi: Any, ct_to_world: np.ndarray, shape: tuple[int, ...]) -> Pl
     return plane
 
 
-def _segment_planes(segmentation: Any, ct: Any, ct_to_world: np.ndarray, shape: tuple[int, ...]) -> Iterator[object]:
+def _segment_planes(
+    segmentation: Any, ct: Any, ct_to_world: np.ndarray, shape: tuple[int, ...]
+) -> Generator[object, None, Any]:
     """One ``Plane`` for each visible segment."""
     names = _visible_segments(segmentation)
     if not names:

@@ -6,7 +6,7 @@ import contextlib
 import shutil
 import sys
 import weakref
-from collections.abc import Callable, Iterator
+from collections.abc import Callable, Generator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -66,7 +66,7 @@ def write_nrrd(
     matrix: np.ndarray,
     part: Callable[[slice], np.ndarray],
     planes_at_once: int | None = None,
-) -> Iterator[object]:
+) -> Generator[object, None, Any]:
     """Write a volume piece by piece.
 
     Args:
@@ -85,7 +85,7 @@ def write_nrrd(
         with path.open("wb", buffering=0) as stream:
             stream.write(nrrd_header(shape, dtype, matrix))
             for chosen in pieces(shape, dtype.itemsize, planes_at_once):
-                data = memoryview(np.ascontiguousarray(part(chosen))).cast("B")
+                data = np.ascontiguousarray(part(chosen)).data.cast("B")
                 while data:
                     data = data[stream.write(data) :]
                 yield None
@@ -123,7 +123,7 @@ class VolumeFiles:
         self._outdated: list[_Export] = []
         self._count = 0
 
-    def acquire(self, node: Any) -> Iterator[object]:
+    def acquire(self, node: Any) -> Generator[object, None, Any]:
         """Write ``node`` unless a file of it as it is exists; returns the path, which ``release`` gives back.
 
         The geometry is the node's own, without the transforms above it.

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import struct
-from collections.abc import Iterator
+from collections.abc import Generator, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -32,7 +32,7 @@ def pieces(shape: tuple[int, ...], bytes_per_voxel: int, planes: int | None = No
         yield slice(first, min(first + step, shape[0]))
 
 
-def new_image(shape: tuple[int, int, int], value: float) -> Iterator[object]:
+def new_image(shape: tuple[int, int, int], value: float) -> Generator[object, None, Any]:
     """Make a float vtkImageData of ``shape`` (z, y, x) with ``value`` everywhere, piece by piece; returns it."""
     image = allocate(shape)
     array = voxels_of(image)
@@ -50,7 +50,7 @@ def allocate(shape: tuple[int, int, int]) -> Any:
     return image
 
 
-def copy_into(target: np.ndarray, source: np.ndarray) -> Iterator[object]:
+def copy_into(target: np.ndarray, source: np.ndarray) -> Generator[object, None, Any]:
     """Copy ``source`` into ``target``, piece by piece."""
     for part in pieces(target.shape, target.itemsize):
         target[part] = source[part]

@@ -1,5 +1,7 @@
 """The window Batch: several CTs with the model loaded once, and how each of them fares."""
 
+from typing import Any
+
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -27,7 +29,9 @@ class BatchDialog(Dialog):
 
     def __init__(self, panel):
         super().__init__(panel, "Batch.ui")
-        self._view = self._binding = self._bound = None
+        self._view: Any = None
+        self._binding: Any = None
+        self._bound: Any = None
         self._nodes = []
 
     @property

@@ -1,5 +1,7 @@
 """The window with a model's card."""
 
+from typing import Any
+
 from slicer.i18n import tr as _
 
 from DiffMaSlicerLib.panel.dialog import Dialog
@@ -10,7 +12,7 @@ class CardDialog(Dialog):
 
     def __init__(self, panel):
         super().__init__(panel, "ModelCard.ui")
-        self._job = None
+        self._job: Any = None
 
     def prepare(self):
         """Connect the button."""

@@ -1,5 +1,7 @@
 """Comparison of the synthetic MRI with a true one: a table and a difference map."""
 
+from typing import Any
+
 import qt
 from slicer.i18n import tr as _
 
@@ -13,7 +15,7 @@ class Comparison:
     def __init__(self, panel):
         self.panel = panel
         self.ui = panel.ui
-        self._job = None
+        self._job: Any = None
         ui = self.ui
         ui.trueSelector.connect("nodeActivated(vtkMRMLNode*)", self._onChosen)
         ui.compareButton.connect("clicked()", self.onCompare)

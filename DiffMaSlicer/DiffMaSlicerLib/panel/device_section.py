@@ -1,5 +1,7 @@
 """The section Device: where the model runs, and by which Python."""
 
+from typing import Any
+
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -18,7 +20,7 @@ class DeviceSection(Section):
     def __init__(self, panel):
         super().__init__(panel)
         self._devices = Choices(self.ui.deviceBox, self._guest)
-        self._job = None
+        self._job: Any = None
         self._problem = ""
         self.packages = Packages(panel)
         self.ui.refreshButton.connect("clicked()", self.refresh)
@@ -44,7 +46,7 @@ class DeviceSection(Section):
         self._show()
 
     def actual(self):
-        """The device that will be used: what "auto" stands for is known once the child told."""
+        """The device that will be used: what "auto" stands for is known once the child has reported."""
         chosen = self.parameters.device
         machine = self.panel.machine
         return machine.get("default_device", chosen) if chosen == AUTO and machine else chosen

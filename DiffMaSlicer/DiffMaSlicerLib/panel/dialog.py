@@ -1,5 +1,7 @@
 """A window of its own, made from a .ui file."""
 
+from typing import Any
+
 import qt
 import slicer
 
@@ -15,9 +17,9 @@ class Dialog:
 
     def __init__(self, panel, name, modal=False):
         self.panel = panel
-        self.ui = None
+        self.ui: Any = None
         self._name, self._modal = name, modal
-        self._window = None
+        self._window: Any = None
 
     def prepare(self):
         """Connect the controls; called once."""

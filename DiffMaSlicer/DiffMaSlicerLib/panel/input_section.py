@@ -1,5 +1,7 @@
 """The section Input: which CT, what it is, and which part of it."""
 
+from typing import Any
+
 import qt
 import slicer
 from slicer.i18n import tr as _
@@ -25,7 +27,7 @@ class InputSection(Section, VTKObservationMixin):
         VTKObservationMixin.__init__(self)
         self.facts = None
         self._described = self._checked = self._allowed = None
-        self._check = None
+        self._check: Any = None
         self._refusal = ""
         self._timer = self._makeTimer(_CHECK_DELAY, self._startCheck)
         self._adopt = self._makeTimer(_ADOPT_DELAY, self.chooseLikely)

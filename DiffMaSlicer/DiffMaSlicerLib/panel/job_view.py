@@ -1,5 +1,7 @@
 """A job in the panel: its progress bar, its words, its log."""
 
+from typing import Any
+
 from DiffMaSlicerLib.panel import texts
 from DiffMaSlicerLib.panel.section import setText
 
@@ -19,7 +21,7 @@ class JobView:
         self._bar, self._label, self._button = bar, label, button
         self._done = None
         self._other = None
-        self.job = None
+        self.job: Any = None
         if button is not None:
             button.connect("clicked()", self.cancel)
 

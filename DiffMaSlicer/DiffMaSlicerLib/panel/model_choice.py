@@ -46,7 +46,7 @@ class Models:
 
     def models(self, anatomy="", size="", chosen=""):
         """Entries of the list of models: one a family, which stands for the chosen model or its contrast if it can."""
-        families = {}
+        families: dict[str, list] = {}
         for entry in self.matching(anatomy, size):
             families.setdefault(_family(entry), []).append(entry)
         contrast = contrastOf(self.named(chosen) or {})

@@ -53,7 +53,7 @@ class ModelSection(Section):
         setText(self.ui.modelState, f'{text} <a href="{entry["link"]}">{link}</a>' if link else text)
         self.ui.modelBox.toolTip = entry.get("title") or self._tip  # titles are longer than the list is wide
         words = {"downloadable": _("Download"), "importable": _("Choose their files...")}
-        self.ui.modelActionButton.text = words.get(entry.get("state"), "")
+        self.ui.modelActionButton.text = words.get(entry.get("state", ""), "")
         self.ui.modelActionButton.visible = entry.get("state") in words
         self.ui.modelActionButton.enabled = not self._view.running
 
@@ -123,7 +123,7 @@ class ModelSection(Section):
         for entry in self.models.all:
             if entry["state"] == "downloadable":
                 text = _("Download {title}...").format(title=entry["title"])
-                entries.append((text, lambda entry=entry: self.onDownload(entry)))
+                entries.append((text, lambda entry=entry: self.onDownload(entry)))  # type: ignore[misc]
         entries.append((_("Download another..."), self._import.openHub))
         entries += [(_("Open models folder"), self.onOpenFolder), (_("Move models folder..."), self.onMoveFolder)]
         addMenu(self.ui.modelMenuButton, entries)

@@ -212,6 +212,6 @@ class SamplingSection(Section):
         )
 
     def _show(self, estimate):
-        tight = estimate is not None and estimate.fits is False
+        tight = estimate is not None and estimate.enough_memory is False
         setIcon(self.ui.estimateIcon, qt.QStyle.SP_MessageBoxWarning if tight else None)
         setText(self.ui.estimateText, estimate.sentence if estimate is not None else "")

@@ -26,7 +26,7 @@ class Section:
         """Called after every change of the parameter node; cheap."""
 
     def machineChanged(self):
-        """Called when the child told anew which devices and models there are."""
+        """Called when the child reported anew which devices and models there are."""
 
     def sceneClosed(self):
         """Called when the scene begins to close: let go of its nodes."""

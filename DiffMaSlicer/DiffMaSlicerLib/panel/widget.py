@@ -1,5 +1,7 @@
 """The module's widget: puts the sections together and holds them to the parameter node."""
 
+from typing import Any
+
 import slicer
 import vtk
 from slicer.i18n import tr as _
@@ -28,12 +30,17 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         logic: a ``DiffMaSlicerLogic``.
         review: what shows CT and MRI beside each other.
         parameters: the scene's parameter node, or None while a scene closes.
-        machine: what the child told of devices and models, or None until it did.
+        machine: what the child reported of devices and models, or None until it did.
     """
 
     def __init__(self, parent=None):
-        self.logic = self.review = self.ui = self.parameters = self.machine = None
-        self._uiWidget = self._binding = None
+        self.logic: Any = None
+        self.review: Any = None
+        self.ui: Any = None
+        self.parameters: Any = None
+        self.machine = None
+        self._uiWidget: Any = None
+        self._binding: Any = None
         self._entered = self._updating = self._closed = self._asked = self._unseen = False
         super().__init__(parent)  # without a parent it calls setup
 
@@ -140,7 +147,7 @@ class DiffMaSlicerWidget(ScriptedLoadableModuleWidget, VTKObservationMixin):
         self.device.refresh()
 
     def setMachine(self, machine):
-        """Take what the child told."""
+        """Take what the child reported."""
         self.machine = machine
         for section in self.sections:
             section.machineChanged()

@@ -8,6 +8,7 @@ taking the stencil away leaves nothing behind.
 from __future__ import annotations
 
 import math
+from typing import Any
 
 import numpy as np
 import slicer
@@ -84,7 +85,7 @@ class Blending(VTKObservationMixin):
             return
         for view, stencil in self._stencils.items():
             if isinstance(stencil, _Reveal):
-                stencil.position = tuple(position)
+                stencil.position = (position[0], position[1], position[2])
                 stencil.update()
                 views.request_render(view)
 
@@ -94,7 +95,7 @@ class _Stencil:
 
     def __init__(self, view: View) -> None:
         self.view = view
-        self._blend = None
+        self._blend: Any = None
 
     def attach(self) -> bool:
         """Put the stencil in place; False when the view has no slice logic."""
@@ -124,7 +125,7 @@ class _Checkerboard(_Stencil):
     def __init__(self, view: View, tiles: int) -> None:
         super().__init__(view)
         self.tiles = tiles
-        self._drawn = None
+        self._drawn: tuple[int, ...] | None = None
         self._source = vtk.vtkImageToImageStencil()
         self._source.ThresholdByUpper(1)
 

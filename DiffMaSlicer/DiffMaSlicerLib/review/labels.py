@@ -22,19 +22,19 @@ class Labels:
     def set(self, view: View, text: str) -> None:
         """Write ``text`` into the view; an empty text takes the line away."""
         renderer = views.renderer(view)
-        held = self._actors.get(view)
-        if held and held[0] is not renderer:
+        label = self._actors.get(view)
+        if label and label[0] is not renderer:
             self._remove(view)
-            held = None
+            label = None
         if not text or not renderer:
             self._remove(view)
             return
-        if not held:
-            held = (renderer, _actor(view))
-            renderer.AddViewProp(held[1])
-            self._actors[view] = held
-        if held[1].GetInput() != text:
-            held[1].SetInput(text)
+        if not label:
+            label = (renderer, _actor(view))
+            renderer.AddViewProp(label[1])
+            self._actors[view] = label
+        if label[1].GetInput() != text:
+            label[1].SetInput(text)
             views.request_render(view)
 
     @property

@@ -1,4 +1,4 @@
-"""The layouts of the review: which slice views stand where, what each shows, and how Slicer is told of them.
+"""The layouts of the review: which slice views stand where, what each shows, and how Slicer gets them.
 
 The views are ours (own singleton tags and an own view group), so the user's Red, Green and Yellow views, what they show
 and where they stand, are left as they are.

@@ -104,6 +104,29 @@ def test_a_noisier_scan_is_of_the_same_head(head: Head) -> None:
     assert abs(added.mean()) < 1 and 5 < added.std() < 20
 
 
+def test_a_denser_brain_is_denser_with_its_fluid_and_nothing_else_changes(head: Head) -> None:
+    plain = RenderOptions.plain()
+    living, dead = (
+        render(head, 5, (4.0, 4.0, 8.0), (40, 48, None), contrasts=("t1",), options=replace(plain, dense=share))
+        for share in (0.0, 1.0)
+    )
+    np.testing.assert_array_equal(living.mr["t1"], dead.mr["t1"])
+    more = dead.ct - living.ct
+    by = {
+        tissue: float(np.median(more[living.labels == tissue.label]))
+        for tissue in (t.WHITE, t.VENTRICLE, t.BONE, t.FAT)
+    }
+    assert 3 <= by[t.WHITE] <= 26 and abs(by[t.VENTRICLE] - by[t.WHITE]) < 1
+    assert by[t.BONE] == by[t.FAT] == 0
+
+
+def test_grey_and_white_matter_differ_by_what_is_asked_for(head: Head) -> None:
+    options = replace(RenderOptions.plain(), grey_white=(2.0, 0.0))
+    ct = render(head, 5, (2.0, 2.0, 4.0), (80, 96, None), contrasts=("t1",), options=options)
+    cortex, white = (np.median(ct.ct[ct.labels == each.label]) for each in (t.CORTEX, t.WHITE))
+    assert 0 < cortex - white < 3
+
+
 def test_thick_slices_blur_the_ct_and_never_the_mr(head: Head) -> None:
     blurred = []
     for seed in range(6):

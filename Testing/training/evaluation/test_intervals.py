@@ -5,7 +5,7 @@ from __future__ import annotations
 import numpy as np
 import pytest
 
-from DiffMaCore.training.evaluation.intervals import cohort, interval, paired, summary
+from DiffMaCore.training.evaluation.scores import cohort, interval, paired, summary
 
 
 def patients(values: list[float]) -> dict:

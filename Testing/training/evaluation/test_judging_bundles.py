@@ -18,9 +18,7 @@ from DiffMaCore.imaging.checks import with_voxels
 from DiffMaCore.imaging.phantom import Phantom, tissues
 from DiffMaCore.training.evaluation.head_measures import LEVELS
 from DiffMaCore.training.evaluation.head_tables import RELIABILITY, markdown, write
-from DiffMaCore.training.evaluation.picture_pairs import inside_skull, read_pair
-from DiffMaCore.training.evaluation.real_heads import judge_cts, judge_pairs, means
-from DiffMaCore.training.evaluation.rendered_heads import judge_phantom
+from DiffMaCore.training.evaluation.heads import inside_skull, judge_cts, judge_pairs, judge_phantom, means, read_pair
 from Testing.images import AIR, BONE, FLUID, SIGNAL, head_images, head_labels
 
 

@@ -13,17 +13,17 @@ from torch.utils.data import default_collate
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.training.batches import to_device
 from DiffMaCore.training.bundling import build_pipeline
 from DiffMaCore.training.cache import (
     PairedCache,
     SliceDataset,
     ct_pixels,
+    ensure_embeddings,
     source_pixels,
     target_pixels,
     with_neighbours,
 )
-from DiffMaCore.training.embeddings import ensure_embeddings
-from DiffMaCore.training.feeding import to_device
 from Testing.training.tiny_cache import make_tiny_cache, tiny_experiment, tiny_pair
 
 ALL = ("target_latent", "source_latent", "clip_embedding", "source", "ct_pixels", "target", "body")

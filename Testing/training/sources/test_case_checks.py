@@ -7,8 +7,8 @@ import re
 import pytest
 import SimpleITK as sitk
 
-from DiffMaCore.training.checks import check_case, empty_planes
 from DiffMaCore.training.experiment import DataConfig
+from DiffMaCore.training.slicing import check_case, empty_planes
 from DiffMaCore.training.sources import RawPair
 from Testing.training.synthrad import DAMAGES, case_images
 

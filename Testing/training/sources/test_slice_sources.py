@@ -11,8 +11,8 @@ import SimpleITK as sitk
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.body import body_of
 from DiffMaCore.imaging.grid import AIR_HU
-from DiffMaCore.training.checks import check_case
 from DiffMaCore.training.experiment import DataConfig
+from DiffMaCore.training.slicing import check_case
 from DiffMaCore.training.sources import find_cases
 
 NARROW = DataConfig(anatomy="brain", target="t2", eight_bit_window=(-20.0, 100.0), eight_bit_spacing=2.0)

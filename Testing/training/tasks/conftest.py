@@ -10,7 +10,7 @@ import torch
 
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.experiment import Experiment, Folders
-from DiffMaCore.training.launch import train_part
+from DiffMaCore.training.tasks import train_part
 from Testing.training.tiny_cache import make_tiny_cache
 
 

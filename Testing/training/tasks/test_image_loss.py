@@ -6,7 +6,7 @@ import pytest
 import torch
 from skimage.metrics import structural_similarity
 
-from DiffMaCore.training.tasks.image_loss import SSIM_WINDOW, image_loss, ssim
+from DiffMaCore.training.tasks.images import SSIM_WINDOW, image_loss, ssim
 
 
 @pytest.fixture
@@ -32,3 +32,11 @@ def test_the_loss_counts_pixels_differences_and_ssim_each_by_its_weight(pair):
     expected = pixels + 0.5 * float(across + down) + 0.3 * (1 - float(ssim(output, target)))
     assert float(image_loss(output, target, 0.5, 0.3)) == pytest.approx(expected)
     assert float(image_loss(target, target, 0.5, 0.3)) == pytest.approx(0.0, abs=1e-6)
+
+
+def test_a_squared_loss_is_least_at_the_mean_of_what_may_be_true_and_an_absolute_one_at_the_median():
+    may_be = torch.tensor([0.0, 0.0, 1.0]).view(3, 1, 1).expand(3, 8, 8)  # two of three say 0
+    said = [torch.full((3, 8, 8), value) for value in (0.0, 1 / 3)]
+    squared = [float(image_loss(each, may_be, 0.0, squared=True)) for each in said]
+    absolute = [float(image_loss(each, may_be, 0.0)) for each in said]
+    assert squared[1] < squared[0] and absolute[0] < absolute[1]

@@ -7,7 +7,8 @@ import pytest
 import torch
 
 from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.training.soft_masks import calibrate_mask, mask_figures, mask_picture, variance_share
+from DiffMaCore.training.pictures import mask_figures, mask_picture, variance_share
+from DiffMaCore.training.tasks.contrast import calibrate_mask
 
 
 def test_a_mask_by_place_owes_nothing_to_the_slice():

@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import torch
 
-from DiffMaCore.training.sharded_rng import ShardedRNG
-from DiffMaCore.training.views import disturbed
+from DiffMaCore.training.batches import ShardedRNG
+from DiffMaCore.training.tasks.contrast import disturbed
 
 
 def rng(first: int = 0, count: int = 6, step: int = 3) -> ShardedRNG:

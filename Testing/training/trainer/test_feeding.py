@@ -9,8 +9,7 @@ import pytest
 import torch
 from torch import Tensor
 
-from DiffMaCore.training.feeding import feed, to_device
-from DiffMaCore.training.spreading import Order, Parts, spread_batch
+from DiffMaCore.training.batches import Order, Parts, feed, spread_batch, to_device
 from Testing.training.trainer.tiny_run import Slices, tiny_config
 
 CPU = torch.device("cpu")

@@ -6,9 +6,9 @@ import pytest
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.progress import Reporter
+from DiffMaCore.training.batches import Order, Parts, Spread, spread_batch
 from DiffMaCore.training.experiment import TrainConfig
 from DiffMaCore.training.run_folder import RunFolder
-from DiffMaCore.training.spreading import Order, Parts, Spread, spread_batch
 from DiffMaCore.training.trainer import make_accelerator, train
 from Testing.training.trainer.tiny_run import Contrast, Denoise, Slices, losses, tiny_config
 

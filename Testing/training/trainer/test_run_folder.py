@@ -15,10 +15,9 @@ from PIL import Image
 from DiffMaCore.errors import OutputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training import checkpoints
+from DiffMaCore.training.batches import ShardedRNG
 from DiffMaCore.training.checkpoints import Checkpoints
-from DiffMaCore.training.metrics_log import Board, MetricsLog, read_metrics
-from DiffMaCore.training.run_folder import RunFolder
-from DiffMaCore.training.sharded_rng import ShardedRNG
+from DiffMaCore.training.run_folder import Board, MetricsLog, RunFolder, read_metrics
 from DiffMaCore.training.trainer import make_accelerator, train
 from Testing.training.trainer.tiny_run import Denoise, Slices, tiny_config
 

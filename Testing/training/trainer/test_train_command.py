@@ -13,7 +13,7 @@ import pytest
 import yaml
 
 from DiffMaCore.cli.main import main
-from DiffMaCore.training.metrics_log import read_metrics
+from DiffMaCore.training.run_folder import read_metrics
 from Testing.training.tiny_cache import make_tiny_cache
 
 ROOT = Path(__file__).resolve().parents[3]

@@ -18,11 +18,10 @@ from torch import Tensor, nn
 from torch.utils.data import default_collate
 
 from DiffMaCore.progress import Reporter
+from DiffMaCore.training.batches import ShardedRNG, stream
 from DiffMaCore.training.experiment import TrainConfig
-from DiffMaCore.training.metrics_log import read_metrics
-from DiffMaCore.training.run_folder import RunFolder
-from DiffMaCore.training.sharded_rng import ShardedRNG, stream
-from DiffMaCore.training.task import Sample, Task
+from DiffMaCore.training.run_folder import RunFolder, Sample, read_metrics
+from DiffMaCore.training.task import Task
 from DiffMaCore.training.trainer import make_accelerator, train
 
 SLICES = 40

@@ -1,6 +1,7 @@
-"""An experiment's keys told from the code: a commented file to begin with, and the documentation's page.
+"""What tells an experiment's keys, made from the code: the documentation's page, and the file to begin with.
 
-``python -m DiffMaCore.training.template`` prints the page.
+``python -m Training.configuration_keys`` writes both: docs/configuration.md and the package's
+data/experiment/experiment.yaml, which ``diffma prepare --template`` copies.
 """
 
 from __future__ import annotations
@@ -13,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
-from DiffMaCore.errors import OutputError
-from DiffMaCore.training.experiment import Experiment
+from DiffMaCore.training.experiment import TEMPLATE, Experiment
+from DiffMaCore.training.files import rows_of
 
 _START = """\
 # An experiment on volume pairs of yours. Fill in the keys in front; those behind # stand at their defaults.
@@ -22,12 +23,6 @@ _START = """\
 #   diffma prepare pairs.csv --config experiment.yaml     checked, split by patient, encoded once
 #   diffma train embedder    --config experiment.yaml
 #   diffma train denoiser    --config experiment.yaml     ends as a bundle
-"""
-_PAIRS = """\
-id,ct,mr,mask,centre,patient
-case_01,case_01/ct.nii.gz,case_01/mr.nii.gz,,A,patient_01
-case_02,case_02/ct.nii.gz,case_02/mr.nii.gz,,A,patient_02
-case_03,case_03/ct.nii.gz,case_03/mr.nii.gz,,B,patient_03
 """
 _FILLED = {
     "name": "mine",
@@ -43,7 +38,7 @@ _PAGE = """\
 
 One YAML file is one experiment. `diffma prepare --template FOLDER` writes one to begin with, and an example CSV. All
 keys that are unknown, missing or of the wrong kind are told at once, with the nearest right one. This page is made from
-the code by `python -m DiffMaCore.training.template`.
+the code by `python -m Training.configuration_keys`.
 """
 
 
@@ -58,10 +53,9 @@ class Key(NamedTuple):
 
 
 def keys(cls: type) -> list[Key]:
-    """The keys of a configuration's dataclass; meanings are the comments and ``Attributes`` of its source."""
+    """The keys of a configuration's dataclass; meanings are the comments of its source."""
     source, hints = inspect.getsource(cls), typing.get_type_hints(cls)
     comments = dict(re.findall(r"(?m)^    (\w+):[^#\n]*?  # (.+)$", source))
-    attributes = dict(re.findall(r"(?m)^ {8}(\w+): (.+)$", source))
     found = []
     for item in dataclasses.fields(typing.cast(Any, cls)):
         below = next(
@@ -70,7 +64,7 @@ def keys(cls: type) -> list[Key]:
         default = None if item.default_factory is dataclasses.MISSING else _BELOW
         if item.default is not dataclasses.MISSING:
             default = _yaml(item.default)
-        meaning = (comments.get(item.name) or attributes.get(item.name, "")).replace("``", "").rstrip(".")
+        meaning = comments.get(item.name, "")
         if not meaning and below is not None and item.name == "train":
             meaning = "its training run"
         found.append(Key(item.name, str(item.type), default, meaning, typing.cast("type | None", below)))
@@ -82,19 +76,6 @@ def page() -> str:
     return _PAGE + "".join(_section(cls, path) for cls, path in _sections(Experiment, ""))
 
 
-def write_template(folder: Path) -> list[Path]:
-    """``experiment.yaml`` and ``pairs.csv`` in a folder. Raises OutputError where one is there already."""
-    paths = [folder / "experiment.yaml", folder / "pairs.csv"]
-    for path in paths:
-        if path.exists():
-            raise OutputError(f"{path} is there already; name another folder")
-    folder.mkdir(parents=True, exist_ok=True)
-    texts = (_START + "\n".join(_lines(Experiment, "")) + "\n", _PAIRS)
-    for path, text in zip(paths, texts, strict=True):
-        path.write_text(text, encoding="utf-8")
-    return paths
-
-
 def _sections(cls: type, path: str) -> Iterator[tuple[type, str]]:
     yield cls, path
     for key in keys(cls):
@@ -104,26 +85,21 @@ def _sections(cls: type, path: str) -> Iterator[tuple[type, str]]:
 
 def _section(cls: type, path: str) -> str:
     text = inspect.getdoc(cls) or ""
-    text = re.sub(r":\w+:`~?[\w.]*?(\w+)`", r"`\1`", text.split("\nAttributes:")[0]).replace("``", "`").strip()
+    text = re.sub(r":\w+:`~?[\w.]*?(\w+)`", r"`\1`", text).replace("``", "`").strip()
     rows = [
-        f"| `{key.name}` | {_cell(key.kind)} | {'**must be given**' if key.default is None else f'`{key.default}`'}"
-        f" | {_cell(key.meaning)} |"
+        [f"`{key.name}`", key.kind, "**must be given**" if key.default is None else f"`{key.default}`", key.meaning]
         for key in keys(cls)
     ]
-    head = [
-        "",
-        f"## {path or 'The whole file'}",
-        "",
-        text,
-        "",
-        "| key | kind | default | meaning |",
-        "|---|---|---|---|",
-    ]
-    return "\n".join([*head, *rows, ""])
+    table = rows_of(["key", "kind", "default", "meaning"], rows)
+    return "\n".join(["", f"## {path or 'The whole file'}", "", text, "", table, ""])
+
+
+def template() -> str:
+    """An experiment to begin with, as YAML; what has a default is behind #."""
+    return _START + "\n".join(_lines(Experiment, "")) + "\n"
 
 
 def _lines(cls: type, indent: str) -> Iterator[str]:
-    """YAML of a configuration; what has a default is behind #."""
     for key in keys(cls):
         said = f"  # {key.meaning}" if key.meaning else ""
         if key.below is not None and any(each.default is None for each in keys(key.below)) and key.default is None:
@@ -143,9 +119,6 @@ def _yaml(value: Any) -> str:
     return f'"{value}"' if isinstance(value, str) and (not value or value.isdigit()) else str(value)
 
 
-def _cell(text: str) -> str:
-    return text.replace("|", "\\|")
-
-
 if __name__ == "__main__":
-    print(page(), end="")
+    (Path(__file__).parents[1] / "docs" / "configuration.md").write_text(page(), encoding="utf-8")
+    (TEMPLATE / "experiment.yaml").write_text(template(), encoding="utf-8")
