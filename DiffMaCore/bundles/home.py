@@ -11,8 +11,6 @@ from collections.abc import Iterator
 from contextlib import contextmanager, suppress
 from pathlib import Path
 
-from filelock import FileLock, Timeout
-
 from DiffMaCore.errors import OutputError
 
 CATALOGUE = "catalogue.json"
@@ -43,6 +41,8 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
 
     What a process that was killed has left of its own goes first. Raises OutputError where nothing can be written.
     """
+    from filelock import FileLock  # not where an interpreter lacks packages and is asked which
+
     parent = parent or models_folder()
     with writing(parent):
         parent.mkdir(parents=True, exist_ok=True)
@@ -60,6 +60,8 @@ def temporary_folder(parent: Path | None = None) -> Iterator[Path]:
 
 def _remove_if_left(lock: Path) -> None:
     """Remove the folder of a lock that nobody holds; a fresh one may be about to be locked."""
+    from filelock import FileLock, Timeout
+
     with suppress(OSError, Timeout):
         if time.time() - lock.parent.stat().st_mtime > _FRESH:
             with FileLock(lock, timeout=0):
@@ -73,6 +75,8 @@ def alone(name: str) -> Iterator[None]:
     The file is removed with the lock, so a third process may slip in with one that waited for it: this spares two
     processes the same work, and nothing must be lost where it does not.
     """
+    from filelock import FileLock
+
     path = models_folder() / f".{name}.lock"
     with writing(path.parent):
         path.parent.mkdir(parents=True, exist_ok=True)

@@ -239,17 +239,22 @@ class SlicePipeline(DiffusionPipeline):
         bundle = self.bundle
         if source.dim() == 3:
             source = source[:, None].expand(-1, 3, -1, -1)
-        if self.device.type == "cpu" and len(source) > 1:  # sums of small products depend on how many rows there are
-            return cond.together([self.conditions(one[None]) for one in source])
-        return cond.compute_conditions(
-            source.to(self.device, self.vae.dtype),
-            bundle.hu_windows if bundle.takes_ct else None,
-            self.vae,
-            self.image_encoder,
-            self.embedder,
-            bundle.image_encoder_mean,
-            bundle.image_encoder_std,
-            with_pixels=bundle.neighbour_distance is not None,
+        # one by one on a CPU, where the sums of small products depend on how many rows there are
+        parts = source.split(1 if self.device.type == "cpu" else len(source))
+        return cond.together(
+            [
+                cond.compute_conditions(
+                    part.to(self.device, self.vae.dtype),
+                    bundle.hu_windows if bundle.takes_ct else None,
+                    self.vae,
+                    self.image_encoder,
+                    self.embedder,
+                    bundle.image_encoder_mean,
+                    bundle.image_encoder_std,
+                    with_pixels=bundle.neighbour_distance is not None,
+                )
+                for part in parts
+            ]
         )
 
     @in_own_tf32

@@ -35,8 +35,7 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
 
 def _by_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
     """Vectors (B, K) one by one, (B, N): the order of a small product's sums depends on how many rows it has."""
-    rows = torch.bmm(x[:, None], weight.t().expand(len(x), -1, -1))[:, 0]
-    return rows if bias is None else rows + bias
+    return torch.cat([product(row, weight, bias) for row in x.split(1)])
 
 
 def dense_each(x: Tensor, weight: Tensor) -> Tensor:

@@ -135,7 +135,10 @@ def restore(
     moments: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
     for word, value in found.below("optimiser").items():
         key, _, name = word.partition(".")
-        moments[name][key] = value
+        like = parameters[
+            name
+        ]  # fused AdamW walks through memory: a channels-last weight's moments must lie as it does
+        moments[name][key] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
     held = optimiser.state_dict()
     # a parameter that has never had a gradient has no moments
     held["state"] = {place: kept for place, kept in enumerate(moments.values()) if kept}

@@ -57,7 +57,7 @@ ELSEWHERE = {
     r"diffma models move": "Testing/cli/test_models_command.py",
     r"diffma evaluate --bundle": "renders heads for minutes; Testing/training/evaluation/test_judging_bundles.py",
     r"--backbone NAME": "Testing/training/trainer/test_train_command.py trains several",
-    r"python -m DiffMaCore\.training\.template": "Testing/docs/test_documentation.py compares what it writes",
+    r"python -m Training\.configuration_keys": "Testing/docs/test_documentation.py compares what it writes",
     r"diffma demo$": "Testing/cli/test_demo_command.py",
     r"\.\.\.|--help$": "stands for other commands, or only prints",
     r"--parent-watchdog": "ends with its standard input; Testing/cli/test_watchdog.py",

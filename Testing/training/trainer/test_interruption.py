@@ -2,16 +2,20 @@
 
 from __future__ import annotations
 
+import copy
 import os
 import signal
 import time
 from pathlib import Path
 
 import pytest
+import torch
+from torch import nn
 
 from DiffMaCore.errors import InputError, TrainingError
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.checkpoints import Checkpoints
+from DiffMaCore.training.batches import stream
+from DiffMaCore.training.checkpoints import Checkpoints, restore, state
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.trainer import make_accelerator, train
 from Testing.training.trainer.tiny_run import Denoise, Slices, losses, tiny_config
@@ -172,3 +176,25 @@ def test_a_gradient_that_is_not_finite_names_the_batch_and_where(tmp_path):
     with pytest.raises(TrainingError, match=r"step 4 .* first in 2\.weight, though all data .*case head_\d, slice"):
         run_here(tmp_path, Overflowing(Slices()), steps=5)
     assert max(losses(tmp_path)) == 3
+
+
+def test_a_channels_last_network_goes_on_to_the_bit(tmp_path):
+    def begun():
+        torch.manual_seed(0)
+        model = nn.Conv2d(4, 8, 3).to(memory_format=torch.channels_last)
+        return model, torch.optim.AdamW(model.parameters(), 0.1, fused=True), dict(model.named_parameters())
+
+    def step(model, optimiser, number):
+        optimiser.zero_grad()
+        model(torch.randn(2, 4, 8, 8, generator=stream(number))).square().mean().backward()
+        optimiser.step()
+
+    model, optimiser, parameters = begun()
+    step(model, optimiser, 1)
+    checkpoints = Checkpoints(tmp_path)
+    path = checkpoints.save(state(model, copy.deepcopy(model), optimiser, parameters), {"step": 1})
+    step(model, optimiser, 2)
+    again, other, named = begun()
+    restore(checkpoints.load(path), again, copy.deepcopy(again), other, named)
+    step(again, other, 2)
+    assert torch.equal(again.weight, model.weight)
