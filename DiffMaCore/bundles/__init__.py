@@ -1,6 +1,6 @@
 """Model bundles: a folder with every component and every setting that decides the result.
 
-Nothing in :mod:`~DiffMaCore.bundles.config`, ``card``, ``manifest``, ``store`` and ``hub`` imports torch.
+Nothing in :mod:`~DiffMaCore.bundles.config`, ``manifest``, ``store`` and ``hub`` imports torch.
 """
 
 from __future__ import annotations

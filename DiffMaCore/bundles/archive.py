@@ -50,14 +50,7 @@ def extract(path: Path, target: Path, progress: Progress | None = None) -> None:
                 if progress:
                     progress(done, manifest.total, f"unpacking {entry.path}")
             (target / MANIFEST_FILE).write_bytes(archive.read(members[prefix + MANIFEST_FILE]))
-    except (
-        zipfile.BadZipFile,
-        zipfile.LargeZipFile,
-        zlib.error,
-        EOFError,
-        NotImplementedError,
-        RuntimeError,
-    ) as error:
+    except (zipfile.BadZipFile, zipfile.LargeZipFile, zlib.error, EOFError, NotImplementedError, RuntimeError) as error:
         raise ModelError(f"{path} is not a readable zip or is truncated ({error}): {again}.") from None
     except OSError as error:
         raise OutputError(f"{path} cannot be unpacked ({error}): check the rights and the room on the disk.") from None

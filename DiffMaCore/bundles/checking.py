@@ -116,7 +116,7 @@ def check_fit(config: BundleConfig, parts: Mapping[str, Any]) -> None:
     if "mean" in config.modes:
         wanted[SCHEDULER] = {"prediction_type": "v_prediction"}
         wanted["denoiser"] = {**wanted.get("denoiser", {}), "learn_sigma": False}
-    if scheduler and scheduler.learned_variance:
+    if str(getattr(scheduler, "variance_type", "")).startswith("learned"):
         wanted["denoiser"] = {**wanted.get("denoiser", {}), "learn_sigma": True}
     for name, values in wanted.items():
         for key, value in values.items():

@@ -270,11 +270,6 @@ class _SchedulerConfig:
         if self.beta_start > self.beta_end:
             raise ValueError(f"beta_start must be at most beta_end, {self.beta_end:g}, not {self.beta_start:g}")
 
-    @property
-    def learned_variance(self) -> bool:
-        """Whether the denoiser must predict a variance as well."""
-        return False
-
 
 @dataclass(frozen=True)
 class DDPMSchedulerConfig(_SchedulerConfig):
@@ -286,11 +281,6 @@ class DDPMSchedulerConfig(_SchedulerConfig):
     clip_sample: bool = True
     clip_sample_range: Annotated[float, Bounds(1e-3, 1e3)] = 1.0
     timestep_spacing: Literal["linspace", "leading", "trailing"] = "leading"
-
-    @property
-    def learned_variance(self) -> bool:
-        """Whether the denoiser must predict a variance as well."""
-        return self.variance_type.startswith("learned")
 
 
 @dataclass(frozen=True)

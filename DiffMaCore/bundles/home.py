@@ -13,6 +13,8 @@ from pathlib import Path
 
 from DiffMaCore.errors import OutputError
 
+CATALOGUE = "catalogue.json"
+"""Of an institution's own models, in the user's folder."""
 _RESERVE = 16 << 20
 _FRESH = 60  # seconds
 

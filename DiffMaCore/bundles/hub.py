@@ -1,4 +1,5 @@
-"""Bundles from a model hub ("owner/name"): fetched by huggingface_hub, checked, and installed in one step."""
+"""Bundles from a model hub ("owner/name"): fetched by huggingface_hub, checked, and installed in one step; and what can
+be had: the authors' released weights, and what an institution offers its users."""
 
 from __future__ import annotations
 
@@ -13,12 +14,14 @@ from pathlib import Path
 from typing import Any
 
 from DiffMaCore.bundles import store
-from DiffMaCore.bundles.config import INDEX_FILE, read_config
-from DiffMaCore.bundles.home import alone, models_folder, require_room
+from DiffMaCore.bundles.config import INDEX_FILE, read_config, read_json
+from DiffMaCore.bundles.home import CATALOGUE, alone, home, models_folder, require_room
 from DiffMaCore.bundles.manifest import MANIFEST_FILE, Manifest, Progress, read_manifest
 from DiffMaCore.errors import DiffMaError, ModelError, OutputError
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
+_PACKAGED = Path(__file__).resolve().parent.parent / "data" / CATALOGUE
+_TEXTS = ("name", "title", "anatomy", "size")
 _ELSEWHERE = "get the bundle as a zip on another machine and install it with `diffma models add ZIP`"
 
 
@@ -198,3 +201,50 @@ def _explained(repo: str, revision: str, error: Exception) -> DiffMaError:
         cause = (str(error).splitlines() or [type(error).__name__])[0].rstrip(".")
         why = f"cannot be reached or the transfer broke off ({cause}); run the same command again to go on"
     return ModelError(f"{repo} {why}, or {_ELSEWHERE}.")
+
+
+def list_catalogue() -> list[dict[str, Any]]:
+    """Models that can be had: name, title, anatomy, size ("L/2"), state, hub, how and link.
+
+    ``state`` is "downloadable" (``hub`` is its id) or "importable" (the user has the files; ``hub`` is None); ``link``
+    is a page about it, or empty. An institution lists its own in ``catalogue.json`` of the user's folder, as
+    ``{"models": [{"name", "title", "anatomy", "size", "hub", "how", "link"}]}``.
+
+    Raises:
+        ModelError: that file is damaged; the message names it.
+    """
+    own = home() / CATALOGUE
+    entries = [*(_read_catalogue(own) if own.is_file() else []), *_read_catalogue(_PACKAGED)]
+    installed = store.list_models()
+    names = {model.name for model in installed}
+    kinds = {(model.anatomy, model.size.partition(",")[0]) for model in installed if not model.demo}
+    sources = tuple(model.source for model in installed)
+
+    def is_installed(entry: dict[str, Any]) -> bool:
+        if entry["hub"]:
+            return any(source.startswith(f"hub {entry['hub']}@") for source in sources)
+        return entry["name"] in names or (entry["anatomy"], entry["size"]) in kinds
+
+    return [entry for entry in entries if not is_installed(entry)]
+
+
+def _read_catalogue(path: Path) -> list[dict[str, Any]]:
+    content = read_json(path, f"{path} is no catalogue")
+    listed = content.get("models")
+    if not isinstance(listed, list):
+        raise ModelError(f"{path} is no catalogue: it holds no list `models`; correct the file or delete it.")
+    common = {key: str(content.get(key, "")) for key in ("how", "link")}
+    return [_entry(entry, common, path) for entry in listed]
+
+
+def _entry(entry: Any, common: dict[str, str], path: Path) -> dict[str, Any]:
+    if not isinstance(entry, dict) or not all(isinstance(entry.get(key), str) and entry[key] for key in _TEXTS):
+        raise ModelError(f"{path} has an entry without {', '.join(_TEXTS)}; correct the file or delete it.")
+    hub = entry.get("hub")
+    if hub is not None and not (isinstance(hub, str) and is_hub_id(hub)):
+        raise ModelError(f"{path} gives {entry['name']} the hub id {hub!r}, which is none such as owner/name.")
+    texts = {key: str(entry.get(key) or common[key]) for key in common}
+    if hub and not texts["how"]:
+        texts["how"] = f"Download it with `diffma models download {hub}`."
+    state = "downloadable" if hub else "importable"
+    return {**{key: entry[key] for key in _TEXTS}, "state": state, "hub": hub, **texts}

@@ -6,7 +6,9 @@ import hashlib
 import json
 import os
 import re
-from collections.abc import Callable
+import shutil
+from collections.abc import Callable, Iterable, Iterator, Mapping
+from contextlib import nullcontext
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, TypeAlias
@@ -19,7 +21,7 @@ from DiffMaCore.errors import ModelError
 
 MANIFEST_FILE = "manifest.json"
 _FORMAT = 1
-_BLOCK = 1 << 20
+_BLOCK = 4 << 20
 _OTHER = re.compile(r"(\w[\w-]{0,63}/){0,2}(\w[\w.() -]{0,99}\.(json|md|txt|png|jpg)|LICENSE|NOTICE)", re.ASCII)
 _RESERVED = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", re.IGNORECASE)
 _AGAIN = "fetch the bundle again with `diffma models download` or `diffma models add`"
@@ -78,13 +80,9 @@ def write_manifest(folder: Path) -> Manifest:
     paths = [path for path in _walk(folder) if path != MANIFEST_FILE]
     for path in paths:
         _check_name(path, str(folder))
-    entries = (Entry(path, (folder / path).stat().st_size, sha256_of(folder / path)) for path in paths)
-    manifest = Manifest(tuple(entries))
-    content = {
-        "format": _FORMAT,
-        "bundle_sha256": manifest.bundle_sha256,
-        "files": [vars(entry) for entry in manifest.files],
-    }
+    manifest = Manifest(tuple(Entry(path, (folder / path).stat().st_size, sha) for path, sha in hashed(folder, paths)))
+    files = [vars(entry) for entry in manifest.files]
+    content = {"format": _FORMAT, "bundle_sha256": manifest.bundle_sha256, "files": files}
     write_text(folder / MANIFEST_FILE, json.dumps(content, indent=1) + "\n")
     return manifest
 
@@ -129,30 +127,22 @@ def verify(folder: Path, progress: Progress | None = None) -> BundleConfig:
     manifest = read_manifest(folder)
     present = set(_walk(folder)) - {MANIFEST_FILE}
     for entry in manifest.files:
-        check_size(folder / entry.path, entry)
+        _check_size(folder / entry.path, entry)
     unlisted = sorted(present - {entry.path for entry in manifest.files})
     if unlisted:
         raise ModelError(f"{folder / unlisted[0]} does not belong to the bundle: remove it, or {_AGAIN}.")
-    done = 0
-    for entry in manifest.files:
-        base = done
-        report = (
-            (lambda n, e=entry, b=base: progress(b + n, manifest.total, f"checking {e.path}")) if progress else None
-        )
-        try:
-            has = sha256_of(folder / entry.path, report)
-        except OSError as error:
-            raise ModelError(
-                f"{folder / entry.path} cannot be read ({error.strerror or error}): check its rights and its disk."
-            ) from None
-        if has != entry.sha256:
-            raise ModelError(f"{folder / entry.path} was altered (its checksum differs): {_AGAIN}.")
-        done += entry.size
+    try:
+        altered = first_difference(folder, {entry.path: entry.sha256 for entry in manifest.files}, progress)
+    except OSError as error:
+        raise ModelError(
+            f"{error.filename} cannot be read ({error.strerror or error}): check its rights and its disk."
+        ) from None
+    if altered:
+        raise ModelError(f"{folder / altered} was altered (its checksum differs): {_AGAIN}.")
     return check_bundle(folder)[0]
 
 
-def check_size(path: Path, entry: Entry) -> None:
-    """Raise ModelError when ``path`` is missing or is not as long as ``entry`` says."""
+def _check_size(path: Path, entry: Entry) -> None:
     if not path.is_file():
         raise ModelError(f"{path} is missing: {_AGAIN}.")
     size = path.stat().st_size
@@ -167,17 +157,44 @@ def bundle_checksum(folder: Path) -> str:
     return read_manifest(folder).bundle_sha256
 
 
-def sha256_of(path: Path, report: Callable[[int], None] | None = None) -> str:
-    """SHA-256 of a file in hex; ``report`` is called with the bytes read so far."""
-    digest = hashlib.sha256()
-    done = 0
-    with path.open("rb") as stream:
-        while block := stream.read(_BLOCK):
-            digest.update(block)
-            done += len(block)
-            if report:
-                report(done)
-    return digest.hexdigest()
+def sha256_of(path: Path) -> str:
+    """SHA-256 of a file in hex."""
+    return next(hashed(path.parent, [path.name]))[1]
+
+
+def first_difference(folder: Path, checksums: Mapping[str, str], progress: Progress | None = None) -> str | None:
+    """The first file of ``folder`` that is not what ``checksums`` say; None when all are."""
+    return next((path for path, found in hashed(folder, checksums, progress) if found != checksums[path]), None)
+
+
+def hashed(
+    folder: Path, paths: Iterable[str], progress: Progress | None = None, copy_to: Path | None = None
+) -> Iterator[tuple[str, str]]:
+    """Each of ``paths`` (POSIX, relative) and the SHA-256 of what was read of it, on the way copied to a folder.
+
+    Raises OSError, whose ``filename`` is set, when a file cannot be read or written.
+    """
+    paths = list(paths)
+    total, done = sum((folder / path).stat().st_size for path in paths), 0
+    for path in paths:
+        digest = hashlib.sha256()
+        if copy_to:
+            (copy_to / path).parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with (folder / path).open("rb") as read, (copy_to / path).open("wb") if copy_to else nullcontext() as copy:
+                while block := read.read(_BLOCK):
+                    digest.update(block)
+                    if copy:
+                        copy.write(block)
+                    done += len(block)
+                    if progress:
+                        progress(done, total, f"{'copying' if copy else 'checking'} {path}")
+        except OSError as error:
+            error.filename = error.filename or str(folder / path)
+            raise
+        if copy_to:
+            shutil.copystat(folder / path, copy_to / path)
+        yield path, digest.hexdigest()
 
 
 def write_text(path: Path, text: str) -> None:
@@ -195,14 +212,8 @@ def is_clutter(path: str) -> bool:
 
 def check_inside(path: str, where: str) -> None:
     """Raise ModelError when ``path`` is not a plain relative POSIX path that stays inside its folder."""
-    parts = path.split("/")
-    if (
-        not path.isprintable()
-        or len(path) > 200
-        or not path
-        or set(parts) & {"", ".", ".."}
-        or re.search(r'[\\:*?"<>|\x00-\x1f]', path)
-    ):
+    odd = set(path.split("/")) & {"", ".", ".."} or re.search(r'[\\:*?"<>|\x00-\x1f]', path)
+    if odd or not path.isprintable() or len(path) > 200:
         raise ModelError(
             f"{where} is refused: it holds {shown(path)}, a path that is too long or could lie outside of the bundle."
         )

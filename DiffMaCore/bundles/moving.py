@@ -5,10 +5,8 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from DiffMaCore.bundles.catalogue import FILE as CATALOGUE
-from DiffMaCore.bundles.copying import copy_files, first_difference
-from DiffMaCore.bundles.home import home, models_folder, require_room, temporary_folder, writing
-from DiffMaCore.bundles.manifest import Progress, sha256_of
+from DiffMaCore.bundles.home import CATALOGUE, home, models_folder, require_room, temporary_folder, writing
+from DiffMaCore.bundles.manifest import Progress, first_difference, hashed
 from DiffMaCore.errors import OutputError
 
 
@@ -31,7 +29,7 @@ def move_models(folder: Path, progress: Progress | None = None) -> Path:
         raise OutputError(f"{new} is a file; choose a folder.")
     paths, present = _files(old), _files(new)
     both = sorted({*paths} & {*present})
-    begun = len(both) in (len(paths), len(present)) and first_difference(new, _checksums(old, both)) is None
+    begun = len(both) in (len(paths), len(present)) and first_difference(new, dict(hashed(old, both))) is None
     if present and not begun:
         raise OutputError(f"{new} holds models or a catalogue already; choose a new folder.")
     was_there = new.exists()
@@ -54,17 +52,13 @@ def _copy_all(old: Path, new: Path, paths: list[str], progress: Progress | None)
     """Copy files into a folder next to their place, compare them, and put each model into its place in one step."""
     with temporary_folder(new / "models") as incoming:
         require_room(sum((old / path).stat().st_size for path in paths), new)
-        checksums = copy_files(old, incoming, paths, progress)
+        checksums = dict(hashed(old, paths, progress, copy_to=incoming))
         if different := first_difference(incoming, checksums, progress):
             raise OutputError(f"{new / different} is not what was copied; check that disk, the models stay in {old}.")
         for path in sorted((incoming / "models").glob("*")):
             path.rename(new / "models" / path.name)
         if CATALOGUE in paths:
             (incoming / CATALOGUE).rename(new / CATALOGUE)
-
-
-def _checksums(folder: Path, paths: list[str]) -> dict[str, str]:
-    return {path: sha256_of(folder / path) for path in paths}
 
 
 def _files(old: Path) -> list[str]:

@@ -16,20 +16,13 @@ from typing import Any
 from DiffMaCore.bundles.archive import extract
 from DiffMaCore.bundles.checking import check_bundle
 from DiffMaCore.bundles.component_configs import UNetDenoiserConfig
-from DiffMaCore.bundles.config import (
-    GUIDED_DECODER,
-    INDEX_FILE,
-    SMALL_DECODER,
-    BundleConfig,
-    read_config,
-    read_json,
-)
-from DiffMaCore.bundles.copying import copy_files
+from DiffMaCore.bundles.config import GUIDED_DECODER, INDEX_FILE, SMALL_DECODER, BundleConfig, read_config, read_json
 from DiffMaCore.bundles.home import alone, models_folder, require_room, restore, temporary_folder, writing
 from DiffMaCore.bundles.manifest import (
     MANIFEST_FILE,
     Progress,
     bundle_checksum,
+    hashed,
     is_reserved,
     read_manifest,
     verify,
@@ -140,19 +133,14 @@ def describe(name: str, folder: Path) -> ModelEntry:
         config, parts = check_bundle(folder)
     except ModelError as error:
         return ModelEntry(title="damaged", anatomy="?", size="?", demo=False, problem=str(error), **known)
+    for key in ("title", "anatomy", "demo", "missing", "source_modality", "target_modality", "modes", "family"):
+        known[key] = getattr(config, key)
+    denoiser = parts.get("denoiser")
     return ModelEntry(
-        title=config.title,
-        anatomy=config.anatomy,
-        size=_size(parts.get("denoiser")),
-        demo=config.demo,
-        missing=config.missing,
-        source_modality=config.source_modality,
-        target_modality=config.target_modality,
+        size=_size(denoiser),
         small_decoder=SMALL_DECODER in parts,
         guided_decoder=GUIDED_DECODER in parts,
-        scan_order=getattr(parts.get("denoiser"), "scan_order", "none"),
-        modes=config.modes,
-        family=config.family,
+        scan_order=getattr(denoiser, "scan_order", "none"),
         **known,
     )
 
@@ -285,7 +273,8 @@ def _copy(source: Path, target: Path, progress: Progress | None) -> None:
     manifest = read_manifest(source)
     require_room(manifest.total)
     with writing(models_folder()):
-        copy_files(source, target, [*(entry.path for entry in manifest.files), MANIFEST_FILE], progress)
+        paths = [*(entry.path for entry in manifest.files), MANIFEST_FILE]
+        dict(hashed(source, paths, progress, copy_to=target))
 
 
 def installed_from(source: str, name: str | None = None) -> Path | None:

@@ -103,8 +103,8 @@ def check_result(args: argparse.Namespace) -> int:
     args.reporter.stage("reading")
     from DiffMaCore.imaging.agreement import agreement
     from DiffMaCore.imaging.checks import check_ct
-    from DiffMaCore.imaging.provenance import written_modality
     from DiffMaCore.imaging.reading import read_volume
+    from DiffMaCore.imaging.writing import written_modality
 
     modality = args.contrast or written_modality(args.mr) or "t1"
     if modality == "CT":

@@ -26,7 +26,7 @@ PACKAGES = ("torch", "diffusers", "open_clip_torch", "SimpleITK", "numba", "trit
 def info(args: argparse.Namespace) -> int:
     """Show devices, memory, selective-scan back ends and installed models, and why one is unavailable."""
     args.reporter.stage("looking at this machine")
-    from DiffMaCore.bundles.catalogue import list_catalogue
+    from DiffMaCore.bundles.hub import list_catalogue
     from DiffMaCore.bundles.store import list_models
     from DiffMaCore.devices import choose_device, describe_devices
     from DiffMaCore.diffusion.schedulers import describe_schedulers

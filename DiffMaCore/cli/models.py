@@ -60,7 +60,7 @@ def _megabytes(count: int) -> str:
 def show(args: argparse.Namespace) -> int:
     """Show the configuration and model card of one model."""
     from DiffMaCore.bundles import store
-    from DiffMaCore.bundles.card import card_text
+    from DiffMaCore.bundles.writing import card_text
 
     folder = store.resolve(args.model)
     config = read_config(folder)

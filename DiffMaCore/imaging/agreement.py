@@ -6,6 +6,7 @@ the scalp. Lengths are in mm, so that spacing and orientation do not matter.
 
 from __future__ import annotations
 
+import itertools
 from dataclasses import asdict, dataclass
 from typing import Any
 
@@ -15,9 +16,8 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.imaging import scalp
-from DiffMaCore.imaging.classes import between_classes
-from DiffMaCore.imaging.head_pair import HeadPair
+from DiffMaCore.imaging.grid import same_grid
+from DiffMaCore.imaging.head_pair import HeadPair, scalp_thickness
 from DiffMaCore.imaging.intracranial import BONE_HU, WATERY_HU, Bools
 
 CONTRASTS = ("t1", "t2", "flair")
@@ -31,6 +31,8 @@ _SHELL_MM, _DEPTH_MM = 6.0, 8.0  # of soft tissue outside and inside the skull
 _DARK = {"t1": 0.5, "t2": 0.4, "flair": 0.4}  # of the brain's median; muscle is darker in the latter two
 _MIXED_HU = (150.0, 600.0)  # marrow and the edge of bone, dark in one MRI and bright in the other
 _BINS, _NMI_HU = 64, (-150.0, 250.0)
+_CLASS_BINS = 128
+_TAILS = (0.1, 99.9)  # percentiles between which the bins lie: an outlier is no class of its own
 _LEAST_CSF_ML = 3.0
 _GOOD, _FAIR = 0.75, 0.6  # the lower of both Dice coefficients
 
@@ -111,13 +113,18 @@ def agreement(ct: sitk.Image, mr: sitk.Image, contrast: str = "MR T1") -> Agreem
         InputError: the grids differ, the CT shows no skull, the MRI is empty inside of it, or the contrast is unknown.
     """
     kind = contrast_of(contrast)
-    check_same_grid(ct, mr)
+    if not same_grid(ct, mr):
+        sizes = [" x ".join(map(str, image.GetSize())) for image in (ct, mr)]
+        raise InputError(
+            f"the CT ({sizes[0]} voxels) and the MR ({sizes[1]}) do not lie on one grid; give the CT that this MR"
+            " was made from"
+        )
     head = HeadPair.of(ct, mr)
     shift = _hu_shift(head)
     of_ct, of_mr = _fluid(head, kind, shift)
     ct_ml, mr_ml = (float(mask.sum()) * head.voxel_ml for mask in (of_ct, of_mr))
     judged = ct_ml >= _LEAST_CSF_ML
-    scalp_ct, scalp_mr = scalp.thickness(head)
+    scalp_ct, scalp_mr = scalp_thickness(head)
     return Agreement(
         contrast=kind,
         hu_shift=shift,
@@ -133,19 +140,6 @@ def agreement(ct: sitk.Image, mr: sitk.Image, contrast: str = "MR T1") -> Agreem
         nmi_mirrored=_nmi(head, head.mirrored),
         slice_change=slice_change(head.values, head.space, head.spacing, head.slab),
     )
-
-
-def check_same_grid(ct: sitk.Image, mr: sitk.Image) -> None:
-    """Raise InputError where two images do not share size and place (to a hundredth of a mm)."""
-    corners = [[0, 0, 0], [ct.GetSize()[0] - 1, 0, 0], [n - 1 for n in ct.GetSize()]]
-    here, there = ([image.TransformIndexToPhysicalPoint(c) for c in corners] for image in (ct, mr))
-    if ct.GetSize() != mr.GetSize() or not np.allclose(here, there, rtol=0, atol=1e-2):
-        sizes = (" x ".join(map(str, image.GetSize())) for image in (ct, mr))
-        raise InputError(
-            "the CT ({} voxels) and the MR ({}) do not lie on one grid; give the CT that this MR was made from".format(
-                *sizes
-            )
-        )
 
 
 def dice(a: Bools, b: Bools) -> float:
@@ -216,6 +210,36 @@ def _fluid_threshold(values: NDArray, kind: str) -> float:
     fluid = np.percentile(values[values <= cuts[0]], 10)
     next_class = values[values > cuts[0]] if len(cuts) == 1 else values[(values > cuts[0]) & (values <= cuts[1])]
     return float(fluid + _CSF_SHARE * (np.median(next_class) - fluid))
+
+
+def between_classes(values: NDArray, count: int) -> tuple[float, ...]:
+    """The ``count`` - 1 thresholds that part values into classes of least variance (Otsu 1979), in rising order.
+
+    With three classes of an MRI's brain these are fluid, grey and white matter. Exact over 128 bins.
+
+    Raises:
+        InputError: all values are the same.
+    """
+    low, high = np.percentile(values, _TAILS)
+    if not high > low:
+        raise InputError("the image has the same value everywhere; give one with contrast")
+    counts, edges = np.histogram(np.clip(values, low, high), _CLASS_BINS, (low, high))
+    centres = (edges[:-1] + edges[1:]) / 2
+    number = np.concatenate([[0], np.cumsum(counts)]).astype(np.float64)
+    total = np.concatenate([[0], np.cumsum(counts * centres)])
+    # between[i, j]: what a class of the bins i to j - 1 adds to the variance between classes
+    n, t = number[None] - number[:, None], total[None] - total[:, None]
+    between = np.divide(t * t, n, out=np.zeros_like(t), where=n > 0)
+    best, cuts = -np.inf, (0,) * (count - 1)
+    for tried in itertools.combinations(range(1, _CLASS_BINS), count - 1):
+        bounds = (0, *tried, _CLASS_BINS)
+        value = sum(between[a, b] for a, b in itertools.pairwise(bounds))
+        if value > best:
+            best, cuts = value, tried
+    # in an empty stretch every cut is as good: half way between the classes' means, where the best one lies anyhow
+    bounds = (0, *cuts, _CLASS_BINS)
+    means = [t[a, b] / max(n[a, b], 1) for a, b in itertools.pairwise(bounds)]
+    return tuple(float(a + b) / 2 for a, b in itertools.pairwise(means))
 
 
 def _smooth(values: NDArray, spacing: tuple[float, ...]) -> NDArray[np.float32]:

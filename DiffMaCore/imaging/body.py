@@ -41,12 +41,12 @@ def body_mask(array: np.ndarray, spacing: tuple[float, float, float], axis: int 
     steps = [max(1, round(_COARSE_MM / mm)) for mm in spacing]
     coarse = array[tuple(slice(None, None, step) for step in steps)] > BODY_HU
     coarse_mm = [mm * step for mm, step in zip(spacing, steps, strict=True)]
-    solid = _fill(coarse, axis)
+    solid = fill_planes(coarse, axis)
     core = largest_piece(_opened(solid, coarse_mm))
     if not core.any():
         core = largest_piece(solid)
     core = ndimage.binary_dilation(core, iterations=round(_REGROW_MM / _COARSE_MM), mask=solid)
-    core = _fill(core, axis)
+    core = fill_planes(core, axis)
     return _refined(array, core, steps, axis)
 
 
@@ -56,7 +56,7 @@ def image_body(array: np.ndarray, axis: int) -> np.ndarray:
     background = float(np.percentile(values, 1))
     in_plane = np.moveaxis(ndimage.generate_binary_structure(2, 1)[None], 0, axis)
     bright = ndimage.binary_opening(values > background + _FACTOR * (_otsu(values) - background), in_plane)
-    return _fill(largest_piece(bright), axis)
+    return fill_planes(largest_piece(bright), axis)
 
 
 def overlap(a: np.ndarray, b: np.ndarray, axis: int) -> float:
@@ -95,12 +95,11 @@ def largest_piece(mask: np.ndarray) -> np.ndarray:
     labels, count = ndimage.label(mask)
     if count < 2:
         return mask
-    sizes = np.bincount(labels.ravel())
-    sizes[0] = 0
-    return labels == sizes.argmax()
+    return labels == np.bincount(labels.ravel())[1:].argmax() + 1
 
 
-def _fill(mask: np.ndarray, axis: int) -> np.ndarray:
+def fill_planes(mask: np.ndarray, axis: int) -> np.ndarray:
+    """A mask with the holes of its planes across ``axis`` filled."""
     filled = np.empty_like(mask)
     for source, target in zip(np.moveaxis(mask, axis, 0), np.moveaxis(filled, axis, 0), strict=True):
         target[...] = ndimage.binary_fill_holes(source)

@@ -40,10 +40,7 @@ def check_ct(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
     Raises:
         InputError: values that cannot be HU, all air, mostly NaN, or an impossible voxel spacing.
     """
-    notes: list[str] = []
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError("the image is not a 3D volume with one value per voxel; give a 3D CT in HU")
-    _check_spacing(image, notes)
+    notes = _check_form(image, "CT in HU")
     array = sitk.GetArrayViewFromImage(image)
     repaired, changed = _without_holes(array, notes)
     low, high = float(repaired.min()), float(repaired.max())
@@ -74,10 +71,7 @@ def check_mr(image: sitk.Image) -> tuple[sitk.Image, list[str]]:
     Raises:
         InputError: the values are those of a CT in HU, the same everywhere, mostly NaN, or the spacing is impossible.
     """
-    notes: list[str] = []
-    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
-        raise InputError("the image is not a 3D volume with one value per voxel; give a 3D MRI")
-    _check_spacing(image, notes)
+    notes = _check_form(image, "MRI")
     array = sitk.GetArrayViewFromImage(image)
     finite = array if _all_finite(array) else array[np.isfinite(array)]
     lowest = float(finite.min()) if finite.size else 0.0
@@ -132,7 +126,7 @@ def describe_ct(image: sitk.Image, body: np.ndarray | None = None, anatomy: str 
         "size": list(image.GetSize()),
         "spacing_mm": [round(mm, 4) for mm in image.GetSpacing()],
         "hu_range": _finite_range(array),
-        "nan_count": _count_not_finite(array),
+        "nan_count": 0 if _all_finite(array) else int(array.size - np.isfinite(array).sum()),
         "body_mm": None,
         "looks_like_ct": True,
         "problem": None,
@@ -185,13 +179,16 @@ def with_voxels(array: np.ndarray, like: sitk.Image) -> sitk.Image:
     return image
 
 
-def _check_spacing(image: sitk.Image, notes: list[str]) -> None:
+def _check_form(image: sitk.Image, wanted: str) -> list[str]:
+    """Raise InputError where this is no volume in space; returns a note where its slices are far apart."""
+    if image.GetDimension() != 3 or image.GetNumberOfComponentsPerPixel() != 1:
+        raise InputError(f"the image is not a 3D volume with one value per voxel; give a 3D {wanted}")
     spacing = image.GetSpacing()
     if not min(spacing) >= _SPACING_MM[0] or not max(spacing) <= _SPACING_MM[1]:
         text = " x ".join(f"{mm:g}" for mm in spacing)
         raise InputError(f"the voxel spacing of {text} mm is impossible; correct it in the file")
-    if max(spacing) > _THICK_SLICES_MM:
-        notes.append(f"The slices are {max(spacing):.0f} mm apart: expect little detail between them.")
+    thick = max(spacing) > _THICK_SLICES_MM
+    return [f"The slices are {max(spacing):.0f} mm apart: expect little detail between them."] if thick else []
 
 
 def _without_holes(
@@ -251,10 +248,6 @@ def _all_finite(array: np.ndarray) -> bool:
     """Whether every value is finite; a sum tells it without another array."""
     with np.errstate(invalid="ignore"):  # infinities of both signs
         return bool(np.isfinite(array.sum(dtype=np.float64)))
-
-
-def _count_not_finite(array: np.ndarray) -> int:
-    return 0 if _all_finite(array) else int(array.size - np.isfinite(array).sum())
 
 
 def _finite_range(array: np.ndarray) -> list[float] | None:

@@ -66,10 +66,7 @@ def write_dicom_series(
     array = sitk.GetArrayViewFromImage(image)
     slope = _slope(float(np.abs(array).max()))
     common = _common(image, array, source, texts, made_from, series_description, series_number, slope)
-    with (
-        Together() if together is None else nullcontext(together) as files,
-        files.writing(folder) as part,
-    ):
+    with Together() if together is None else nullcontext(together) as files, files.writing(folder) as part:
         part.mkdir()
         for k in range(len(array)):
             _write_slice(part / f"MR{k + 1:05d}.dcm", common, image, array[k], k, source, slope)
@@ -133,12 +130,7 @@ def _common(
     equipment.ContributionDescription = data.DerivationDescription
     _equipment(data, texts)
     # what the MR image module asks of a scanner; RM is its term for research
-    data.ScanningSequence, data.SequenceVariant, data.ScanOptions, data.MRAcquisitionType = (
-        "RM",
-        "NONE",
-        None,
-        None,
-    )
+    data.ScanningSequence, data.SequenceVariant, data.ScanOptions, data.MRAcquisitionType = ("RM", "NONE", None, None)
     data.EchoTime = data.RepetitionTime = data.EchoTrainLength = None
     direction = np.array(image.GetDirection()).reshape(3, 3)
     data.ImageOrientationPatient = [_decimal(x) for x in (*direction[:, 0], *direction[:, 1])]
@@ -192,13 +184,7 @@ def _copy_patient_and_study(data: Dataset, source: DicomSource | None, origin: s
 
 
 def _write_slice(
-    path: Path,
-    common: Dataset,
-    image: sitk.Image,
-    plane: np.ndarray,
-    k: int,
-    source: DicomSource | None,
-    slope: float,
+    path: Path, common: Dataset, image: sitk.Image, plane: np.ndarray, k: int, source: DicomSource | None, slope: float
 ) -> None:
     meta = FileMetaDataset()
     meta.MediaStorageSOPClassUID = MRImageStorage

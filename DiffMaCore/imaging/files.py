@@ -9,7 +9,7 @@ import numpy as np
 import SimpleITK as sitk
 
 from DiffMaCore.errors import InputError, is_out_of_memory
-from DiffMaCore.imaging import meta, nifti, nrrd
+from DiffMaCore.imaging import nifti, text_headers
 from DiffMaCore.imaging.stored import Stored, corner_shift, read_voxels
 
 VOLUME_EXTENSIONS = (".nii.gz", ".nii", ".nrrd", ".nhdr", ".mha", ".mhd")
@@ -57,9 +57,9 @@ def read_image_file(path: Path) -> tuple[sitk.Image, list[str]]:
             raise InputError(f"{path} is no intact NIfTI-1 file; copy it again or save it as .nrrd")
         stored = header.stored
     elif name.endswith((".nrrd", ".nhdr")):
-        stored, io = nrrd.read_header(path), "NrrdImageIO"
+        stored, io = text_headers.read_nrrd_header(path), "NrrdImageIO"
     else:
-        stored, io = meta.read_header(path), "MetaImageIO"
+        stored, io = text_headers.read_meta_header(path), "MetaImageIO"
     try:
         reader = image_information(path, io)
         _check_shape(path, reader)
@@ -77,8 +77,8 @@ def read_image_file(path: Path) -> tuple[sitk.Image, list[str]]:
         if header.sform is not None and corner_shift(header.sform, image) > _MOST_MOVED:
             notes.append("The file's sform and qform differ: the geometry of the qform is used, as 3D Slicer does.")
         image.SetMetaData(nifti.GEOMETRY_KEY, header.geometry.hex())
-    elif io == "NrrdImageIO" and (lines := nrrd.read_geometry(path)):
-        image.SetMetaData(nrrd.GEOMETRY_KEY, lines)
+    elif io == "NrrdImageIO" and (lines := text_headers.read_geometry(path)):
+        image.SetMetaData(text_headers.GEOMETRY_KEY, lines)
     return image, notes
 
 

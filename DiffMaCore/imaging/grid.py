@@ -236,6 +236,14 @@ def anatomical_axes(image: sitk.Image) -> tuple[int, int, int]:
     return slab, second, first
 
 
+def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
+    """Whether two images share size and place, to a hundredth of a mm."""
+    far = [n - 1 for n in a.GetSize()]
+    corners = [[0, 0, 0], far, [far[0], 0, 0], [0, far[1], 0]]
+    here, there = ([image.TransformIndexToPhysicalPoint(corner) for corner in corners] for image in (a, b))
+    return a.GetSize() == b.GetSize() and np.allclose(here, there, rtol=0, atol=1e-2)
+
+
 def _extent(body: np.ndarray, axis: int) -> tuple[int, int]:
     """First and last index of the body along an image axis, thin remnants left out."""
     profile = body.sum(axis=tuple(a for a in range(3) if a != 2 - axis), dtype=np.int64)

@@ -104,32 +104,23 @@ def _enclosed(bone: Bools, tissue: Bools, spacing: list[float]) -> Bools:
     return enlarged(inside, steps, bone.shape)
 
 
-_AIR, _BONE, _UNKNOWN = np.int8(0), np.int8(1), np.int8(2)
+_AIR, _BONE, _UNKNOWN, _FACE = map(np.int8, range(4))
 
 
 def _ends(walls: Bools, patient: Bools, direction: tuple[int, ...]) -> NDArray[np.int8]:
     """What a ray from every voxel meets first: bone, the volume's face in air, or its face inside the patient."""
     axis = next(a for a, d in enumerate(direction) if d)
-    sign, others = direction[axis], [d for a, d in enumerate(direction) if a != axis]
+    first, second = (d for a, d in enumerate(direction) if a != axis)
     walls, patient = np.moveaxis(walls, axis, 0), np.moveaxis(patient, axis, 0)
     ends = np.where(patient, _UNKNOWN, _AIR)  # as at a face; overwritten where there is a neighbour
-    order = range(len(ends) - 1, -1, -1) if sign > 0 else range(len(ends))
-    before = None
-    for k in order:
-        if before is not None:
-            here, there = (tuple(_overlap(d, shift) for d in others) for shift in (0, 1))
-            ends[k][here] = before[there]
+    rows, columns = ends.shape[1:]
+    before = np.full((rows, columns), _FACE)
+    for k in range(len(ends))[:: -direction[axis]]:
+        met = np.pad(before, 1, constant_values=_FACE)[1 + first :, 1 + second :][:rows, :columns]
+        np.copyto(ends[k], met, where=met != _FACE)
         ends[k][walls[k]] = _BONE
         before = ends[k]
     return np.moveaxis(ends, 0, axis)
-
-
-def _overlap(step: int, shift: int) -> slice:
-    """Of an axis, the part that has a neighbour ``step`` further (shift 0), or those neighbours (shift 1)."""
-    if step == 0:
-        return slice(None)
-    first = (step > 0) == bool(shift)
-    return slice(1, None) if first else slice(None, -1)
 
 
 def _largest_without_necks(soft: Bools, spacing: list[float]) -> Bools:

@@ -20,20 +20,7 @@ GEOMETRY_KEY = "diffma_nifti_geometry"
 
 _FIELDS = ("4f", "2h", "3f", "3f", "12f")  # pixdim[0:4]; q/sform_code; quatern b c d; qoffset; srow x y z
 _OFFSETS = (76, 252, 256, 268, 280)
-_DTYPES = {
-    2: "u1",
-    4: "i2",
-    8: "i4",
-    16: "f4",
-    64: "f8",
-    256: "i1",
-    512: "u2",
-    768: "u4",
-    1024: "i8",
-    1280: "u8",
-}
-
-
+_DTYPES = {2: "u1", 4: "i2", 8: "i4", 16: "f4", 64: "f8", 256: "i1", 512: "u2", 768: "u4", 1024: "i8", 1280: "u8"}
 _COLOURS = (32, 128, 1792, 2304)  # complex and colour, which are told apart from damage and refused as such
 _FLIP = np.diag([-1.0, -1.0, 1.0])  # RAS to LPS, both ways
 
@@ -88,9 +75,9 @@ def read_header(path: Path) -> NiftiHeader | None:
         return None
     if places is None:
         raise InputError(f"{path} has no usable voxel spacing or position (NaN or infinite); export it again")
-    packed = _is_gzip(path)
-    stored = (
-        Stored(
+    stored, packed = None, _is_gzip(path)
+    if datatype in _DTYPES:
+        stored = Stored(
             shape=shape,
             dtype=np.dtype(order + _DTYPES[datatype]),
             data=path,
@@ -100,9 +87,6 @@ def read_header(path: Path) -> NiftiHeader | None:
             scale=(slope, intercept) if np.isfinite(slope) and slope != 0 else (1.0, 0.0),
             affines=places,
         )
-        if datatype in _DTYPES
-        else None
-    )
     return NiftiHeader(
         stored=stored,
         sform=places[0] if geometry[1][1] > 0 else None,
@@ -117,16 +101,13 @@ def _places(geometry: list[tuple[float, ...]]) -> tuple[np.ndarray, ...] | None:
     if s_code > 0:
         found.append(_FLIP @ np.array(rows, dtype=np.float64).reshape(3, 4))
     if q_code > 0:
-        b, c, d = np.array(turns, dtype=np.float64)
-        a = np.sqrt(max(0.0, 1 - b * b - c * c - d * d))
+        v = np.array(turns, dtype=np.float64)
         with np.errstate(all="ignore"):
-            a, b, c, d = np.array([a, b, c, d]) / np.sqrt(a * a + b * b + c * c + d * d)
-            turn = [
-                [a * a + b * b - c * c - d * d, 2 * (b * c - a * d), 2 * (b * d + a * c)],
-                [2 * (b * c + a * d), a * a + c * c - b * b - d * d, 2 * (c * d - a * b)],
-                [2 * (b * d - a * c), 2 * (c * d + a * b), a * a + d * d - b * b - c * c],
-            ]
-            scaled = np.array(turn) * [steps[1], steps[2], -steps[3] if steps[0] < 0 else steps[3]]
+            a = np.sqrt(max(0.0, 1 - float(v @ v)))
+            length = np.sqrt(a * a + v @ v)
+            a, v = a / length, v / length
+            turn = (a * a - v @ v) * np.eye(3) + 2 * np.outer(v, v) + 2 * a * np.cross(np.eye(3), v)
+            scaled = turn * [steps[1], steps[2], -steps[3] if steps[0] < 0 else steps[3]]
         found.append(_FLIP @ np.hstack([scaled, np.array(offset)[:, None]]))
     return tuple(found) if all(np.isfinite(place).all() for place in found) else None
 

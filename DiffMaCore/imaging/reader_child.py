@@ -15,9 +15,9 @@ from typing import Any
 import SimpleITK as sitk
 
 from DiffMaCore.errors import DiffMaError, is_out_of_memory
-from DiffMaCore.imaging import nifti, nrrd
+from DiffMaCore.imaging import nifti, text_headers
 
-_KEPT_METADATA = (nifti.GEOMETRY_KEY, nrrd.GEOMETRY_KEY)
+_KEPT_METADATA = (nifti.GEOMETRY_KEY, text_headers.GEOMETRY_KEY)
 
 
 def serve() -> None:

@@ -4,14 +4,12 @@ from __future__ import annotations
 
 from pathlib import Path
 
-import numpy as np
 import SimpleITK as sitk
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.files import is_volume_file
+from DiffMaCore.imaging.grid import same_grid
 from DiffMaCore.imaging.reading import read_image_file
-
-_SAME_GRID_MM = 1e-2
 
 
 def read_mask(path: str | Path, like: sitk.Image) -> tuple[sitk.Image, list[str]]:
@@ -32,7 +30,7 @@ def read_mask(path: str | Path, like: sitk.Image) -> tuple[sitk.Image, list[str]
     if not sitk.GetArrayViewFromImage(mask).any():
         raise InputError(f"the mask {path} is empty; choose one with at least one label")
     notes = []
-    if not _same_grid(mask, like):
+    if not same_grid(mask, like):
         mask = sitk.Resample(mask, like, sitk.Transform(), sitk.sitkNearestNeighbor, 0, sitk.sitkUInt8)
         notes.append("The mask has another grid than the CT: it was resampled to the CT's (nearest).")
         if not sitk.GetArrayViewFromImage(mask).any():
@@ -62,12 +60,3 @@ def parse_slices(text: str, n_slices: int) -> tuple[int, int]:
 
 def _number(text: str) -> int | None:
     return int(text) if text.strip() else None
-
-
-def _same_grid(a: sitk.Image, b: sitk.Image) -> bool:
-    if a.GetSize() != b.GetSize():
-        return False
-    far = [n - 1 for n in a.GetSize()]
-    corners = [[0, 0, 0], far, [far[0], 0, 0], [0, far[1], 0]]
-    shift = [np.subtract(a.TransformIndexToPhysicalPoint(c), b.TransformIndexToPhysicalPoint(c)) for c in corners]
-    return float(np.abs(shift).max()) < _SAME_GRID_MM

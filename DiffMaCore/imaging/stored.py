@@ -64,12 +64,24 @@ def numbers(path: Path, text: str, count: int | None = None) -> list[float]:
     return found
 
 
-def sizes(path: Path, text: str) -> tuple[int, ...]:
-    """The positive integers that ``text`` of a header lists; InputError where it lists anything else."""
+def sizes(path: Path, text: str, count: str | None) -> tuple[int, ...]:
+    """The positive integers that ``text`` of a header lists, ``count`` of them; InputError where it lists others."""
     found = numbers(path, text)
-    if not found or not all(n == int(n) and 1 <= n < 2**31 for n in found):
+    if not found or not all(n == int(n) and 1 <= n < 2**31 for n in found) or count != str(len(found)):
         raise damaged_header(path)
     return tuple(map(int, found))
+
+
+def is_list(name: str) -> bool:
+    """Whether a header's data file is several, of which it gives a list or a pattern."""
+    return name.upper().startswith("LIST") or "%" in name
+
+
+def file_beside(path: Path, name: str) -> Path:
+    """The data file that a header names; InputError where it is missing."""
+    if not (path.parent / name).is_file():
+        raise InputError(f"{path} needs the file {name} beside it; put both into one folder")
+    return path.parent / name
 
 
 def damaged_header(path: Path) -> InputError:

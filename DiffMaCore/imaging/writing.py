@@ -6,6 +6,7 @@ import errno
 import gzip
 import json
 import os
+import re
 import shutil
 import unicodedata
 import zlib
@@ -19,13 +20,16 @@ import psutil
 import SimpleITK as sitk
 
 from DiffMaCore.errors import OutputError
-from DiffMaCore.imaging import nifti, nrrd
+from DiffMaCore.imaging import nifti, text_headers
 from DiffMaCore.imaging.files import image_information
 
 SYNTHETIC = "SYNTHETIC image, research only"
 """Sentence written into every file this package makes."""
 
 _FORMATS = {".nii.gz": "nifti", ".nii": "nifti", ".nrrd": "nrrd", ".mha": "meta"}
+_HEADER_BYTES = 65536
+# JSON in a NIfTI's extension, `key:=value` in NRRD, `key = value` in MetaImage
+_MODALITY = re.compile(rb'target_modality(?:"\s*:\s*"|:=|\s*=\s*)([^"\r\n]+)')
 _GZIP_LEVEL = 1  # float voxels: higher levels take longer for one percent
 
 
@@ -258,14 +262,22 @@ def write_volume(
         write(np.ascontiguousarray(array, "<f4"), part, like, texts)
 
 
+def written_modality(path: Path) -> str | None:
+    """The target modality ("MR T1") in the header that ``write_volume`` wrote; None where there is none."""
+    if not path.is_file():
+        return None
+    try:
+        with nifti.open_maybe_gzip(path) as stream:
+            found = _MODALITY.search(stream.read(_HEADER_BYTES))
+    except (OSError, EOFError):
+        return None
+    return found[1].decode("utf-8", "replace").strip() if found else None
+
+
 def same_geometry(a: sitk.Image | sitk.ImageFileReader, b: sitk.Image) -> bool:
     """Whether size, origin, spacing and direction are equal digit for digit."""
-    return (a.GetSize(), a.GetOrigin(), a.GetSpacing(), a.GetDirection()) == (
-        b.GetSize(),
-        b.GetOrigin(),
-        b.GetSpacing(),
-        b.GetDirection(),
-    )
+    asked = ("GetSize", "GetOrigin", "GetSpacing", "GetDirection")
+    return all(getattr(a, name)() == getattr(b, name)() for name in asked)
 
 
 def _write_compressed(stream: IO[bytes], header: bytes, array: np.ndarray) -> None:
@@ -323,14 +335,14 @@ def _carried_nifti(like: sitk.Image, template: bytes, path: Path) -> bytes | Non
 
 
 def _write_nrrd(array: np.ndarray, path: Path, like: sitk.Image, texts: dict[str, str]) -> None:
-    lines = nrrd.geometry_lines(like)
-    if like.HasMetaDataKey(nrrd.GEOMETRY_KEY):
-        carried = like.GetMetaData(nrrd.GEOMETRY_KEY)
-        path.write_bytes(nrrd.build_header(like.GetSize(), carried, texts))
+    lines = text_headers.geometry_lines(like)
+    if like.HasMetaDataKey(text_headers.GEOMETRY_KEY):
+        carried = like.GetMetaData(text_headers.GEOMETRY_KEY)
+        path.write_bytes(text_headers.build_header(like.GetSize(), carried, texts))
         if same_geometry(image_information(path, "NrrdImageIO"), like):
             lines = carried
     with path.open("wb") as stream:
-        stream.write(nrrd.build_header(like.GetSize(), lines, texts))
+        stream.write(text_headers.build_header(like.GetSize(), lines, texts))
         _write_compressed(stream, b"", array)
 
 

@@ -19,7 +19,7 @@ from DiffMaCore.bundles.config import INDEX_FILE, BundleConfig, ModelCard, has_c
 from DiffMaCore.bundles.home import replace_folder, temporary_folder, writing
 from DiffMaCore.bundles.manifest import Progress, verify
 from DiffMaCore.bundles.unpickle import Weights, load_released_checkpoint
-from DiffMaCore.bundles.writing import class_entry, save_component, seal, write_bundle, write_index
+from DiffMaCore.bundles.writing import save_component, seal, write_bundle, write_index
 from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.errors import ModelError, OutputError, loading
 from DiffMaCore.models.components import PARTS, SMALL, obtain
@@ -141,8 +141,7 @@ def complete_bundle(
         shutil.copytree(folder, copy, copy_function=_link, dirs_exist_ok=True)
         index = read_json(copy / INDEX_FILE, str(folder)) | {"bundle": config.to_dict()}
         for name, component in components.items():
-            save_component(copy / name, component)
-            index[name] = class_entry(component)
+            index[name] = save_component(copy / name, component)
         write_index(copy, index)
         store.record(folder, also=seal(copy, config).bundle_sha256)
     store.record(folder)

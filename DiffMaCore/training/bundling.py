@@ -13,8 +13,8 @@ from torch import nn
 from DiffMaCore import __version__
 from DiffMaCore.baselines.systems import TITLES
 from DiffMaCore.baselines.unet import UNetDenoiser
-from DiffMaCore.bundles.card import RELIABILITY_FILE
 from DiffMaCore.bundles.config import GUIDED_DECODER, SMALL_DECODER, BundleConfig, FeatureRange, ModelCard
+from DiffMaCore.bundles.writing import RELIABILITY_FILE
 from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.source import percentile_normalisation

@@ -14,8 +14,7 @@ from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.body import body_of, overlap
 from DiffMaCore.imaging.checks import check_ct, check_mr
 from DiffMaCore.imaging.grid import AIR_HU, SliceGrid, anatomical_axes
-from DiffMaCore.imaging.intensity import normalise
-from DiffMaCore.imaging.source import percentile_normalisation, ready_source
+from DiffMaCore.imaging.source import normalise, percentile_normalisation, ready_source
 from DiffMaCore.training.experiment import CT, DataConfig
 from DiffMaCore.training.sources.case import CaseSlices, RawCase, RawPair
 

@@ -6,8 +6,8 @@ from dataclasses import replace
 
 import yaml
 
-from DiffMaCore.bundles.card import card_text
 from DiffMaCore.bundles.config import RESEARCH_ONLY, BundleConfig
+from DiffMaCore.bundles.writing import card_text
 
 
 def test_the_card_states_data_licence_limits_and_research_only(config: BundleConfig) -> None:

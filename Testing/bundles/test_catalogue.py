@@ -8,7 +8,7 @@ from pathlib import Path
 import pytest
 
 from DiffMaCore.bundles import store
-from DiffMaCore.bundles.catalogue import list_catalogue
+from DiffMaCore.bundles.hub import list_catalogue
 from DiffMaCore.errors import ModelError
 
 

@@ -93,6 +93,6 @@ def test_a_folder_that_is_no_bundle_is_told_so(tmp_path: Path, text: str) -> Non
 
 
 def test_configuration_store_and_download_do_not_import_torch() -> None:
-    names = "config, card, manifest, store, hub, archive, home, writing"
+    names = "config, manifest, store, hub, archive, home, writing"
     code = f"import sys; from DiffMaCore.bundles import {names}; sys.exit('torch' in sys.modules)"
     subprocess.run([sys.executable, "-c", code], check=True)

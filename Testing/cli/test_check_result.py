@@ -9,8 +9,7 @@ import pytest
 import SimpleITK as sitk
 
 from DiffMaCore.cli.main import main
-from DiffMaCore.imaging.provenance import written_modality
-from DiffMaCore.imaging.writing import write_volume
+from DiffMaCore.imaging.writing import write_volume, written_modality
 from Testing.images import head_images
 
 

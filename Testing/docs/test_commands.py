@@ -19,7 +19,7 @@ import torch
 import yaml
 
 from DiffMaCore.cli.main import build_parser, main
-from DiffMaCore.imaging.phantom.demo import bundled_head
+from DiffMaCore.imaging.phantom import bundled_head
 from Testing.bundles.released_files import denoiser_state, embedder_state, save_checkpoint
 from Testing.heads import HEAD
 from Testing.images import head_images

@@ -10,8 +10,7 @@ from collections import Counter
 
 from DiffMaCore.bundles.config import read_config
 from DiffMaCore.bundles.store import resolve
-from DiffMaCore.imaging.phantom import bundled_heads, render
-from DiffMaCore.imaging.phantom.demo import bundled_head
+from DiffMaCore.imaging.phantom import bundled_head, bundled_heads, render
 from DiffMaCore.imaging.training_range import outside
 from Testing.unseen import KINDS, unseen
 

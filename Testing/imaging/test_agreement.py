@@ -9,8 +9,14 @@ import pytest
 import SimpleITK as sitk
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.imaging.agreement import Agreement, agreement, agreement_words, contrast_of, slice_change
-from DiffMaCore.imaging.classes import between_classes
+from DiffMaCore.imaging.agreement import (
+    Agreement,
+    agreement,
+    agreement_words,
+    between_classes,
+    contrast_of,
+    slice_change,
+)
 from DiffMaCore.imaging.reading import read_volume
 from Testing.images import head_images
 

@@ -10,8 +10,7 @@ from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.body import body_of, overlap
 from DiffMaCore.imaging.checks import check_mr, describe_source, looks_like_hu
 from DiffMaCore.imaging.grid import AIR_HU, SliceGrid
-from DiffMaCore.imaging.intensity import normalise
-from DiffMaCore.imaging.source import percentile_normalisation, ready_source
+from DiffMaCore.imaging.source import normalise, percentile_normalisation, ready_source
 from Testing.heads import rendered
 
 PERCENTILES = percentile_normalisation(0.5, 99.5)

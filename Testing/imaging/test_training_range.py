@@ -10,8 +10,7 @@ import SimpleITK as sitk
 
 from DiffMaCore.bundles.config import read_config
 from DiffMaCore.bundles.store import resolve
-from DiffMaCore.imaging.phantom import Phantom, RenderOptions, render
-from DiffMaCore.imaging.phantom.demo import bundled_head
+from DiffMaCore.imaging.phantom import Phantom, RenderOptions, bundled_head, render
 from DiffMaCore.imaging.training_range import FEATURES, NOT_KNOWN, WITHIN, features, outside, ranges, training_words
 from Testing.heads import HEAD
 from Testing.unseen import KINDS, unseen

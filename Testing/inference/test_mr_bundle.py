@@ -11,8 +11,8 @@ import SimpleITK as sitk
 import torch
 
 from DiffMaCore import DiffMaPipeline
-from DiffMaCore.bundles.card import card_text
 from DiffMaCore.bundles.config import BundleConfig, read_config
+from DiffMaCore.bundles.writing import card_text
 from DiffMaCore.cli.main import main
 from DiffMaCore.diffusion.conditions import mr_to_pixels, source_pixels
 from DiffMaCore.errors import InputError, ModelError

@@ -15,7 +15,7 @@ from DiffMaCore.bundles.config import has_component, read_config
 from DiffMaCore.bundles.manifest import verify
 from DiffMaCore.cli.main import main
 from DiffMaCore.errors import InputError
-from DiffMaCore.imaging.phantom.demo import bundled_head
+from DiffMaCore.imaging.phantom import bundled_head
 from DiffMaCore.imaging.training_range import FEATURES
 from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder

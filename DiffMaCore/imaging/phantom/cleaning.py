@@ -8,6 +8,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import ndimage
 
+from DiffMaCore.imaging.body import fill_planes, largest_piece
 from DiffMaCore.imaging.phantom import tissues as t
 
 _T = TypeVar("_T", bound=np.integer)
@@ -32,20 +33,9 @@ def padded(array: NDArray[_T]) -> NDArray[_T]:
     return np.pad(array, ((0, PAD), (PAD, PAD), (PAD, PAD)))
 
 
-def largest(mask: Mask) -> Mask:
-    """Its largest connected component."""
-    components, count = ndimage.label(mask)
-    if count < 2:
-        return mask
-    return components == 1 + int(np.argmax(np.bincount(components.ravel())[1:]))
-
-
 def _filled(mask: Mask) -> Mask:
     """The mask with the holes of its axial slices, and of its sagittal and coronal ones at once, filled."""
-    axial = np.stack([ndimage.binary_fill_holes(s) for s in mask])
-    coronal = np.stack([ndimage.binary_fill_holes(mask[:, k]) for k in range(mask.shape[1])], 1)
-    sagittal = np.stack([ndimage.binary_fill_holes(mask[:, :, k]) for k in range(mask.shape[2])], 2)
-    return axial | (coronal & sagittal)
+    return fill_planes(mask, 0) | (fill_planes(mask, 1) & fill_planes(mask, 2))
 
 
 def nearest_fill(labels: Labels, holes: Mask, keep: Mask) -> None:
@@ -72,8 +62,8 @@ def clean(source: NDArray[np.integer]) -> tuple[Labels, int]:
     labels = padded(to_tissues(source))
     solid = ndimage.gaussian_filter((labels > 0).astype(np.float32), 1.0, mode="nearest") > 0.5
     closed = ndimage.binary_closing(np.pad(solid, 6, mode="edge"), iterations=3)[6:-6, 6:-6, 6:-6]
-    head = _filled(largest(closed))
-    head = largest(ndimage.gaussian_filter(head.astype(np.float32), 1.2, mode="nearest") > 0.5)
+    head = _filled(largest_piece(closed))
+    head = largest_piece(ndimage.gaussian_filter(head.astype(np.float32), 1.2, mode="nearest") > 0.5)
     bottom = _bottom(head)
     labels, head, solid = labels[bottom:].copy(), head[bottom:], solid[bottom:]
     labels[~head] = t.OUTSIDE.label

@@ -235,11 +235,7 @@ def sample(scene, look, matrix, offset, field, node_mm, spacing, samples, out):
     names, shares = np.empty(8, np.uint8), np.empty(8, np.float32)
     active = np.full(objects.shape[0] + 1, -1, np.int64)
     reach = 2.0 * max(spacing[0], spacing[1], spacing[2]) + 2.0
-    middle_z, middle_y, middle_x = (
-        (field.shape[1] - 1) / 2,
-        (field.shape[2] - 1) / 2,
-        (field.shape[3] - 1) / 2,
-    )
+    middle_z, middle_y, middle_x = ((field.shape[1] - 1) / 2, (field.shape[2] - 1) / 2, (field.shape[3] - 1) / 2)
     for iz in range(nz):
         for iy in range(ny):
             for ix in range(nx):

@@ -19,9 +19,9 @@ from DiffMaCore.imaging.body import largest_piece
 from DiffMaCore.imaging.checks import check_ct
 from DiffMaCore.imaging.grid import AIR_HU
 from DiffMaCore.imaging.inputs import find_inputs
-from DiffMaCore.imaging.intensity import normalise
 from DiffMaCore.imaging.phantom import Phantom, heads_in, load_head, render, tissues
 from DiffMaCore.imaging.reading import read_volume
+from DiffMaCore.imaging.source import normalise
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.evaluation.head_measures import Bools, head_figures, likeness
 from DiffMaCore.training.sources.heads import MR_RANGE

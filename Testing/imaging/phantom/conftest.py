@@ -4,8 +4,7 @@ from __future__ import annotations
 
 import pytest
 
-from DiffMaCore.imaging.phantom import Head, Phantom, RenderOptions, render
-from DiffMaCore.imaging.phantom.demo import bundled_head
+from DiffMaCore.imaging.phantom import Head, Phantom, RenderOptions, bundled_head, render
 
 SPACING, SIZE = (2.4, 2.4, 5.0), (96, 96, 48)
 
