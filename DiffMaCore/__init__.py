@@ -12,7 +12,7 @@ import importlib
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from DiffMaCore.baselines.systems import DiffMa as DiffMa
+    from DiffMaCore.baselines.registry import DiffMa as DiffMa
     from DiffMaCore.diffusion import schedulers as schedulers
     from DiffMaCore.errors import DiffMaError as DiffMaError
     from DiffMaCore.imaging import phantom as phantom
@@ -28,7 +28,7 @@ if TYPE_CHECKING:
 __version__ = "0.1.0"
 
 _PLACES = {
-    "DiffMa": "baselines.systems",
+    "DiffMa": "baselines.registry",
     "VisionEmbedder": "models.embedder",
     "ImageEncoder": "models.image_encoder",
     "preset": "presets",

@@ -62,7 +62,7 @@ class Reporter:
         self.done += 1
         self._progress(slice=slice_index)
 
-    def figures(self, **values: float) -> None:
+    def metrics(self, **values: float) -> None:
         """How the work is going, such as a loss: shown with the progress until there are newer ones."""
         self.latest = values
 
@@ -188,11 +188,11 @@ class TerminalReporter(Reporter):
             for path in (facts[name] for name in EXTRAS if name in facts):
                 self._say(f"wrote {path}")
 
-    def figures(self, **values: float) -> None:
+    def metrics(self, **values: float) -> None:
         """Behind the bar; without a terminal, as in a cluster's log, a line with the time left now and then."""
         from tqdm import tqdm
 
-        super().figures(**values)
+        super().metrics(**values)
         words = ", ".join(f"{name} {value:.4g}" for name, value in values.items())
         if self._bar is not None and not self._bar.disable:
             self._bar.set_postfix_str(words, refresh=False)

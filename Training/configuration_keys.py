@@ -37,7 +37,7 @@ _PAGE = """\
 # Configuration
 
 One YAML file is one experiment. `diffma prepare --template FOLDER` writes one to begin with, and an example CSV. All
-keys that are unknown, missing or of the wrong kind are told at once, with the nearest right one. This page is made from
+keys that are unknown, missing or of the wrong kind are named at once with the nearest right one. This page is made from
 the code by `python -m Training.configuration_keys`.
 """
 

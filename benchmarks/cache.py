@@ -17,7 +17,7 @@ from safetensors.torch import save_file
 from torch import Tensor, nn
 
 from benchmarks.released_way import released_scan, released_way
-from DiffMaCore.baselines.systems import count_parameters
+from DiffMaCore.baselines.registry import count_parameters
 from DiffMaCore.diffusion.conditions import encode, encoder_pixels, mr_to_pixels
 from DiffMaCore.errors import InputError
 from DiffMaCore.inference.benchmark import machine, take_turns, versus

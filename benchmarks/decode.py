@@ -10,7 +10,7 @@ import torch
 from diffusers import AutoencoderKL, AutoencoderTiny
 from torch import Tensor
 
-from DiffMaCore.baselines.systems import count_parameters
+from DiffMaCore.baselines.registry import count_parameters
 from DiffMaCore.diffusion.conditions import decode
 from DiffMaCore.errors import InputError
 from DiffMaCore.inference.benchmark import machine, take_turns, versus

@@ -14,8 +14,8 @@ from DiffMaCore.diffusion.conditions import Conditions, encode, mr_to_pixels
 from DiffMaCore.errors import InputError
 from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.training.cache import PairedCache, SliceDataset
+from DiffMaCore.training.evaluation.models import is_trained, load_predictor
 from DiffMaCore.training.evaluation.predictors import DiffusionPredictor, RegressionPredictor
-from DiffMaCore.training.evaluation.systems import is_trained, load_predictor
 from DiffMaCore.training.experiment import Folders
 
 

@@ -15,7 +15,7 @@ import torch
 from torch import Tensor, nn
 
 from benchmarks.fresh_process import forget_peak, in_fresh_process, used_memory
-from DiffMaCore.baselines.systems import build_denoiser, count_parameters
+from DiffMaCore.baselines.registry import build_denoiser, count_parameters
 from DiffMaCore.errors import InputError
 from DiffMaCore.inference.benchmark import machine, random_step, spread, take_turns
 from DiffMaCore.presets import VAE_FACTOR, preset

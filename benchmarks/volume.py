@@ -12,7 +12,7 @@ import torch
 from torch import nn
 
 from benchmarks.networks import random_pipeline
-from DiffMaCore.baselines.systems import count_parameters
+from DiffMaCore.baselines.registry import count_parameters
 from DiffMaCore.devices import peak_memory
 from DiffMaCore.diffusion.precision import choose_precision
 from DiffMaCore.diffusion.schedulers import check_sampling

@@ -1,4 +1,4 @@
-"""Components and a configuration in, a bundle's folder out, with index, model card (README.md) and manifest."""
+"""Components and a configuration in, a bundle's folder out, with index, model card and manifest."""
 
 from __future__ import annotations
 

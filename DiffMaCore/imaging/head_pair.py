@@ -21,12 +21,12 @@ _DISTANCE_MM = 2.0  # grid on which distances are taken
 _MARGIN_MM = 30.0  # around the space inside the skull: bone and scalp
 _NEAR_MM = 22.0  # what is this near to that space is skull or scalp
 _THICK_MM = 4.0  # a slice thicker than this holds bone that its neighbour does not show
-_SCALP_HU, _OUTSIDE_HU = 500.0, -500.0  # half way between the scalp and what lies beside it
+_SCALP_HU, _OUTSIDE_HU = 500.0, -500.0  # half way between the scalp and what lies next to it
 _RAYS = 600  # over the upper half
 _LOWEST = 0.15  # sine of a ray's elevation: ears, orbits and neck lie below
 _STEP_MM, _REACH_MM = 0.25, 130.0
 _THICKEST_MM = 25.0
-_AROUND_MM = 4.0  # that the MRI's scalp may lie beside the CT's
+_AROUND_MM = 4.0  # that the MRI's scalp may lie off the CT's
 _LEAST_SHARE = 0.3  # of the rays that must see a scalp
 _EMPTY = "the MR holds no image where the CT shows the brain; give one that was made there"
 

@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from torch import Tensor
 
-from DiffMaCore.baselines.systems import build_denoiser, count_parameters
+from DiffMaCore.baselines.registry import build_denoiser, count_parameters
 from DiffMaCore.devices import processor_name
 from DiffMaCore.diffusion.precision import DTYPES, in_precision
 from DiffMaCore.errors import InputError

@@ -1,4 +1,4 @@
-"""Parts from elsewhere: Stable Diffusion's VAE, BiomedCLIP's visual tower, and a small decoder beside the VAE."""
+"""Parts from elsewhere: Stable Diffusion's VAE, BiomedCLIP's visual tower, and a small decoder to the VAE."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def load_network(cls: Any, folder: Path, name: str, **options: Any) -> Any:
         ModelError: its files are damaged or do not fit each other.
         OutOfMemory: the memory is not enough for it.
     """
-    with _told_as_damaged(folder, name):
+    with _as_damaged(folder, name):
         model, info = cls.from_pretrained(str(folder), local_files_only=True, output_loading_info=True, **options)
     lacking = [*info["missing_keys"], *info["mismatched_keys"]]
     if lacking:
@@ -71,7 +71,7 @@ def load_network(cls: Any, folder: Path, name: str, **options: Any) -> Any:
 
 
 @contextmanager
-def _told_as_damaged(folder: Path, name: str) -> Iterator[None]:
+def _as_damaged(folder: Path, name: str) -> Iterator[None]:
     """Tell a lack of memory as such, and what damaged files raise in one sentence."""
     what = name.replace("_", " ")
     try:
@@ -125,7 +125,7 @@ def obtain(part: Part, given: str | None, progress: Progress | None = None) -> A
     lacking = _lacking(part, folder)
     if lacking:
         raise ModelError(f"{folder} is no {part.name.replace('_', ' ')}: it lacks {lacking}.")
-    with _told_as_damaged(folder, part.name), warnings.catch_warnings():
+    with _as_damaged(folder, part.name), warnings.catch_warnings():
         warnings.simplefilter("ignore")  # torch's, of pickles that it refuses
         return part.load(folder)
 

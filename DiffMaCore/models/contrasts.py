@@ -1,4 +1,4 @@
-"""A network of one target contrast, out of one that has learned several."""
+"""A network that has learned several target contrasts in, a network of one of them out."""
 
 from __future__ import annotations
 

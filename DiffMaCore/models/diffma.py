@@ -2,7 +2,7 @@
 
 Plain mathematics. What makes it fast stands behind two names: ``spiral_scan`` runs on the chosen back end, and
 ``by_fused_kernels`` takes a whole block to fused kernels where they apply. The frame of DiffMa also holds the blocks of
-the other systems of the paper's Table 2.
+the other models of the paper's Table 2.
 """
 
 from __future__ import annotations
@@ -134,7 +134,7 @@ class DiffMa(ModelMixin, ConfigMixin):
         depth: number of blocks.
         in_channels: channels of the latent.
         state_size, conv_size, expand: N, kernel and expansion of each Mamba.
-        inner: inner width of another system's block where it is not the published one (see ``BlockSettings``).
+        inner: inner width of another model's block where it is not the published one (see ``BlockSettings``).
         scan_order: "spiral" (the paper's) or "released" (the authors' index lists, for their weights).
         learn_sigma: also predict the variance range (Nichol and Dhariwal 2021), doubling the output.
         ct_conditioning: "pooled" gives the CT as the paper and its code do, as a mean vector and the soft
@@ -142,8 +142,8 @@ class DiffMa(ModelMixin, ConfigMixin):
             projection of the CT's own pixels of the token's patch, which no mask touches.
         pixel_channels: of these pixels, neighbouring slices times HU windows.
         pixel_factor: CT pixels along one side of a latent's pixel.
-        contrasts: target contrasts that one network learns, told apart by an embedding beside the timestep's; 1: none.
-        backbone: the blocks in this frame, a key of ``BLOCKS``; those of other systems go without long skips.
+        contrasts: target contrasts that one network learns, told apart by an embedding of their own; 1: none.
+        backbone: the blocks in this frame, a key of ``BLOCKS``; those of other models go without long skips.
 
     Raises:
         ValueError: the patch does not divide the latent, or an unknown choice.

@@ -2,7 +2,7 @@
 
 Peebles and Xie 2023 (DiT, Figure 3): shift, scale and gate come from the condition and start at zero, so that
 a new block is the identity. DiffMa and ZigMa are published in it; the blocks that were made to classify images
-(ViM, VMamba, EfficientVMamba) get it in place of their own residual, to be told the timestep and the CT.
+(ViM, VMamba, EfficientVMamba) get it in place of their own residual, to be given the timestep and the CT.
 """
 
 from __future__ import annotations

@@ -64,7 +64,7 @@ class GuidedDecoder(ModelMixin, ConfigMixin):
 
 
 class _Up(nn.Module):
-    """One level up, beside what came down there."""
+    """One level up, concatenated to what came down there."""
 
     def __init__(self, below: int, width: int) -> None:
         super().__init__()

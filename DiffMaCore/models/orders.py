@@ -1,4 +1,4 @@
-"""Orders in which a block walks the tokens of a square grid (paper, "Spiral-Scan" and Figure 4).
+"""The side of a square grid in, orders of its tokens out (paper, "Spiral-Scan" and Figure 4).
 
 An *order* is an integer array that lists raster indices (row * n + column) in scan order: token ``s`` of the
 scanned sequence is ``x[order[s]]``. There are eight spiral schemes; block ``i`` uses scheme ``i mod 8``, and
@@ -62,7 +62,7 @@ def released(n: int) -> np.ndarray:
     """The index lists of the authors' released code as int64 (8, n*n), as they are used to gather tokens.
 
     They hold each cell's spiral *rank* rather than the cell at each rank, that is the inverse of a spiral
-    walk, and every walk starts at (n//2, n//2). Released weights only make sense with them. The opposite
+    order, and every order starts at (n//2, n//2). Released weights only make sense with them. The opposite
     mode is ``n*n - 1 - released(n)[k]``.
     """
     _check_side(n)

@@ -1,4 +1,4 @@
-"""Loads the paper authors' released weights: their state dicts, key for key, into our models."""
+"""The paper authors' released weights in, our models out: their state dicts, key for key."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """The selective scan of every block: K state space models side by side, each on its own sequence.
 
 A Mamba derives step, input and output weights from its tokens (Gu and Dao 2023, Algorithm 2). The blocks of
-Table 2 differ in how many such models they hold and along which orders they walk the grid; here is what they share.
+Table 2 differ in how many such models they hold and along which orders they read the grid; here is what they share.
 """
 
 from __future__ import annotations

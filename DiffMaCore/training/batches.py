@@ -22,7 +22,7 @@ from DiffMaCore.training.experiment import TrainConfig
 
 Batch = dict[str, Tensor]
 
-_WORKERS_BESIDE_A_GPU = 2
+_WORKERS_WITH_A_GPU = 2
 _AHEAD = 2  # batches for each worker
 
 
@@ -143,7 +143,7 @@ def feed(
 ) -> Iterator[Batch]:
     """Batches of the rows that ``parts`` names, in its order, as they are stored; for a GPU in pinned memory.
 
-    ``workers`` threads read ahead; None is two beside a GPU and none else, where they would take the processor from
+    ``workers`` threads read ahead; None is two with a GPU and none else, where they would take the processor from
     the training. Threads, since reading is copying: processes copy twice and clear new memory each time.
     """
 
@@ -152,7 +152,7 @@ def feed(
         return {name: value.pin_memory() for name, value in batch.items()} if device.type == "cuda" else batch
 
     if workers is None:
-        workers = _WORKERS_BESIDE_A_GPU if device.type == "cuda" else 0
+        workers = _WORKERS_WITH_A_GPU if device.type == "cuda" else 0
     if workers == 0:
         yield from map(read, parts)
         return

@@ -1,4 +1,4 @@
-"""From a trained denoiser to the bundle that `diffma convert` and the Slicer module take as it is."""
+"""A trained denoiser in, the bundle out that `diffma convert` and the Slicer module take as it is."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from diffusers import AutoencoderTiny
 from torch import nn
 
 from DiffMaCore import __version__
-from DiffMaCore.baselines.systems import TITLES
+from DiffMaCore.baselines.registry import TITLES
 from DiffMaCore.baselines.unet import UNetDenoiser
 from DiffMaCore.bundles.config import GUIDED_DECODER, SMALL_DECODER, BundleConfig, FeatureRange, ModelCard
 from DiffMaCore.bundles.writing import RELIABILITY_FILE
@@ -36,8 +36,8 @@ DESCRIBED = 90
 """So many of the training's rendered CTs tell what it was trained on: the first ones, where none are measured yet."""
 
 
-def system_title(backbone: str) -> str:
-    """A system's name outside the table of the paper."""
+def model_title(backbone: str) -> str:
+    """A model's name outside the table of the paper."""
     return TITLES[backbone].removesuffix(" (ours)")
 
 
@@ -61,7 +61,7 @@ def bundle_config(
     made = f"{steps} steps, seed {experiment.seed}, data {cache.fingerprint[:12]}"
     return BundleConfig(
         name=_bundle_name(experiment, backbone, contrast),
-        title=f"{experiment.title.replace('{contrast}', target)}, {system_title(backbone)}",
+        title=f"{experiment.title.replace('{contrast}', target)}, {model_title(backbone)}",
         source_modality=modality(data.source),
         target_modality=target,
         source_normalisation=None if data.source == CT else percentiles,
@@ -84,7 +84,7 @@ def bundle_config(
 
 
 def _bundle_name(experiment: Experiment, backbone: str, contrast: int) -> str:
-    """Name of a bundle: the experiment's and its system's, or of several contrasts all but the first."""
+    """Name of a bundle: the experiment's and its model's, or of several contrasts all but the first."""
     targets = experiment.data.targets
     if len(targets) == 1:
         return f"{experiment.name}-{backbone}"
@@ -100,7 +100,7 @@ def _target_normalisation(data: DataConfig) -> dict[str, Any]:
 
 
 def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) -> list[Path]:
-    """The bundles of a trained system, one a contrast: ``bundle/`` in its folder, and ``bundle-<contrast>/`` of the
+    """The bundles of a trained model, one a contrast: ``bundle/`` in its folder, and ``bundle-<contrast>/`` of the
     others. A decoder that was trained for it comes along, and the plot of its uncertainty.
 
     Raises InputError where the system is not trained or there is no such plot.
@@ -112,7 +112,7 @@ def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) 
     trained = read_trained(folder, UNetDenoiser if backbone == "unet" else DiffMa)
     embedder = read_trained(folders.embedder, VisionEmbedder)
     if trained is None or embedder is None:
-        raise InputError(f"there is no trained system in {folder}; run `diffma train denoiser` first")
+        raise InputError(f"there is no trained model in {folder}; run `diffma train denoiser` first")
     classes = {GUIDED_DECODER: GuidedDecoder, SMALL_DECODER: AutoencoderTiny} if backbone == "diffma" else {}
     found = {name: read_trained(folders.part(name), cls) for name, cls in classes.items()}
     decoders = {name: decoder for name, decoder in found.items() if decoder is not None}

@@ -125,7 +125,7 @@ class Case:
         return target_pixels(self._stored("target")[rows].float() * value_scale(self._data.target), self._data)
 
     def body(self, rows: Rows = slice(None)) -> Tensor:
-        """Bool (N, S, S): where figures are taken, the data set's mask or else the source's body."""
+        """Bool (N, S, S): where metrics are taken, the data set's mask or else the source's body."""
         return self._stored("body")[rows].bool()
 
     def slice_index(self) -> Tensor:
@@ -182,7 +182,7 @@ def with_neighbours(
         row: of the slice.
         index: planes (N,) of the stored slices, rising.
         spacing: as :class:`Case` has it.
-        distance: mm; None takes the plane beside. Beyond the first and last stored slice these are repeated.
+        distance: mm; None takes the neighbouring plane. Beyond the first and last stored slice these are repeated.
     """
     step = np.sign(spacing) * (1.0 if distance is None else distance / abs(spacing))
     at = np.interp(index[row] + step * np.arange(-1, 2), index, np.arange(len(index))).tolist()
@@ -392,8 +392,8 @@ def ensure_embeddings(
         )
     folder = cache.folder / "embeddings" / embedder_hash(embedder)[:12]
     keys = {entry["id"]: entry["key"] for entry in cache.manifest["cases"]}
-    held = {id: TensorFile(folder / f"{id}.safetensors").header() or {} for id in keys}
-    missing = [id for id in keys if held[id].get("key") != keys[id]]
+    stored = {id: TensorFile(folder / f"{id}.safetensors").header() or {} for id in keys}
+    missing = [id for id in keys if stored[id].get("key") != keys[id]]
     if not missing:
         return folder
     tokens = (config["latent_size"] // config["patch_size"]) ** 2

@@ -48,7 +48,7 @@ class Checkpoints:
         return sorted(self.folder.glob("step_*.safetensors"), reverse=True)
 
     def newest(self, settings: Mapping[str, Any], reporter: Reporter) -> Checkpoint | None:
-        """The newest one that can be read, None where there is none; a damaged one is told of.
+        """The newest one that can be read, None where there is none; a damaged one is reported.
 
         Raises InputError naming the first of the run's settings that is not as it was.
         """
@@ -78,11 +78,11 @@ class Checkpoints:
         """Write the checkpoint of ``facts["step"]`` and let the oldest go. Raises OutputError when the disk is full."""
         for left in self.folder.glob("*.part"):  # of a run that was killed while it wrote
             left.unlink(missing_ok=True)
-        held = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-        require_room(self.folder, sum(t.nbytes for t in held.values()), "the next checkpoint")
+        stored = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
+        require_room(self.folder, sum(t.nbytes for t in stored.values()), "the next checkpoint")
         path = self.folder / f"step_{facts['step']:08d}.safetensors"
         with replacing(path) as part:
-            save_file(held, part, metadata={"diffma": json.dumps(facts), "checksum": _checksum(held)})
+            save_file(stored, part, metadata={"diffma": json.dumps(facts), "checksum": _checksum(stored)})
         for old in self.newest_first()[KEPT:]:
             old.unlink(missing_ok=True)
         return path
@@ -139,8 +139,8 @@ def restore(
             name
         ]  # fused AdamW walks through memory: a channels-last weight's moments must lie as it does
         moments[name][key] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
-    held = optimiser.state_dict()
+    stored = optimiser.state_dict()
     # a parameter that has never had a gradient has no moments
-    held["state"] = {place: kept for place, kept in enumerate(moments.values()) if kept}
-    optimiser.load_state_dict(held)
+    stored["state"] = {place: kept for place, kept in enumerate(moments.values()) if kept}
+    optimiser.load_state_dict(stored)
     torch.set_rng_state(found.tensors["torch_generator"])

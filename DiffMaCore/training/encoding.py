@@ -1,4 +1,4 @@
-"""Slices to what training reads: latents and image-encoder embeddings, computed once."""
+"""Slices in, what training reads out: latents and image-encoder embeddings, computed once."""
 
 from __future__ import annotations
 

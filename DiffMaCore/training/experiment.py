@@ -25,7 +25,7 @@ from DiffMaCore.errors import OutputError
 TEMPLATE = Path(__file__).parents[1] / "data" / "experiment"
 
 Backbone = Literal["diffma", "dit", "vim", "vmamba", "efficient_vmamba", "zigma", "unet", "regression"]
-"""The systems of Table 2, and the deterministic 2.5D regression."""
+"""The models of Table 2, and the deterministic 2.5D regression."""
 SYSTEMS: tuple[Backbone, ...] = ("unet", "dit", "efficient_vmamba", "zigma", "vim", "vmamba", "diffma", "regression")
 CT = "ct"  # the modality that is in HU
 TRAINED = "trained"  # in place of a folder: the network that this experiment trains itself
@@ -104,7 +104,7 @@ class DataConfig:
 
     @property
     def judged(self) -> str:
-        """The split that systems are judged on: "test", or "validation" of rendered heads, which have no other."""
+        """The split that models are judged on: "test", or "validation" of rendered heads, which have no other."""
         return "test" if self.heads is None else "validation"
 
 
@@ -134,7 +134,7 @@ class TrainConfig:
     log_every: int = 10  # steps
     sample_every: int = 5_000  # steps
     checkpoint_every: int = 1_000  # steps
-    workers: int | None = None  # threads that read the cache ahead; None: 2 beside a GPU, else 0
+    workers: int | None = None  # threads that read the cache ahead; None: 2 with a GPU, else 0
 
     def __post_init__(self) -> None:
         for name in ("steps", "batch_size", "log_every", "sample_every", "checkpoint_every"):
@@ -217,10 +217,10 @@ class EmbedderConfig:
 
 @dataclass(frozen=True)
 class DenoiserConfig:
-    """The systems' common size and training. Sizes are DiffMa's; the other backbones get the depth that Table 2
+    """The models' common size and training. Sizes are DiffMa's; the other backbones get the depth that Table 2
     gives them in proportion (13 of 8, DiT 7 of 8) and are matched to DiffMa's true parameters."""
 
-    backbone: Backbone = "diffma"  # the system that is trained
+    backbone: Backbone = "diffma"  # the model that is trained
     width: int = 512  # of a token, D
     depth: int = 8  # DiffMa's blocks: 4 S, 8 B, 16 L, 28 XL, 56 XXL
     patch_size: int = 2  # latent pixels: 2, 4 or 7
@@ -242,7 +242,7 @@ class DenoiserConfig:
 
 @dataclass(frozen=True)
 class EvaluationConfig:
-    """How systems are judged: sampling, and the bootstrap over patients."""
+    """How models are judged: sampling, and the bootstrap over patients."""
 
     steps: int = 15  # of sampling
     scheduler: str = "dpm++"  # of sampling
@@ -258,7 +258,7 @@ class CardConfig:
     training_data: str  # whose images
     licence: str  # of the model
     limits: str  # what it has not seen
-    measured: str = ""  # figures, in words
+    measured: str = ""  # metrics, in words
     version: str = "1"  # of the model
     reliability: str = ""  # reliability.png of `diffma evaluate`, shown in the card
 
@@ -281,10 +281,10 @@ class Experiment:
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)  # where parts.vae is trained
     image_encoder: ImageEncoderConfig = field(default_factory=ImageEncoderConfig)  # a trained one
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)  # the Vision Embedder
-    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)  # size and training of the systems
+    denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)  # size and training of the models
     guided_decoder: GuidedDecoderConfig = field(default_factory=GuidedDecoderConfig)  # a decoder that sees the CT
     small_decoder: SmallDecoderConfig = field(default_factory=SmallDecoderConfig)  # a faster decoder
-    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)  # how systems are judged
+    evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)  # how models are judged
     systems: tuple[Backbone, ...] = SYSTEMS  # that the report compares
 
     def __post_init__(self) -> None:
@@ -308,7 +308,7 @@ class Folders:
         return self.root / name
 
     def system(self, backbone: str) -> Path:
-        """The run of one system; its bundle is in ``bundle/`` below (regression: ``model/``)."""
+        """The run of one model; its bundle is in ``bundle/`` below (regression: ``model/``)."""
         return self.root / "systems" / backbone
 
 

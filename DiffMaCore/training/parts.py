@@ -1,4 +1,4 @@
-"""The networks that an experiment takes from elsewhere: VAE and image encoder, fetched, checked and kept beside the
+"""The networks that an experiment takes from elsewhere: VAE and image encoder, fetched, checked and kept with the
 latents that they made."""
 
 from __future__ import annotations

@@ -1,4 +1,4 @@
-"""What training shows: source | generated | true of a few fixed slices, and soft masks over theirs, with figures.
+"""What training shows: source | generated | true of a few fixed slices, and soft masks over theirs, with metrics.
 
 Paper, Figures 1 and 5 to 7.
 """
@@ -47,7 +47,7 @@ def target_window(data: DataConfig) -> tuple[float, float]:
 
 @dataclass(frozen=True)
 class FixedSlices:
-    """Slices that are shown again and again while a system learns."""
+    """Slices that are shown again and again while a model learns."""
 
     split: str  # where they come from: "validation", or "training" where no patient validates
     ids: tuple[str, ...]  # the cases they come from
@@ -108,7 +108,7 @@ def triplet_picture(
 
 
 @dataclass(frozen=True)
-class MaskFigures:
+class MaskMeasures:
     """What the masks of N slices are like."""
 
     share: float  # of the variance that comes from the slice and not from the token's place, 0 to 1
@@ -125,10 +125,10 @@ def variance_share(masks: Tensor) -> float:
     return float(masks.var(dim=0, unbiased=False).mean()) / whole if whole > 1e-12 else 0.0
 
 
-def mask_figures(masks: Tensor) -> MaskFigures:
+def mask_measures(masks: Tensor) -> MaskMeasures:
     """Figures of masks (N, L, 1)."""
     closed, open = (float(some.float().mean()) for some in (masks < 0.01, masks > 0.99))
-    return MaskFigures(variance_share(masks), float(masks.mean()), closed, open)
+    return MaskMeasures(variance_share(masks), float(masks.mean()), closed, open)
 
 
 def mask_picture(

@@ -214,7 +214,7 @@ class _CaseFiles:
                 left_out[id] = "; ".join(done)
                 self.reporter.warning(f"{id} is left out: {left_out[id]}")
             self.reporter.advance()
-            self.reporter.figures(slices=slices)
+            self.reporter.metrics(slices=slices)
         if failures:
             raise DiffMaError(f"{len(failures)} of {len(cases)} cases failed, the first is {failures[0]}")
         return left_out
@@ -227,7 +227,7 @@ class _CaseFiles:
         return _sha256({**self.settings, "content": self.contents[id]})
 
     def to_do(self, cases: Sequence[RawCase]) -> list[RawCase]:
-        """Cases whose file is not there, or was made otherwise; the reporter is told what has changed."""
+        """Cases whose file is not there, or was made otherwise; the reporter gets what has changed."""
         wanted: list[RawCase] = []
         changes: dict[str, list[str]] = {}
         for case in cases:

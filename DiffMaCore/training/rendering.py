@@ -32,7 +32,7 @@ OF_TARGET = ("target", "target_latent")  # stored under the name of each contras
 
 @dataclass(frozen=True)
 class FreshSpec:
-    """What is rendered: all that a volume depends on beside its number.
+    """What is rendered: all that a volume depends on but its number.
 
     Attributes:
         data: its heads, grid and contrasts.

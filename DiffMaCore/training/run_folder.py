@@ -1,4 +1,4 @@
-"""The folder of one training run, the account it gives of what was run, and its figures.
+"""The folder of one training run, the account it gives of what was run, and its metrics.
 
 run.json        what was run: configuration, settings, and for every time it was started: command, versions,
                 git revision, machine, processes, from which step to which
@@ -43,7 +43,7 @@ class Sample:
 
     picture: Image.Image | None = None
     arrays: Mapping[str, np.ndarray] = field(default_factory=dict)
-    figures: Mapping[str, float] = field(default_factory=dict)
+    metrics: Mapping[str, float] = field(default_factory=dict)
 
 
 class RunFolder:
@@ -141,22 +141,22 @@ def _now() -> str:
 
 
 class MetricsLog:
-    """Rows of figures by step in ``metrics.csv``; those after ``step`` are forgotten, for the run does them again."""
+    """Rows of metrics by step in ``metrics.csv``; those after ``step`` are forgotten, for the run does them again."""
 
     def __init__(self, path: Path, step: int, board: Board) -> None:
         self.path, self._board = path, board
         self._rows = [row for row in read_metrics(path) if row["step"] <= step]
         self._rewrite()
 
-    def add(self, step: int, figures: Mapping[str, float]) -> None:
-        """One more row; figures of a new name become a new column."""
-        self._rows.append({"step": step, **figures})
-        if figures.keys() - set(self._columns):
+    def add(self, step: int, metrics: Mapping[str, float]) -> None:
+        """One more row; metrics of a new name become a new column."""
+        self._rows.append({"step": step, **metrics})
+        if metrics.keys() - set(self._columns):
             self._rewrite()
         else:
             with self.path.open("a", newline="", encoding="utf-8") as file:
                 csv.DictWriter(file, self._columns, restval="").writerow(self._rows[-1])
-        self._board.scalars(step, figures)
+        self._board.scalars(step, metrics)
 
     def _rewrite(self) -> None:
         self._columns = list(dict.fromkeys(["step", *(name for row in self._rows for name in row)]))
@@ -167,7 +167,7 @@ class MetricsLog:
 
 
 def read_metrics(path: Path) -> list[dict[str, Any]]:
-    """The rows of a ``metrics.csv``: step (int) and figures (float, absent where there was none). No file: no rows.
+    """The rows of a ``metrics.csv``: step (int) and metrics (float, absent where there was none). No file: no rows.
 
     A last line that was cut short by the end of the process is left out.
     """
@@ -198,12 +198,12 @@ class Board:
         self._write(0, file_version="brain.Event:2")
         self._write(step + 1, session_log=SessionLog(status=SessionLog.START))  # later ones are done again
 
-    def scalars(self, step: int, figures: Mapping[str, float]) -> None:
+    def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
         """Curves."""
         if self._path is not None:
             from torch.utils.tensorboard import summary
 
-            for name, value in figures.items():
+            for name, value in metrics.items():
                 self._write(step, summary=summary.scalar(name, value))
 
     def picture(self, step: int, name: str, picture: Image.Image) -> None:
@@ -215,7 +215,7 @@ class Board:
             self._write(step, summary=summary.image(name, pixels, dataformats="HWC"))
 
     def text(self, name: str, value: Any) -> None:
-        """The configuration, to read beside the curves."""
+        """The configuration, to read with the curves."""
         if self._path is not None:
             from torch.utils.tensorboard import summary
 
@@ -239,9 +239,9 @@ class Window:
     rows: int = 0
     seconds: float = 0.0
 
-    def add(self, figures: Mapping[str, float], rows: int, seconds: float) -> None:
+    def add(self, metrics: Mapping[str, float], rows: int, seconds: float) -> None:
         """One step of ``rows`` slices."""
-        self.sums |= {name: self.sums.get(name, 0.0) + value for name, value in figures.items()}
+        self.sums |= {name: self.sums.get(name, 0.0) + value for name, value in metrics.items()}
         self.steps, self.rows, self.seconds = self.steps + 1, self.rows + rows, self.seconds + seconds
 
     def means(self) -> dict[str, float]:
@@ -255,8 +255,8 @@ def write_trained(
 ) -> None:
     """Write ``folder/model``, a model of diffusers', and ``folder/summary.json``, for which the run's metrics are read.
 
-    ``system`` is the backbone's word, or "embedder", ``title`` the same for people; ``counted`` the part of the network
-    whose parameters are told, where it is not the whole; ``facts`` what else this system has to tell.
+    ``model`` is the backbone's word, or "embedder", ``title`` the same for people; ``counted`` the part of the network
+    whose parameters are counted, where it is not the whole; ``facts`` what else this system has to tell.
     """
     with replacing_folder(folder / "model") as part:
         network.save_pretrained(part)

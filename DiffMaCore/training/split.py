@@ -1,4 +1,4 @@
-"""Who trains, who validates, who tests: by patient, never by slice."""
+"""Patients in, who of them trains, validates and tests out: by patient, never by slice."""
 
 from __future__ import annotations
 

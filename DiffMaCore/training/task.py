@@ -24,7 +24,7 @@ _OF_LATENTS = {"target_latent", "source_latent", "clip_embedding"}
 class Task:
     """What the trainer asks of whatever is trained.
 
-    ``settings`` are everything that decides the result beside TrainConfig and seed, as plain JSON values: sizes, data
+    ``settings`` are everything that decides the result but TrainConfig and seed, as plain JSON values: sizes, data
     fingerprint, hash of the embedder. A checkpoint made under other settings is refused.
     """
 
@@ -38,7 +38,7 @@ class Task:
         self.experiment, self.folders, self.cache = experiment, folders, cache
 
     def loss(self, model: nn.Module, batch: Batch, rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
-        """Mean loss of the part of a batch, and figures to log (scalars, detached; averaged over the parts).
+        """Mean loss of the part of a batch, and metrics to log (scalars, detached; averaged over the parts).
 
         ``model`` is ``self.model`` as accelerate wraps it: call it once and as a whole (views concatenated), not
         its submodules. It runs under the run's precision, and its outputs are float32.
@@ -46,7 +46,7 @@ class Task:
         raise NotImplementedError
 
     def sample(self, model: nn.Module) -> Sample | None:
-        """Pictures and figures of the averaged weights; process 0 only, without gradients, model in eval mode."""
+        """Pictures and metrics of the averaged weights; process 0 only, without gradients, model in eval mode."""
         return None
 
     def finish(self, model: nn.Module, folder: Path) -> None:
@@ -81,11 +81,11 @@ class Task:
         """The slices that are shown."""
         return FixedSlices.choose(self.cache)
 
-    def triplets(self, generated: Tensor, caption: str, **figures: float) -> Sample:
+    def triplets(self, generated: Tensor, caption: str, **metrics: float) -> Sample:
         """The fixed slices (n, S, S) in [-1, 1] as they are generated, between source and truth."""
         made = generated.float().cpu().numpy()
         picture = triplet_picture(self.fixed, made, self.cache.data, f"{caption}, {self.experiment.title}")
-        return Sample(picture, self.fixed.arrays(made), figures)
+        return Sample(picture, self.fixed.arrays(made), metrics)
 
 
 def settings_of(config: Any, **facts: Any) -> dict[str, Any]:

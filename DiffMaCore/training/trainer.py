@@ -1,4 +1,4 @@
-"""The one training loop: any task, on one processor or on many nodes, stopped and gone on at any step."""
+"""A task in, a trained run folder out: the one loop, on one processor or many nodes, stopped and resumed at will."""
 
 from __future__ import annotations
 
@@ -53,7 +53,7 @@ def make_accelerator(device: str = "auto") -> Accelerator:
     if chosen.type == "cuda" and chosen.index is not None:
         torch.cuda.set_device(chosen)
     accelerator = Accelerator(
-        cpu=chosen.type == "cpu",  # without a GPU it finds the other processes only if it is told
+        cpu=chosen.type == "cpu",  # without a GPU it finds the other processes only if this is given
         kwargs_handlers=[InitProcessGroupKwargs(timeout=_PATIENCE)],
     )
     kind = accelerator.distributed_type.value
@@ -200,20 +200,20 @@ class _Training:
         for part in range(self.spread.accumulation):
             last = part == self.spread.accumulation - 1
             with nullcontext() if last else self.accelerator.no_sync(self.model):
-                figures = self._backward(next(batches), part)
-            for name, value in figures.items():
+                metrics = self._backward(next(batches), part)
+            for name, value in metrics.items():
                 sums[name] = sums.get(name, 0.0) + value.float() / self.spread.accumulation
         norm = nn.utils.clip_grad_norm_(self.parameters.values(), self.config.clip)
         own = torch.stack([*sums.values(), norm.float(), norm.new_tensor(request.asked, dtype=torch.float32)])
         *means, gradient, wish = self.accelerator.reduce(own, "mean").tolist()
-        figures_now = dict(zip(sums, means, strict=True))
-        if not (math.isfinite(figures_now["loss"]) and math.isfinite(gradient)):
-            raise TrainingError(self._why_not_finite(figures_now["loss"], gradient))
+        metrics_now = dict(zip(sums, means, strict=True))
+        if not (math.isfinite(metrics_now["loss"]) and math.isfinite(gradient)):
+            raise TrainingError(self._why_not_finite(metrics_now["loss"], gradient))
         self.optimiser.step()
         self.ema.optimization_step = self.step + 1  # as without an interruption
         self.ema.step(self.task.model.parameters())
         self.step += 1
-        self.window.add({**figures_now, "gradient_norm": gradient}, self.config.batch_size, time.monotonic() - began)
+        self.window.add({**metrics_now, "gradient_norm": gradient}, self.config.batch_size, time.monotonic() - began)
         stop = wish > 0 and self.step < self.config.steps
         if self.main:
             self._after(rate, stop)
@@ -221,22 +221,22 @@ class _Training:
         return stop
 
     def _backward(self, batch: Batch, part: int) -> dict[str, Tensor]:
-        """Gradients of one micro batch; its loss and figures."""
+        """Gradients of one micro batch; its loss and metrics."""
         first = self.spread.first(part, self.accelerator.process_index)
         shard = first, self.spread.micro_batch, self.config.batch_size
         rng = ShardedRNG(self.seed, self.step, *shard, self.device)
-        loss, figures = self.task.loss(self.model, to_device(batch, self.device), rng)
+        loss, metrics = self.task.loss(self.model, to_device(batch, self.device), rng)
         self.accelerator.backward(loss / self.spread.accumulation)
-        return {"loss": loss.detach(), **figures}
+        return {"loss": loss.detach(), **metrics}
 
     def _after(self, rate: float, stop: bool) -> None:
         """What is due after a step, on process 0: log, sample, checkpoint."""
         last = self.step == self.config.steps
         if last or self.step % self.config.log_every == 0:
-            figures = {**self.window.means(), "learning_rate": rate}
+            metrics = {**self.window.means(), "learning_rate": rate}
             self.window = Window()
-            self.metrics.add(self.step, figures)
-            self.reporter.figures(**{name: figures[name] for name in ("loss", "samples_per_second")})
+            self.metrics.add(self.step, metrics)
+            self.reporter.metrics(**{name: metrics[name] for name in ("loss", "samples_per_second")})
         if last or self.step % self.config.sample_every == 0:
             self._sample()
         if last or stop or self.step % self.config.checkpoint_every == 0:
@@ -256,8 +256,8 @@ class _Training:
         if sample is None:
             return
         self.folder.keep(self.step, sample)
-        if sample.figures:
-            self.sample_metrics.add(self.step, sample.figures)
+        if sample.metrics:
+            self.sample_metrics.add(self.step, sample.metrics)
         if sample.picture is not None:
             self.board.picture(self.step, "samples", sample.picture)
 

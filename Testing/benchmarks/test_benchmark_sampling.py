@@ -19,7 +19,7 @@ from DiffMaCore.errors import InputError
 from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.experiment import Experiment, Folders
-from Testing.training.evaluation.tiny_systems import make_tiny_systems, plain
+from Testing.training.evaluation.tiny_models import make_tiny_systems, plain
 from Testing.training.tiny_cache import make_tiny_cache
 
 STEPS = (3, 10, 40)

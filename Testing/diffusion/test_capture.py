@@ -13,7 +13,7 @@ from torch.utils._python_dispatch import TorchDispatchMode
 from torch.utils._pytree import tree_leaves
 
 from DiffMaCore.baselines import BACKBONES
-from DiffMaCore.baselines.systems import build_denoiser
+from DiffMaCore.baselines.registry import build_denoiser
 from DiffMaCore.ops.spiral import order
 
 pytestmark = pytest.mark.skipif(

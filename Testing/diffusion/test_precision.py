@@ -12,7 +12,7 @@ import torch
 
 from DiffMaCore import DiffMaPipeline
 from DiffMaCore.baselines import BACKBONES
-from DiffMaCore.baselines.systems import build_denoiser
+from DiffMaCore.baselines.registry import build_denoiser
 from DiffMaCore.cli.main import build_parser
 from DiffMaCore.diffusion import pipeline
 from DiffMaCore.diffusion.precision import choose_precision, in_precision, tf32

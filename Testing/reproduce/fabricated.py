@@ -10,7 +10,7 @@ from typing import Any
 
 import numpy as np
 
-from DiffMaCore.baselines.systems import TITLES
+from DiffMaCore.baselines.registry import TITLES
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.trainer import deciding

@@ -8,7 +8,7 @@ from pathlib import Path
 
 import pytest
 
-from DiffMaCore.baselines.systems import TITLES
+from DiffMaCore.baselines.registry import TITLES
 from DiffMaCore.training.evaluation.tables import read_results
 from DiffMaCore.training.experiment import CardConfig, Experiment, Folders
 from Testing.reproduce.fabricated import evaluated, trained

@@ -7,13 +7,13 @@ from dataclasses import asdict, dataclass, replace
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.baselines.systems import TITLES
+from DiffMaCore.baselines.registry import TITLES
 from DiffMaCore.errors import BackendError, InputError, ModelError, TrainingError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.evaluation import evaluate
+from DiffMaCore.training.evaluation.models import is_trained
 from DiffMaCore.training.evaluation.run import split_cases
-from DiffMaCore.training.evaluation.systems import is_trained
 from DiffMaCore.training.evaluation.tables import RESULTS, read_results
 from DiffMaCore.training.experiment import TRAINED, Experiment, Folders
 from DiffMaCore.training.files import write_json

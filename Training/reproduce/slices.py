@@ -13,14 +13,14 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 
-from DiffMaCore.baselines.systems import TITLES
+from DiffMaCore.baselines.registry import TITLES
 from DiffMaCore.imaging.pictures import grey
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.training.cache import PairedCache, SliceDataset
 from DiffMaCore.training.evaluation.run import split_cases
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
 from DiffMaCore.training.files import replacing
-from DiffMaCore.training.pictures import mask_figures, mask_picture, modality, source_window, target_window
+from DiffMaCore.training.pictures import mask_measures, mask_picture, modality, source_window, target_window
 from DiffMaCore.training.run_folder import read_metrics, read_summary
 from Training.reproduce.document import Block, Picture, Section, Text
 from Training.reproduce.figures import Curve, Tile, picture_grid, plot_curves, smooth
@@ -64,7 +64,7 @@ def figure1(experiment: Experiment, folders: Folders, cache: PairedCache) -> Sec
     rows = np.linspace(0, len(dataset) - 1, min(MANY, len(dataset))).astype(int).tolist()
     with torch.inference_mode():
         masks = embedder(latents).soft_mask
-        measures = mask_figures(embedder(torch.stack([dataset[row]["source_latent"] for row in rows])).soft_mask)
+        measures = mask_measures(embedder(torch.stack([dataset[row]["source_latent"] for row in rows])).soft_mask)
     labels = [f"{id}, slice {int(cache.case(id).slice_index()[row])}" for id, row in shown]
     with replacing(folders.report / "figure1.png") as part:
         caption = f"Soft masks of {cache.data.judged} slices, {experiment.title}"

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Mapping
 from typing import Any
 
-from DiffMaCore.baselines.systems import TITLES
+from DiffMaCore.baselines.registry import TITLES
 from DiffMaCore.training.experiment import Experiment, Folders
 from Training.reproduce.document import Block, Cell, Section, Table, Text
 from Training.reproduce.paper import DATA_SET, PAPERS_SIZE, TABLE_2

@@ -9,7 +9,7 @@ from datetime import datetime, timezone
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.baselines.systems import TITLES
+from DiffMaCore.baselines.registry import TITLES
 from DiffMaCore.errors import InputError
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.evaluation.tables import read_results

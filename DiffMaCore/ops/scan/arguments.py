@@ -1,4 +1,4 @@
-"""What a selective scan is given, checked once and brought into one layout for every back end."""
+"""What a selective scan is given in, the same checked and in one layout for every back end out."""
 
 from __future__ import annotations
 

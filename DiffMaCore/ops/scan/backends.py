@@ -1,4 +1,4 @@
-"""Which selective-scan back ends run on a device, why the others do not, and which one is taken."""
+"""A device in, out the selective-scan back ends that run on it, why others do not, and which one is taken."""
 
 from __future__ import annotations
 

@@ -22,7 +22,7 @@ from numpy.polynomial import Chebyshev, Polynomial
 def _has_avx512() -> bool:
     told = ("CPU_NAME", "CPU_FEATURES")
     if any(getattr(config, name) is not None for name in told) or not getattr(config, "ENABLE_AVX", True):
-        return False  # Numba has been told to compile for something other than this processor
+        return False  # Numba is set to compile for something other than this processor
     try:
         features = llvm.get_host_cpu_features()
         return bool(features.get("avx512f") and features.get("avx512dq"))

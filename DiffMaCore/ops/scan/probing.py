@@ -1,4 +1,4 @@
-"""Whether a back end that depends on foreign binaries really works here: only a call tells."""
+"""A back end of foreign binaries in, whether it really works here out: only a call shows it."""
 
 from __future__ import annotations
 

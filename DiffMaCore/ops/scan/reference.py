@@ -1,4 +1,4 @@
-"""The yardstick: the recurrence as it is written, with the whole (B, D, L, N) tensor in memory.
+"""The reference of the selective scan: (B, D, L) in and out by the recurrence as written, (B, D, L, N) in memory.
 
 Mamba (Gu and Dao 2023, Eq. 2 with zero-order hold for A and Euler for B):
 h_t = exp(delta_t A) h_{t-1} + delta_t B_t u_t,  y_t = C_t h_t + D u_t,  out_t = y_t silu(z_t).

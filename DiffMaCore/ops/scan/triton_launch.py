@@ -21,7 +21,7 @@ BUSY = 1024
 
 
 def interpreted() -> bool:
-    """Whether Triton was told to interpret its kernels on the CPU."""
+    """Whether Triton is set to interpret its kernels on the CPU."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 

@@ -1,4 +1,4 @@
-"""Selective scan by our own Triton kernels: on an NVIDIA GPU, with nothing to install or to compile beside torch.
+"""Selective scan by our own Triton kernels: on an NVIDIA GPU, with nothing to install or to compile but torch.
 
 Triton comes with torch on Linux (on Windows as `triton-windows`). With TRITON_INTERPRET=1 in the environment it
 interprets the same kernels on a CPU, far too slowly for anything but tests.

@@ -61,7 +61,7 @@ def scratch_size(length: int, inner: int, states: int, columns: int) -> int:
 def scan_backward_task(task, data, order, sizes):
     """Gradients of one sample of one branch along some orders.
 
-    Beside what the scan is given: falls (2, R / PAIR, E, PAIR) and projection (2, R + 2N, E), the weights the other
+    Further to what the scan is given: falls (2, R / PAIR, E, PAIR) and projection (2, R + 2N, E), the weights the other
     way; dy0, dy1 (S, L, E); dx0, dx1 (S, K / together, L, E), rows ``stride`` apart; and of every task dprojection
     (R + 2N, E), drise (R, E), dbias (E,), dA (E / lanes, N, lanes), dskip (E,), dtaps (TAPS, E), dtap_bias (E,).
     """

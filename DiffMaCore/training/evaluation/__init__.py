@@ -1,4 +1,4 @@
-"""Judging trained systems: figures with intervals over patients, consistency, calibration, tables."""
+"""Trained models and a split in, metrics out: with intervals over patients, consistency, calibration, tables."""
 
 from DiffMaCore.training.evaluation.run import Evaluation, evaluate
 

@@ -1,4 +1,4 @@
-"""Does a high standard deviation mean a large error? Binned, ranked, drawn.
+"""Deviations and errors in, whether a high deviation means a large error out: binned, ranked, drawn.
 
 Where truth and samples come from one distribution, the mean of S samples misses the truth by
 ``sd * sqrt(1 + 1/S)`` on average (root mean square): that is what the deviation promises, and what is compared with
@@ -87,9 +87,9 @@ def _rms(values: NDArray[np.float64]) -> float:
 
 
 def _meaning(ratio: float | None, spearman: float | None) -> str:
-    """What the figures allow a user to say of the uncertainty."""
+    """What the metrics allow a user to say of the uncertainty."""
     if ratio is None:
-        return "There is no error to speak of, so nothing can be said of the uncertainty."
+        return "There is no error to speak of, so nothing follows for the uncertainty."
     if spearman is None:
         return "The samples do not differ, so the uncertainty says nothing."
     size = "The size of the uncertainty is about right on the whole"

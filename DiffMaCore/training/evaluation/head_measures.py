@@ -131,7 +131,7 @@ def _sigmas(level: float) -> float:
     return float(stats.norm.ppf(0.5 + level / 2))
 
 
-def head_figures(
+def head_measures(
     mr: NDArray,
     truth: NDArray,
     head: Bools,
@@ -142,7 +142,7 @@ def head_figures(
     fit: bool = False,
     data_range: float | None = None,
 ) -> dict[str, Any]:
-    """All figures of a head whose truth is known, as plain JSON values: ssim, psnr, correlation, slice_change (over the
+    """All metrics of a head whose truth is known, as plain JSON values: ssim, psnr, correlation, slice_change (over the
     truth's own); with tissues contrast, auc and auc_truth; with a deviation those of :class:`Trust`, ``uncertainty``.
 
     Args:

@@ -1,4 +1,4 @@
-"""What bundles are worth on real and rendered heads, as Markdown for people and JSON for programs."""
+"""Measures of bundles on real and rendered heads in, Markdown for people and JSON for programs out."""
 
 from __future__ import annotations
 
@@ -62,7 +62,7 @@ def _draw_reliability(curves: Mapping[str, list[list[float]]], path: Path) -> No
 
 _HEADS = (
     "Renderings that nobody trained on; inside the head, data range 1, the prediction as it comes. Contrast: difference"
-    " of white and grey matter over the truth's. AUC: how often white matter is brighter than cortex (beside the"
+    " of white and grey matter over the truth's. AUC: how often white matter is brighter than cortex (next to the"
     " truth's; below 0.5 the order is reversed, as in T2). Slices: change from slice to slice over the truth's."
     " Deviation: its correlation with the absolute error, that of their ranks, the share of voxels in its 90 %"
     " intervals, and the factor that would make that 90 %."
@@ -104,7 +104,7 @@ def _heads_table(cases: dict[str, Any]) -> str:
 
 
 def _lines(cases: dict[str, Any], digits: Mapping[str, int]) -> list[list[str]]:
-    """Name and figures of every case, and their mean."""
+    """Name and metrics of every case, and their mean."""
     lines = {**{name: means({name: case}, *digits) for name, case in cases.items()}, "**mean**": means(cases, *digits)}
     return [[name, *(number(line[key], n) for key, n in digits.items())] for name, line in lines.items()]
 

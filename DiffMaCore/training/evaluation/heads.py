@@ -23,7 +23,7 @@ from DiffMaCore.imaging.phantom import Phantom, heads_in, load_head, render, tis
 from DiffMaCore.imaging.reading import read_volume
 from DiffMaCore.imaging.source import normalise
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.evaluation.head_measures import Bools, head_figures, likeness
+from DiffMaCore.training.evaluation.head_measures import Bools, head_measures, likeness
 from DiffMaCore.training.sources.heads import MR_RANGE
 from DiffMaCore.training.sources.pictures import SLICE_MM, picture_body, read_npz
 
@@ -41,7 +41,7 @@ _BRAIN_MM = 165.0  # front to back inside the skull, adults
 _CLOSING = 6  # pixels: gaps in the ring of bone, as between the plates of the skull base
 _OPENING = 4
 _LEAST = 0.04  # of the picture: smaller insides are orbits and sinuses
-_RIM = 2  # pixels beside bone, where a slight misalignment puts bone on brain
+_RIM = 2  # pixels next to bone, where a slight misalignment puts bone on brain
 _RENDERED_MM = 3.0  # between slices
 _SEEDS = 7_000_000  # of no training: those are below 1,000,000, and where renderings stay the same above 1,000,000
 
@@ -85,14 +85,14 @@ def read_pair(path: Path) -> PicturePair:
     arrays = read_npz(path, ("ct", "t1", "t2", "flair"))
     ct = arrays.pop("ct", None)
     if ct is None or not arrays:
-        raise InputError(f"{path} has no array ct with a t1, t2 or flair beside it; give paired slices")
+        raise InputError(f"{path} has no array ct with a t1, t2 or flair; give paired slices")
     if ct.ndim != 3 or any(array.dtype != np.uint8 or array.shape != ct.shape for array in (ct, *arrays.values())):
         raise InputError(f"{path}: the arrays must be uint8 (slices, rows, columns) and of one shape")
     return PicturePair(path.stem, ct, arrays)
 
 
 def inside_skull(ct: NDArray[np.uint8], rim: int = _RIM) -> Bools:
-    """What a ring of bone encloses in each windowed CT slice, without ``rim`` pixels beside it; nothing where no ring
+    """What a ring of bone encloses in each windowed CT slice, without ``rim`` pixels next to it; nothing where no ring
     does."""
     return np.stack([_plane_inside(plane, rim) for plane in ct])
 
@@ -119,7 +119,7 @@ def judge_pairs(
     """Convert the CTs of paired 8-bit slices and compare with the true MRI of the bundle's contrast.
 
     Inside the skull, where the window of the CT shows anything, and after a linear fit to the truth patient by patient:
-    pictures have no units. The CT itself is fitted likewise and stands beside: a model that adds nothing is no better.
+    pictures have no units. The CT itself is fitted likewise, for comparison: a model that adds nothing is no better.
 
     Args:
         paths: ``.npz`` files, or folders of them (pelves in them are passed over).
@@ -139,14 +139,14 @@ def judge_pairs(
         reporter.stage(f"pair {pair.name} ({number} of {len(pairs)})")
         truth, brain = pair.mrs.get(contrast), inside_skull(pair.ct)
         if truth is None:
-            held = ", ".join(pair.mrs)
-            raise InputError(f"{pair.name} has no array {contrast} but {held}; give pairs with a {contrast}")
+            stored = ", ".join(pair.mrs)
+            raise InputError(f"{pair.name} has no array {contrast} but {stored}; give pairs with a {contrast}")
         if not brain.any():
             reporter.warning(f"{pair.name} is left out: none of its CT slices shows a closed skull")
             continue
         made = sitk.GetArrayFromImage(pipe(pair.image(window, pixel_mm), **options).mr)
-        figures = {name: asdict(likeness(image, truth, brain)) for name, image in (("mr", made), ("ct", pair.ct))}
-        cases[pair.name] = {"slices": int(brain.any(axis=(1, 2)).sum()), **figures}
+        metrics = {name: asdict(likeness(image, truth, brain)) for name, image in (("mr", made), ("ct", pair.ct))}
+        cases[pair.name] = {"slices": int(brain.any(axis=(1, 2)).sum()), **metrics}
     if not cases:
         raise InputError("no CT slice shows a closed skull; give heads, with --ct-window as they were windowed")
     return {"contrast": contrast, "cases": cases}
@@ -172,7 +172,7 @@ def judge_cts(
     """Convert head CTs and measure how well each MRI follows its CT (:mod:`DiffMaCore.imaging.agreement`).
 
     ``paths`` are as for ``diffma convert``, ``options`` for ``pipe(image, ...)``. Returns ``contrast`` and ``cases``:
-    name to the figures of ``Agreement``, or to ``problem``, a sentence, where a CT cannot be judged.
+    name to the metrics of ``Agreement``, or to ``problem``, a sentence, where a CT cannot be judged.
     """
     reporter = reporter or Reporter()
     contrast = contrast_of(pipe.bundle.target_modality)
@@ -207,7 +207,7 @@ def judge_heads(
         draws: renderings of each head, all different; another ``seed`` gives others.
         options: for ``pipe(image, ...)``; with ``samples`` the uncertainty is judged too.
 
-    Returns ``contrast`` and ``cases``: "name draw" to the figures of :func:`head_figures`, with a data range of 1.
+    Returns ``contrast`` and ``cases``: "name draw" to the metrics of :func:`head_measures`, with a data range of 1.
     Raises InputError: no such head, or the bundle was not trained for a contrast that is rendered.
     """
     reporter = reporter or Reporter()
@@ -229,11 +229,11 @@ def judge_heads(
 
 
 def judge_phantom(pipe: DiffMaPipeline, phantom: Phantom, contrast: str, **options: Any) -> dict[str, Any]:
-    """The figures of one rendered head; ``options`` are for ``pipe(image, ...)``."""
+    """The metrics of one rendered head; ``options`` are for ``pipe(image, ...)``."""
     made = pipe(phantom.ct_image(), **options)
     low, high = pipe.bundle.output_range
     deviation = None if made.uncertainty is None else sitk.GetArrayFromImage(made.uncertainty) / (high - low)
-    return head_figures(
+    return head_measures(
         (sitk.GetArrayFromImage(made.mr) - low) / (high - low),
         _unit(phantom.mr[contrast], phantom.body, pipe.bundle),
         phantom.body,

@@ -39,7 +39,7 @@ Kind = Literal["system", "bundle", "reference"]
 
 @dataclass(frozen=True)
 class Sampling:
-    """How a stochastic system is asked; ``seed`` is that of the noise."""
+    """How a stochastic model is asked; ``seed`` is that of the noise."""
 
     steps: int
     scheduler: str
@@ -63,11 +63,11 @@ class Predictor:
     Attributes:
         key: of the row, and the name of its folder.
         title: for people.
-        kind: what it is: a system of the experiment, a foreign bundle, or a reference that is no system.
+        kind: what it is: a model of the experiment, a foreign bundle, or a reference that is no model.
         identity: a checksum that changes with whatever decides its answers.
         precision: "float32" or "bfloat16", in which its denoiser computes.
         stochastic: whether another seed gives another answer.
-        expects: whether it gives the expected image beside its samples, by the bundle's mean mode.
+        expects: whether it gives the expected image as well as its samples, by the bundle's mean mode.
     """
 
     precision = "float32"
@@ -125,7 +125,7 @@ class DiffusionPredictor(Predictor):
 
     @property
     def parameters(self) -> int:
-        """The denoiser's; VAE, image encoder and embedder are the same for every system."""
+        """The denoiser's; VAE, image encoder and embedder are the same for every model."""
         return sum(p.numel() for p in self.pipe.denoiser.parameters())
 
     def ticks(self, slices: int, sampling: Sampling) -> int:

@@ -1,4 +1,4 @@
-"""``diffma evaluate`` from end to end: predictions, figures, tables; what is there already is not made again."""
+"""``diffma evaluate`` from end to end: predictions, metrics, tables; what is there already is not made again."""
 
 from __future__ import annotations
 
@@ -16,10 +16,10 @@ from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import CT, Case, PairedCache
 from DiffMaCore.training.evaluation import calibration, scores, tables
 from DiffMaCore.training.evaluation.calibration import Calibration
+from DiffMaCore.training.evaluation.models import find_models
 from DiffMaCore.training.evaluation.predictors import Prediction, Predictor, Sampling, references
 from DiffMaCore.training.evaluation.scores import DATA_RANGE, DEFINITIONS, score_volume
 from DiffMaCore.training.evaluation.store import PredictionStore
-from DiffMaCore.training.evaluation.systems import find_systems
 from DiffMaCore.training.experiment import DataConfig, EvaluationConfig, Experiment, Folders
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.sources.heads import MR_RANGE
@@ -48,7 +48,7 @@ def evaluate(
     reporter: Reporter | None = None,
     device: str = "auto",
 ) -> Evaluation:
-    """Judge systems on one split of the experiment's cache.
+    """Judge models on one split of the experiment's cache.
 
     Args:
         experiment: its ``evaluation`` says how; ``dataclasses.replace`` changes that.
@@ -57,7 +57,7 @@ def evaluate(
         bundles: names, folders or hub ids of bundles that were trained elsewhere.
 
     Raises:
-        InputError: there is no cache, the split is empty, a system is unknown or not trained, a bundle does not fit.
+        InputError: there is no cache, the split is empty, a model is unknown or not trained, a bundle does not fit.
         ModelError: a bundle is incomplete, or a network fails.
         OutputError: the results cannot be written.
     """
@@ -68,7 +68,7 @@ def evaluate(
     cache.require(experiment.data)
     split = split or experiment.data.judged
     cases = split_cases(cache, split)
-    found = find_systems(experiment, folders, cache, systems, bundles, reporter, device)
+    found = find_models(experiment, folders, cache, systems, bundles, reporter, device)
     predictors = [*found, *references(cache, device)]
     folder = folders.evaluation / split
     store = PredictionStore(folder / "predictions", cache, sampling)
@@ -106,13 +106,13 @@ def evaluate(
 
 
 def _trained(folders: Folders, predictor: Predictor) -> dict[str, Any] | None:
-    """How far a system of the experiment was trained when it was judged; None for what is trained elsewhere."""
+    """How far a model of the experiment was trained when it was judged; None for what is trained elsewhere."""
     account = RunFolder(folders.system(predictor.key)).account() if predictor.kind == "system" else {}
     return {"steps": account["step"], "ended": account["sessions"][-1]["ended"]} if account else None
 
 
 def split_cases(cache: PairedCache, split: str) -> list[Case]:
-    """The cases of a split, of several contrasts those of the first, whose a system's bundle is.
+    """The cases of a split, of several contrasts those of the first, whose a model's bundle is.
 
     Raises InputError, naming those that have cases, when it has none.
     """
@@ -148,7 +148,7 @@ def _judge(
     reporter: Reporter,
     place: str,
 ) -> dict[str, Any]:
-    """One system's entry in the results."""
+    """One model's entry in the results."""
     sampled = predictor.stochastic and settings.samples > 1
     fresh = [case for case in cases if store.scores(predictor, case.id) is None]
     if fresh:
@@ -158,16 +158,16 @@ def _judge(
     measured = Calibration(settings.samples, settings.seed)
     seconds = 0.0
     for case in cases:
-        held = store.read(predictor, case.id)
-        seconds += held.seconds
-        figures = store.scores(predictor, case.id)
-        if figures is None:
-            figures = _figures(case, held, reporter)
-            store.write_scores(predictor, case.id, figures)
-        main[case.id] = figures["main"]
-        if held.deviation is not None:
-            single[case.id] = figures["first"]
-            measured.add(case.id, held.mean, held.deviation, _truth(case), case.body().numpy())
+        stored = store.read(predictor, case.id)
+        seconds += stored.seconds
+        metrics = store.scores(predictor, case.id)
+        if metrics is None:
+            metrics = _metrics(case, stored, reporter)
+            store.write_scores(predictor, case.id, metrics)
+        main[case.id] = metrics["main"]
+        if stored.deviation is not None:
+            single[case.id] = metrics["first"]
+            measured.add(case.id, stored.mean, stored.deviation, _truth(case), case.body().numpy())
     estimate = f"mean of {settings.samples} samples" if sampled else "one sample"
     estimate = "expected image" if predictor.expects else estimate
     of_main, of_single = (scores.cohort(each, settings.bootstrap, settings.seed) for each in (main, single))
@@ -187,12 +187,12 @@ def _judge(
     }
 
 
-def _figures(case: Case, held: Prediction, reporter: Reporter) -> dict[str, Any]:
-    """The figures of a volume and, where there are several samples, of the first one alone."""
+def _metrics(case: Case, stored: Prediction, reporter: Reporter) -> dict[str, Any]:
+    """The metrics of a volume and, where there are several samples, of the first one alone."""
     body, index = case.body().numpy(), case.slice_index().numpy()
     return {
         name: score_volume(volume, _truth(case), body, index, on_slice=reporter.advance).to_dict()
-        for name, volume in (("main", held.mean), ("first", held.first))
+        for name, volume in (("main", stored.mean), ("first", stored.first))
         if volume is not None
     }
 
@@ -203,7 +203,7 @@ def _truth(case: Case) -> NDArray[np.floating]:
 
 
 def _ranked(entries: Entries) -> Entries:
-    """Best first; references are not ranked, and stand last. Where systems sample, one sample gives a rank too."""
+    """Best first; references are not ranked, and stand last. Where models sample, one sample gives a rank too."""
     judged = [key for key, entry in entries.items() if entry["kind"] != "reference"]
 
     def best_first(which: str) -> list[str]:
@@ -224,7 +224,7 @@ def _patients(count: int, split: str = "") -> str:
 
 
 def _notes(entries: Entries, patients: int, split: str, settings: EvaluationConfig) -> list[str]:
-    """What must be known to read the figures rightly."""
+    """What must be known to read the metrics rightly."""
     found = [
         f"Intervals are 95 % percentile bootstrap intervals of the mean over {_patients(patients)}"
         f" ({settings.bootstrap} resamples, seed {settings.seed}); with few patients they are too narrow."
@@ -232,7 +232,7 @@ def _notes(entries: Entries, patients: int, split: str, settings: EvaluationConf
     if patients < scores.FEW:
         found.append(f"With {_patients(patients)} an interval means little, if there is one.")
     if split != "test":
-        found.append(f"These are {split} patients, which the systems may have been fitted to or chosen by.")
+        found.append(f"These are {split} patients, which the models may have been fitted to or chosen by.")
     if any(entry["single"] for entry in entries.values()):
         found.append(
             "The mean of several samples has a smaller error than one sample and is smoother than any true image;"

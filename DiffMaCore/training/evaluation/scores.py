@@ -1,4 +1,4 @@
-"""How good predicted volumes are: figures inside the mask and over the whole slice, how calm the slices are, and from
+"""How good predicted volumes are: metrics inside the mask and over the whole slice, how calm the slices are, and from
 patients to a cohort: mean, standard deviation and bootstrap interval, and the same of paired differences."""
 
 from __future__ import annotations
@@ -14,13 +14,13 @@ from numpy.typing import NDArray
 from DiffMaCore.imaging import metrics
 
 SCORING = 1
-"""Version of the definitions: figures of another one are taken anew."""
+"""Version of the definitions: metrics of another one are taken anew."""
 
 DATA_RANGE = 1.0
-FIGURES = ("ssim", "psnr", "mse", "mae", "mse_8bit")
+METRICS = ("ssim", "psnr", "mse", "mae", "mse_8bit")
 REGIONS = ("mask", "slice")
 EIGHT_BIT = 255.0**2
-"""What an MSE of images in [0, 1] is multiplied by to stand beside the paper's, which is of grey values 0 to 255."""
+"""What an MSE of images in [0, 1] is multiplied by to compare with the paper's, which is of grey values 0 to 255."""
 
 DEFINITIONS = (
     "Inside the mask: both images are set to 0 outside the body and only voxels of the body count."
@@ -38,7 +38,7 @@ Cases = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class VolumeScores:
-    """One volume's figures; ``mask`` and ``slice`` hold those named in FIGURES, PSNR in dB and SSIM from -1 to 1.
+    """One volume's metrics; ``mask`` and ``slice`` hold those named in METRICS, PSNR in dB and SSIM from -1 to 1.
 
     ``psnr`` is infinite for equal images. ``consistency`` is None where the volume has no neighbouring slices.
     """
@@ -67,7 +67,7 @@ def score_volume(
 
     Args:
         prediction, truth: from 0 to ``data_range``, of any numeric type: 8-bit images with a range of 255 give the
-            same figures as the same images in float with a range of 1.
+            same metrics as the same images in float with a range of 1.
         body: where the patient is; the prediction counts as 0 elsewhere.
         slice_index: where the slices stood in the volume, for those that were left out between; None: side by side.
         on_slice: called twice a slice, once a region.
@@ -78,12 +78,12 @@ def score_volume(
     inside = metrics.quality_of_slices(made, np.where(body, truth, 0), data_range, body, on_slice)
     whole = metrics.quality_of_slices(made, truth, data_range, None, on_slice)
 
-    def figures(quality: metrics.Quality) -> dict[str, float]:
+    def values_of(quality: metrics.Quality) -> dict[str, float]:
         mse = quality.mse / data_range**2
         values = (quality.ssim, quality.psnr, mse, quality.mae / data_range, mse * EIGHT_BIT)
-        return dict(zip(FIGURES, values, strict=True))
+        return dict(zip(METRICS, values, strict=True))
 
-    return VolumeScores(figures(inside), figures(whole), consistency(made, truth, body, slice_index))
+    return VolumeScores(values_of(inside), values_of(whole), consistency(made, truth, body, slice_index))
 
 
 def consistency(
@@ -112,7 +112,7 @@ def interval(values: Sequence[float], resamples: int, seed: int) -> tuple[float,
     """The 95 % percentile bootstrap interval of the mean (Efron 1979); None for fewer than two values.
 
     Patients are drawn with replacement. The same seed draws the same patients whatever is measured, so that the
-    intervals of two systems rest on the same cohorts.
+    intervals of two models rest on the same cohorts.
     """
     if len(values) < 2:
         return None
@@ -138,24 +138,24 @@ def summary(values: Sequence[float | None], resamples: int, seed: int) -> dict[s
 
 
 def cohort(cases: Cases, resamples: int, seed: int) -> dict[str, Any]:
-    """The summary of every figure in every region, and of the consistency, over patients."""
-    return _of_figures(lambda *keys: summary([_reach(case, *keys) for case in cases.values()], resamples, seed))
+    """The summary of every metric in every region, and of the consistency, over patients."""
+    return _of_metrics(lambda *keys: summary([_reach(case, *keys) for case in cases.values()], resamples, seed))
 
 
 def paired(cases: Cases, reference: Cases, resamples: int, seed: int) -> dict[str, Any]:
-    """As :func:`cohort`, of one system minus ``reference``, patient by patient."""
+    """As :func:`cohort`, of one model minus ``reference``, patient by patient."""
 
     def difference(name: str, *keys: str) -> float | None:
         a, b = _reach(cases[name], *keys), _reach(reference[name], *keys)
         return None if a is None or b is None else a - b
 
     both = [name for name in cases if name in reference]
-    return _of_figures(lambda *keys: summary([difference(name, *keys) for name in both], resamples, seed))
+    return _of_metrics(lambda *keys: summary([difference(name, *keys) for name in both], resamples, seed))
 
 
-def _of_figures(make: Callable[..., Any]) -> dict[str, Any]:
+def _of_metrics(make: Callable[..., Any]) -> dict[str, Any]:
     """What ``make`` gives of every region and figure, and of the consistency, laid out as a case's scores are."""
-    regions: dict[str, Any] = {region: {key: make(region, key) for key in FIGURES} for region in REGIONS}
+    regions: dict[str, Any] = {region: {key: make(region, key) for key in METRICS} for region in REGIONS}
     return {**regions, "consistency": make("consistency")}
 
 

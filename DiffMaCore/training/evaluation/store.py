@@ -1,4 +1,4 @@
-"""Predictions on disk, so that an evaluation that was stopped, or asked for again, makes only what is missing."""
+"""Predictions in, files out, and back: a stopped or repeated evaluation makes only what is missing."""
 
 from __future__ import annotations
 
@@ -24,12 +24,12 @@ _VOLUMES = ("mean", "first", "deviation")
 
 
 class PredictionStore:
-    """``<folder>/<system>/<case>.npz``: volumes (N, S, S) in [0, 1] as float16, 0 outside the body; ``<case>.json``:
-    their figures.
+    """``<folder>/<model>/<case>.npz``: volumes (N, S, S) in [0, 1] as float16, 0 outside the body; ``<case>.json``:
+    their metrics.
 
-    Each file carries the key of what it was made with: the system's checksum and precision, the data's fingerprint and,
+    Each file carries the key of what it was made with: the model's checksum and precision, the data's fingerprint and,
     where the system samples, how it was asked. A file of another key counts as missing. What is scored is what was
-    stored, so that figures do not depend on when a volume was made.
+    stored, so that metrics do not depend on when a volume was made.
     """
 
     def __init__(self, folder: Path, cache: PairedCache, sampling: Sampling) -> None:
@@ -39,7 +39,7 @@ class PredictionStore:
         return self.folder / predictor.key / f"{case}{suffix}"
 
     def _key(self, predictor: Predictor) -> str:
-        """Of everything that decides the system's predictions."""
+        """Of everything that decides the model's predictions."""
         words = {"format": _FORMAT, "system": predictor.identity, "precision": predictor.precision}
         words |= {"data": self._cache.fingerprint, "asked": vars(self._sampling) if predictor.stochastic else None}
         return hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
@@ -47,14 +47,14 @@ class PredictionStore:
     def _has(self, predictor: Predictor, case: str) -> bool:
         """Whether the volume is there and was made with the same key."""
         try:
-            with np.load(self._path(predictor, case)) as held:
-                return str(held["key"]) == self._key(predictor)
+            with np.load(self._path(predictor, case)) as stored:
+                return str(stored["key"]) == self._key(predictor)
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             return False
 
     def fill(self, predictor: Predictor, cases: Sequence[Case], reporter: Reporter, place: str) -> None:
         """Make the volumes that are missing. Raises OutputError when the disk cannot hold them, ModelError where a
-        system gives values that are not finite."""
+        model gives values that are not finite."""
         missing = [case for case in cases if not self._has(predictor, case.id)]
         if not missing:
             return
@@ -71,34 +71,36 @@ class PredictionStore:
             self._write(predictor, case, made)
 
     def _write(self, predictor: Predictor, case: Case, prediction: Prediction) -> None:
-        """Keep a volume, and the system's number of parameters beside it."""
+        """Keep a volume, and the model's number of parameters with it."""
         body = case.body().numpy()
         volumes = {name: volume for name in _VOLUMES if (volume := getattr(prediction, name)) is not None}
-        held: dict[str, Any] = {name: np.where(body, volume, 0).astype(np.float16) for name, volume in volumes.items()}
+        stored: dict[str, Any] = {
+            name: np.where(body, volume, 0).astype(np.float16) for name, volume in volumes.items()
+        }
         write_json(self._facts(predictor), {"identity": predictor.identity, "parameters": predictor.parameters})
         with replacing(self._path(predictor, case.id)) as part, part.open("wb") as stream:
-            np.savez_compressed(stream, key=self._key(predictor), seconds=prediction.seconds, **held)
+            np.savez_compressed(stream, key=self._key(predictor), seconds=prediction.seconds, **stored)
 
     def read(self, predictor: Predictor, case: str) -> Prediction:
         """A volume that is there."""
-        with np.load(self._path(predictor, case)) as held:
+        with np.load(self._path(predictor, case)) as stored:
             volumes: dict[str, NDArray[np.float32]] = {
-                name: held[name].astype(np.float32) for name in _VOLUMES if name in held
+                name: stored[name].astype(np.float32) for name in _VOLUMES if name in stored
             }
-            return Prediction(**volumes, seconds=float(held["seconds"]))
+            return Prediction(**volumes, seconds=float(stored["seconds"]))
 
     def scores(self, predictor: Predictor, case: str) -> dict[str, Any] | None:
-        """The figures that were taken of a volume of this key, or None: SSIM takes long."""
-        held = read_facts(self._path(predictor, case, ".json"))
-        return held.get("scores") if held.get("key") == f"{self._key(predictor)}-{SCORING}" else None
+        """The metrics that were taken of a volume of this key, or None: SSIM takes long."""
+        stored = read_facts(self._path(predictor, case, ".json"))
+        return stored.get("scores") if stored.get("key") == f"{self._key(predictor)}-{SCORING}" else None
 
     def write_scores(self, predictor: Predictor, case: str, scores: dict[str, Any]) -> None:
-        """Keep the figures of a volume."""
+        """Keep the metrics of a volume."""
         facts = {"key": f"{self._key(predictor)}-{SCORING}", "scores": scores}
         write_json(self._path(predictor, case, ".json"), facts)
 
     def parameters(self, predictor: Predictor) -> int:
-        """As the system says, without loading it where that is known already."""
+        """As the model says, without loading it where that is known already."""
         facts = read_facts(self._facts(predictor))
         return int(facts["parameters"]) if facts.get("identity") == predictor.identity else predictor.parameters
 

@@ -1,4 +1,4 @@
-"""The results as Markdown for people, CSV for spreadsheets and JSON for programs; the three hold the same figures."""
+"""An evaluation's results in, the same numbers as Markdown, CSV and JSON out."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from pathlib import Path
 from typing import Any
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.training.evaluation.scores import FIGURES, REGIONS
+from DiffMaCore.training.evaluation.scores import METRICS, REGIONS
 from DiffMaCore.training.files import rows_of, write_json, write_text
 
 RESULTS, TABLE, PICTURE = "results.json", "table.md", "calibration.png"
@@ -25,7 +25,7 @@ _FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
 _SHOWN = [title for title, _ in _FORMATS.values()]
 _PAPER = (
     "SSIM in % and MSE (8-bit: times 255 squared) are on the scales of the paper's Table 2. Its own normalisation,"
-    " data range and region are not known, and its PSNR and MSE cannot be reproduced, so its figures stand beside"
+    " data range and region are not known, and its PSNR and MSE cannot be reproduced, so its metrics stand next to"
     " these and cannot be subtracted from them."
 )
 _DIFFERENCES = (
@@ -80,18 +80,18 @@ def _markdown(results: Results) -> str:
     for region in REGIONS:
         parts += [f"## {_HEADS[region]}", _table(entries, region)]
     if any(entry["single"] for entry in entries):
-        text = "What one answer of every system is worth, ranked anew: the sampling ones by their first sample."
+        text = "What one answer of every model is worth, ranked anew: the sampling ones by their first sample."
         parts += ["## One sample alone, inside the mask", text, _table(entries, "mask", single=True)]
     against = [entry for entry in entries if entry["against_diffma"]]
     if against:
         rows = [[e["title"], *_cells(e["against_diffma"]["mask"], signed=True)] for e in against]
-        parts += ["## Against DiffMa", _DIFFERENCES, rows_of(["System minus DiffMa", *_SHOWN], rows)]
+        parts += ["## Against DiffMa", _DIFFERENCES, rows_of(["Model minus DiffMa", *_SHOWN], rows)]
     shown = sorted(_estimates(results), key=lambda each: each[3] is not each[1]["cases"])
     rows = [[e["title"], image, cell(summary["consistency"], "{:.2f}".format)] for _, e, image, _, summary in shown]
-    parts += ["## From slice to slice", _CONSISTENCY, rows_of(["System", "Image", "Change"], rows)]
+    parts += ["## From slice to slice", _CONSISTENCY, rows_of(["Model", "Image", "Change"], rows)]
     judged = [(entry["title"], entry["calibration"]) for entry in entries if entry["calibration"]]
     if judged:
-        head = ["System", "Ratio", "Calibration error", "Rank correlation", "Meaning"]
+        head = ["Model", "Ratio", "Calibration error", "Rank correlation", "Meaning"]
         rows = [
             [title, number(c["ratio"]), number(c["error"], 4), number(c["spearman"]["mean"]), c["meaning"]]
             for title, c in judged
@@ -103,7 +103,7 @@ def _markdown(results: Results) -> str:
 
 
 def _table(entries: Iterable[Any], region: str, single: bool = False) -> str:
-    head = ["Rank", "System", "Parameters (M)", "Image", *_SHOWN, "s / slice"]
+    head = ["Rank", "Model", "Parameters (M)", "Image", *_SHOWN, "s / slice"]
     which = "rank_single" if single else "rank"
     rows = []
     for entry in sorted(entries, key=lambda entry: entry[which] or float("inf")):
@@ -115,7 +115,7 @@ def _table(entries: Iterable[Any], region: str, single: bool = False) -> str:
 
 
 def _cells(summary: Mapping[str, Any], signed: bool = False) -> list[str]:
-    return [cell(summary[figure], form, signed) for figure, (_, form) in _FORMATS.items()]
+    return [cell(summary[metric], form, signed) for metric, (_, form) in _FORMATS.items()]
 
 
 def cell(summary: Mapping[str, Any], form: Callable[[float], str], signed: bool = False) -> str:
@@ -135,7 +135,7 @@ def cell(summary: Mapping[str, Any], form: Callable[[float], str], signed: bool 
 
 
 def number(value: float | None, digits: int = 2) -> str:
-    """A figure in a cell; "-" where there is none."""
+    """A metric in a cell; "-" where there is none."""
     return "-" if value is None else f"{value:.{digits}f}"
 
 
@@ -150,32 +150,32 @@ def ranking(results: Results) -> str:
 
 
 def _summary_csv(results: Results) -> str:
-    """One line per system, image and region; every figure with mean, sd, low, high and n."""
+    """One line per model, image and region; every metric with mean, sd, low, high and n."""
     head = ["rank", "system", "title", "kind", "parameters", "image", "region"]
-    head += [f"{figure}_{part}" for figure in (*FIGURES, "consistency") for part in ("mean", "sd", "low", "high", "n")]
+    head += [f"{metric}_{part}" for metric in (*METRICS, "consistency") for part in ("mean", "sd", "low", "high", "n")]
     rows = []
     for key, entry, image, _, summary in _estimates(results):
         for region in REGIONS:
             row = [entry["rank"], key, entry["title"], entry["kind"], entry["parameters"], image, region]
-            for item in (*(summary[region][figure] for figure in FIGURES), summary["consistency"]):
+            for item in (*(summary[region][metric] for metric in METRICS), summary["consistency"]):
                 row += [item["mean"], item["sd"], *(item["ci95"] or (None, None)), item["n"]]
             rows.append(row)
     return _csv(head, rows)
 
 
 def _cases_csv(results: Results) -> str:
-    """One line per system, image, case and region."""
+    """One line per model, image, case and region."""
     rows = [
-        [key, image, name, region, *(case[region][figure] for figure in FIGURES), case["consistency"]]
+        [key, image, name, region, *(case[region][metric] for metric in METRICS), case["consistency"]]
         for key, _, image, cases, _ in _estimates(results)
         for name, case in cases.items()
         for region in REGIONS
     ]
-    return _csv(["system", "image", "case", "region", *FIGURES, "consistency"], rows)
+    return _csv(["system", "image", "case", "region", *METRICS, "consistency"], rows)
 
 
 def _estimates(results: Results) -> Iterator[tuple[str, Any, str, Any, Any]]:
-    """Key, entry, image, cases and summary: of every system, and again of its single samples."""
+    """Key, entry, image, cases and summary: of every model, and again of its single samples."""
     for key, entry in results["systems"].items():
         yield key, entry, entry["estimate"], entry["cases"], entry["summary"]
         if entry["single"]:

@@ -1,4 +1,4 @@
-"""Paired volumes on disk, whatever their layout: which kind of data set a path is, and its cases."""
+"""A path in, paired volumes out: which kind of data set it is, and its cases."""
 
 from __future__ import annotations
 

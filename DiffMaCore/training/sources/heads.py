@@ -1,4 +1,4 @@
-"""Heads of real anatomy, rendered, in place of a data set."""
+"""Label maps of real heads in, rendered pairs out, in place of a data set."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ def heads_split(cases: Sequence[RawCase]) -> dict[str, list[str]]:
     """The package's own heads validate, the others train."""
     ours = set(bundled_heads())
     sides = {"train": False, "validation": True}
-    split = {side: [case.id for case in cases if (case.patient in ours) == held] for side, held in sides.items()}
+    split = {side: [case.id for case in cases if (case.patient in ours) == stored] for side, stored in sides.items()}
     return {**split, "test": []}
 
 

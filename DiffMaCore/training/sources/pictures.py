@@ -7,7 +7,7 @@ and the like belong together with the same names around B and C, and so do the f
 lie in [-1, 1], the CT's over an HU window that nobody wrote down (``eight_bit_window`` says what they stand for here).
 The authors' own split went by slice, so their train and test folders are joined and split anew by patient. File names
 tell the patient (1BA001_012.npy, p07-3.npy); where they are mere numbers, a ``patients.csv`` with the columns file,
-patient (and perhaps centre) beside the folders must.
+patient (and perhaps centre) next to the folders must.
 """
 
 from __future__ import annotations
@@ -89,13 +89,13 @@ def cases_of_npz(files: list[Path], given: Path, data: DataConfig) -> list[RawCa
     for path in wanted:
         try:
             with zipfile.ZipFile(path) as archive:
-                held = [name.removesuffix(".npy") for name in archive.namelist()]
+                stored = [name.removesuffix(".npy") for name in archive.namelist()]
         except (OSError, zipfile.BadZipFile):
             raise InputError(f"{path} is no intact .npz file; copy it again") from None
-        missing = [name for name in (data.source, data.target) if name not in held]
+        missing = [name for name in (data.source, data.target) if name not in stored]
         if missing:
             raise InputError(
-                f"{path} has no array {' and '.join(missing)} but {', '.join(held)};"
+                f"{path} has no array {' and '.join(missing)} but {', '.join(stored)};"
                 " set data: source and target to two of these"
             )
     return [RawCase(path.stem, centre_of(path.stem), partial(_load_npz, path, data), (path,)) for path in wanted]

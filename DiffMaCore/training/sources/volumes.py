@@ -57,9 +57,9 @@ def _require_modalities(folders: dict[Path, dict[str, Path]], given: Path, data:
     if not lacking:
         return
     first = lacking[0]
-    held = folders[first]
-    missing = " and ".join(m for m in (data.source, data.target) if m not in held)
-    others = sorted(_MODALITIES & held.keys() - {data.source, data.target})
+    stored = folders[first]
+    missing = " and ".join(m for m in (data.source, data.target) if m not in stored)
+    others = sorted(_MODALITIES & stored.keys() - {data.source, data.target})
     remedy = f"add it or move the folder out of {given}"
     if others == ["cbct"]:
         remedy = "these are cases of Task 2 (cone-beam CT to CT); give Task1"
@@ -68,7 +68,7 @@ def _require_modalities(folders: dict[Path, dict[str, Path]], given: Path, data:
     more = f" ({len(lacking)} of {len(folders)} cases lack something)" if len(lacking) > 1 else ""
     raise InputError(
         f"the case {first.name} lacks {missing}{more}: {data.source} and {data.target} are needed, and it holds"
-        f" {', '.join(path.name for path in held.values())}; {remedy}"
+        f" {', '.join(path.name for path in stored.values())}; {remedy}"
     )
 
 

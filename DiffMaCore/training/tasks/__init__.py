@@ -99,7 +99,7 @@ def make_task(
 ) -> Task:
     """The task, its model with the starting weights that the experiment's seed gives.
 
-    "denoiser" is the system that ``experiment.denoiser.backbone`` names. The embedder's answers, which are computed
+    "denoiser" is the model that ``experiment.denoiser.backbone`` names. The embedder's answers, which are computed
     once, are computed on ``device``.
 
     Raises:

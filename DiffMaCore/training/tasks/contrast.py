@@ -20,13 +20,13 @@ from DiffMaCore.training.batches import Batch, ShardedRNG
 from DiffMaCore.training.cache import PairedCache, SliceDataset, ensure_embeddings, source_pixels
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.files import replacing
-from DiffMaCore.training.pictures import MaskFigures, mask_figures, mask_picture, source_window
+from DiffMaCore.training.pictures import MaskMeasures, mask_measures, mask_picture, source_window
 from DiffMaCore.training.run_folder import Sample, write_trained
 from DiffMaCore.training.task import Task, device_of, settings_of
 
 SPREAD = 1.3  # standard deviation of calibrated logits about each token's mean
 PLACES = 0.3  # the same of the tokens' means
-_MANY = 512  # slices that figures and calibration are taken from
+_MANY = 512  # slices that metrics and calibration are taken from
 _LATENT = ("source_latent",)
 _TEMPERATURE = 0.07  # of the image encoder, to begin with
 _SCALED_BY = 256  # embeddings of so many slices have unit variance together
@@ -61,39 +61,39 @@ class EmbedderTask(Task):
 
     def sample(self, model: nn.Module) -> Sample:
         """Figure 1, and the share of the mask's variance that follows the slice."""
-        figures, fixed = self._figures(model), self.fixed
+        metrics, fixed = self._metrics(model), self.fixed
         masks = _masks(model, fixed.batch(self.cache, _LATENT, device_of(model))["source_latent"])
-        caption = f"Soft mask, {figures.share:.1%} of its variance follows the slice; {fixed.split} slices"
+        caption = f"Soft mask, {metrics.share:.1%} of its variance follows the slice; {fixed.split} slices"
         picture = mask_picture(fixed.source, masks, fixed.labels, source_window(self.cache.data), caption)
-        return Sample(picture, figures={f"mask_{name}": value for name, value in asdict(figures).items()})
+        return Sample(picture, metrics={f"mask_{name}": value for name, value in asdict(metrics).items()})
 
     def finish(self, model: nn.Module, folder: Path) -> None:
         """Write ``model/``, ``figure1.png`` and ``summary.json``, and the embeddings of all slices."""
         final: Any = copy.deepcopy(model).eval().requires_grad_(False)
-        before, calibrate = self._figures(final), self.config.calibrate_mask
+        before, calibrate = self._metrics(final), self.config.calibrate_mask
         if calibrate:
             calibrate_mask(final, self._training.spread(_MANY)["source_latent"])
-        sample, figures = self.sample(final), self._figures(final)
+        sample, metrics = self.sample(final), self._metrics(final)
         with replacing(folder / "figure1.png") as part:
             assert sample.picture is not None
             sample.picture.save(part, format="png")
-        facts: dict[str, Any] = {"views": self.config.views, "mask": {**asdict(figures), "split": self.fixed.split}}
+        facts: dict[str, Any] = {"views": self.config.views, "mask": {**asdict(metrics), "split": self.fixed.split}}
         facts |= {"calibrated": calibrate, "mask_before_calibration": asdict(before) if calibrate else None}
         write_trained(folder, final, "embedder", "Vision Embedder", **facts)
         earlier = f" ({before.share:.1%} before calibration)" if calibrate else ""
         self.reporter.note(
-            f"{figures.share:.1%} of the soft mask's variance comes from the slice{earlier}, the rest from the token's"
+            f"{metrics.share:.1%} of the soft mask's variance comes from the slice{earlier}, the rest from the token's"
             " place"
         )
-        if figures.closed > 0.5 and not calibrate:
+        if metrics.closed > 0.5 and not calibrate:
             self.reporter.warning(
-                f"{figures.closed:.0%} of the soft mask's weights are below 0.01, and a denoiser's masked branch sees"
+                f"{metrics.closed:.0%} of the soft mask's weights are below 0.01, and a denoiser's masked branch sees"
                 " next to nothing through them; embedder.calibrate_mask: true spreads them"
             )
         ensure_embeddings(self.cache, final, self.reporter, self.device)
 
-    def _figures(self, model: nn.Module) -> MaskFigures:
-        return mask_figures(_masks(model, self.held_out(_LATENT, _MANY, model)["source_latent"]))
+    def _metrics(self, model: nn.Module) -> MaskMeasures:
+        return mask_measures(_masks(model, self.held_out(_LATENT, _MANY, model)["source_latent"]))
 
 
 @torch.no_grad()

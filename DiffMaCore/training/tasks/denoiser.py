@@ -10,7 +10,7 @@ from typing import Any
 import torch
 from torch import Tensor, nn
 
-from DiffMaCore.baselines.systems import TITLES, build_denoiser
+from DiffMaCore.baselines.registry import TITLES, build_denoiser
 from DiffMaCore.diffusion import objective
 from DiffMaCore.diffusion.conditions import Conditions, decode
 from DiffMaCore.diffusion.pipeline import noise_seed
@@ -18,7 +18,7 @@ from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.autoencoders import Autoencoder
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.training.batches import Batch, ShardedRNG
-from DiffMaCore.training.bundling import build_pipeline, system_title, write_bundles
+from DiffMaCore.training.bundling import build_pipeline, model_title, write_bundles
 from DiffMaCore.training.cache import PairedCache, embedder_hash, pixel_channels
 from DiffMaCore.training.experiment import DenoiserConfig, Experiment, Folders
 from DiffMaCore.training.run_folder import Sample, write_trained
@@ -48,7 +48,7 @@ def conditions_of(batch: Batch, embedder: VisionEmbedder) -> tuple[Conditions, T
 
 
 def size_of(config: DenoiserConfig, cache: PairedCache) -> dict[str, Any]:
-    """What :func:`build_denoiser` is given beside the backbone."""
+    """What :func:`build_denoiser` is given with the backbone."""
     own = ("patch_size", "width", "depth", "state_size", "expand", "ct_conditioning", "learn_sigma")
     channels, side, _ = cache.latent_shape
     return {
@@ -119,14 +119,14 @@ class DenoiserTask(Task):
         count = len(batch["target_latent"])
         # a step that training never reaches: these draws are its own
         rng = ShardedRNG(self.experiment.seed, -1, 0, count, count, device_of(model))
-        loss, figures = self.loss(model, batch, rng)
-        found = {"held_out_mean_mse": float(figures["mean_mse"])} if "mean_mse" in figures else {}
+        loss, metrics = self.loss(model, batch, rng)
+        found = {"held_out_mean_mse": float(metrics["mean_mse"])} if "mean_mse" in metrics else {}
         return self.triplets(generated, TITLES[self.config.backbone], held_out_loss=float(loss), **found)
 
     def finish(self, model: nn.Module, folder: Path) -> None:
         """Write ``model/``, the bundles and ``summary.json``."""
         backbone = self.config.backbone
-        write_trained(folder, model, backbone, system_title(backbone), held_out=self.fixed.split)
+        write_trained(folder, model, backbone, model_title(backbone), held_out=self.fixed.split)
         write_bundles(self.experiment, self.folders, self.cache)
 
     def _generate(self, model: Any) -> Tensor:

@@ -12,7 +12,7 @@ from diffusers import AutoencoderTiny
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from DiffMaCore.baselines.systems import TITLES, build_denoiser, build_regression, count_parameters
+from DiffMaCore.baselines.registry import TITLES, build_denoiser, build_regression, count_parameters
 from DiffMaCore.diffusion.conditions import decode, encode, mr_to_pixels
 from DiffMaCore.diffusion.objective import mean_of, schedule
 from DiffMaCore.models.diffma import DiffMa
@@ -20,7 +20,7 @@ from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 from DiffMaCore.training.batches import Batch, ShardedRNG
-from DiffMaCore.training.bundling import system_title, write_bundles
+from DiffMaCore.training.bundling import model_title, write_bundles
 from DiffMaCore.training.cache import PairedCache, SliceDataset, pixel_channels
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.run_folder import Sample, write_trained
@@ -137,14 +137,14 @@ class GuidedDecoderTask(Task):
     def sample(self, model: nn.Module) -> Sample:
         """The fixed slices by their mean latents, how near they come, and the loss on held-out slices."""
         shown = self.fixed.batch(self.cache, self.keys, device_of(model))
-        held = self.held_out(self.keys, HELD_OUT, model)
-        made, others = (model(self._mean(batch), batch["ct_pixels"]) for batch in (shown, held))
+        stored = self.held_out(self.keys, HELD_OUT, model)
+        made, others = (model(self._mean(batch), batch["ct_pixels"]) for batch in (shown, stored))
         made = made.clamp(-1, 1)
-        figures = {"psnr": psnr(made, shown["target"]), "held_out_loss": float(self._error(others, held))}
-        return self.triplets(made, "Guided decoder", **figures)
+        metrics = {"psnr": psnr(made, shown["target"]), "held_out_loss": float(self._error(others, stored))}
+        return self.triplets(made, "Guided decoder", **metrics)
 
     def finish(self, model: nn.Module, folder: Path) -> None:
-        """Write ``model/`` and ``summary.json``, and the system's bundles anew, with this decoder."""
+        """Write ``model/`` and ``summary.json``, and the model's bundles anew, with this decoder."""
         write_trained(folder, model, "guided_decoder", "Guided decoder")
         write_bundles(self.experiment, self.folders, self.cache)
 
@@ -168,7 +168,7 @@ class SmallDecoderTask(Task):
     """diffusers' AutoencoderTiny taught to give what the VAE's decoder gives, in less time.
 
     It takes latents as the denoiser leaves them: ``scaling_factor`` 1, as the published ones. Its encoder, which
-    diffusers wants beside it, is as small as it can be and never used.
+    diffusers wants with it, is as small as it can be and never used.
     """
 
     name = "small-decoder"
@@ -200,7 +200,7 @@ class SmallDecoderTask(Task):
         return error + self.config.target_weight * (made - batch["target"]).abs().mean(), {"error": error.detach()}
 
     def finish(self, model: nn.Module, folder: Path) -> None:
-        """Write ``model/`` and ``summary.json``, and the system's bundles anew where it is trained."""
+        """Write ``model/`` and ``summary.json``, and the model's bundles anew where it is trained."""
         tiny: Any = model.tiny
         write_trained(folder, tiny, "small_decoder", "Small decoder", counted=tiny.decoder)
         if (self.folders.system("diffma") / "model" / "config.json").is_file():
@@ -242,9 +242,9 @@ class RegressionTask(Task):
     def sample(self, model: nn.Module) -> Sample:
         """Triplets of the fixed slices, and the loss on held-out ones."""
         shown = self.fixed.batch(self.cache, ("ct_pixels",), device_of(model))["ct_pixels"]
-        held = self.held_out(_REGRESSION_KEYS, _REGRESSION_HELD_OUT, model, first=True)
-        loss = float(F.l1_loss(model(held["ct_pixels"]), held["target"]))
+        stored = self.held_out(_REGRESSION_KEYS, _REGRESSION_HELD_OUT, model, first=True)
+        loss = float(F.l1_loss(model(stored["ct_pixels"]), stored["target"]))
         return self.triplets(model(shown).clamp(-1, 1), TITLES["regression"], held_out_loss=loss)
 
     def finish(self, model: nn.Module, folder: Path) -> None:
-        write_trained(folder, model, "regression", system_title("regression"), held_out=self.fixed.split)
+        write_trained(folder, model, "regression", model_title("regression"), held_out=self.fixed.split)

@@ -22,7 +22,7 @@ from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.evaluation import evaluate, predictors, tables
 from DiffMaCore.training.evaluation.predictors import DiffusionPredictor
-from Testing.training.evaluation.tiny_systems import make_tiny_systems
+from Testing.training.evaluation.tiny_models import make_tiny_systems
 
 REFERENCES = ["vae_ceiling", "mean_image", "linear_source"]
 
@@ -250,7 +250,7 @@ def test_what_cannot_be_evaluated_is_told_with_the_remedy(made, tmp_path: Path) 
         evaluate(moved, folders)
     bare = type(folders)(tmp_path / "bare")
     shutil.copytree(folders.data, bare.data)
-    with pytest.raises(InputError, match=r"no system of .* is trained yet"):
+    with pytest.raises(InputError, match=r"no model of .* is trained yet"):
         evaluate(experiment, bare)
     split = json.loads((bare.data / "split.json").read_text(encoding="utf-8"))
     (bare.data / "split.json").write_text(json.dumps({**split, "test": []}))

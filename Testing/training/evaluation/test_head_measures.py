@@ -12,7 +12,7 @@ from DiffMaCore.training.evaluation.head_measures import (
     auc,
     contrast_ratio,
     fitted,
-    head_figures,
+    head_measures,
     likeness,
     trust,
 )
@@ -96,11 +96,11 @@ def test_all_figures_of_a_head_together(head) -> None:
     truth, inside, grey, white = head
     rng = np.random.default_rng(3)
     made = truth + 0.05 * rng.normal(size=truth.shape)
-    found = head_figures(made, truth, inside, grey, white, np.full(truth.shape, 0.05), data_range=1.0)
+    found = head_measures(made, truth, inside, grey, white, np.full(truth.shape, 0.05), data_range=1.0)
     assert found["psnr"] == pytest.approx(26, abs=0.3) and found["contrast"] == pytest.approx(1, abs=0.02)
     assert 0.9 < found["auc"] <= found["auc_truth"]
     assert found["slice_change"] > 1 and found["uncertainty"]["cover"] == pytest.approx(0.9, abs=0.02)
-    again = head_figures(1000 * made, truth, inside, deviation=np.full(truth.shape, 50.0), fit=True)
+    again = head_measures(1000 * made, truth, inside, deviation=np.full(truth.shape, 50.0), fit=True)
     assert again["uncertainty"]["cover"] == pytest.approx(found["uncertainty"]["cover"], abs=0.03)
     assert "contrast" not in again
-    assert head_figures(truth, truth, inside)["psnr"] is None
+    assert head_measures(truth, truth, inside)["psnr"] is None

@@ -7,7 +7,7 @@ import pytest
 import torch
 
 from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.training.pictures import mask_figures, mask_picture, variance_share
+from DiffMaCore.training.pictures import mask_measures, mask_picture, variance_share
 from DiffMaCore.training.tasks.contrast import calibrate_mask
 
 
@@ -26,7 +26,7 @@ def test_slice_and_place_share_the_variance_that_both_cause():
 
 
 def test_closed_and_open_weights_are_counted():
-    found = mask_figures(torch.tensor([[0.001, 0.5, 0.5, 0.999]])[..., None])
+    found = mask_measures(torch.tensor([[0.001, 0.5, 0.5, 0.999]])[..., None])
     assert (found.closed, found.open, found.mean) == (0.25, 0.25, pytest.approx(0.5))
 
 

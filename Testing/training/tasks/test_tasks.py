@@ -220,7 +220,7 @@ def test_the_regression_is_as_large_as_diffma_and_shows_the_same_slices(trained,
     assert abs(parameters / read_summary(folders.system("diffma"))["parameters"] - 1) < 0.3
     sample = task.sample(task.model.eval())
     shown = np.load(folders.system("diffma") / "samples" / "step_00000004.npz")
-    assert np.array_equal(sample.arrays["target"], shown["target"]) and sample.figures["held_out_loss"] > 0
+    assert np.array_equal(sample.arrays["target"], shown["target"]) and sample.metrics["held_out_loss"] > 0
     task.finish(task.model, tmp_path)
     loaded = RegressionUNet.from_pretrained(tmp_path / "model")
     assert all(torch.equal(a, b) for a, b in zip(loaded.parameters(), task.model.parameters(), strict=True))

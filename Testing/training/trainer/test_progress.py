@@ -18,7 +18,7 @@ def test_a_terminal_has_the_figures_behind_the_bar():
     stream = Terminal()
     reporter = TerminalReporter(stream)
     reporter.stage("training denoiser vim", 1000, done=400)
-    reporter.figures(loss=0.12345678)
+    reporter.metrics(loss=0.12345678)
     reporter.advance()
     reporter.close()
     last = stream.getvalue().rstrip().splitlines()[-1]
@@ -36,7 +36,7 @@ def test_without_a_terminal_a_line_now_and_then_tells_how_it_goes_and_how_long_i
     for _ in range(6):
         now += 20.0
         reporter.advance()
-        reporter.figures(loss=0.5)
+        reporter.metrics(loss=0.5)
     assert stream.getvalue().splitlines() == [
         "training 2/100: loss 0.5, 32:40 left",
         "training 4/100: loss 0.5, 32:00 left",
@@ -61,7 +61,7 @@ def test_json_lines_carry_the_figures_and_where_the_run_went_on():
     reporter = JsonReporter(stream=stream)
     reporter.stage("training", 10, done=4)
     reporter.advance()
-    reporter.figures(loss=0.5, samples_per_second=12.0)
+    reporter.metrics(loss=0.5, samples_per_second=12.0)
     reporter.advance()
     reporter.stage("writing")
     stage, plain, told, after = map(json.loads, stream.getvalue().splitlines())

@@ -13,8 +13,8 @@ import torch
 from torch import nn
 
 from DiffMaCore import DiffMa, DiffMaPipeline
+from DiffMaCore.baselines.registry import TITLES, build_denoiser, build_regression, count_parameters
 from DiffMaCore.baselines.regression import RegressionUNet
-from DiffMaCore.baselines.systems import TITLES, build_denoiser, build_regression, count_parameters
 from DiffMaCore.baselines.unet import UNetDenoiser
 from DiffMaCore.bundles.writing import seal
 from DiffMaCore.training.experiment import Backbone

@@ -1,4 +1,4 @@
-"""Which systems can be evaluated: those that were trained here, and foreign bundles that fit the data."""
+"""Names in, predictors out: of models that were trained here, and of foreign bundles that fit the data."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from DiffMaCore.training.experiment import Backbone, DataConfig, Experiment, Fol
 BACKBONES: tuple[str, ...] = get_args(Backbone)
 
 
-def find_systems(
+def find_models(
     experiment: Experiment,
     folders: Folders,
     cache: PairedCache,
@@ -29,10 +29,10 @@ def find_systems(
     reporter: Reporter,
     device: str = "auto",
 ) -> list[Predictor]:
-    """Predictors of the named systems (None: of all the experiment's that are trained) and bundles; loads nothing.
+    """Predictors of the named models (None: of all the experiment's that are trained) and bundles; loads nothing.
 
     Raises:
-        InputError: a system is unknown (with the nearest) or not trained (with the command), a bundle does not fit the
+        InputError: a model is unknown (with the nearest) or not trained (with the command), a bundle does not fit the
             data (with both values), two bundles are the same, or there is nothing to evaluate.
         ModelError: a bundle is unknown or incomplete.
     """
@@ -40,14 +40,14 @@ def find_systems(
     for name in (name for name in wanted if name not in BACKBONES):
         near = nearest(name, BACKBONES)
         hint = f"did you mean {near!r}?" if near else f"there are {', '.join(BACKBONES)}"
-        raise InputError(f"no system is called {name!r}; {hint}")
+        raise InputError(f"no model is called {name!r}; {hint}")
     absent = [name for name in wanted if not is_trained(folders, name)]
     if absent and systems is not None:
         raise InputError(f"{absent[0]} is not trained yet ({folders.system(absent[0])}); {_train(absent[0])}")
     trained = [name for name in wanted if name not in absent]
     if not trained and not bundles:
         example = (experiment.denoiser.backbone, *wanted)[0]
-        raise InputError(f"no system of {folders.root} is trained yet; {_train(example)}, or name a bundle")
+        raise InputError(f"no model of {folders.root} is trained yet; {_train(example)}, or name a bundle")
     if absent:
         reporter.note(f"not trained yet and left out: {', '.join(absent)}; {_train(absent[0])}")
     found = [load_predictor(folders, name, cache, device) for name in trained]
@@ -57,19 +57,19 @@ def find_systems(
 
 
 def is_trained(folders: Folders, backbone: str) -> bool:
-    """Whether the training of a system has left what can be evaluated."""
+    """Whether the training of a model has left what can be evaluated."""
     marker = "config.json" if backbone == "regression" else INDEX_FILE
     return (_result(folders, backbone) / marker).is_file()
 
 
 def _result(folders: Folders, backbone: str) -> Path:
-    """Where a system's training leaves its result."""
+    """Where a model's training leaves its result."""
     return folders.system(backbone) / ("model" if backbone == "regression" else "bundle")
 
 
 def load_predictor(folders: Folders, backbone: str, cache: PairedCache, device: str = "auto") -> Predictor:
-    """The predictor of a trained system; raises InputError when its bundle was made for other slices."""
-    from DiffMaCore.baselines.systems import TITLES
+    """The predictor of a trained model; raises InputError when its bundle was made for other slices."""
+    from DiffMaCore.baselines.registry import TITLES
 
     folder = _result(folders, backbone)
     if backbone == "regression":

@@ -7,7 +7,7 @@ from pathlib import Path
 import torch
 import yaml
 
-from DiffMaCore.baselines.systems import build_denoiser, build_regression
+from DiffMaCore.baselines.registry import build_denoiser, build_regression
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.training.bundling import build_pipeline
 from DiffMaCore.training.cache import PairedCache, pixel_channels
