@@ -199,9 +199,8 @@ def load_pipeline(args: argparse.Namespace, reporter: Reporter, here: bool = Tru
 
 def check_model_options(args: argparse.Namespace) -> None:
     """Numbers and names out of range, refused before anything is loaded."""
-    check_sampling(
-        steps=args.steps, seed=args.seed, samples=args.samples, batch_size=args.batch_size, scheduler=args.scheduler
-    )
+    names = ("steps", "seed", "samples", "batch_size", "scheduler")
+    check_sampling(**{name: getattr(args, name) for name in names})
 
 
 def _made_by(pipe: DiffMaPipeline) -> str:

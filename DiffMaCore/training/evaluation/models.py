@@ -31,10 +31,8 @@ def find_models(
 ) -> list[Predictor]:
     """Predictors of the named models (None: of all the experiment's that are trained) and bundles; loads nothing.
 
-    Raises:
-        InputError: a model is unknown (with the nearest) or not trained (with the command), a bundle does not fit the
-            data (with both values), two bundles are the same, or there is nothing to evaluate.
-        ModelError: a bundle is unknown or incomplete.
+    Raises InputError: a model is unknown or not trained, a bundle does not fit the data, two bundles are the same, or
+    there is nothing to evaluate; ModelError: a bundle is unknown or incomplete.
     """
     wanted = experiment.systems if systems is None else tuple(dict.fromkeys(systems))
     for name in (name for name in wanted if name not in BACKBONES):
