@@ -167,9 +167,15 @@ class TerminalReporter(Reporter):
         if event == "stage" and self.total:
             # disable=None: no bar where the stream is not a terminal; a bar of bytes vanishes when it is done
             of_bytes = self._unit == "B"
-            place: dict[str, Any] = {"total": self.total, "initial": self.done, "desc": self.name, "file": self._stream}
-            look = {"unit": self._unit, "unit_scale": of_bytes, "leave": not of_bytes, "dynamic_ncols": True}
-            self._bar = tqdm(**place, **look, disable=None)
+            look: dict[str, Any] = {
+                "unit": self._unit,
+                "unit_scale": of_bytes,
+                "leave": not of_bytes,
+                "dynamic_ncols": True,
+            }
+            self._bar = tqdm(
+                total=self.total, initial=self.done, desc=self.name, file=self._stream, disable=None, **look
+            )
         elif event == "stage":
             self._say(f"{self.name} ...")
         elif event == "progress" and self._bar is not None:

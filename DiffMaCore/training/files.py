@@ -114,5 +114,5 @@ def report(template: str, **values: Any) -> str:
     from jinja2 import Environment, FileSystemLoader, StrictUndefined
 
     loader = FileSystemLoader(Path(__file__).parents[1] / "data" / "reports")
-    form = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    form: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
     return Environment(loader=loader, undefined=StrictUndefined, **form).get_template(template).render(values)

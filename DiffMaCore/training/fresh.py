@@ -86,7 +86,6 @@ class VolumeMaker:
         return False
 
     def render(self, volume: int) -> Phantom:
-        """The rendering of a number."""
         rng = np.random.default_rng([self.spec.seed, 0x4EAD, volume])
         name, path = self._paths[int(rng.integers(len(self._paths)))]
         if name not in self._loaded:
@@ -190,7 +189,6 @@ class FreshSlices:
             self._renderer = None
 
     def _newest(self, row: int) -> int:
-        """Number of the newest volume that a row may be of."""
         slices = _SCANNED_MM / self._heads.slice_spacing
         return _FIRST - 1 + int(row / (self._heads.slice_shows * slices * len(self._contrasts)))
 

@@ -114,7 +114,6 @@ def require_sizes(experiment: Experiment, latent_side: int, width: int | None) -
 
 
 def _obtain(part: Part, asked: str, reporter: Reporter) -> tuple[Any, BundleConfig | None]:
-    """A network, and the bundle it was taken from."""
     key = f"parts.{part.name}"
     folder = Path(asked).expanduser()
     try:

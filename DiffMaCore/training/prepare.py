@@ -218,7 +218,6 @@ class _CaseFiles:
         return TensorFile(self.folder / "cases" / f"{id}.safetensors")
 
     def _key(self, id: str) -> str:
-        """Hash of everything that decides a case's file."""
         return _sha256({**self.settings, "content": self.contents[id]})
 
     def to_do(self, cases: Sequence[RawCase]) -> list[RawCase]:
@@ -271,7 +270,6 @@ def _sha256(value: Any) -> str:
 
 
 def _counts(cases: list[dict[str, Any]], split: Split) -> str:
-    """Patients and slices, a line a centre and a column a split."""
     centres = sorted({case["centre"] for case in cases})
     rows = []
     for centre in [*centres, None] if len(centres) > 1 else centres:

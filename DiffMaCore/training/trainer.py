@@ -118,7 +118,6 @@ class _Training:
         self.failure: dict[str, Any] = {}
 
     def run(self) -> None:
-        """The whole run."""
         count = sum(p.numel() for p in self.task.model.parameters())
         self.folder.checkpoints.require_room(count * _BYTES_A_PARAMETER)
         self._resume()
@@ -163,14 +162,9 @@ class _Training:
 
     def _open(self, parameters: int) -> None:
         facts = {"task": self.task.name, "seed": self.seed, "parameters": parameters, "settings": self.settings}
-        session = {
-            "processes": self.accelerator.num_processes,
-            "device": str(self.device),
-            "train": asdict(self.config),
-            "micro_batch": self.spread.micro_batch,
-            "accumulation": self.spread.accumulation,
-        }
-        self.folder.begin(self.step, facts, session)
+        spread = {"micro_batch": self.spread.micro_batch, "accumulation": self.spread.accumulation}
+        session = {"processes": self.accelerator.num_processes, "device": str(self.device), **spread}
+        self.folder.begin(self.step, facts, {**session, "train": asdict(self.config)})
         self.board = Board(self.folder.path / "tensorboard", self.step)
         self.board.text("settings", self.settings)
         self.metrics = MetricsLog(self.folder.metrics, self.step, self.board)
@@ -230,7 +224,6 @@ class _Training:
         return stop
 
     def _backward(self, batch: Batch, part: int) -> dict[str, Tensor]:
-        """Gradients of one micro batch; its loss and metrics."""
         first = self.spread.first(part, self.accelerator.process_index)
         shard = first, self.spread.micro_batch, self.config.batch_size
         rng = ShardedRNG(self.seed, self.step, *shard, self.device)

@@ -61,7 +61,6 @@ def is_trained(folders: Folders, backbone: str) -> bool:
 
 
 def _result(folders: Folders, backbone: str) -> Path:
-    """Where a model's training leaves its result."""
     return folders.system(backbone) / ("model" if backbone == "regression" else "bundle")
 
 
@@ -79,7 +78,6 @@ def load_predictor(folders: Folders, backbone: str, cache: PairedCache, device: 
 def _foreign_bundle(
     name_or_path: str | Path, cache: PairedCache, reporter: Reporter, device: str
 ) -> DiffusionPredictor:
-    """The predictor of a bundle that was trained elsewhere."""
     folder = hub.find(name_or_path, reporter.bytes_done)
     config = read_config(folder)
     config.require_complete(str(name_or_path))

@@ -101,7 +101,6 @@ class DiffusionPredictor(Predictor):
 
     @cached_property
     def pipe(self) -> DiffMaPipeline:
-        """The networks, loaded when the first volume is asked for."""
         pipe = DiffMaPipeline.from_pretrained(self.folder)
         pipe.set_device(self._asked, precision=self.precision)
         return pipe
@@ -132,7 +131,6 @@ class DiffusionPredictor(Predictor):
     def _batch(
         self, case: Case, rows: list[int], sampling: EvaluationConfig, reporter: Reporter
     ) -> tuple[NDArray, NDArray, NDArray]:
-        """Mean, first sample and deviation."""
         pipe, slices, distance = self.pipe, case.source(rows), self.pipe.bundle.neighbour_distance
         if distance is not None:  # (B, 3, S, S) in place of (B, S, S)
             whole, index = case.source(), case.slice_index().numpy()
@@ -168,7 +166,6 @@ class RegressionPredictor(Predictor):
 
     @cached_property
     def model(self) -> RegressionUNet:
-        """The network, loaded when the first volume is asked for."""
         from DiffMaCore.baselines.regression import RegressionUNet
 
         return load_network(RegressionUNet, self.folder, "regression").requires_grad_(False).to(self.device)
@@ -252,7 +249,6 @@ class LinearSource(Reference):
 
 
 def _training_slices(cache: PairedCache) -> Iterator[tuple[Case, list[int]]]:
-    """Every training case with the rows that are looked at."""
     for case in map(cache.case, cache.split["train"]):
         yield case, np.linspace(0, len(case) - 1, min(SLICES, len(case))).round().astype(int).tolist()
 

@@ -188,7 +188,6 @@ class PredictionStore:
                 np.savez_compressed(stream, key=self._key, seconds=made.seconds, **stored)
 
     def read(self, case: Case) -> Prediction:
-        """A volume that is there."""
         with np.load(self.folder / f"{case.id}.npz") as stored:
             volumes = {name: stored[name].astype(np.float32) for name in VOLUMES if name in stored}
             return Prediction(**volumes, seconds=float(stored["seconds"]))
@@ -223,7 +222,6 @@ def _judge(
     reporter: Reporter,
     place: str,
 ) -> dict[str, Any]:
-    """One model's entry in the results."""
     sampled = predictor.stochastic and settings.samples > 1
     fresh = [case for case in cases if store.scores(case) is None]
     if fresh:

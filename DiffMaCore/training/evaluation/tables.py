@@ -45,7 +45,6 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def _markdown(results: Results) -> str:
-    """The whole report of an evaluation, for people."""
     entries = results["systems"].values()
     tables = {region: _table(entries, region) for region in REGIONS}
     if any(entry["single"] for entry in entries):
@@ -126,7 +125,6 @@ def _summaries(results: Results) -> Iterator[dict[str, Any]]:
 
 
 def _cases(results: Results) -> Iterator[dict[str, Any]]:
-    """One line per model, image, case and region."""
     for key, _, image, cases, _ in _estimates(results):
         for name, case in cases.items():
             for region in REGIONS:
@@ -179,7 +177,6 @@ def heads_markdown(results: Results) -> str:
 
 
 def _pairs_table(cases: dict[str, Any]) -> str:
-    """One line a patient, and their mean."""
     shown = {"correlation": 2, "ssim": 2, "psnr": 1}
     digits = {f"{image}.{key}": n for key, n in shown.items() for image in ("mr", "ct")}
     head = ["Patient", "Slices", "Correlation", "of the CT", "SSIM", "of the CT", "PSNR (dB)", "of the CT"]
@@ -188,7 +185,6 @@ def _pairs_table(cases: dict[str, Any]) -> str:
 
 
 def _heads_table(cases: dict[str, Any]) -> str:
-    """One line a rendering, and their mean."""
     digits = {"ssim": 3, "psnr": 1, "contrast": 2, "auc": 2, "auc_truth": 2, "slice_change": 2}
     digits |= {f"uncertainty.{key}": 2 for key in ("correlation", "rank_correlation", "cover", "scale")}
     head = ["Head", "SSIM", "PSNR (dB)", "Contrast", "AUC", "of the truth", "Slices"]
@@ -196,13 +192,11 @@ def _heads_table(cases: dict[str, Any]) -> str:
 
 
 def _lines(cases: dict[str, Any], digits: Mapping[str, int]) -> list[list[str]]:
-    """Name and metrics of every case, and their mean."""
     lines = {**{name: means({name: case}, *digits) for name, case in cases.items()}, "**mean**": means(cases, *digits)}
     return [[name, *(number(line[key], n) for key, n in digits.items())] for name, line in lines.items()]
 
 
 def _cts_table(cases: dict[str, Any]) -> str:
-    """One line a CT, and the means of the two agreements."""
     head = ["CT", "CSF", "CSF volume (ml)", "Skull", "Scalp (mm)", "NMI (mirrored)", "Slices", "Verdict"]
     mean = means(cases, "csf_dice", "skull_dice")
     last = ["**mean**", number(mean["csf_dice"]), "", number(mean["skull_dice"]), "", "", "", ""]

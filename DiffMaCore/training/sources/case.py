@@ -105,7 +105,6 @@ def of_anatomy(names: Iterable[str], given: Path, data: DataConfig) -> set[str]:
 
 
 def _said(name: str) -> list[str]:
-    """The parts of the body that a name may mean."""
     found = _SYNTHRAD.search(name)
     if found:
         return [_ANATOMIES[found.group(1)]]
