@@ -18,9 +18,10 @@ from DiffMaCore.cluster import Cluster, outcomes
 from DiffMaCore.devices import choose_device
 from DiffMaCore.errors import DiffMaError, Failure, InputError
 from DiffMaCore.progress import Reporter
+from DiffMaCore.reports import report
 from DiffMaCore.training.cache import FORMAT, PairedCache, TensorFile, value_scale
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
-from DiffMaCore.training.files import first_change, replacing, report, require_room, rows_of, write_json, write_text
+from DiffMaCore.training.files import first_change, replacing, require_room, rows_of, write_json, write_text
 from DiffMaCore.training.parts import Encoder, Parts, kept_parts, load_parts, stored_slices
 from DiffMaCore.training.run_folder import versions
 from DiffMaCore.training.slicing import read_case
