@@ -45,6 +45,8 @@ from DiffMaCore.ops.spiral.fused_kernels import (
     total_of,
 )
 
+SOURCES = source_digest(numba_lanes, numba_forward, numba_backward, fused_kernels)
+
 
 def scratch_size(length: int, inner: int, states: int, columns: int) -> int:
     """Numbers of scratch memory a task needs."""
@@ -157,6 +159,13 @@ def scan_backward_task(task, data, order, sizes):
             store(to, token * stride + lane, load(dx, token * inner + lane))
 
 
+@compiled
+def scan_backward(first, last, like, addresses, order, sizes, sources=SOURCES):
+    """The tasks from ``first`` on, before ``last``."""
+    for task in range(first, last):
+        scan_backward_task(task, pointers(like, addresses), order, sizes)
+
+
 @njit(nogil=True)
 def scan_register_backward(
     rows, rank, columns, states, count, skip, A, starts, deltas, rates, tile, dy, order, first, inner,
@@ -241,13 +250,13 @@ def convolve_back(x, order, place, start, count, taps, inner, back, slopes, ahea
         store(dtap_bias, lane, total)
 
 
-@njit(nogil=True)
-def gate_backward_task(task, data, sizes):
+@compiled
+def gate_backward(first, last, like, addresses, sizes, sources=SOURCES):
     """dout (S, L, E) becomes the gradient of y's sum; dz, rows ``stride`` apart; out as it was in the forward pass."""
-    y, z, dout, dz, out, _ = data
+    y, z, dout, dz, out, _ = pointers(like, addresses)
     parts, length, inner, stride, samples = sizes
     one = number(y, 1.0)
-    for row in range(task * PART // inner, min((task + 1) * PART // inner, samples * length)):
+    for row in range(first * PART // inner, min(last * PART // inner, samples * length)):
         for lane in range(0, inner, LANES):
             at = row * inner + lane
             gate, g = load(z, at), load(dout, at)
@@ -257,24 +266,3 @@ def gate_backward_task(task, data, sizes):
             store(out, at, total * weight)
             store(dz, row * stride + lane, g * total * fma(weight, one - s, s))
             store(dout, at, g * weight)
-
-
-def _entry_points(digest):
-    """The loops over tasks [first, last), compiled at their first call and cached on disk."""
-
-    @compiled
-    def scan_backward(first, last, like, addresses, order, sizes):
-        for task in range(first, last):
-            scan_backward_task(task, pointers(like, addresses), order, sizes)
-        return digest
-
-    @compiled
-    def gate_backward(first, last, like, addresses, sizes):
-        for task in range(first, last):
-            gate_backward_task(task, pointers(like, addresses), sizes)
-        return digest
-
-    return scan_backward, gate_backward
-
-
-scan_backward, gate_backward = _entry_points(source_digest(numba_lanes, numba_forward, numba_backward, fused_kernels))

@@ -35,6 +35,7 @@ from DiffMaCore.ops.scan.numba_lanes import (
 )
 
 LANES = REGISTER_BYTES // 4
+SOURCES = source_digest(numba_lanes, numba_forward)
 TAPS = 4  # of the convolution
 TOKENS = 30  # of a tile: five times the six that are multiplied at once
 ROOM = 32  # tokens of a plane: whole fours
@@ -98,6 +99,13 @@ def scan_task(task, data, order, sizes):
                         shift(state, at * states),
                     )  # fmt: skip
             put_back(tile, count, order, place + start, inner, k > part * together, out)
+
+
+@compiled
+def scan(first, last, like, addresses, order, sizes, sources=SOURCES):
+    """The tasks from ``first`` on, before ``last``."""
+    for task in range(first, last):
+        scan_task(task, pointers(like, addresses), order, sizes)
 
 
 @njit(nogil=True)
@@ -226,18 +234,6 @@ def find_steps(rows, columns, rise, rank, bias, count, deltas, rates, sloped):
 
 
 @njit(nogil=True)
-def gate_task(task, data, sizes):
-    """out (S, L, E) = SiLU(z) times the sum over the orders of y (S, K, L, E)."""
-    y, z, out, _ = data
-    parts, length, inner, samples = sizes
-    for row in range(task * PART // inner, min((task + 1) * PART // inner, samples * length)):
-        for lane in range(0, inner, LANES):
-            gate = load(z, row * inner + lane)
-            total = total_of(y, parts, length, inner, row, lane)
-            store(out, row * inner + lane, total * (gate * sigmoid(gate)))
-
-
-@njit(nogil=True)
 def total_of(y, parts, length, inner, row, lane):
     """Sum over the orders of y (S, K, L, E) at one of S * L tokens, one register of channels."""
     at = (row // length * parts * length + row % length) * inner + lane
@@ -247,22 +243,13 @@ def total_of(y, parts, length, inner, row, lane):
     return total
 
 
-def _entry_points(digest):
-    """The loops over tasks [first, last), compiled at their first call and cached on disk."""
-
-    @compiled
-    def scan(first, last, like, addresses, order, sizes):
-        for task in range(first, last):
-            scan_task(task, pointers(like, addresses), order, sizes)
-        return digest
-
-    @compiled
-    def gate(first, last, like, addresses, sizes):
-        for task in range(first, last):
-            gate_task(task, pointers(like, addresses), sizes)
-        return digest
-
-    return scan, gate
-
-
-scan, gate = _entry_points(source_digest(numba_lanes, numba_forward))
+@compiled
+def gate(first, last, like, addresses, sizes, sources=SOURCES):
+    """out (S, L, E) = SiLU(z) times the sum over the orders of y (S, K, L, E)."""
+    y, z, out, _ = pointers(like, addresses)
+    parts, length, inner, samples = sizes
+    for row in range(first * PART // inner, min(last * PART // inner, samples * length)):
+        for lane in range(0, inner, LANES):
+            opening = load(z, row * inner + lane)
+            total = total_of(y, parts, length, inner, row, lane)
+            store(out, row * inner + lane, total * (opening * sigmoid(opening)))
