@@ -20,9 +20,9 @@ def failure_of(name: str, error: Callable[[], float]) -> str | None:
         worst = error()
     except Exception as failure:  # whatever goes wrong in a foreign binary makes it unavailable
         first_line = next(iter(str(failure).splitlines()), "no message")
-        return f"{name} does not run here ({type(failure).__name__}: {first_line})"
+        return f"{name} cannot be used ({type(failure).__name__}: {first_line})"
     if not worst < TOLERANCE:
-        return f"{name} gives wrong values here (relative error {worst:.1e})"
+        return f"{name} cannot be used (it gives values with a relative error of {worst:.1e})"
     return None
 
 

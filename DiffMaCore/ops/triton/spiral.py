@@ -14,8 +14,8 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from DiffMaCore.ops.scan.triton_launch import Problem, current, interpreted, run_backward, run_forward
-from DiffMaCore.ops.spiral import triton_kernels as kernels
+from DiffMaCore.ops.triton import spiral_kernels as kernels
+from DiffMaCore.ops.triton.scan import Problem, current, interpreted, run_backward, run_forward
 
 # (tokens, channels) of a tile, tiles that one program sums weight gradients over, numbers in a flat block.
 T, LANES, SPAN, SIZE = (4, 16, 2, 256) if interpreted() else (16, 128, 16, 2048)
