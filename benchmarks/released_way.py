@@ -18,6 +18,7 @@ from torch.nn import functional as F
 from DiffMaCore.models.diffma import DiffMa, DiffMaBlock, SpiralMamba
 from DiffMaCore.ops.dense import Dense
 from DiffMaCore.ops.scan.arguments import ScanArguments, check_arguments
+from DiffMaCore.ops.scan.backends import BACKENDS
 from DiffMaCore.ops.scan.reference import reference_scan
 
 Scan = Callable[[ScanArguments], tuple[Tensor, Tensor]]
@@ -46,11 +47,8 @@ def released_way(model: DiffMa) -> DiffMa:
 def released_scan(device: str | torch.device) -> tuple[str, Scan]:
     """Name and function of the scan on a device: "mamba-ssm" where it runs, else "reference", which keeps a
     (B, D, L, N) tensor."""
-    if torch.device(device).type == "cuda":
-        from DiffMaCore.ops.scan import mamba_ssm_scan
-
-        if mamba_ssm_scan.probe() is None:
-            return "mamba-ssm", mamba_ssm_scan.mamba_ssm_scan
+    if torch.device(device).type == "cuda" and BACKENDS["mamba-ssm"].reason("cuda") is None:
+        return "mamba-ssm", BACKENDS["mamba-ssm"].load()
     return "reference", reference_scan
 
 
