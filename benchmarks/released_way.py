@@ -17,7 +17,7 @@ from torch.nn import functional as F
 
 from DiffMaCore.models.diffma import DiffMa, DiffMaBlock, SpiralMamba
 from DiffMaCore.ops.dense import Dense
-from DiffMaCore.ops.scan.arguments import ScanArguments, check_arguments
+from DiffMaCore.ops.scan.arguments import ScanArguments
 from DiffMaCore.ops.scan.backends import BACKENDS
 from DiffMaCore.ops.scan.reference import reference_scan
 
@@ -87,6 +87,6 @@ class ReleasedMamba(SpiralMamba):
         step, b, c = row.split([self.rank, self.state_size, self.state_size], dim=2)
         delta = F.linear(step, self.dt_weight[branch]).transpose(1, 2)
         D, bias = self.D[branch].float(), self.dt_bias[branch].float()
-        given = check_arguments(x, delta, A, b.transpose(1, 2), c.transpose(1, 2), D, z, bias, True)
+        given = ScanArguments(x, delta, A, b.transpose(1, 2), c.transpose(1, 2), D, z, bias, True)
         _, scan = released_scan(x.device)
         return F.linear(scan(given)[0].transpose(1, 2), self.out_proj[branch])

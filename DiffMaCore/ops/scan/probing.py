@@ -7,7 +7,7 @@ from collections.abc import Callable
 import torch
 from torch import Tensor
 
-from DiffMaCore.ops.scan.arguments import ScanArguments, check_arguments
+from DiffMaCore.ops.scan.arguments import ScanArguments
 from DiffMaCore.ops.scan.reference import reference_scan
 
 # Fast exponentials, and sums in another order.
@@ -30,7 +30,7 @@ def scan_error(scan: Callable[[ScanArguments], tuple[Tensor, Tensor]], device: s
     """Relative error of a tiny scan, values and gradients."""
     u, delta, z, B, C = draw(device, (1, 16, 8), (1, 16, 8), (1, 16, 8), (1, 1, 4, 8), (1, 1, 4, 8))
     A, D, bias = draw(device, (16, 4), (16,), (16,))
-    arguments = check_arguments(u, delta, -A.exp(), B, C, D, z, bias, True)
+    arguments = ScanArguments(u, delta, -A.exp(), B, C, D, z, bias, True)
     return relative_error(scan(arguments)[0], reference_scan(arguments)[0], u)
 
 
