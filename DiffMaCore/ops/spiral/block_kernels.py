@@ -13,12 +13,13 @@ import math
 
 from numba import njit
 
-from DiffMaCore.ops.scan import numba_lanes
+from DiffMaCore.ops.scan import numba_forward, numba_lanes
 from DiffMaCore.ops.scan.compiling import compiled, source_digest
+from DiffMaCore.ops.scan.numba_forward import clear
 from DiffMaCore.ops.scan.numba_lanes import fma, load, number, pointers, shift, sigmoid, spread, store, store_totals
 from DiffMaCore.ops.spiral.fused_kernels import LANES
 
-SOURCES = source_digest(numba_lanes)
+SOURCES = source_digest(numba_lanes, numba_forward)
 ROWS, BACKWARD_ROWS = 16, 64
 SCRATCH = 4  # numbers
 
@@ -112,13 +113,6 @@ def rows_of(task, length, tasks):
 
 
 @njit(nogil=True)
-def zero_row(pointer, width):
-    """Fill a row with zeros."""
-    for lane in range(0, width, LANES):
-        store(pointer, lane, number(pointer, 0.0))
-
-
-@njit(nogil=True)
 def gather(pointer, lane, value):
     """Add a register to what is there."""
     store(pointer, lane, load(pointer, lane) + value)
@@ -139,7 +133,7 @@ def leave_backward(first, last, like, addresses, eps, sizes, sources=SOURCES):
         gate = shift(modulation, (sample * 3 + 2) * width)
         dgate, dweight = shift(sums, task * 4 * width), shift(sums, (task * 4 + 1) * width)
         dcolumns, dbias = shift(sums, (task * 4 + 2) * width), shift(sums, (task * 4 + 3) * width)
-        zero_row(dgate, 4 * width)
+        clear(dgate, 4 * width)
         one = number(plain, 1.0)
         total_bias = number(plain, 0.0)
         for row in range(begin, end):
@@ -177,7 +171,7 @@ def join_backward(first, last, like, addresses, eps, sizes, sources=SOURCES):
     for task in range(first, last):
         _, begin, end = rows_of(task, length, tasks)
         dweight, dbias = shift(sums, task * 4 * width), shift(sums, (task * 4 + 2) * width)
-        zero_row(dweight, 4 * width)
+        clear(dweight, 4 * width)
         for row in range(begin, end):
             a, b, g = shift(plain, row * width), shift(masked, row * width), shift(djoined, row * 2 * width)
             mean, scale = moments(a, b, width, eps, scratch)
@@ -213,7 +207,7 @@ def enter_backward(first, last, like, addresses, eps, sizes, sources=SOURCES):
         by = shift(modulation, sample * 3 * width)
         dshift, dscale = shift(sums, task * 4 * width), shift(sums, (task * 4 + 1) * width)
         dweight, dbias = shift(sums, (task * 4 + 2) * width), shift(sums, (task * 4 + 3) * width)
-        zero_row(dshift, 4 * width)
+        clear(dshift, 4 * width)
         one = number(x, 1.0)
         for row in range(begin, end):
             own, at = shift(x, row * width), row * width
