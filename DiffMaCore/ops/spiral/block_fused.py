@@ -6,8 +6,9 @@ kept for the backward pass, where there is one, which computes the rest again.
 
 from __future__ import annotations
 
+from collections import namedtuple
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from DiffMaCore.ops.dense import product, weight_gradient
 from DiffMaCore.ops.scan.threads import run_kernel
 from DiffMaCore.ops.spiral import block_kernels
-from DiffMaCore.ops.spiral.numba_mamba import ScanParameters, SpiralScan
+from DiffMaCore.ops.spiral.numba_mamba import SpiralScan
 
 
 def fused_block(block: Any, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
@@ -28,41 +29,28 @@ def fused_block(block: Any, x: Tensor, condition: Tensor, soft_mask: Tensor) -> 
     half, keep = torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()
     order, epsilons = block.mamba.order, (block.norm.eps, block.spatial_attention[0].eps)
     with torch.autocast("cpu", enabled=False):
-        return _Block.apply(x, modulation, mask, order, epsilons, half, keep, *_Parameters.of(block))
+        return _Block.apply(x, modulation, mask, order, epsilons, half, keep, *_parameters(block))
 
 
-class _Parameters(NamedTuple):
-    """A block's parameters in the order in which the function takes them."""
+_Parameters = namedtuple(
+    "_Parameters",
+    "norm_weight norm_bias in_proj conv_weight conv_bias x_proj dt_weight dt_bias A_log D out_proj"
+    " join_weight join_bias into_weight into_bias out_weight out_bias",
+)
+"""A block's, in the order in which the function takes them; :class:`SpiralScan` looks at its own by these names."""
 
-    norm_weight: Tensor
-    norm_bias: Tensor
-    in_proj: Tensor
-    conv_weight: Tensor
-    conv_bias: Tensor
-    x_proj: Tensor
-    dt_weight: Tensor
-    dt_bias: Tensor
-    A_log: Tensor
-    D: Tensor
-    out_proj: Tensor
-    join_weight: Tensor
-    join_bias: Tensor
-    into_weight: Tensor
-    into_bias: Tensor
-    out_weight: Tensor
-    out_bias: Tensor
 
-    @classmethod
-    def of(cls, block: Any) -> _Parameters:
-        join, into, _, out_of, _ = block.spatial_attention
-        mamba = (getattr(block.mamba, name) for name in cls._fields[2:11])
-        norm, *ends = ((layer.weight, layer.bias) for layer in (block.norm, join, into, out_of))
-        return cls._make([*norm, *mamba, *chain.from_iterable(ends)])
+def _parameters(block: Any) -> _Parameters:
+    join, into, _, out_of, _ = block.spatial_attention
+    mamba = (getattr(block.mamba, name) for name in _Parameters._fields[2:11])
+    norm, *ends = ((layer.weight, layer.bias) for layer in (block.norm, join, into, out_of))
+    return _Parameters._make([*norm, *mamba, *chain.from_iterable(ends)])
 
-    def rounded(self) -> _Parameters:
-        """With the weights of the large matrix products in bfloat16."""
-        names = ("in_proj", "out_proj", "into_weight", "into_bias")
-        return self._replace(**{name: getattr(self, name).to(torch.bfloat16) for name in names})
+
+def _rounded(given: _Parameters) -> _Parameters:
+    """With the weights of the large matrix products in bfloat16."""
+    names = ("in_proj", "out_proj", "into_weight", "into_bias")
+    return given._replace(**{name: getattr(given, name).to(torch.bfloat16) for name in names})
 
 
 class _Block(torch.autograd.Function):
@@ -85,7 +73,7 @@ class _Block(torch.autograd.Function):
         for tensor in (x, modulation, mask, *given):  # the kernels are given addresses, and trust that float32 is there
             if tensor.dtype != torch.float32 or tensor.device != x.device:
                 raise ValueError(f"the fused block takes float32 on {x.device}, not {tensor.dtype} on {tensor.device}")
-        products = given.rounded() if half else given
+        products = _rounded(given) if half else given
         batch, length, width = x.shape
         inner = given.D.shape[1]
         hands_on = products.in_proj  # in whose type the matrix products hand on
@@ -96,7 +84,7 @@ class _Block(torch.autograd.Function):
 
         branches = hands_on.new_empty(2, batch, length, width)
         around(block_kernels.enter, (x, given.norm_weight, given.norm_bias, modulation, mask, *branches), epsilons[0])
-        scan = SpiralScan(ScanParameters.of(given), order, batch, keep)
+        scan = SpiralScan(given, order, batch, keep)
         xz = [product(branches[b], products.in_proj[b]) for b in range(2)]  # side by side, which bfloat16 likes
         y, columns, states = scan.forward([each[..., :inner] for each in xz])
         outputs = []
@@ -128,7 +116,7 @@ def _backward(saved: tuple[Tensor, ...], dout: Tensor, epsilons: tuple[float, fl
     x, modulation, mask = saved[:3]
     given = _Parameters._make(saved[3:20])
     branches, xz0, xz1, y, columns, states, plain, masked, joined, hidden, order = saved[20:]
-    products = given.rounded() if half else given
+    products = _rounded(given) if half else given
     batch, length, width = x.shape
     inner = given.D.shape[1]
     parts = -(-length // block_kernels.BACKWARD_ROWS)
@@ -150,7 +138,7 @@ def _backward(saved: tuple[Tensor, ...], dout: Tensor, epsilons: tuple[float, fl
     tensors = (plain, masked, given.join_weight, djoined, *doutputs)
     joining = around(block_kernels.join_backward, tensors, epsilons[1]).sum((0, 1)).view(2, -1)
 
-    scan = SpiralScan(ScanParameters.of(given), order, batch, keep=True)
+    scan = SpiralScan(given, order, batch, keep=True)
     dxz = branches.new_empty(2, batch, length, 2 * inner)
     dx, dz = dxz.split(inner, dim=3)
     xs, zs = zip(*(each.split(inner, dim=2) for each in (xz0, xz1)), strict=True)

@@ -8,8 +8,9 @@ scans and their states before every tile are kept; it computes the rest again.
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,20 +26,8 @@ from DiffMaCore.ops.spiral.fused_kernels import LANES, PAIR, PART, TAPS, TOKENS
 ENOUGH_TASKS = 16  # for the threads of most machines
 
 
-class ScanParameters(NamedTuple):
-    """The parameters of both branches' scans, as SpiralMamba keeps them."""
-
-    conv_weight: Tensor
-    conv_bias: Tensor
-    x_proj: Tensor
-    dt_weight: Tensor
-    dt_bias: Tensor
-    A_log: Tensor
-    D: Tensor
-
-    @classmethod
-    def of(cls, mamba: Any) -> ScanParameters:
-        return cls._make(getattr(mamba, name) for name in cls._fields)
+_Parameters = namedtuple("_Parameters", "conv_weight conv_bias x_proj dt_weight dt_bias A_log D")
+"""Of both branches' scans, as SpiralMamba keeps them."""
 
 
 def supports(mamba: Any) -> bool:
@@ -54,7 +43,7 @@ def supports(mamba: Any) -> bool:
 
 def spiral_scan(x: Tensor, z: Tensor, mamba: Any) -> Tensor:
     """As :func:`DiffMaCore.ops.spiral.order.spiral_scan`, x and z float32 or both bfloat16; differentiable (once)."""
-    parameters = (parameter.contiguous() for parameter in ScanParameters.of(mamba))
+    parameters = (getattr(mamba, name).contiguous() for name in _Parameters._fields)
     keep = torch.is_grad_enabled()
     return _SpiralScan.apply(x.contiguous(), z.contiguous(), mamba.order, keep, *parameters)
 
@@ -62,7 +51,7 @@ def spiral_scan(x: Tensor, z: Tensor, mamba: Any) -> Tensor:
 class _SpiralScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, z: Tensor, order: Tensor, keep: bool, *parameters: Tensor) -> Tensor:
-        scan = SpiralScan(ScanParameters._make(parameters), order, x.shape[1], keep)
+        scan = SpiralScan(_Parameters._make(parameters), order, x.shape[1], keep)
         y, *kept = scan.forward(x.unbind())
         out = torch.empty_like(z)
         for each in zip(y, z, out, strict=True):
@@ -75,7 +64,7 @@ class _SpiralScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         x, z, y, columns, states, order, *parameters = ctx.saved_tensors
-        scan = SpiralScan(ScanParameters._make(parameters), order, x.shape[1], keep=True)
+        scan = SpiralScan(_Parameters._make(parameters), order, x.shape[1], keep=True)
         dy = dout.clone(memory_format=torch.contiguous_format)
         dx, dz, out = torch.empty_like(x), torch.empty_like(z), torch.empty_like(z)
         for each in zip(y, z, dy, dz, out, strict=True):
@@ -87,11 +76,12 @@ class SpiralScan:
     """Both branches' scans along the orders (K, L), for a number of samples: parameters as the kernels want them.
 
     Args:
+        given: parameters by their names in SpiralMamba, contiguous.
         keep: whether what the backward pass needs is kept. Gradients are summed task by task, so that the tasks then
             follow from the shape alone, and not from the number of threads.
     """
 
-    def __init__(self, given: ScanParameters, order: Tensor, samples: int, keep: bool) -> None:
+    def __init__(self, given: Any, order: Tensor, samples: int, keep: bool) -> None:
         self._given, self._order, self._samples, self._keep = given, order, samples, keep
         self._inner, self._states = given.A_log.shape[1:]
         self._rank = given.dt_weight.shape[2]

@@ -11,7 +11,7 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
@@ -63,19 +63,13 @@ def interpreted() -> bool:
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 
-class Tiles(NamedTuple):
-    """Tokens and channels of a tile."""
-
-    tokens: int
-    channels: int
-
-
 @dataclass(frozen=True)
 class Problem:
     """A scan as the kernels want it: u, delta, z (S, G, D/G, L) by their strides, the rest small and new.
 
     A: (N, D), times log2(e); B, C: (S, G, N, L padded to whole tiles); D, bias: (D,); float32.
     order: (K, L) int32, or None; the sequences are then those of the samples, each K times.
+    tiles: tokens and channels of one.
     """
 
     u: Tensor
@@ -88,7 +82,7 @@ class Problem:
     bias: Tensor | None
     softplus: bool
     order: Tensor | None
-    tiles: Tiles
+    tiles: tuple[int, int]
 
     @classmethod
     def make(cls, given: Sequence[Any], softplus: bool, order: Tensor | None = None) -> Problem:
@@ -99,11 +93,11 @@ class Problem:
         u, delta, z, A, B, C, D, bias = given
         sequences, groups, width, length = u.shape
         many = sequences * groups * triton.cdiv(width, 64) >= BUSY
-        tiles = Tiles(4, 4) if interpreted() else Tiles(16, 64 if many else 32)  # interpreted number by number
-        chunks = triton.cdiv(length, tiles.tokens)
+        tiles = (4, 4) if interpreted() else (16, 64 if many else 32)  # interpreted number by number
+        chunks = triton.cdiv(length, tiles[0])
 
         def laid_out(weights: Tensor) -> Tensor:
-            rows = weights.new_zeros(*weights.shape[:3], chunks * tiles.tokens, dtype=torch.float32)
+            rows = weights.new_zeros(*weights.shape[:3], chunks * tiles[0], dtype=torch.float32)
             rows[..., :length] = weights
             return rows
 
@@ -116,12 +110,12 @@ class Problem:
 
     @property
     def chunks(self) -> int:
-        return triton.cdiv(self.u.shape[3], self.tiles.tokens)
+        return triton.cdiv(self.u.shape[3], self.tiles[0])
 
     @property
     def blocks(self) -> int:
         """Blocks of channels in a group."""
-        return triton.cdiv(self.u.shape[2], self.tiles.channels)
+        return triton.cdiv(self.u.shape[2], self.tiles[1])
 
     def grid(self) -> tuple[int]:
         return (self.u.shape[0] * self.u.shape[1] * self.blocks,)
@@ -133,10 +127,10 @@ class Problem:
     def constants(self) -> dict[str, int | bool]:
         return {
             "N": len(self.A),
-            "T": self.tiles.tokens,
-            "E": self.tiles.channels,
+            "T": self.tiles[0],
+            "E": self.tiles[1],
             "ORDERS": 0 if self.order is None else len(self.order),
-            "WHOLE": self.u.shape[2] % self.tiles.channels == 0,
+            "WHOLE": self.u.shape[2] % self.tiles[1] == 0,
             "SOFTPLUS": self.softplus,
             "HAS_Z": self.z is not None,
             "HAS_D": self.D is not None,
