@@ -118,7 +118,7 @@ class _Volume:
             )
             tell_result(pipe, request, request.settings, reporter, kept=True)
         else:
-            make(pipe, request, self.options, reporter)
+            make(pipe, request, reporter)
         return kept
 
 

@@ -224,11 +224,12 @@ def judge_phantom(pipe: DiffMaPipeline, phantom: Phantom, contrast: str, **optio
     """The metrics of one rendered head; ``options`` are for ``pipe(image, ...)``."""
     made = pipe(phantom.ct_image(), **options)
     low, high = pipe.bundle.output_range
-    truth, way = phantom.mr[contrast], pipe.bundle.mr_normalisation
+    rendered, way = phantom.mr[contrast], pipe.bundle.mr_normalisation
+    truth: NDArray[np.floating]
     if way.get("method") == "percentile":  # to [0, 1] by the bundle's own normalisation
-        truth = (normalise(truth, phantom.body, way["low"], way["high"]) + 1) / 2
+        truth = (normalise(rendered, phantom.body, way["low"], way["high"]) + 1) / 2
     else:
-        truth = (truth - np.float32(MR_RANGE[0])) / np.float32(MR_RANGE[1] - MR_RANGE[0])
+        truth = (rendered - np.float32(MR_RANGE[0])) / np.float32(MR_RANGE[1] - MR_RANGE[0])
     deviation = None if made.uncertainty is None else sitk.GetArrayFromImage(made.uncertainty) / (high - low)
     return head_measures(
         (sitk.GetArrayFromImage(made.mr) - low) / (high - low),
