@@ -40,7 +40,6 @@ class FailedVolume:
 
     @property
     def sentence(self) -> str:
-        """The reason, with the volume it is about."""
         return self.reason if str(self.input) in self.reason else f"{self.input}: {self.reason}"
 
 
@@ -137,8 +136,6 @@ class _Job:
 
 
 class _Recorder(Reporter):
-    """Keeps the messages of a volume."""
-
     def __init__(self) -> None:
         super().__init__()
         self.messages: list[Callable[[Reporter], None]] = []

@@ -49,7 +49,6 @@ SOURCES = source_digest(numba_lanes, numba_forward, numba_backward, fused_kernel
 
 
 def scratch_size(length: int, inner: int, states: int, columns: int) -> int:
-    """Numbers of scratch memory a task needs."""
     return (
         length * inner
         + 4 * inner * ROOM
@@ -161,7 +160,6 @@ def scan_backward_task(task, data, order, sizes):
 
 @compiled
 def scan_backward(first, last, like, addresses, order, sizes, sources=SOURCES):
-    """The tasks from ``first`` on, before ``last``."""
     for task in range(first, last):
         scan_backward_task(task, pointers(like, addresses), order, sizes)
 

@@ -47,7 +47,6 @@ PART = 1 << 14  # numbers that a task of the gate takes
 
 
 def scratch_size(inner: int, states: int, columns: int) -> int:
-    """Numbers of scratch memory a task of the scan needs."""
     return inner * ROOM + TOKENS * columns + 4 * PLANE + inner * states
 
 
@@ -104,14 +103,12 @@ def scan_task(task, data, order, sizes):
 
 @compiled
 def scan(first, last, like, addresses, order, sizes, sources=SOURCES):
-    """The tasks from ``first`` on, before ``last``."""
     for task in range(first, last):
         scan_task(task, pointers(like, addresses), order, sizes)
 
 
 @njit(nogil=True)
 def copy(source, target, count):
-    """Copy whole registers."""
     for at in range(0, count, LANES):
         store(target, at, load(source, at))
 

@@ -98,7 +98,6 @@ class SpiralScan:
 
     @property
     def _parts(self) -> int:
-        """Tasks of a sample's branch."""
         return len(self._order) // self._together
 
     def forward(self, x: Sequence[Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
