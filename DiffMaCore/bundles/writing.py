@@ -61,9 +61,9 @@ def save_component(folder: Path, component: Any) -> list[str]:
 def seal(folder: Path, config: BundleConfig) -> Manifest:
     """Write the model card and the manifest of a folder whose other files are final.
 
-    Where its components were loaded from, which diffusers notes, is nobody else's business and goes.
+    Where it or its components were loaded from, which diffusers notes, is nobody else's business and goes.
     """
-    for path in folder.glob("*/config.json"):
+    for path in (folder / INDEX_FILE, *folder.glob("*/config.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("_name_or_path", None) is not None:
             path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")

@@ -18,6 +18,7 @@ from DiffMaCore.devices import free_memory, gib
 from DiffMaCore.diffusion.pipeline import SlicePipeline
 from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS, scheduler_name
 from DiffMaCore.errors import InputError, OutOfMemory
+from DiffMaCore.imaging.body import with_outline
 from DiffMaCore.imaging.checks import anatomy_notes, with_voxels
 from DiffMaCore.imaging.grid import SliceGrid
 from DiffMaCore.imaging.source import ready_source
@@ -135,7 +136,9 @@ class DiffMaPipeline(SlicePipeline):
         notes = [*source.notes, *anatomy_notes(image, body, bundle.anatomy), *grid.notes]
         for note in notes:
             reporter.warning(note)
-        keep = body if mask is None else body & (sitk.GetArrayViewFromImage(mask) > 0)
+        keep = with_outline(body, array, grid.reach(bundle.pixel_spacing)) if bundle.takes_ct else body
+        if mask is not None:
+            keep = keep & (sitk.GetArrayViewFromImage(mask) > 0)
         first, last = slices or (0, grid.n_slices)
         active = [i for i in range(max(0, first), min(last, grid.n_slices)) if keep.take(i, axis=grid.array_axis).any()]
         if not active:

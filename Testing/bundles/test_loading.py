@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import errno
+import re
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -13,6 +14,7 @@ import pytest
 import safetensors.torch
 from safetensors.torch import save_file
 
+from DiffMaCore.bundles.store import resolve
 from DiffMaCore.errors import ModelError, OutOfMemory, OutputError
 from DiffMaCore.failures import explain
 from DiffMaCore.inference.import_released import import_released
@@ -139,6 +141,13 @@ def test_a_full_disk_and_a_defect_are_not_told_as_a_hub_that_is_out_of_reach(mon
 
 def test_a_written_bundle_does_not_tell_where_its_parts_were_loaded_from(tiny_bundle: Path, tmp_path: Path) -> None:
     DiffMaPipeline.from_pretrained(tiny_bundle).save_pretrained(tmp_path / "again")
-    configs = list((tmp_path / "again").glob("*/config.json"))
-    assert len(configs) >= 4
+    configs = [tmp_path / "again" / "model_index.json", *(tmp_path / "again").glob("*/config.json")]
+    assert len(configs) >= 5
     assert not [path for path in configs if str(tiny_bundle) in path.read_text() or "_name_or_path" in path.read_text()]
+
+
+@pytest.mark.parametrize("name", ["demo", "demo-t2", "demo-flair"])
+def test_a_bundled_model_does_not_tell_where_it_was_made(name: str) -> None:
+    texts = [path.read_text() for path in resolve(name).rglob("*") if path.suffix in (".json", ".md")]
+    assert len(texts) >= 7
+    assert not [text for text in texts if re.search(r"_name_or_path|(?<![.\w])/(home|work|tmp|root|Users)/", text)]
