@@ -53,7 +53,9 @@ def _draw_reliability(curves: Mapping[str, list[list[float]]], path: Path) -> No
     with axes_in(path, (4.2, 4.0), 90) as axes:
         axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="as promised")
         for name, covers in curves.items():
-            label = name if len(curves) > 1 else "measured"  # a card shows it, and no folder of the machine that drew it
+            label = (
+                name if len(curves) > 1 else "measured"
+            )  # a card shows it, and no folder of the machine that drew it
             (line,) = axes.plot(LEVELS, np.mean(covers, axis=0), marker="o", markersize=4, linewidth=1.5, label=label)
             for each in covers:
                 axes.plot(LEVELS, each, color=line.get_color(), linewidth=0.6, alpha=0.5)
