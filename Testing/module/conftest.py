@@ -11,6 +11,8 @@ import pytest
 import warm_python
 
 ROOT = Path(__file__).resolve().parents[2]
+BUNDLES = "DIFFMA_TEST_BUNDLES"
+"""The variable that names a folder where they are made already."""
 sys.path.insert(0, str(ROOT / "DiffMaSlicer"))
 missing = [name for name in ("slicer", "PySide6") if find_spec(name) is None]
 
@@ -26,6 +28,8 @@ else:
 @pytest.fixture(scope="session")
 def _bundles(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """The bundles of the other tests, made by another process: torch and Slicer's libraries crash in one."""
+    if made := os.environ.get(BUNDLES):
+        return Path(made)
     root = tmp_path_factory.mktemp("bundles")
     code = """
 import shutil, sys
@@ -62,7 +66,7 @@ def tiny_bundle_with_small_decoder(_bundles: Path) -> Path:
 
 
 @pytest.fixture(scope="session")
-def _warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
+def _warm_python(tiny_bundle: Path, tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | None]:
     """A folder with a PythonSlicer that is quick to start; None where processes cannot be forked so."""
     if not hasattr(os, "pidfd_open"):
         yield None
@@ -71,7 +75,7 @@ def _warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | No
     (folder / "PythonSlicer").write_text(f'#!/bin/sh\nexec "{sys.executable}" -I -S "{program}" "$@"\n')
     (folder / "PythonSlicer").chmod(0o755)
     os.environ[warm_python.SOCKET] = str(folder / "socket")
-    words = [sys.executable, str(program), "serve", str(folder / "socket")]
+    words = [sys.executable, str(program), "serve", str(folder / "socket"), str(tiny_bundle)]
     environment = {**os.environ, "PYTHONPATH": str(ROOT), "PYTHONUNBUFFERED": "1", "PYTHONIOENCODING": "utf-8"}
     with subprocess.Popen(words, stdin=subprocess.PIPE, env=environment) as server:
         yield folder
@@ -81,7 +85,7 @@ def _warm_python(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Path | No
 
 @pytest.fixture
 def warm(_warm_python: Path | None, monkeypatch: pytest.MonkeyPatch) -> None:
-    """Slicer's own Python has imported torch already: for tests that are not about how a child starts and ends."""
+    """Slicer's own Python has converted already: for tests that are not about how a child starts and ends."""
     if _warm_python:
         monkeypatch.setenv("PATH", str(_warm_python), prepend=os.pathsep)
 

@@ -1,7 +1,8 @@
-"""A Python that has imported torch already: ``warm_python.py -m DiffMaCore ...`` is run by a fork of one server.
+"""A Python that has converted already: ``warm_python.py -m DiffMaCore ...`` is run by a fork of one server.
 
-The process that is started lends its standard streams, folder and variables to the fork, and ends as it ends: by the
-same status or signal. SIGTERM is passed on; the fork dies with the process that stands for it.
+The server has imported torch and loaded compiled kernels; it has one thread, since a fork has no others. The
+process that is started lends its standard streams, folder and variables to the fork, and ends as it ends: by the same
+status or signal. SIGTERM is passed on; the fork dies with the process that stands for it.
 """
 
 from __future__ import annotations
@@ -12,7 +13,9 @@ import select
 import signal
 import socket
 import sys
-from contextlib import suppress
+import tempfile
+from contextlib import redirect_stderr, redirect_stdout, suppress
+from pathlib import Path
 from typing import Any, NoReturn
 
 SOCKET = "DIFFMA_TEST_SOCKET"
@@ -36,15 +39,18 @@ def run(words: list[str]) -> NoReturn:
     os._exit(status)
 
 
-def serve(path: str) -> None:
-    """Fork for every process that asks, until standard input ends."""
+def serve(path: str, bundle: str) -> None:
+    """Fork for every process that asks, until standard input ends; ``bundle`` is a quick one."""
     listener = _socket()
     listener.bind(path)
     listener.listen()
-    import DiffMaCore.cli.main
-    import DiffMaCore.inference.convert
-    import DiffMaCore.inference.pipeline  # noqa: F401
-
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+    ):
+        _warm_up(Path(folder), bundle)
     while listener in _ready(listener, 0):
         client = listener.accept()[0]
         if not os.fork():
@@ -54,6 +60,31 @@ def serve(path: str) -> None:
         with suppress(ChildProcessError):
             while os.waitpid(-1, os.WNOHANG)[0]:
                 pass
+
+
+def _warm_up(folder: Path, bundle: str) -> None:
+    """Run what the panel runs, once."""
+    import numpy as np
+    import SimpleITK as sitk
+    import torch
+
+    from DiffMaCore.cli.main import main
+    from DiffMaCore.imaging import reader
+
+    torch.set_num_threads(1)
+    ct, mr = str(folder / "ct.nii"), str(folder / "mr.nii")
+    voxels = np.full((4, 32, 32), -1000, np.int16)
+    voxels[:, 8:24, 8:24] = 40
+    sitk.WriteImage(sitk.GetImageFromArray(voxels), ct)
+    for words in (
+        ["info", "--progress", "json"],
+        ["convert", ct, mr, "--model", bundle, "--steps", "1", "--samples", "2", "--soft-mask", f"{mr}.mha"],
+        ["compare", mr, mr],
+        ["export-dicom", mr, str(folder / "series")],
+    ):
+        if status := main(words):
+            raise RuntimeError(f"{words} ended with {status}")
+    reader.end()
 
 
 def _answer(client: socket.socket) -> NoReturn:
@@ -106,4 +137,4 @@ def _socket() -> socket.socket:
 
 
 if __name__ == "__main__":
-    serve(sys.argv[2]) if sys.argv[1] == "serve" else run(sys.argv[1:])
+    serve(*sys.argv[2:]) if sys.argv[1] == "serve" else run(sys.argv[1:])

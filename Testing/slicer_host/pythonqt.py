@@ -49,6 +49,7 @@ def qt_property(qt_object: QtCore.QObject, name: str) -> QtCore.QMetaProperty | 
     return meta.property(index) if index >= 0 else None
 
 
+@functools.cache
 def _enum_member(cls: type, name: str) -> EnumValue | None:
     """An unscoped enum value of a Qt class: ``QMessageBox.Ok``; a Python keyword has ``_`` behind it."""
     plain = name[:-1] if name in ("None_", "True_", "False_") else name
