@@ -1,7 +1,8 @@
 """A Python that has converted already: ``warm_python.py -m DiffMaCore ...`` is run by a fork of one server.
 
-The server has imported torch and loaded compiled kernels; it has one thread, since a fork has no others. The process that is started lends its standard streams, folder and variables to the fork, and ends as it ends: by the
-same status or signal. SIGTERM is passed on; the fork dies with the process that stands for it.
+The server has imported torch and loaded compiled kernels; it has one thread, since a fork has no others. The process
+that is started lends its standard streams, folder and variables to the fork, and ends as it ends: by the same status or
+signal. SIGTERM is passed on; the fork dies with the process that stands for it.
 """
 
 from __future__ import annotations
@@ -43,9 +44,13 @@ def serve(path: str, bundle: str) -> None:
     listener = _socket()
     listener.bind(path)
     listener.listen()
-    with tempfile.TemporaryDirectory() as folder, Path(os.devnull).open("w") as nowhere:
-        with redirect_stdout(nowhere), redirect_stderr(nowhere):
-            _warm_up(Path(folder), bundle)
+    with (
+        tempfile.TemporaryDirectory() as folder,
+        Path(os.devnull).open("w") as nowhere,
+        redirect_stdout(nowhere),
+        redirect_stderr(nowhere),
+    ):
+        _warm_up(Path(folder), bundle)
     while listener in _ready(listener, 0):
         client = listener.accept()[0]
         if not os.fork():
@@ -63,6 +68,7 @@ def _warm_up(folder: Path, bundle: str) -> None:
     import SimpleITK as sitk
     import torch
 
+    import Testing.heads  # noqa: F401  cleans heads once
     from DiffMaCore.cli.main import main
     from DiffMaCore.imaging import reader
 
