@@ -15,8 +15,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
 
-from DiffMaCore.errors import DiffMaError, InputError
-from DiffMaCore.failures import Failure, explain
+from DiffMaCore.errors import DiffMaError, Failure, InputError, explain
 from DiffMaCore.progress import Reporter
 
 T = TypeVar("T")
@@ -100,15 +99,8 @@ def _open(cluster: Cluster, stack: ExitStack) -> Any:
     threads = str(max(1, CPU_COUNT // count))
     # by LOCAL_WORLD_SIZE each takes its share of the memory, where Dask would end what takes more
     environment = {"LOCAL_WORLD_SIZE": str(count), **{name: os.environ.get(name, threads) for name in _THREADS}}
-    return stack.enter_context(
-        LocalCluster(
-            n_workers=count,
-            threads_per_worker=1,
-            memory_limit=0,
-            env=environment,
-            dashboard_address="127.0.0.1:0",
-        )
-    )
+    own = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
+    return stack.enter_context(LocalCluster(n_workers=count, env=environment, **own))
 
 
 def _on_worker(job: Callable[[], T], folder: Path) -> T | Failure:

@@ -208,7 +208,12 @@ def _convert(kind: Any, value: Any, where: str) -> Any:
         choice = next(c for c in inner if c is not type(None))
         return None if value is None else _convert(choice, value, where)
     if origin is typing.Literal:
-        return _choice(value, inner, where)
+        if any(type(value) is type(choice) and value == choice for choice in inner):
+            return value
+        texts = [str(choice) for choice in inner]
+        near = nearest(value, texts) if isinstance(value, str) else None
+        hint = f"did you mean {near}?" if near else f"it can be {', '.join(texts)}"
+        raise ValueError(f"{where} is {shown(value)}; {hint}")
     if origin is tuple:
         if not isinstance(value, list | tuple):
             raise ValueError(f"{where} must be a list, not {shown(value)}")
@@ -230,13 +235,3 @@ def _number(value: Any, where: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
         raise ValueError(f"{where} must be a number, not {shown(value)}")
     return float(value) if abs(value) <= sys.float_info.max else (math.inf if value > 0 else -math.inf)
-
-
-def _choice(value: Any, choices: tuple[Any, ...], where: str) -> Any:
-    for choice in choices:
-        if type(value) is type(choice) and value == choice:
-            return choice
-    texts = [str(choice) for choice in choices]
-    near = nearest(value, texts) if isinstance(value, str) else None
-    hint = f"did you mean {near}?" if near else f"it can be {', '.join(texts)}"
-    raise ValueError(f"{where} is {shown(value)}; {hint}")

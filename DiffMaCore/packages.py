@@ -14,12 +14,9 @@ from DiffMaCore.errors import InputError
 def check_packages(requirements: Path | None = None) -> dict[str, Any]:
     """What ``requirements`` asks for, and what is installed; None: what the installed DiffMaCore says it needs.
 
-    Returns:
-        python, executable, packages (name, required, installed or None, ok) and ok, which says that nothing is
-        missing or too old. Lines that are for another platform or Python are left out.
-
-    Raises:
-        InputError: the file cannot be read, or a line of it is no requirement.
+    Returns python, executable, packages (name, required, installed or None, ok) and ok, which says that nothing is
+    missing or too old. Lines that are for another platform or Python are left out. Raises InputError where the file
+    cannot be read, or a line of it is no requirement.
     """
     try:
         lines = _own() if requirements is None else requirements.read_text(encoding="utf-8").splitlines()

@@ -68,7 +68,6 @@ def draw(files: dict[str, Path]) -> None:
             "three-planes": ("three-planes", "none", (300, 300)),
             "uncertainty": ("with-uncertainty", "none", (330, 350)),
             "checkerboard": ("side-by-side", "checkerboard", (420, 440)),
-            "overlay": ("side-by-side", "overlay", (420, 440)),
         }
         for name, (layout, kind, size) in shots.items():
             review.setLayout(layout)
@@ -112,7 +111,7 @@ def draw_tutorial(folder: Path) -> None:
         ct, true = widget.logic.makePhantom()
         widget.parameters.inputVolume = ct
         shoot("tutorial-1", views=False)
-        shoot("tutorial-2", views=False, top=270)
+        shoot("tutorial-2", views=False, top=105)
         host.click(ui.applyButton)
         job = host.wait_until(lambda: widget.run._view.job, 60, "the run")
         host.wait_until(lambda: len(job.finishedSlices) > 8, 1800, "some slices")

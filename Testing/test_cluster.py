@@ -13,8 +13,7 @@ from pathlib import Path
 import pytest
 
 from DiffMaCore.cluster import Cluster, outcomes
-from DiffMaCore.errors import InputError
-from DiffMaCore.failures import Failure
+from DiffMaCore.errors import Failure, InputError
 from DiffMaCore.progress import Reporter
 
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")

@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    ("errors", "configuring", "failures", "progress", "devices", "packages", "cluster", "presets"),
+    ("errors", "configuring", "progress", "devices", "packages", "cluster", "presets"),
     ("ops", "imaging", "bundles"),
     ("models",),
     ("baselines",),

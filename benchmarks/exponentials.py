@@ -32,18 +32,11 @@ def take_exponentials(count: int) -> int:
     return tasks * PER_TASK
 
 
-def _entry_point(digest):
-    @compiled
-    def exponentials(passes, like, addresses):
-        given, made = pointers(like, addresses)
-        lanes = width_of(given)
-        for _ in range(passes):
-            for at in range(0, PLANE, 4 * lanes):
-                four = steps(at, lanes)
-                store(made, four, exp2(load(given, four)))
-        return digest
-
-    return exponentials
-
-
-_exponentials = _entry_point(source_digest(numba_lanes))
+@compiled
+def _exponentials(passes, like, addresses, sources=source_digest(numba_lanes)):  # noqa: B008
+    given, made = pointers(like, addresses)
+    lanes = width_of(given)
+    for _ in range(passes):
+        for at in range(0, PLANE, 4 * lanes):
+            four = steps(at, lanes)
+            store(made, four, exp2(load(given, four)))

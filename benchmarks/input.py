@@ -22,7 +22,7 @@ from DiffMaCore.inference.benchmark import machine, spread
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.presets import preset
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.batches import Order, Parts, feed, spread_batch, to_device
+from DiffMaCore.training.batches import Order, feed, micro_batches, spread_batch, to_device
 from DiffMaCore.training.cache import SliceDataset, ensure_embeddings
 from DiffMaCore.training.experiment import DataConfig, TrainConfig
 from DiffMaCore.training.tasks.denoiser import EMBEDDED, KEYS
@@ -102,7 +102,7 @@ class _Source:
 
     def open(self, workers: int, batches: int) -> Iterator[Any]:
         """So many batches after those that are not counted."""
-        parts = Parts(self._order, self._spread, 0, 0, _AHEAD + batches)
+        parts = micro_batches(self._order, self._spread, 0, 0, _AHEAD + batches)
         found = feed(self.rows, parts, self.device, workers)
         for _ in range(_AHEAD):
             next(found)

@@ -17,7 +17,8 @@ from torch.nn import functional as F
 
 from DiffMaCore.models.diffma import DiffMa, DiffMaBlock, SpiralMamba
 from DiffMaCore.ops.dense import Dense
-from DiffMaCore.ops.scan.arguments import ScanArguments, check_arguments
+from DiffMaCore.ops.scan.arguments import ScanArguments
+from DiffMaCore.ops.scan.backends import BACKENDS
 from DiffMaCore.ops.scan.reference import reference_scan
 
 Scan = Callable[[ScanArguments], tuple[Tensor, Tensor]]
@@ -46,11 +47,8 @@ def released_way(model: DiffMa) -> DiffMa:
 def released_scan(device: str | torch.device) -> tuple[str, Scan]:
     """Name and function of the scan on a device: "mamba-ssm" where it runs, else "reference", which keeps a
     (B, D, L, N) tensor."""
-    if torch.device(device).type == "cuda":
-        from DiffMaCore.ops.scan import mamba_ssm_scan
-
-        if mamba_ssm_scan.probe() is None:
-            return "mamba-ssm", mamba_ssm_scan.mamba_ssm_scan
+    if torch.device(device).type == "cuda" and BACKENDS["mamba-ssm"].reason("cuda") is None:
+        return "mamba-ssm", BACKENDS["mamba-ssm"].load()
     return "reference", reference_scan
 
 
@@ -89,6 +87,6 @@ class ReleasedMamba(SpiralMamba):
         step, b, c = row.split([self.rank, self.state_size, self.state_size], dim=2)
         delta = F.linear(step, self.dt_weight[branch]).transpose(1, 2)
         D, bias = self.D[branch].float(), self.dt_bias[branch].float()
-        given = check_arguments(x, delta, A, b.transpose(1, 2), c.transpose(1, 2), D, z, bias, True)
+        given = ScanArguments(x, delta, A, b.transpose(1, 2), c.transpose(1, 2), D, z, bias, True)
         _, scan = released_scan(x.device)
         return F.linear(scan(given)[0].transpose(1, 2), self.out_proj[branch])

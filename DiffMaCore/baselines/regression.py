@@ -68,19 +68,18 @@ class _Stage(nn.Module):
 
     def __init__(self, first: int, last: int) -> None:
         super().__init__()
-        self.blocks = nn.ModuleList(_block(width, last) for width in (first, last))
+        self.blocks = nn.ModuleList(
+            ResnetBlock2D(
+                in_channels=width,
+                out_channels=last,
+                temb_channels=None,
+                groups=math.gcd(width, 32),
+                groups_out=math.gcd(last, 32),
+            )
+            for width in (first, last)
+        )
 
     def forward(self, h: Tensor) -> Tensor:
         for block in self.blocks:
             h = block(h, None)
         return h
-
-
-def _block(first: int, last: int) -> ResnetBlock2D:
-    return ResnetBlock2D(
-        in_channels=first,
-        out_channels=last,
-        temb_channels=None,
-        groups=math.gcd(first, 32),
-        groups_out=math.gcd(last, 32),
-    )

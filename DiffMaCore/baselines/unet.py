@@ -15,14 +15,14 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from DiffMaCore.models.contrasts import one_contrast
+from DiffMaCore.models.contrasts import OfContrasts
 from DiffMaCore.models.diffma import DenoiserOutput
 
 MULTIPLES = (1, 2, 4)
 HEAD_WIDTH = 32
 
 
-class UNetDenoiser(ModelMixin, ConfigMixin):
+class UNetDenoiser(OfContrasts, ModelMixin, ConfigMixin):
     """Predicts the noise in an MR latent; takes the arguments of :class:`DiffMa`, whose frame it does not share.
 
     Args:
@@ -39,6 +39,7 @@ class UNetDenoiser(ModelMixin, ConfigMixin):
 
     uses_scan = False
     scan_order = "none"
+    contrast_bias = "condition.bias"
 
     @register_to_config
     def __init__(
@@ -115,12 +116,5 @@ class UNetDenoiser(ModelMixin, ConfigMixin):
             if ct_pixels is None:
                 raise ValueError("this denoiser is conditioned on the CT's pixels; pass ct_pixels")
             given.append(F.pixel_unshuffle(ct_pixels, self.config["pixel_factor"]))
-        if self.contrast is not None:
-            if contrast is None:
-                raise ValueError("this denoiser has learned several contrasts; pass contrast")
-            condition = condition + self.contrast(contrast)
+        condition = self.with_contrast(condition, contrast)
         return DenoiserOutput(sample=self.unet(torch.cat(given, dim=1), t, class_labels=condition).sample)
-
-    def for_contrast(self, index: int) -> UNetDenoiser:
-        """A network of one contrast out of one of several, as :meth:`DiffMa.for_contrast`."""
-        return one_contrast(self, index, "condition.bias")

@@ -84,14 +84,10 @@ def step(args: argparse.Namespace) -> int:
 
 
 def begin(args: argparse.Namespace, keep_memory: bool = True) -> torch.device:
-    """The device, with threads and memory as they were asked for.
+    """The device, with threads as they were asked for; ``keep_memory``: freed memory is kept, as when it converts.
 
-    ``keep_memory``: as when it converts, freed memory is kept.
-
-    Raises:
-        InputError, OutputError, BackendError: threads, a file or a device that cannot be, before anything is measured.
+    Raises InputError, OutputError, BackendError: threads, a file or a device that cannot be, before all measurements.
     """
-
     from DiffMaCore.devices import choose_device, keep_freed_memory
 
     if keep_memory:

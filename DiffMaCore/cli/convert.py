@@ -11,8 +11,9 @@ from typing import TYPE_CHECKING
 
 from DiffMaCore.cli.commands import Option, command, silence_other_bars
 from DiffMaCore.cli.options import CLUSTER, DEVICE, SERIES, read_cluster, read_into
-from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS, check_sampling
+from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS
 from DiffMaCore.errors import InputError
+from DiffMaCore.inference.options import ConvertOptions
 
 if TYPE_CHECKING:
     from DiffMaCore.imaging.inputs import InputItem
@@ -129,7 +130,7 @@ def convert(args: argparse.Namespace) -> int:
     source, model or settings are not the same.
     """
     reporter: Reporter = args.reporter
-    check_model_options(args)
+    options = read_into(ConvertOptions, args)
     began = time.monotonic()
     items, single = _inputs(args)
     cluster = read_cluster(args)
@@ -143,9 +144,8 @@ def convert(args: argparse.Namespace) -> int:
         reader.start()  # while the model is loaded
     reporter.stage("loading model")
     from DiffMaCore.inference.cohort import Placement, convert_many
-    from DiffMaCore.inference.convert import ConvertOptions, convert
+    from DiffMaCore.inference.convert import convert
 
-    options = read_into(ConvertOptions, args)
     placement = None if cluster is None else Placement(cluster, args.device, args.scan_backend, args.precision)
     pipe = load_pipeline(args, reporter, here=cluster is None)
     if single:
@@ -195,13 +195,6 @@ def load_pipeline(args: argparse.Namespace, reporter: Reporter, here: bool = Tru
     reporter.note(f"model: {_made_by(pipe)}{where}")
     reporter.window = pipe.bundle.output_range
     return pipe
-
-
-def check_model_options(args: argparse.Namespace) -> None:
-    """Numbers and names out of range, refused before anything is loaded."""
-    check_sampling(
-        steps=args.steps, seed=args.seed, samples=args.samples, batch_size=args.batch_size, scheduler=args.scheduler
-    )
 
 
 def _made_by(pipe: DiffMaPipeline) -> str:

@@ -8,9 +8,10 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from DiffMaCore.cli.commands import Option, answer, command
-from DiffMaCore.cli.convert import MODEL, check_model_options, load_pipeline
+from DiffMaCore.cli.convert import MODEL, load_pipeline
 from DiffMaCore.cli.options import read_into
 from DiffMaCore.errors import InputError
+from DiffMaCore.inference.options import ConvertOptions
 
 if TYPE_CHECKING:
     import SimpleITK as sitk
@@ -39,9 +40,9 @@ def demo(args: argparse.Namespace) -> int:
     from DiffMaCore.imaging.inputs import InputItem
     from DiffMaCore.imaging.reading import read_volume
     from DiffMaCore.imaging.writing import write_volume
-    from DiffMaCore.inference.convert import ConvertOptions, convert
+    from DiffMaCore.inference.convert import convert
 
-    check_model_options(args)
+    options = read_into(ConvertOptions, args)
     began = time.monotonic()
     reporter = args.reporter
     phantom, truth = None, None
@@ -59,7 +60,7 @@ def demo(args: argparse.Namespace) -> int:
     if phantom is not None and contrast in phantom.mr:
         truth = phantom.mr_image(contrast)
     target, picture = args.output / "synthetic_mr.nii.gz", args.output / "side_by_side.png"
-    result = convert(pipe, InputItem(source, "demo"), target, read_into(ConvertOptions, args), reporter)
+    result = convert(pipe, InputItem(source, "demo"), target, options, reporter)
     reporter.close()
     _draw(read_volume(source).image, result.mr, truth, pipe.bundle, picture)
     seconds = time.monotonic() - began

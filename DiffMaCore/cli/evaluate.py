@@ -80,9 +80,8 @@ def evaluate(args: argparse.Namespace) -> int:
     """
     alone = bool(args.cts or args.pairs or args.heads)
     if alone == bool(args.config):
-        raise InputError(
-            "give --config FILE.yaml to judge an experiment's models, or --cts, --pairs or --heads to judge bundles"
-        )
+        wanted = "--config FILE.yaml to judge an experiment's models, or --cts, --pairs or --heads to judge bundles"
+        raise InputError(f"give {wanted}")
     return _bundles_on_heads(args) if alone else _experiment(args)
 
 
@@ -95,7 +94,7 @@ def _bundles_on_heads(args: argparse.Namespace) -> int:
     args.reporter.stage("loading")
 
     from DiffMaCore.inference.pipeline import DiffMaPipeline
-    from DiffMaCore.training.evaluation import head_tables, heads
+    from DiffMaCore.training.evaluation import heads, tables
 
     silence_other_bars()
     bundles: dict[str, Any] = {}
@@ -104,19 +103,18 @@ def _bundles_on_heads(args: argparse.Namespace) -> int:
         pipe.set_device(args.device)
         entry: dict[str, Any] = {"sha256": pipe.checksum, "target_modality": pipe.bundle.target_modality}
         if args.pairs:
-            entry["pairs"] = heads.judge_pairs(
-                pipe, args.pairs, args.reporter, tuple(args.ct_window), args.pixel_mm, **options
-            )
+            window = tuple(args.ct_window)
+            entry["pairs"] = heads.judge_pairs(pipe, args.pairs, args.reporter, window, args.pixel_mm, **options)
         if args.cts:
             entry["cts"] = heads.judge_cts(pipe, args.cts, args.reporter, **options)
         if args.heads:
             entry["heads"] = heads.judge_heads(pipe, args.heads, args.draws, args.reporter, **options)
         bundles[str(name)] = entry
     results = {"options": options, "bundles": bundles}
-    text = head_tables.markdown(results)
+    text = tables.heads_markdown(results)
     if args.out:
-        head_tables.write(results, args.out)
-        text += f"\nwrote {args.out / head_tables.TABLE}"
+        tables.write_heads(results, args.out)
+        text += f"\nwrote {args.out / tables.TABLE}"
     answer(args, results, text)
     return 0
 

@@ -15,7 +15,7 @@ from typing import NoReturn
 from DiffMaCore import __version__
 from DiffMaCore.cli import watchdog
 from DiffMaCore.cli.commands import COMMANDS, add_commands, rank
-from DiffMaCore.failures import explain
+from DiffMaCore.errors import explain
 from DiffMaCore.progress import JsonReporter, Reporter, TerminalReporter
 
 CANCELLED = 130
@@ -40,7 +40,7 @@ def build_parser() -> argparse.ArgumentParser:
     )
     parser.add_argument("--version", action="version", version=f"diffma {__version__}")
     # each module registers its commands; they are shown in this order
-    from DiffMaCore.cli import convert, check, export_dicom, demo, info, models  # noqa: I001, F401
+    from DiffMaCore.cli import convert, check, demo, info, models  # noqa: I001, F401
     from DiffMaCore.cli import benchmark, training, evaluate  # noqa: F401
 
     add_commands(parser, COMMANDS)

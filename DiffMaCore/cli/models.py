@@ -241,24 +241,11 @@ def import_released(args: argparse.Namespace) -> int:
     silence_other_bars()
     from DiffMaCore.inference.import_released import import_released
 
-    config = import_released(
-        args.denoiser,
-        args.embedder,
-        args.output,
-        anatomy=args.anatomy,
-        name=args.name,
-        weights=args.weights,
-        pixel_spacing=args.pixel_spacing,
-        hu_window=args.hu_window,
-        vae=args.vae,
-        image_encoder=args.image_encoder,
-        small_decoder=args.small_decoder,
-        progress=args.reporter.bytes_done,
-    )
-    assumed = (
-        "Assumed, since the authors published neither: HU window {:g} to {:g}, pixels of"
-        f" {args.pixel_spacing:g} mm."
-    ).format(*args.hu_window)
+    names = ("anatomy", "name", "weights", "pixel_spacing", "hu_window", "vae", "image_encoder", "small_decoder")
+    asked = {name: getattr(args, name) for name in names}
+    config = import_released(args.denoiser, args.embedder, args.output, **asked, progress=args.reporter.bytes_done)
+    window = "HU window {:g} to {:g}".format(*args.hu_window)
+    assumed = f"Assumed, since the authors published neither: {window}, pixels of {args.pixel_spacing:g} mm."
     lines = [f"Wrote {args.output}: {config.title}.", assumed]
     if config.missing:
         lacking = " and ".join(name.replace("_", " ") for name in config.missing)

@@ -15,7 +15,6 @@ from torch.nn import functional as F
 
 from DiffMaCore.models.autoencoders import Autoencoder
 from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.models.image_encoder import ImageEncoder
 
 Window = tuple[float, float]
@@ -60,27 +59,22 @@ def over_two_grids(evaluate: Callable[[Conditions], Tensor], conditions: Conditi
     return (latents + evaluate(moved).roll((-shift, -shift), (-2, -1))) / 2
 
 
-def hu_to_pixels(hu: Tensor, windows: Sequence[Window]) -> Tensor:
-    """CT slices (B, S, S) in HU to the VAE's input (B, 3, S, S) in [-1, 1].
-
-    Args:
-        hu: Hounsfield units.
-        windows: one (low, high) window for all three channels, or one window a channel; values are clipped.
-    """
-    channels = windows if len(windows) == 3 else [windows[0]] * 3
-    low = hu.new_tensor([w[0] for w in channels])[:, None, None]
-    high = hu.new_tensor([w[1] for w in channels])[:, None, None]
-    return ((hu[:, None] - low) / (high - low) * 2 - 1).clamp(-1, 1)
-
-
 def mr_to_pixels(mr: Tensor) -> Tensor:
     """Normalised MR slices (B, S, S) in [-1, 1] to the VAE's input (B, 3, S, S)."""
     return mr[:, None].expand(-1, 3, -1, -1)
 
 
 def source_pixels(source: Tensor, windows: Sequence[Window] | None) -> Tensor:
-    """Source slices (B, S, S) to the VAE's input (B, 3, S, S): a CT's HU through its windows, an MRI as it is."""
-    return mr_to_pixels(source) if windows is None else hu_to_pixels(source, windows)
+    """Source slices (B, S, S) to the VAE's input (B, 3, S, S) in [-1, 1].
+
+    A CT in HU goes through its (low, high) ``windows``, one for all three channels or one a channel, clipped; an MRI,
+    which has none, stays as it is.
+    """
+    if windows is None:
+        return mr_to_pixels(source)
+    channels = windows if len(windows) == 3 else [windows[0]] * 3
+    low, high = (source.new_tensor(ends)[:, None, None] for ends in zip(*channels, strict=True))
+    return ((source[:, None] - low) / (high - low) * 2 - 1).clamp(-1, 1)
 
 
 def neighbour_pixels(source: Tensor, windows: Sequence[Window] | None) -> Tensor:
@@ -104,11 +98,6 @@ def decode(vae: Autoencoder | AutoencoderTiny, latents: Tensor) -> Tensor:
     A small decoder takes the latents as they are: its ``scaling_factor`` is 1.
     """
     return vae.decode(latents / vae.config["scaling_factor"]).sample.mean(dim=1).clamp(-1, 1)
-
-
-def decode_guided(decoder: GuidedDecoder, latents: Tensor, ct_pixels: Tensor) -> Tensor:
-    """The same by a decoder that sees the CT's pixels (B, P, S, S)."""
-    return decoder(latents, ct_pixels).clamp(-1, 1)
 
 
 def encoder_pixels(

@@ -354,7 +354,7 @@ class SlicePipeline(DiffusionPipeline):
         if name == "guided" and self.guided_decoder is not None:
             if ct_pixels is None:
                 raise InputError("the guided decoder needs the CT's pixels; pass conditions.ct_pixels")
-            pixels = cond.decode_guided(self.guided_decoder, latents, ct_pixels)
+            pixels = self.guided_decoder(latents, ct_pixels).clamp(-1, 1)
         else:
             pixels = cond.decode(self.small_decoder if name == "small" else self.vae, latents)
         return (pixels.float().cpu() + 1) / 2 * (high - low) + low

@@ -44,7 +44,7 @@ LU_FROM = 8  # with fewer, linspace is nearer to the ODE of an exact denoiser; s
 
 
 def check_sampling(
-    *, steps: int, seed: int = 0, samples: int = 1, batch_size: int | None = None, scheduler: str | None = None
+    steps: int, seed: int = 0, samples: int = 1, batch_size: int | None = None, scheduler: str | None = None
 ) -> None:
     """Find numbers out of range and unknown names before any long work.
 

@@ -11,6 +11,9 @@ from DiffMaCore.imaging.grid import anatomical_axes
 BODY_HU = -300.0
 """Soft tissue and fat lie above, air, foam and most of the couch below."""
 
+PARTLY_AIR_HU = -900.0
+"""A voxel above holds some tissue: at the skin, where scanners show an outline that fades."""
+
 _FACTOR = 0.5  # of Otsu's threshold in an MRI: skull and air are dark alike, skin and fat are not
 _COARSE_MM = 2.0  # the shape is found on a grid about this fine, the edge on the CT's own grid
 _OPENING_MM = 5.0  # half the thickness of what is cut off: couch shells, cushions, tubes
@@ -48,6 +51,19 @@ def body_mask(array: np.ndarray, spacing: tuple[float, float, float], axis: int 
     core = ndimage.binary_dilation(core, iterations=round(_REGROW_MM / _COARSE_MM), mask=solid)
     core = fill_planes(core, axis)
     return _refined(array, core, steps, axis)
+
+
+def with_outline(body: np.ndarray, hu: np.ndarray, reach: tuple[int, int, int]) -> np.ndarray:
+    """A body mask and the voxels within ``reach`` of it, along each axis, that are partly air."""
+    near = body
+    for axis, voxels in enumerate(reach):
+        wide = near.copy()
+        old, new = np.moveaxis(near, axis, 0), np.moveaxis(wide, axis, 0)
+        for n in range(1, voxels + 1):
+            new[n:] |= old[:-n]
+            new[:-n] |= old[n:]
+        near = wide
+    return body | (near & (hu > PARTLY_AIR_HU))
 
 
 def image_body(array: np.ndarray, axis: int) -> np.ndarray:

@@ -2,10 +2,14 @@
 
 from __future__ import annotations
 
+import io
+from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pydicom
+from PIL import Image
+from pydicom.encaps import generate_frames
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.dicom_headers import Series, Slice, integer, numbers, to_int
@@ -20,6 +24,7 @@ _ONE = {
 _ITEM = b"\xfe\xff\x00\xe0"  # begins the pixels of every compressed coding
 _ROUGHER, _ROUGHER_HU = 1.3, 8.0  # than the neighbours: damaged codes decode to streaks and blocks
 _ODD, _ODD_HU = 2.5, 30.0  # times the usual change from slice to slice, and more
+_ODD_BYTES = 3  # more or fewer than the pixels need
 
 
 def check_one_series(path: Path, series: Series) -> None:
@@ -99,8 +104,51 @@ def odd_slices(slices: list[Slice], voxels: np.ndarray) -> list[str]:
     near = np.minimum([apart[0], *apart], [*apart, apart[-1]])  # from the nearer neighbour
     around = np.maximum([rough[1], *rough[:-1]], [*rough[1:], rough[-2]])  # the rougher neighbour
     noisy = rough > _ROUGHER * around + _ROUGHER_HU
-    odd = np.flatnonzero(noisy | (near > _ODD * np.median(near) + _ODD_HU))
+    surplus = np.array(list(_surpluses(slices)))
+    usual = np.median(surplus)
+    away = np.abs(surplus - usual)
+    unlike = away > _ODD_BYTES + abs(usual) + 10 * np.median(away)
+    odd = np.flatnonzero(noisy | unlike | (near > _ODD * np.median(near) + _ODD_HU))
     if not len(odd):
         return []
     names = ", ".join(str(to_int(slices[k].header.get("InstanceNumber")) or k + 1) for k in odd[:5])
     return [f"Slices unlike their neighbours (instance {names}): their pixels may be damaged, look at them."]
+
+
+def _surpluses(slices: list[Slice]) -> Iterator[int]:
+    """Of each slice the bytes that its lossless JPEG 2000 has more than another coder makes of its pixels.
+
+    Coders differ by little and alike in all slices of a series. A damaged code, whose decoder goes astray and reads
+    some bytes not at all or beyond their end, has hundreds more or fewer. Of other codings: 0.
+    """
+    path, codes = None, []
+    for item in slices:
+        if item.path != path:
+            data = pydicom.dcmread(item.path, force=True, specific_tags=["NumberOfFrames", "PixelData"])
+            lossless = data.file_meta.get("TransferSyntaxUID") == pydicom.uid.JPEG2000Lossless
+            count = integer(item.path, data, "NumberOfFrames", 1) or 1
+            codes = list(generate_frames(data.PixelData, number_of_frames=count)) if lossless else []
+            path = item.path
+        yield _surplus(codes[item.frame]) if codes else 0
+
+
+def _surplus(code: bytes) -> int:
+    sizes, style = (
+        code.find(b"\xff\x51"),
+        code.find(b"\xff\x52") + 4,
+    )  # markers SIZ and COD, ISO/IEC 15444-1, A.5 and A.6
+    try:
+        depth = (code[sizes + 40] & 127) + 1
+        stored = np.asarray(Image.open(io.BytesIO(code))).astype(np.int32) >> (16 - depth if depth > 8 else 0)
+        pixels = Image.fromarray((stored - (1 << depth - 1) + (1 << 15)).astype(np.uint16))
+        blocks = 4 << code[style + 6], 4 << code[style + 7]
+        again = io.BytesIO()
+        pixels.save(again, "JPEG2000", num_resolutions=code[style + 5] + 1, codeblock_size=blocks, no_jp2=True)
+    except Exception:  # whatever Pillow makes of a damaged code
+        return len(code)
+    return _body(code) - _body(again.getvalue())
+
+
+def _body(code: bytes) -> int:
+    """Bytes from the first marker SOD on."""
+    return len(code.rstrip(b"\0")) - code.find(b"\xff\x93")

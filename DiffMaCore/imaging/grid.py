@@ -7,6 +7,7 @@ In-plane resampling is separable: ``rows @ slice @ columns.T`` with two small ma
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable, Sequence
 from dataclasses import dataclass, field
 
@@ -76,6 +77,9 @@ class SliceGrid:
         width = (column_last - column_first + 1) * spacing[column]
         view = pixel_spacing * image_size
         factor = max(1.0, height / view, width / view)
+        row_sign = 1 if direction[1, row] >= 0 else -1
+        column_sign = 1 if direction[0, column] >= 0 else -1
+        side = pixel_spacing * factor * (image_size - 1)  # mm from the first pixel's centre to the last one's
         notes = []
         if factor > 1:
             notes.append(
@@ -87,10 +91,10 @@ class SliceGrid:
             slab_axis=slab,
             row_axis=row,
             column_axis=column,
-            row_sign=1 if direction[1, row] >= 0 else -1,
-            column_sign=1 if direction[0, column] >= 0 else -1,
-            row_centre=(row_first + row_last) / 2,
-            column_centre=(column_first + column_last) / 2,
+            row_sign=row_sign,
+            column_sign=column_sign,
+            row_centre=_on_voxels((row_first + row_last) / 2, row_sign * side / spacing[row] / 2),
+            column_centre=_on_voxels((column_first + column_last) / 2, column_sign * side / spacing[column] / 2),
             image_size=image_size,
             pixel_spacing=pixel_spacing * factor,
             scale_factor=factor,
@@ -172,6 +176,13 @@ class SliceGrid:
         """A distance in mm across the slices, in planes."""
         return distance / self.image.GetSpacing()[self.slab_axis]
 
+    def reach(self, distance: float) -> tuple[int, int, int]:
+        """A distance in mm within the planes, in voxels along z, y, x (at least one; across the planes none)."""
+        z, y, x = (
+            0 if a == self.slab_axis else max(1, round(distance / self.image.GetSpacing()[a])) for a in (2, 1, 0)
+        )
+        return z, y, x
+
     @property
     def slab_sign(self) -> int:
         """1 where the slices follow each other towards the vertex, else -1."""
@@ -242,6 +253,14 @@ def same_grid(a: sitk.Image, b: sitk.Image) -> bool:
     corners = [[0, 0, 0], far, [far[0], 0, 0], [0, far[1], 0]]
     here, there = ([image.TransformIndexToPhysicalPoint(corner) for corner in corners] for image in (a, b))
     return a.GetSize() == b.GetSize() and np.allclose(here, there, rtol=0, atol=1e-2)
+
+
+def _on_voxels(centre: float, half: float) -> float:
+    """The centre, moved by at most half a voxel so that the model's first pixel lies on a voxel: where both are of one
+    size nothing is interpolated. ``half``: from the first pixel to the centre in voxels, negative in a flipped image.
+    """
+    sign = math.copysign(1, half)
+    return sign * math.ceil(sign * (centre - half) - 0.5) + half
 
 
 def _extent(body: np.ndarray, axis: int) -> tuple[int, int]:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from dataclasses import dataclass
 from functools import partial
 from typing import TYPE_CHECKING, NamedTuple
 
@@ -15,38 +14,12 @@ from torch.nn import functional as F
 from DiffMaCore.diffusion.pipeline import noise_seed
 from DiffMaCore.diffusion.streams import AsyncDecoder
 from DiffMaCore.errors import is_out_of_memory
+from DiffMaCore.inference.options import Sampling
 from DiffMaCore.progress import Reporter
 
 if TYPE_CHECKING:
     from DiffMaCore.diffusion.conditions import Conditions
     from DiffMaCore.diffusion.pipeline import SlicePipeline
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How slices are made; see :class:`DiffMaCore.DiffMaPipeline`."""
-
-    mode: str
-    steps: int
-    scheduler: str | None
-    seed: int
-    samples: int
-    decoder: str
-
-    @property
-    def draws(self) -> int:
-        """Noises that a slice is made from: in mean mode only where a deviation is asked for."""
-        return 0 if self.mode == "mean" and self.samples == 1 else self.samples
-
-    @property
-    def images(self) -> int:
-        """That are decoded for a slice."""
-        return self.draws + (self.mode == "mean")
-
-    @property
-    def evaluations(self) -> int:
-        """Of the denoiser for a slice."""
-        return self.draws * self.steps + (self.mode == "mean")
 
 
 class MadeSlices(NamedTuple):

@@ -22,7 +22,7 @@ from DiffMaCore.diffusion.precision import DTYPES, in_precision
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.diffma import BRANCHES, SpiralMamba
 from DiffMaCore.ops.scan import available_backends, selective_scan
-from DiffMaCore.ops.scan.arguments import check_arguments
+from DiffMaCore.ops.scan.arguments import ScanArguments
 from DiffMaCore.ops.scan.reference import reference_scan
 from DiffMaCore.ops.spiral.order import spiral_scan
 from DiffMaCore.presets import preset
@@ -286,9 +286,8 @@ def spread(values: Sequence[float]) -> dict[str, float]:
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 
-def _reference(u: Tensor, delta: Tensor, A: Tensor, B: Tensor, C: Tensor, **options: Tensor) -> Tensor:
-    given = check_arguments(u, delta, A, B, C, options["D"], options["z"], options["delta_bias"], True)
-    return reference_scan(given)[0]
+def _reference(**problem: Tensor) -> Tensor:
+    return reference_scan(ScanArguments(**problem, delta_softplus=True))[0]
 
 
 def _problem(batch: int, channels: int, tokens: int, states: int, device: Any, dtype: torch.dtype) -> dict[str, Tensor]:

@@ -18,8 +18,7 @@ from typing import Any
 
 from DiffMaCore.cluster import Cluster, outcome, outcomes
 from DiffMaCore.devices import keep_freed_memory
-from DiffMaCore.errors import InputError
-from DiffMaCore.failures import Failure
+from DiffMaCore.errors import Failure, InputError
 from DiffMaCore.imaging.inputs import InputItem
 from DiffMaCore.imaging.writing import file_key, output_format
 from DiffMaCore.inference.convert import ConvertOptions, Request, make, read_request, tell_result
@@ -119,7 +118,7 @@ class _Volume:
             )
             tell_result(pipe, request, request.settings, reporter, kept=True)
         else:
-            make(pipe, request, self.options, reporter)
+            make(pipe, request, reporter)
         return kept
 
 

@@ -85,7 +85,10 @@ def compare(
     a, b = (_normalised(values, inside) for values in (made, on_grid))
     difference = sitk.GetImageFromArray(a - b)
     difference.CopyInformation(synthetic)
-    quality = _quality(a, b, inside, axis, reporter or Reporter())
+    planes = [np.moveaxis(volume, axis, 0) for volume in (a, b, inside)]
+    reporter = reporter or Reporter()
+    reporter.stage("measuring", total=len(planes[0]))
+    quality = metrics.quality_of_slices(planes[0], planes[1], DATA_RANGE, planes[2], reporter.advance)
     if quality.mse == 0:
         notes.append("The two images are the same, so there is no PSNR.")
     return Comparison(quality, int(inside.sum()), difference, tuple(notes), tuple(warnings))
@@ -121,9 +124,3 @@ def _normalised(values: np.ndarray, inside: np.ndarray) -> np.ndarray:
     if not high > low:
         raise InputError("one of the images has the same value all over the body; give an MRI with contrast")
     return np.where(inside, np.clip((values - low) / (high - low), 0, 1), 0).astype(np.float32)
-
-
-def _quality(a: np.ndarray, b: np.ndarray, inside: np.ndarray, axis: int, reporter: Reporter) -> metrics.Quality:
-    planes = [np.moveaxis(volume, axis, 0) for volume in (a, b, inside)]
-    reporter.stage("measuring", total=a.shape[axis])
-    return metrics.quality_of_slices(planes[0], planes[1], DATA_RANGE, planes[2], reporter.advance)

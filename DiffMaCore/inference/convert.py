@@ -13,7 +13,6 @@ import SimpleITK as sitk
 
 from DiffMaCore import __version__
 from DiffMaCore.devices import peak_memory
-from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS
 from DiffMaCore.errors import InputError, OutputError
 from DiffMaCore.imaging import reader
 from DiffMaCore.imaging.agreement import agreement, agreement_words
@@ -31,7 +30,7 @@ from DiffMaCore.imaging.writing import (
     split_extension,
     write_volume,
 )
-from DiffMaCore.inference.batches import Sampling
+from DiffMaCore.inference.options import ConvertOptions
 from DiffMaCore.inference.pipeline import DiffMaOutput, DiffMaPipeline, provenance
 from DiffMaCore.progress import Reporter
 
@@ -39,44 +38,24 @@ RESAMPLED = {"notice": "source volume resampled once to the regular grid that it
 
 
 @dataclass(frozen=True)
-class ConvertOptions:
-    """What decides the result of a conversion with the model; see ``diffma convert --help``."""
-
-    mode: str | None = None
-    steps: int = DEFAULT_STEPS
-    scheduler: str | None = None
-    seed: int = 0
-    samples: int = 1
-    series: str | None = None
-    mask: Path | None = None
-    slices: str | None = None
-    soft_mask: Path | None = None
-    batch_size: int | None = None
-    start_slice: int | None = None
-    decoder: str | None = None
-
-
-@dataclass(frozen=True)
 class Request:
     """One volume that was read, and what is to become of it.
 
     Attributes:
-        path: of the source.
+        item, options, output: as :func:`convert` was given them.
         volume, mask, slices: the source, and which part of it is converted.
-        output: of the result.
-        extras: files written with it, by what they hold.
-        inputs: files that must not be overwritten.
+        extras: files written with the result, by what they hold.
         settings: what decides the result but the voxels, as it stands in the result.
         settings_sha256: over the settings and all voxels that went in; None for a model that has no checksum.
     """
 
-    path: Path
+    item: InputItem
+    options: ConvertOptions
+    output: Path
     volume: Volume
     mask: sitk.Image | None
     slices: tuple[int, int] | None
-    output: Path
     extras: dict[str, Path]
-    inputs: list[Path]
     settings: dict[str, Any]
     settings_sha256: str | None
 
@@ -92,7 +71,7 @@ def convert(
     Raises:
         DiffMaError: of the kind that says what is wrong, with cause and remedy.
     """
-    return make(pipe, read_request(pipe, item, output, options, reporter), options, reporter)
+    return make(pipe, read_request(pipe, item, output, options, reporter), reporter)
 
 
 def read_request(
@@ -107,63 +86,45 @@ def read_request(
     volume = read_volume(item.path, item.series or options.series, modality="CT" if pipe.bundle.takes_ct else "MR")
     for note in volume.notes:
         reporter.note(note)
-    mask, mask_notes = _mask(item.mask or options.mask, volume.image)
-    for note in mask_notes:
+    region = item.mask or options.mask
+    mask, notes = (None, []) if region is None else read_mask(region, like=volume.image)
+    for note in notes:
         reporter.note(note)
     length = volume.image.GetSize()[anatomical_axes(volume.image)[0]]
     slices = parse_slices(options.slices, length) if options.slices else None
-    settings = _settings(pipe, options)
+    machine = ("batch_size", "device", "scan_backend", "software")  # decides nothing
+    made = provenance(pipe, pipe.resolved(options), batch=0)
+    settings = {key: value for key, value in made.items() if key not in machine}
     extras = _extra_outputs(output, volume, options, "ct" if pipe.bundle.takes_ct else "mr")
     for path in (output, *extras.values()):
         clear_left(path)
-    return Request(
-        path=item.path,
-        volume=volume,
-        mask=mask,
-        slices=slices,
-        output=output,
-        extras=extras,
-        inputs=[path for path in (item.path, item.mask, options.mask) if path],
-        settings=settings,
-        settings_sha256=None if pipe.checksum is None else _sha256(settings, slices, volume.image, mask),
-    )
+    sha256 = None if pipe.checksum is None else _sha256(settings, slices, volume.image, mask)
+    return Request(item, options, output, volume, mask, slices, extras, settings, sha256)
 
 
-def make(pipe: DiffMaPipeline, request: Request, options: ConvertOptions, reporter: Reporter) -> DiffMaOutput:
+def make(pipe: DiffMaPipeline, request: Request, reporter: Reporter) -> DiffMaOutput:
     """Convert what was read and write the result, as :func:`convert` does."""
     reader.end()
-    image, output, extras = request.volume.image, request.output, request.extras
-    check_output(output, like=image, n_volumes=1 + len(extras), inputs=request.inputs)
+    image, output, extras, options = request.volume.image, request.output, request.extras, request.options
+    inputs = [path for path in (request.item.path, request.item.mask, options.mask) if path]
+    check_output(output, like=image, n_volumes=1 + len(extras), inputs=inputs)
     for path in extras.values():
-        check_output(path, like=image, inputs=request.inputs)
+        check_output(path, like=image, inputs=inputs)
         if output_format(path) == "dicom":
             raise OutputError(f"{path} has no file extension; end the name in .nii.gz, .nii, .nrrd or .mha")
     _check_apart(output, extras)
 
-    result = pipe(
-        image,
-        mode=options.mode,
-        num_inference_steps=options.steps,
-        seed=options.seed,
-        scheduler=options.scheduler,
-        samples=options.samples,
-        mask=request.mask,
-        slices=request.slices,
-        batch_size=options.batch_size,
-        start_slice=options.start_slice,
-        decoder=options.decoder,
-        reporter=reporter,
-    )
-    if request.settings_sha256 is not None:  # in front: DICOM keeps 1024 characters
-        result = replace(result, metadata={"settings_sha256": request.settings_sha256, **result.metadata})
+    result = pipe.synthesise(image, options, request.mask, request.slices, reporter)
+    # in front: DICOM keeps 1024 characters
+    metadata = {} if request.settings_sha256 is None else {"settings_sha256": request.settings_sha256}
+    metadata.update(result.metadata)
     words = _agreement(pipe, image, result, reporter)
     if words is not None:
-        result = replace(result, metadata={**result.metadata, "agreement_words": words})
+        metadata["agreement_words"] = words
+    result = replace(result, metadata=metadata)
     reporter.stage("writing")
-    images = {"uncertainty": result.uncertainty, "soft_mask": result.soft_mask}
-    images.update({name: image for name in extras if name.startswith("resampled_")})
-    _write_all(output, request.volume, result, {name: (path, images[name]) for name, path in extras.items()})
-    tell_result(pipe, request, result.metadata, reporter, slices=len(result.slices))
+    _write_all(request, result)
+    tell_result(pipe, request, metadata, reporter, slices=len(result.slices))
     return result
 
 
@@ -186,7 +147,7 @@ def tell_result(
 ) -> None:
     """The event that says where the result is, and how it was made."""
     reporter.result(
-        input=str(request.path),
+        input=str(request.item.path),
         output=str(request.output),
         **{name: str(path) for name, path in request.extras.items()},
         **metadata,
@@ -198,26 +159,12 @@ def tell_result(
     )
 
 
-def _settings(pipe: DiffMaPipeline, options: ConvertOptions) -> dict[str, Any]:
-    """The part of the provenance that decides the result: not the machine, and not the batch."""
-    mode, decoder = pipe.mode(options.mode), pipe.decoder(options.decoder)
-    sampling = Sampling(mode, options.steps, options.scheduler, options.seed, options.samples, decoder)
-    made = provenance(pipe, sampling, batch=0)
-    machine = ("batch_size", "device", "scan_backend", "software")
-    return {key: value for key, value in made.items() if key not in machine}
-
-
 def _sha256(
     settings: dict[str, Any], slices: tuple[int, int] | None, image: sitk.Image, mask: sitk.Image | None
 ) -> str:
     """Over all that decides a result."""
-    place = (
-        image.GetSize(),
-        image.GetSpacing(),
-        image.GetOrigin(),
-        image.GetDirection(),
-        image.GetPixelIDTypeAsString(),
-    )
+    geometry = image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
+    place = (*geometry, image.GetPixelIDTypeAsString())
     text = json.dumps([__version__, settings, slices, place], sort_keys=True)
     digest = hashlib.sha256(text.encode())
     digest.update(_voxels(image))
@@ -240,10 +187,6 @@ def _seconds(laps: dict[str, float]) -> dict[str, float]:
         "writing": laps.get("writing", 0.0),
     }
     return {name: round(value, 3) for name, value in {**parts, "total": sum(parts.values())}.items()}
-
-
-def _mask(path: Path | None, image: sitk.Image) -> tuple[sitk.Image | None, list[str]]:
-    return (None, []) if path is None else read_mask(path, like=image)
 
 
 def _extra_outputs(output: Path, volume: Volume, options: ConvertOptions, source: str) -> dict[str, Path]:
@@ -272,17 +215,18 @@ def _check_apart(output: Path, extras: dict[str, Path]) -> None:
             raise OutputError(f"{path} is inside {output}, which is for the DICOM series; write the {what} elsewhere")
 
 
-def _write_all(
-    output: Path, volume: Volume, result: DiffMaOutput, extras: dict[str, tuple[Path, sitk.Image | None]]
-) -> None:
+def _write_all(request: Request, result: DiffMaOutput) -> None:
     """Write all; what goes with the result appears first, so that where the result is, they are."""
+    output, volume, made = request.output, request.volume, result.metadata
+    images = {"uncertainty": result.uncertainty, "soft_mask": result.soft_mask}
     with Together() as together:
-        for name, (path, image) in extras.items():
+        for name, path in request.extras.items():
+            resampled = name.startswith("resampled_")
+            image = volume.image if resampled else images[name]
             if image is None:
                 raise OutputError(f"there is no {name} to write to {path}; ask for more than one sample")
-            metadata = RESAMPLED if name.startswith("resampled_") else {**result.metadata, "content": name}
+            metadata = RESAMPLED if resampled else {**made, "content": name}
             write_volume(image, path, like=volume.image, metadata=metadata, together=together)
-        made = result.metadata
         if output_format(output) == "dicom":
             of = hashlib.sha256(_voxels(volume.image)).hexdigest()
             source = volume.dicom

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator, Mapping, Sequence
 from contextlib import contextmanager
 from dataclasses import replace
 from pathlib import Path
@@ -22,7 +22,7 @@ from DiffMaCore.bundles.unpickle import Weights, load_released_checkpoint
 from DiffMaCore.bundles.writing import save_component, seal, write_bundle, write_index
 from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.errors import ModelError, OutputError, loading
-from DiffMaCore.models.components import PARTS, SMALL, obtain
+from DiffMaCore.models.components import PARTS, SMALL, Part, obtain
 from DiffMaCore.models.released import load_denoiser, load_embedder
 from DiffMaCore.presets import VAE_FACTOR, size_name
 
@@ -80,12 +80,8 @@ def import_released(
         "embedder": load_embedder(embedder_state, latent_size, patch_size),
         "scheduler": make_scheduler(),
     }
-    for part in PARTS:
-        found = obtain(part, {"vae": vae, "image_encoder": image_encoder}[part.name], progress)
-        if found is not None:
-            components[part.name] = found
-    if small_decoder:
-        components[SMALL.name] = _asked_for(small_decoder, progress)
+    given = {"vae": vae, "image_encoder": image_encoder, SMALL.name: small_decoder}
+    components |= _obtained(PARTS, given, progress)
     size = size_name(model.config["width"], model.config["depth"], patch_size)
     config = BundleConfig(
         name=name or output.name,
@@ -125,14 +121,11 @@ def complete_bundle(
         raise ModelError(f"{folder} is complete: nothing has to be added.")
     if small_decoder and has_component(folder, SMALL.name):
         raise ModelError(f"{folder} has its small decoder already: leave {SMALL.option} out.")
-    given = {"vae": vae, "image_encoder": image_encoder}
+    given = {"vae": vae, "image_encoder": image_encoder, SMALL.name: small_decoder}
     for part in PARTS:
         if given[part.name] and part.name not in config.missing:
             raise ModelError(f"{folder} has its {part.name.replace('_', ' ')} already: leave {part.option} out.")
-    found = {part.name: obtain(part, given[part.name], progress) for part in PARTS if part.name in config.missing}
-    components = {name: component for name, component in found.items() if component is not None}
-    if small_decoder:
-        components[SMALL.name] = _asked_for(small_decoder, progress)
+    components = _obtained([part for part in PARTS if part.name in config.missing], given, progress)
     if not components:
         config.require_complete(str(folder))
     check_parts(config, components, check_bundle(folder)[1])
@@ -164,14 +157,16 @@ def check_parts(config: BundleConfig, components: Mapping[str, Any], present: Ma
         raise ModelError(f"the components do not fit: {problem}; give {known or 'others'}") from None
 
 
-def _asked_for(small_decoder: str, progress: Progress | None) -> Any:
-    found = obtain(SMALL, small_decoder, progress)
-    if found is None:
+def _obtained(parts: Sequence[Part], given: Mapping[str, str | None], progress: Progress | None) -> dict[str, Any]:
+    """Those of the parts that can be had, by name, and the small decoder, which can be had if it is given at all."""
+    wanted = [*parts, SMALL] if given[SMALL.name] else parts
+    found = {part.name: obtain(part, given[part.name], progress) for part in wanted}
+    if SMALL.name in found and found[SMALL.name] is None:
         raise ModelError(
-            f"The small decoder {small_decoder} cannot be had from the hub: check its name and the network, or give"
+            f"The small decoder {given[SMALL.name]} cannot be had from the hub: check its name and the network, or give"
             f" {SMALL.option} the folder of a diffusers AutoencoderTiny."
         )
-    return found
+    return {name: component for name, component in found.items() if component is not None}
 
 
 def _sizes(denoiser: Mapping[str, Tensor], embedder: Mapping[str, Tensor]) -> tuple[int, int]:
@@ -192,7 +187,7 @@ def _sizes(denoiser: Mapping[str, Tensor], embedder: Mapping[str, Tensor]) -> tu
             "The --embedder file holds no released Vision Embedder (vision_embedding.proj.weight and"
             " fc.0.weight are wanted): give the embedder's checkpoint."
         ) from None
-    if shape != other or tokens != other_tokens:
+    if (shape, tokens) != (other, other_tokens):
         raise ModelError(
             f"Denoiser and embedder do not belong together: patch weights {shape} and {tokens} tokens"
             f" against {other} and {other_tokens}; give the embedder of the same patch size."

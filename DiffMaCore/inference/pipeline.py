@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import platform
 import threading
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import Any
 
 import numpy as np
@@ -16,13 +16,15 @@ from DiffMaCore.bundles.config import DECODERS, RESEARCH_ONLY
 from DiffMaCore.configuring import names_wrong_arguments
 from DiffMaCore.devices import free_memory, gib
 from DiffMaCore.diffusion.pipeline import SlicePipeline
-from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS, check_sampling, scheduler_name
+from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS, scheduler_name
 from DiffMaCore.errors import InputError, OutOfMemory
+from DiffMaCore.imaging.body import with_outline
 from DiffMaCore.imaging.checks import anatomy_notes, with_voxels
 from DiffMaCore.imaging.grid import SliceGrid
 from DiffMaCore.imaging.source import ready_source
 from DiffMaCore.imaging.training_range import training_words
-from DiffMaCore.inference.batches import BatchRun, MadeSlices, Sampling
+from DiffMaCore.inference.batches import BatchRun, MadeSlices
+from DiffMaCore.inference.options import Sampling
 from DiffMaCore.progress import Reporter
 
 
@@ -104,11 +106,24 @@ class DiffMaPipeline(SlicePipeline):
             OutOfMemory: the volume or a single slice needs more than there is.
             TypeError: an argument's name is wrong, with the nearest one.
         """
-        check_sampling(
-            steps=num_inference_steps, seed=seed, samples=samples, batch_size=batch_size, scheduler=scheduler
-        )
+        sampling = Sampling(mode, num_inference_steps, scheduler, seed, samples, decoder, batch_size, start_slice)
+        return self.synthesise(image, sampling, mask, slices, reporter)
+
+    def resolved(self, sampling: Sampling) -> Sampling:
+        """With the bundle's mode and decoder where none is given; InputError where it has not what is asked for."""
+        return replace(sampling, mode=self.mode(sampling.mode), decoder=self.decoder(sampling.decoder))
+
+    def synthesise(
+        self,
+        image: sitk.Image,
+        sampling: Sampling,
+        mask: sitk.Image | None = None,
+        slices: tuple[int, int] | None = None,
+        reporter: Reporter | None = None,
+    ) -> DiffMaOutput:
+        """Synthesise as a call does, with its options in one object."""
         _check_images(image, mask)
-        decoder, mode = self.decoder(decoder), self.mode(mode)
+        sampling = self.resolved(sampling)
         reporter = reporter or Reporter()
         bundle = self.bundle
         low = float(bundle.output_range[0])
@@ -121,7 +136,9 @@ class DiffMaPipeline(SlicePipeline):
         notes = [*source.notes, *anatomy_notes(image, body, bundle.anatomy), *grid.notes]
         for note in notes:
             reporter.warning(note)
-        keep = body if mask is None else body & (sitk.GetArrayViewFromImage(mask) > 0)
+        keep = with_outline(body, array, grid.reach(bundle.pixel_spacing)) if bundle.takes_ct else body
+        if mask is not None:
+            keep = keep & (sitk.GetArrayViewFromImage(mask) > 0)
         first, last = slices or (0, grid.n_slices)
         active = [i for i in range(max(0, first), min(last, grid.n_slices)) if keep.take(i, axis=grid.array_axis).any()]
         if not active:
@@ -130,10 +147,10 @@ class DiffMaPipeline(SlicePipeline):
             )
 
         mr = np.full(array.shape, low, np.float32)
-        spread = np.zeros(array.shape, np.float32) if samples > 1 else None
+        spread = np.zeros(array.shape, np.float32) if sampling.samples > 1 else None
         weights = np.zeros(array.shape, np.float32)
-        batch = _choose_batch(self, batch_size, array, samples, decoder, reporter)
-        batches = _outwards([active[i : i + batch] for i in range(0, len(active), batch)], start_slice)
+        batch = _choose_batch(self, sampling, array, reporter)
+        batches = _outwards([active[i : i + batch] for i in range(0, len(active), batch)], sampling.start_slice)
         order = [index for indices in batches for index in indices]
         reporter.volume(
             order,
@@ -142,7 +159,7 @@ class DiffMaPipeline(SlicePipeline):
             demo=bundle.demo,
             target_modality=bundle.target_modality,
             output_range=list(bundle.output_range),
-            decoder=DECODERS[decoder],
+            decoder=DECODERS[self.decoder(sampling.decoder)],
             shape=list(array.shape),
             axis=grid.array_axis,
         )
@@ -169,10 +186,9 @@ class DiffMaPipeline(SlicePipeline):
                 with report_lock:
                     reporter.slice_done(index, grid.array_axis, values, picture)
 
-        sampling = Sampling(mode, num_inference_steps, scheduler, seed, samples, decoder)
         batch = BatchRun(self, sampling, read, finish, reporter, report_lock).run(batches) or batch
         metadata = provenance(self, sampling, batch)
-        if mode == "mean" and bundle.slice_smoothing:
+        if sampling.mode == "mean" and bundle.slice_smoothing:
             grid.smooth_across(mr, keep, active, bundle.slice_smoothing)
         if bundle.takes_ct:
             words, warns = training_words(image, bundle.trained_on)
@@ -217,7 +233,7 @@ def provenance(pipe: SlicePipeline, sampling: Sampling, batch: int) -> dict[str,
         "mode": sampling.mode,
         **(drawn if sampling.draws else {"steps": 1}),
         "samples": sampling.samples,
-        "decoder": DECODERS[sampling.decoder],
+        "decoder": DECODERS[pipe.decoder(sampling.decoder)],
         "batch_size": batch,
         "device": str(pipe.device),
         "scan_backend": pipe.scan_backend,
@@ -236,11 +252,11 @@ def _check_images(image: sitk.Image, mask: sitk.Image | None) -> None:
         )
 
 
-def _choose_batch(
-    pipe: SlicePipeline, wanted: int | None, array: np.ndarray, samples: int, decoder: str, reporter: Reporter
-) -> int:
+def _choose_batch(pipe: SlicePipeline, sampling: Sampling, array: np.ndarray, reporter: Reporter) -> int:
     """Slices at once, which is reported; OutOfMemory where the volume or one slice needs more than is free."""
-    volumes = 4 * array.size * (6 if samples > 1 else 4)  # the result, the soft mask, and a copy of each as an image
+    wanted, decoder = sampling.batch_size, sampling.decoder
+    # the result, the soft mask, and a copy of each as an image
+    volumes = 4 * array.size * (6 if sampling.samples > 1 else 4)
     free = free_memory(torch.device("cpu"))
     if free < volumes:
         raise OutOfMemory(f"the images of this volume need {gib(volumes)} and {gib(free)} are free")

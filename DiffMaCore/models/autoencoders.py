@@ -13,18 +13,14 @@ from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 Autoencoder: TypeAlias = AutoencoderKL | PatchAutoencoder
 
 
-def class_in(folder: Path) -> type[AutoencoderKL] | type[PatchAutoencoder]:
-    """The class of the autoencoder in a folder, as its ``config.json`` says; raises OSError or ValueError."""
-    config = json.loads((Path(folder) / "config.json").read_text(encoding="utf-8"))
-    if not isinstance(config, dict):
-        raise ValueError(f"{Path(folder) / 'config.json'} is no JSON object")
-    named = config.get("_class_name")
-    return PatchAutoencoder if named == PatchAutoencoder.__name__ else AutoencoderKL
-
-
 def load_autoencoder(folder: Path) -> Autoencoder:
     """The autoencoder in a folder, in eval mode on the CPU; raises OSError or ValueError where it cannot be read."""
-    return class_in(folder).from_pretrained(str(folder), local_files_only=True).eval().requires_grad_(False)
+    config = json.loads((folder / "config.json").read_text(encoding="utf-8"))
+    if not isinstance(config, dict):
+        raise ValueError(f"{folder / 'config.json'} is no JSON object")
+    named = config.get("_class_name")
+    cls = PatchAutoencoder if named == PatchAutoencoder.__name__ else AutoencoderKL
+    return cls.from_pretrained(str(folder), local_files_only=True).eval().requires_grad_(False)
 
 
 def factor_of(vae: Autoencoder) -> int:

@@ -5,10 +5,9 @@ from __future__ import annotations
 import errno
 import re
 import warnings
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
-from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -22,7 +21,8 @@ from DiffMaCore.bundles.config import SMALL_DECODER
 from DiffMaCore.bundles.hub import byte_bar
 from DiffMaCore.bundles.manifest import Progress
 from DiffMaCore.errors import ModelError, OutputError, loading
-from DiffMaCore.models.image_encoder import CONFIG_FILE, WEIGHTS, ImageEncoder
+from DiffMaCore.models.image_encoder import CONFIG_FILE, ImageEncoder
+from DiffMaCore.models.image_encoder import WEIGHTS as IMAGE_ENCODER_WEIGHTS
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 
 _DAMAGED = (
@@ -33,25 +33,35 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class Part:
-    """A component from elsewhere: where it is from, the files it needs, how it is loaded."""
+    """A component from elsewhere: where it is from, and the files it needs."""
 
     name: str
     hub_id: str
-    config: str
-    weights: tuple[str, ...]
-    load: Callable[[Path], Any]
+    config: str = "config.json"
+    weights: tuple[str, ...] = (WEIGHTS_FILE, "diffusion_pytorch_model.bin")
 
     @property
     def option(self) -> str:
         """The command line option that names it."""
         return f"--{self.name.replace('_', '-')}"
 
+    def load(self, folder: Path) -> Any:
+        """The network in a folder; diffusers' files give one of the allowed classes, a pickle's weights alone."""
+        if self.config == CONFIG_FILE:
+            return ImageEncoder.from_open_clip(folder)
+        chosen, _ = read_component(folder, self.name)
+        cls = PatchAutoencoder if chosen == PatchAutoencoder.__name__ else getattr(diffusers, chosen)
+        return load_network(cls, folder, self.name, use_safetensors=(folder / WEIGHTS_FILE).is_file())
 
-def _load_part(name: str, folder: Path) -> Any:
-    """A component of the allowed class that its ``config.json`` says; a pickle is read with weights_only."""
-    chosen, _ = read_component(folder, name)
-    cls = PatchAutoencoder if chosen == PatchAutoencoder.__name__ else getattr(diffusers, chosen)
-    return load_network(cls, folder, name, use_safetensors=(folder / WEIGHTS_FILE).is_file())
+
+VAE = Part("vae", "stabilityai/sd-vae-ft-ema")
+IMAGE_ENCODER = Part(
+    "image_encoder", "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", CONFIG_FILE, IMAGE_ENCODER_WEIGHTS
+)
+PARTS = (VAE, IMAGE_ENCODER)
+"""Those that the authors' files leave out and every bundle needs."""
+SMALL = Part(SMALL_DECODER, "madebyollin/taesd")
+"""Only ever taken where it is asked for; what is on the hub is for the latents of Stable Diffusion 1's VAE."""
 
 
 def load_network(cls: Any, folder: Path, name: str, **options: Any) -> Any:
@@ -80,33 +90,6 @@ def _as_damaged(folder: Path, name: str) -> Iterator[None]:
     except _DAMAGED as error:
         first = (str(error).strip().splitlines() or [type(error).__name__])[0]
         raise ModelError(f"{folder} cannot be loaded as {what} ({first}): fetch it again.") from error
-
-
-VAE = Part(
-    "vae",
-    "stabilityai/sd-vae-ft-ema",
-    "config.json",
-    ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
-    partial(_load_part, "vae"),
-)
-IMAGE_ENCODER = Part(
-    "image_encoder",
-    "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
-    CONFIG_FILE,
-    WEIGHTS,
-    ImageEncoder.from_open_clip,
-)
-PARTS = (VAE, IMAGE_ENCODER)
-"""Those that the authors' files leave out and every bundle needs."""
-
-SMALL = Part(
-    SMALL_DECODER,
-    "madebyollin/taesd",
-    "config.json",
-    ("diffusion_pytorch_model.safetensors", "diffusion_pytorch_model.bin"),
-    partial(_load_part, SMALL_DECODER),
-)
-"""Only ever taken where it is asked for; what is on the hub is for the latents of Stable Diffusion 1's VAE."""
 
 
 def obtain(part: Part, given: str | None, progress: Progress | None = None) -> Any | None:

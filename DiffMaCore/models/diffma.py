@@ -17,7 +17,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from diffusers.utils import BaseOutput
 from torch import Tensor, nn
 
-from DiffMaCore.models.contrasts import one_contrast
+from DiffMaCore.models.contrasts import OfContrasts
 from DiffMaCore.models.frame import BlockSettings
 from DiffMaCore.models.layers import (
     FinalLayer,
@@ -124,7 +124,7 @@ class DenoiserOutput(BaseOutput):
     sample: Tensor
 
 
-class DiffMa(ModelMixin, ConfigMixin):
+class DiffMa(OfContrasts, ModelMixin, ConfigMixin):
     """Predicts the noise in an MR latent from the timestep and the conditions of a CT slice.
 
     Args:
@@ -151,6 +151,7 @@ class DiffMa(ModelMixin, ConfigMixin):
 
     _keep_in_fp32_modules = list(StackedSSM.float32)  # noqa: RUF012  diffusers' own name and type
 
+    contrast_bias = "timestep.mlp.2.bias"
     positions: Tensor
 
     @register_to_config
@@ -251,13 +252,6 @@ class DiffMa(ModelMixin, ConfigMixin):
         inner = self.config["inner"] or self.config["expand"] * self.config["width"]
         return self.tokens * inner * (12 * 3 + 2 * self.config["depth"])
 
-    def for_contrast(self, index: int) -> DiffMa:
-        """A network of one contrast out of one of several: its embedding goes into the timestep's last bias.
-
-        Raises ValueError where this network has no such contrast.
-        """
-        return one_contrast(self, index, "timestep.mlp.2.bias")
-
     def set_scan_backend(self, name: str) -> None:
         """Run every block's selective scan on the named back end ("auto" chooses)."""
         self.scan_backend = name
@@ -295,11 +289,7 @@ class DiffMa(ModelMixin, ConfigMixin):
             if ct_pixels is None:
                 raise ValueError("this model is conditioned on the CT's pixels; pass ct_pixels")
             h = h + self.ct_pixels(ct_pixels)
-        time = self.timestep(t)
-        if self.contrast is not None:
-            if contrast is None:
-                raise ValueError("this model has learned several contrasts; pass contrast")
-            time = time + self.contrast(contrast)
+        time = self.with_contrast(self.timestep(t), contrast)
         condition = torch.cat([time + clip_embedding, time + ct_embedding.mean(dim=1)], dim=1)
 
         outputs: list[Tensor] = []

@@ -14,7 +14,7 @@ from diffusers.configuration_utils import ConfigMixin, register_to_config
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from DiffMaCore.models.convolutions import ResidualBlock
+from DiffMaCore.models.layers import ResidualBlock
 
 
 class GuidedDecoder(ModelMixin, ConfigMixin):

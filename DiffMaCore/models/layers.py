@@ -1,4 +1,5 @@
-"""Layers around the Mamba blocks: patch embedding, fixed positions, timestep embedding, final layer."""
+"""Layers around the Mamba blocks: patch embedding, fixed positions, timestep embedding, final layer; and the block of
+the small convolutional decoders."""
 
 from __future__ import annotations
 
@@ -94,3 +95,17 @@ def unpatchify(tokens: Tensor, grid: int, patch_size: int) -> Tensor:
     """Tokens (B, L, patch*patch*C) back to an image (B, C, grid*patch, grid*patch)."""
     x = tokens.unflatten(1, (grid, grid)).unflatten(3, (patch_size, patch_size, -1))
     return x.permute(0, 5, 1, 3, 2, 4).flatten(4, 5).flatten(2, 3)
+
+
+class ResidualBlock(nn.Module):
+    """Maps (B, C, H, W) and what two 3 x 3 convolutions add to them; nothing, to begin with."""
+
+    def __init__(self, channels: int) -> None:
+        super().__init__()
+        self.norm = nn.GroupNorm(max(1, min(8, channels // 4)), channels)
+        self.first = nn.Conv2d(channels, channels, 3, padding=1)
+        self.second = nn.Conv2d(channels, channels, 3, padding=1)
+        nn.init.zeros_(self.second.weight)
+
+    def forward(self, h: Tensor) -> Tensor:
+        return h + self.second(F.silu(self.first(F.silu(self.norm(h)))))

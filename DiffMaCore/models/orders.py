@@ -54,7 +54,9 @@ def spiral(n: int) -> np.ndarray:
         row = n // 2 - (even if "D" in scheme[:2] else 0)
         column = n // 2 - (even if "R" in scheme[:2] else 0)
         rows.append(_walk(n, scheme, row, column))
-    return _frozen(np.stack(rows))
+    orders = np.stack(rows)
+    orders.flags.writeable = False
+    return orders
 
 
 @lru_cache(maxsize=64)
@@ -67,7 +69,9 @@ def released(n: int) -> np.ndarray:
     """
     _check_side(n)
     rows = [np.argsort(_walk(n, scheme, n // 2, n // 2)) for scheme in SCHEMES]
-    return _frozen(np.stack(rows))
+    orders = np.stack(rows)
+    orders.flags.writeable = False
+    return orders
 
 
 def directions(n: int, block: int, scan_order: ScanOrder = "spiral") -> np.ndarray:
@@ -89,8 +93,3 @@ def directions(n: int, block: int, scan_order: ScanOrder = "spiral") -> np.ndarr
 def inverse(order: np.ndarray) -> np.ndarray:
     """For orders (..., L), the positions that put a scanned sequence back in raster order."""
     return np.argsort(order, axis=-1)
-
-
-def _frozen(array: np.ndarray) -> np.ndarray:
-    array.flags.writeable = False
-    return array

@@ -15,7 +15,7 @@ from diffusers.models.modeling_outputs import AutoencoderKLOutput
 from torch import Tensor, nn
 from torch.nn import functional as F
 
-from DiffMaCore.models.convolutions import ResidualBlock
+from DiffMaCore.models.layers import ResidualBlock
 
 
 class PatchAutoencoder(ModelMixin, ConfigMixin):

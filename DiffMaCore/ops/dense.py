@@ -20,7 +20,8 @@ class Dense(nn.Linear):
 
     def forward(self, input: Tensor) -> Tensor:
         if input.dim() == 2 and not torch.is_grad_enabled() and _by_onednn(input, self.weight):
-            return _by_row(input, self.weight, self.bias)
+            # vectors one by one: the order of a small product's sums depends on how many rows it has
+            return torch.cat([product(row, self.weight, self.bias) for row in input.split(1)])
         return dense(input, self.weight, self.bias)
 
 
@@ -31,11 +32,6 @@ def dense(x: Tensor, weight: Tensor, bias: Tensor | None = None) -> Tensor:
     if torch.is_grad_enabled():
         return _Dense.apply(x, weight, bias)
     return product(x, weight, bias)
-
-
-def _by_row(x: Tensor, weight: Tensor, bias: Tensor | None) -> Tensor:
-    """Vectors (B, K) one by one, (B, N): the order of a small product's sums depends on how many rows it has."""
-    return torch.cat([product(row, weight, bias) for row in x.split(1)])
 
 
 def dense_each(x: Tensor, weight: Tensor) -> Tensor:

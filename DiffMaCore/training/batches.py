@@ -8,10 +8,10 @@ from __future__ import annotations
 
 import hashlib
 from collections import deque
-from collections.abc import Iterable, Iterator, Mapping, Sequence
+from collections.abc import Iterable, Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from dataclasses import dataclass
-from typing import Any, Protocol
+from typing import Protocol
 
 import torch
 from torch import Tensor
@@ -34,10 +34,8 @@ class Rows(Protocol):
 
     def __len__(self) -> int: ...
 
-    def __getitem__(self, row: int) -> Mapping[str, Any]: ...
-
     def batch(self, rows: Sequence[int]) -> Batch:
-        """The same of several rows, stacked (B, ...); float16 may stay what it is."""
+        """Several rows, stacked (B, ...); float16 may stay what it is."""
         ...
 
     def where(self, row: int) -> str:
@@ -63,14 +61,15 @@ def spread_batch(config: TrainConfig, processes: int, whole_batch: bool = False)
 
     ``whole_batch``: the loss compares all rows with each other, so that they cannot come one part after the other.
     """
-    size = config.batch_size
-    micro = size // processes if config.micro_batch is None else config.micro_batch
-    unit = processes if config.micro_batch is None else max(micro, 1) * processes
+    size, given = config.batch_size, config.micro_batch
+    micro = size // processes if given is None else given
+    unit = processes if given is None else max(micro, 1) * processes
     if micro < 1 or size % unit:
         below = size // unit * unit
         fits = f"{below} or {below + unit}" if below else f"{unit}"
-        with_micro = "" if config.micro_batch is None else f" with a micro_batch of {micro}"
-        remedy = "" if config.micro_batch is None else ", or leave micro_batch out"
+        with_micro, remedy = "", ""
+        if given is not None:
+            with_micro, remedy = f" with a micro_batch of {micro}", ", or leave micro_batch out"
         raise InputError(
             f"a batch_size of {size} cannot be spread over {processes} {'process' if processes == 1 else 'processes'}"
             f"{with_micro}; a batch_size of {fits} would fit{remedy}"
@@ -120,22 +119,15 @@ class InOrder:
         return list(range(step * self.batch_size, (step + 1) * self.batch_size))
 
 
-@dataclass(frozen=True)
-class Parts:
-    """The micro batches of one process, of every step from ``first_step`` to below ``steps``."""
-
-    order: Order | InOrder
-    spread: Spread
-    process: int
-    first_step: int
-    steps: int
-
-    def __iter__(self) -> Iterator[list[int]]:
-        for step in range(self.first_step, self.steps):
-            rows = self.order.batch(step)
-            for part in range(self.spread.accumulation):
-                first = self.spread.first(part, self.process)
-                yield rows[first : first + self.spread.micro_batch]
+def micro_batches(
+    order: Order | InOrder, spread: Spread, process: int, first_step: int, steps: int
+) -> Iterator[list[int]]:
+    """The rows of one process's micro batches, of every step from ``first_step`` to below ``steps``."""
+    for step in range(first_step, steps):
+        rows = order.batch(step)
+        for part in range(spread.accumulation):
+            first = spread.first(part, process)
+            yield rows[first : first + spread.micro_batch]
 
 
 def feed(
@@ -201,15 +193,10 @@ class ShardedRNG:
         """Numbers from 0 to below 1 (count, *shape)."""
         return self._part(torch.rand(self.total, *shape, generator=stream(self.seed, self.step, name)))
 
-    def integers(self, name: str, low: int, high: int, *shape: int) -> Tensor:
-        """Whole numbers from ``low`` to below ``high`` (count, *shape)."""
-        return self._part(torch.randint(low, high, (self.total, *shape), generator=stream(self.seed, self.step, name)))
-
     def gather(self, part: Tensor) -> Tensor:
         """The whole batch (total, ...) out of every process's ``part`` (count, ...), in order; gradients flow back.
 
-        For a loss over the whole batch, such as InfoNCE's; its task sets ``whole_batch``. Every process then
-        computes the same loss, and the average of their gradients is the gradient of that loss.
+        Every process then computes the same loss, and the average of their gradients is the gradient of that loss.
         """
         if self.count == self.total:
             return part

@@ -24,11 +24,10 @@ from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.training.cache import CT, PairedCache
-from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
+from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.files import read_facts, replacing_folder, write_json
-from DiffMaCore.training.fresh import fresh_spec
+from DiffMaCore.training.fresh import OPTIONS, VolumeMaker, fresh_spec
 from DiffMaCore.training.pictures import modality
-from DiffMaCore.training.rendering import OPTIONS, VolumeMaker
 from DiffMaCore.training.run_folder import RunFolder, read_trained
 from DiffMaCore.training.sources.heads import MR_RANGE
 
@@ -49,15 +48,13 @@ def bundle_config(
     contrast: int = 0,
     trained_on: Mapping[str, tuple[float, float]] | None = None,
 ) -> BundleConfig:
-    """What the bundle says about itself; the preprocessing is that of the prepared data.
-
-    "{contrast}" in the experiment's title is replaced. ``trained_on`` is the range of each feature of the training's
-    CTs, where it is known.
-    """
+    """What the bundle says about itself; ``trained_on`` is the range of each feature of the training's CTs, where it is
+    known. "{contrast}" in the experiment's title is replaced."""
     data, card, several = cache.data, experiment.card, len(cache.data.targets) > 1
     target = modality(data.targets[contrast])
     percentiles = percentile_normalisation(*data.mr_percentiles)
     makes_ct = data.target == CT
+    by_volume, (low, high) = not makes_ct and data.heads is None, data.target_window if makes_ct else MR_RANGE
     made = f"{steps} steps, seed {experiment.seed}, data {cache.fingerprint[:12]}"
     return BundleConfig(
         name=_bundle_name(experiment, backbone, contrast),
@@ -65,7 +62,7 @@ def bundle_config(
         source_modality=modality(data.source),
         target_modality=target,
         source_normalisation=None if data.source == CT else percentiles,
-        mr_normalisation=_target_normalisation(data),
+        mr_normalisation=percentiles if by_volume else {"method": "window", "low": low, "high": high},
         output_range=data.target_window if makes_ct else data.output_range,
         output_units="HU" if makes_ct else f"arbitrary {target} intensity",
         image_encoder_mean=cache.image_encoder_mean,  # type: ignore[arg-type]  # three numbers, as BundleConfig checks
@@ -84,27 +81,16 @@ def bundle_config(
 
 
 def _bundle_name(experiment: Experiment, backbone: str, contrast: int) -> str:
-    """Name of a bundle: the experiment's and its model's, or of several contrasts all but the first."""
+    """The experiment's name and the model's, of several contrasts without "diffma", and all but the first."""
     targets = experiment.data.targets
-    if len(targets) == 1:
-        return f"{experiment.name}-{backbone}"
-    base = experiment.name if backbone == "diffma" else f"{experiment.name}-{backbone}"
-    return base if contrast == 0 else f"{base}-{targets[contrast]}"
-
-
-def _target_normalisation(data: DataConfig) -> dict[str, Any]:
-    if data.target != CT and data.heads is None:
-        return percentile_normalisation(*data.mr_percentiles)
-    low, high = data.target_window if data.target == CT else MR_RANGE
-    return {"method": "window", "low": low, "high": high}
+    own = "" if len(targets) > 1 and backbone == "diffma" else f"-{backbone}"
+    return f"{experiment.name}{own}" + (f"-{targets[contrast]}" if contrast else "")
 
 
 def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) -> list[Path]:
     """The bundles of a trained model, one a contrast: ``bundle/`` in its folder, and ``bundle-<contrast>/`` of the
-    others. A decoder that was trained for it comes along, and the plot of its uncertainty.
-
-    Raises InputError where the system is not trained or there is no such plot.
-    """
+    others, with the decoders that were trained for it. Raises InputError where it is not trained, or where there is no
+    ``card.reliability``."""
     backbone, plot = experiment.denoiser.backbone, experiment.card.reliability
     if plot and not Path(plot).is_file():
         raise InputError(f"card.reliability: there is no {plot}; draw it with `diffma evaluate`, or leave the key out")
@@ -126,7 +112,12 @@ def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) 
         with replacing_folder(target) as part:
             if plot:
                 shutil.copyfile(plot, part / RELIABILITY_FILE)
-            _save(pipe, part, experiment.bundle_precision)
+            modules = [module for module in pipe.components.values() if isinstance(module, nn.Module)]
+            for module in modules if experiment.bundle_precision == "float16" else ():
+                module.half()
+            pipe.save_pretrained(part)
+            for module in modules:
+                module.float()
         written.append(target)
     return written
 
@@ -170,13 +161,3 @@ def build_pipeline(
         bundle=bundle_config(experiment, cache, backbone, steps, contrast, trained_on).to_dict(),
         **decoders,
     )
-
-
-def _save(pipe: DiffMaPipeline, folder: Path, precision: str) -> None:
-    """Write a bundle whose weights are stored in "float32" or, to half the size, in "float16"."""
-    modules = [module for module in pipe.components.values() if isinstance(module, nn.Module)]
-    for module in modules if precision == "float16" else ():
-        module.half()
-    pipe.save_pretrained(folder)
-    for module in modules:
-        module.float()

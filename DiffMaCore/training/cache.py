@@ -21,6 +21,7 @@ import json
 import math
 from collections.abc import Mapping, Sequence
 from dataclasses import asdict
+from functools import cached_property
 from itertools import accumulate
 from pathlib import Path
 from typing import Any
@@ -50,7 +51,6 @@ FORMAT = 2
 _REMEDY = "run `diffma prepare` with the experiment's configuration"
 _STORED = ("target_latent", "source_latent", "clip_embedding")
 _EMBEDDED = ("ct_embedding", "soft_mask")
-_COMPUTED = ("ct_pixels", "source", "target", "body", "contrast")
 _EMBEDDED_AT_ONCE = 64  # slices
 
 Rows = slice | Sequence[int]
@@ -62,31 +62,27 @@ def value_scale(modality: str) -> float:
 
 
 class TensorFile:
-    """Tensors of one safetensors file, mapped into memory and read where they are looked at; can go to another
-    process."""
+    """Tensors of one safetensors file, mapped into memory and read where they are looked at."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
-        self._file: Any = None
         self._tensors: dict[str, Tensor] = {}
 
-    def __getstate__(self) -> dict[str, Any]:
-        return {"path": self.path, "_file": None, "_tensors": {}}
-
-    @property
-    def _open(self) -> Any:
-        if self._file is None:
-            try:
-                self._file = safe_open(self.path, framework="pt")
-            except Exception as problem:  # safetensors' own error has no stable name
-                raise InputError(f"{self.path} cannot be read ({problem}); {_REMEDY}, which makes it again") from None
-        return self._file
+    def __reduce__(self) -> tuple[Any, ...]:
+        return TensorFile, (self.path,)  # to another process, without what is open
 
     def whole(self, key: str) -> Tensor:
-        """A whole tensor: a view of the file, not to be written to."""
+        """A whole tensor: a view of the file, not to be written to. Raises InputError where it cannot be read."""
         if key not in self._tensors:
             self._tensors[key] = self._open.get_tensor(key)
         return self._tensors[key]
+
+    @cached_property
+    def _open(self) -> Any:
+        try:
+            return safe_open(self.path, framework="pt")
+        except Exception as problem:  # safetensors' own error has no stable name
+            raise InputError(f"{self.path} cannot be read ({problem}); {_REMEDY}, which makes it again") from None
 
     def header(self) -> dict[str, str] | None:
         """The texts in the file's header; None where there is no file that can be read."""
@@ -97,20 +93,15 @@ class TensorFile:
 
 
 class Case:
-    """One patient's slices, inferior to superior or as the volume's own axis runs.
-
-    Attributes:
-        id: whose they are.
-        contrast: which of ``DataConfig.targets`` the target is.
-        spacing: mm from one plane to the next, negative where they follow each other downwards.
-        file: what holds them, ``names`` being those of tensors that are called otherwise in it.
-    """
+    """One patient's slices, inferior to superior or as the volume's own axis runs; ``names`` are those of tensors that
+    are called otherwise in the file."""
 
     def __init__(
         self, entry: Mapping[str, Any], file: TensorFile, data: DataConfig, names: Mapping[str, str] | None = None
     ) -> None:
         self.id, self.file = entry["id"], file
-        self.contrast, self.spacing = entry["contrast"], entry["spacing"]
+        self.contrast = entry["contrast"]  # which of DataConfig.targets the target is
+        self.spacing = entry["spacing"]  # mm from one plane to the next, negative where they follow downwards
         self._slices, self._data, self._names = entry["slices"], data, names or {}
 
     def __len__(self) -> int:
@@ -205,17 +196,15 @@ class PairedCache:
     @classmethod
     def open(cls, folder: Path) -> PairedCache:
         """Raises InputError where ``diffma prepare`` has not finished, or made something else."""
-        folder = Path(folder)
         if not folder.is_dir():
             raise InputError(f"there is no prepared data in {folder}; {_REMEDY}")
+        path = folder / "manifest.json"
+        if not path.is_file():
+            raise InputError(f"the data in {folder} is not complete; {_REMEDY}, which goes on where it stopped")
         try:
-            manifest = json.loads((folder / "manifest.json").read_text(encoding="utf-8"))
-        except FileNotFoundError:
-            raise InputError(
-                f"the data in {folder} is not complete; {_REMEDY}, which goes on where it stopped"
-            ) from None
+            manifest = json.loads(path.read_text(encoding="utf-8"))
         except (OSError, ValueError):
-            raise InputError(f"{folder / 'manifest.json'} is damaged; {_REMEDY} again") from None
+            raise InputError(f"{path} is damaged; {_REMEDY} again") from None
         if manifest.get("format") != FORMAT:
             raise InputError(
                 f"the data in {folder} is of format {manifest.get('format')!r} and this version reads {FORMAT};"
@@ -235,8 +224,7 @@ class PairedCache:
 
     def require(self, data: DataConfig) -> None:
         """Raise InputError, naming the key, where the data was prepared with other settings than the experiment's."""
-        change = first_change(asdict(self.data), asdict(data), "data")
-        if change:
+        if change := first_change(asdict(self.data), asdict(data), "data"):
             name, then, now = change
             raise InputError(
                 f"{name} is {now!r} in the configuration and was {then!r} when {self.folder} was prepared; set it back,"
@@ -251,11 +239,6 @@ class PairedCache:
         return hashlib.sha256(json.dumps(identity, sort_keys=True).encode()).hexdigest()
 
     @property
-    def is_encoded(self) -> bool:
-        """Whether VAE and image encoder have been run."""
-        return bool(self.manifest["parts"])
-
-    @property
     def embed_dim(self) -> int:
         """Width of the image encoder's embeddings; InputError where it has not been run."""
         return self._size("embed_dim")
@@ -267,7 +250,7 @@ class PairedCache:
         return self._size("latent_channels"), side, side
 
     def _size(self, key: str) -> int:
-        if not self.is_encoded:
+        if not self.manifest["parts"]:
             raise InputError(
                 f"the data in {self.folder} holds slices only; run `diffma train autoencoder` and `diffma train"
                 " image-encoder`, then `diffma prepare` again, which adds the latents"
@@ -318,11 +301,6 @@ class SliceDataset(Dataset):
     def __init__(
         self, cache: PairedCache, ids: Sequence[str], keys: Sequence[str], embeddings: Path | None = None
     ) -> None:
-        unknown = [key for key in keys if key not in (*_STORED, *_EMBEDDED, *_COMPUTED)]
-        if unknown or (embeddings is None and set(keys) & set(_EMBEDDED)):
-            raise ValueError(
-                f"{unknown[0]} is no key of a slice" if unknown else "embeddings are asked for: from where?"
-            )
         self.ids, self.keys = tuple(ids), tuple(keys)
         self._cases = [cache.case(id) for id in ids]
         self._embedded = [TensorFile(embeddings / f"{id}.safetensors") for id in ids] if embeddings else []

@@ -58,8 +58,7 @@ class Checkpoints:
             except ValueError as reason:
                 reporter.warning(f"the checkpoint {path.name} is damaged ({reason}); the one before it is used")
                 continue
-            change = first_change(found.facts["settings"], settings)
-            if change is not None:
+            if change := first_change(found.facts["settings"], settings):
                 name, before, now = change
                 raise InputError(
                     f"the run in {self.folder.parent} was begun with {name} = {before!r} and now it is {now!r};"
@@ -110,8 +109,11 @@ def _checksum(tensors: Mapping[str, Tensor]) -> str:
     return f"{value:08x}"
 
 
+Parameters = Mapping[str, nn.Parameter]
+
+
 def state(
-    model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, parameters: Mapping[str, nn.Parameter]
+    model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, parameters: Parameters
 ) -> dict[str, Tensor]:
     """Everything that the steps have changed, and torch's generator."""
     tensors = {f"model.{name}": tensor for name, tensor in model.state_dict().items()}
@@ -123,11 +125,7 @@ def state(
 
 
 def restore(
-    found: Checkpoint,
-    model: nn.Module,
-    average: nn.Module,
-    optimiser: torch.optim.Optimizer,
-    parameters: Mapping[str, nn.Parameter],
+    found: Checkpoint, model: nn.Module, average: nn.Module, optimiser: torch.optim.Optimizer, parameters: Parameters
 ) -> None:
     """Inverse of :func:`state`."""
     model.load_state_dict(found.below("model"))
@@ -135,9 +133,8 @@ def restore(
     moments: dict[str, dict[str, Tensor]] = {name: {} for name in parameters}
     for word, value in found.below("optimiser").items():
         key, _, name = word.partition(".")
-        like = parameters[
-            name
-        ]  # fused AdamW walks through memory: a channels-last weight's moments must lie as it does
+        like = parameters[name]
+        # fused AdamW walks through memory: a channels-last weight's moments must lie as it does
         moments[name][key] = torch.empty_like(like).copy_(value) if value.shape == like.shape else value
     stored = optimiser.state_dict()
     # a parameter that has never had a gradient has no moments

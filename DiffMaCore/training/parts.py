@@ -1,5 +1,4 @@
-"""The networks that an experiment takes from elsewhere: VAE and image encoder, fetched, checked and kept with the
-latents that they made."""
+"""VAE and image encoder, fetched, checked and kept with the cache; slices in, their latents and embeddings out."""
 
 from __future__ import annotations
 
@@ -10,16 +9,25 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import torch
+from torch import Tensor
+
 from DiffMaCore.bundles import manifest, store
 from DiffMaCore.bundles.config import BundleConfig, read_config
-from DiffMaCore.errors import DiffMaError, InputError, OutOfMemory
+from DiffMaCore.devices import choose_batch
+from DiffMaCore.diffusion.conditions import encode, encoder_pixels, mr_to_pixels
+from DiffMaCore.errors import DiffMaError, InputError, ModelError, OutOfMemory
 from DiffMaCore.models import components
-from DiffMaCore.models.autoencoders import Autoencoder, factor_of
+from DiffMaCore.models.autoencoders import Autoencoder, factor_of, maps_per_slice
 from DiffMaCore.models.components import IMAGE_ENCODER, VAE, Part
 from DiffMaCore.models.image_encoder import ImageEncoder
+from DiffMaCore.presets import check_patch
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.experiment import TRAINED, Experiment, Folders
+from DiffMaCore.training.cache import source_pixels, target_pixels, value_scale
+from DiffMaCore.training.experiment import TRAINED, DataConfig, Experiment, Folders
 from DiffMaCore.training.files import read_facts, replacing_folder, write_json
+from DiffMaCore.training.sources import CaseSlices
 
 _BUNDLE = "bundle:"
 _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
@@ -82,30 +90,30 @@ def load_parts(experiment: Experiment, folders: Folders, reporter: Reporter) -> 
 
 def _check(experiment: Experiment, vae: Autoencoder, image_encoder: ImageEncoder | None = None) -> None:
     """Raise InputError where the networks do not fit the sizes that the experiment asks for."""
-    size, denoiser = experiment.data.image_size, experiment.denoiser
-    factor = factor_of(vae)
+    size, factor = experiment.data.image_size, factor_of(vae)
     if size % factor:
         good = max(factor, round(size / factor) * factor)
         raise InputError(
             f"data.image_size is {size}, which the VAE {experiment.parts.vae} cannot divide by {factor}; take {good}"
         )
-    side = size // factor
-    if side % denoiser.patch_size:
-        divisors = ", ".join(str(n) for n in range(1, side + 1) if side % n == 0)
-        raise InputError(
-            f"denoiser.patch_size {denoiser.patch_size} does not divide the latent of {side} x {side} (image_size"
-            f" {size} / {factor}); choose one of {divisors}"
-        )
-    width = image_encoder.config["embed_dim"] if image_encoder is not None else denoiser.width
-    if width != denoiser.width:
+    require_sizes(experiment, size // factor, image_encoder and image_encoder.config["embed_dim"])
+
+
+def require_sizes(experiment: Experiment, latent_side: int, width: int | None) -> None:
+    """Raise InputError where a latent or embeddings of ``width`` do not fit the experiment's denoiser."""
+    denoiser = experiment.denoiser
+    try:
+        check_patch(latent_side, denoiser.patch_size)
+    except ValueError as problem:
+        raise InputError(f"denoiser.patch_size: {problem}") from None
+    if width not in (None, denoiser.width):
         raise InputError(
             f"the image encoder {experiment.parts.image_encoder} gives embeddings of width {width} and denoiser.width"
-            f" is {denoiser.width}: they are added, so set denoiser.width to {width} or choose another encoder"
+            f" is {denoiser.width} here; as they are added, set denoiser.width to {width} or choose another encoder"
         )
 
 
 def _obtain(part: Part, asked: str, reporter: Reporter) -> tuple[Any, BundleConfig | None]:
-    """A network, and the bundle it was taken from."""
     key = f"parts.{part.name}"
     folder = Path(asked).expanduser()
     try:
@@ -115,7 +123,8 @@ def _obtain(part: Part, asked: str, reporter: Reporter) -> tuple[Any, BundleConf
             if not (bundle / part.name).is_dir():
                 raise InputError(f"it has no {part.name}")
             return _load_saved(part, bundle / part.name), read_config(bundle)
-        if folder.is_dir() and _is_saved(part, folder):
+        # an image encoder as bundles hold it; a VAE's folder is the same on the hub and in a bundle
+        if part is IMAGE_ENCODER and all((folder / name).is_file() for name in _SAVED):
             return _load_saved(part, folder), None
         if not folder.is_dir() and not _HUB_ID.fullmatch(asked):
             raise InputError(f"it is neither a folder, a hub id such as {part.hub_id}, nor bundle:NAME")
@@ -131,11 +140,6 @@ def _obtain(part: Part, asked: str, reporter: Reporter) -> tuple[Any, BundleConf
             f" holds it, or {_BUNDLE}NAME for an installed bundle's"
         )
     return network, None
-
-
-def _is_saved(part: Part, folder: Path) -> bool:
-    """Whether a folder holds an image encoder as bundles do; a VAE's folder is the same on the hub and in a bundle."""
-    return part is IMAGE_ENCODER and all((folder / name).is_file() for name in _SAVED)
 
 
 def _load_saved(part: Part, folder: Path) -> Any:
@@ -159,3 +163,58 @@ def kept_parts(folder: Path) -> Parts:
     """The networks that :func:`load_parts` left in ``folder``; ModelError where they cannot be read."""
     loaded = {part.name: _load_saved(part, folder / part.name) for part in (VAE, IMAGE_ENCODER)}
     return Parts(**loaded, records=read_facts(folder / "parts.json"))
+
+
+class Encoder:
+    """The two networks on a device. They run in float32, so that what is stored is what inference computes."""
+
+    def __init__(self, parts: Parts, data: DataConfig, device: torch.device) -> None:
+        self.data, self.device = data, device
+        self.vae, self.image_encoder = parts.vae.to(device), parts.image_encoder.to(device)
+        record = parts.records["image_encoder"]
+        self.mean, self.std = record["mean"], record["std"]
+        # the encoder's widest maps, a few of them alive at once, for source and target
+        maps = 4 * data.image_size**2 * maps_per_slice(self.vae)[0]
+        self.batch = choose_batch(device, maps)
+
+    @torch.inference_mode()
+    def tensors(self, slices: CaseSlices) -> dict[str, Tensor]:
+        """Latents of source and target, and the image encoder's embeddings of the source, of a case.
+
+        Raises ModelError where a network gives numbers that are not finite.
+        """
+        return {**self.source(torch.from_numpy(slices.source)), **self.target(torch.from_numpy(slices.target))}
+
+    @torch.inference_mode()
+    def source(self, source: Tensor) -> dict[str, Tensor]:
+        """``source_latent`` and ``clip_embedding`` of source slices (N, S, S), HU or [-1, 1]."""
+        latents, clips = [], []
+        for part in source.split(self.batch):
+            pixels = source_pixels(part.to(self.device), self.data)
+            latents.append(_half(encode(self.vae, pixels)))
+            scaled = encoder_pixels(pixels, self.image_encoder.image_size, self.mean, self.std)
+            clips.append(_half(self.image_encoder(scaled)))
+        return {"source_latent": torch.cat(latents), "clip_embedding": torch.cat(clips)}
+
+    @torch.inference_mode()
+    def target(self, target: Tensor) -> dict[str, Tensor]:
+        """``target_latent`` of target slices (N, S, S)."""
+        wanted = (mr_to_pixels(target_pixels(part.to(self.device), self.data)) for part in target.split(self.batch))
+        return {"target_latent": torch.cat([_half(encode(self.vae, pixels)) for pixels in wanted])}
+
+
+def _half(values: Tensor) -> Tensor:
+    if not torch.isfinite(values).all():
+        raise ModelError("the VAE or the image encoder gave values that are not finite; fetch its weights again")
+    return values.half().cpu()
+
+
+def stored_slices(slices: CaseSlices, data: DataConfig) -> dict[str, Tensor]:
+    """The slices of a case as its file holds them: values as int16 in steps of :func:`value_scale`."""
+    images = {"source": (slices.source, data.source), "target": (slices.target, data.target)}
+    steps = {name: torch.from_numpy(values) / value_scale(modality) for name, (values, modality) in images.items()}
+    return {
+        **{name: values.round().clamp(-32768, 32767).to(torch.int16) for name, values in steps.items()},
+        "body": torch.from_numpy(slices.body.astype(np.uint8)),
+        "slice_index": torch.from_numpy(slices.index),
+    }

@@ -16,14 +16,12 @@ from safetensors.torch import save_file
 from DiffMaCore.bundles.manifest import sha256_of
 from DiffMaCore.cluster import Cluster, outcomes
 from DiffMaCore.devices import choose_device
-from DiffMaCore.errors import DiffMaError, InputError
-from DiffMaCore.failures import Failure
+from DiffMaCore.errors import DiffMaError, Failure, InputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import FORMAT, PairedCache, TensorFile, value_scale
-from DiffMaCore.training.encoding import Encoder, stored_slices
-from DiffMaCore.training.experiment import CT, DataConfig, Experiment, Folders
-from DiffMaCore.training.files import first_change, replacing, require_room, rows_of, write_json, write_text
-from DiffMaCore.training.parts import Parts, kept_parts, load_parts
+from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
+from DiffMaCore.training.files import first_change, replacing, report, require_room, rows_of, write_json, write_text
+from DiffMaCore.training.parts import Encoder, Parts, kept_parts, load_parts, stored_slices
 from DiffMaCore.training.run_folder import versions
 from DiffMaCore.training.slicing import read_case
 from DiffMaCore.training.sources import CaseSlices, RawCase, find_cases
@@ -43,11 +41,8 @@ def prepare(
 ) -> PairedCache:
     """Make or complete the cache of an experiment; cases that are there already are not made again.
 
-    Args:
-        datasets: what ``find_cases`` takes; none for rendered heads.
-        device: where VAE and image encoder run.
-        split_file: a ``split.json`` to use in place of a seeded one.
-        cluster: whose workers prepare cases, each with networks of its own; None: this process does.
+    ``datasets`` are as ``find_cases`` takes them; ``split_file`` is a ``split.json`` in place of a seeded one. VAE and
+    image encoder run on ``device`` of this process, or of each of the ``cluster``'s workers.
 
     Raises:
         InputError: before any case is read: nothing found, networks that do not fit, a split that leaks; later: no
@@ -92,7 +87,13 @@ def prepare_cases(
     reporter.stage("reading checksums", total=len(cases))
     contents = {}
     for case in cases:
-        contents[case.id] = _content_of(case)
+        digest = hashlib.sha256(b"" if case.files else case.id.encode())
+        for file in case.files:
+            try:
+                digest.update(sha256_of(file).encode())
+            except OSError as problem:
+                raise InputError(f"{file} cannot be read ({problem.strerror}); check the data set") from None
+        contents[case.id] = digest.hexdigest()
         reporter.advance()
     check_split(split, cases, contents)
     files = _CaseFiles(experiment, folders.data, parts, contents, reporter)
@@ -115,20 +116,15 @@ def prepare_cases(
             reporter.warning(f"every {name} case was left out; correct them, or name others in data.split")
     manifest = files.manifest(kept, split, reasons)
     write_split(folders.data / "split.json", split, experiment.seed)
-    write_text(folders.data / "report.md", _report(experiment, manifest, split))
+    facts = {
+        **manifest,
+        "title": experiment.title,
+        "data": experiment.data,
+        "counts": _counts(manifest["cases"], split),
+    }
+    write_text(folders.data / "report.md", report("prepared.md.jinja", **facts))
     write_json(folders.data / "manifest.json", manifest)
     return PairedCache.open(folders.data)
-
-
-def _content_of(case: RawCase) -> str:
-    """SHA-256 of a case's files, or of the id of one that has none."""
-    digest = hashlib.sha256(b"" if case.files else case.id.encode())
-    for file in case.files:
-        try:
-            digest.update(sha256_of(file).encode())
-        except OSError as problem:
-            raise InputError(f"{file} cannot be read ({problem.strerror}); check the data set") from None
-    return digest.hexdigest()
 
 
 @dataclass(frozen=True, repr=False)
@@ -191,11 +187,10 @@ class _CaseFiles:
         (self.folder / "manifest.json").unlink(missing_ok=True)  # until it is whole again
         settings = json.dumps(self.settings)
         networks = None if self.parts is None else (self.folder / "parts", settings, device)
-        headers = ({"key": self._key(case.id), "settings": settings} for case in cases)
-        jobs = [
-            _CaseJob(case, self.data, self._file(case.id).path, header, self._embedded, len(cases) - k, networks)
-            for k, (case, header) in enumerate(zip(cases, headers, strict=True))
-        ]
+        jobs = []
+        for left, case in zip(range(len(cases), 0, -1), cases, strict=True):
+            header = {"key": self._key(case.id), "settings": settings}
+            jobs.append(_CaseJob(case, self.data, self._file(case.id).path, header, self._embedded, left, networks))
         prepared: Iterator[tuple[int, int | list[str] | Failure]]
         if cluster is None:
             encoder = None if self.parts is None else Encoder(self.parts, self.data, choose_device(device))
@@ -223,7 +218,6 @@ class _CaseFiles:
         return TensorFile(self.folder / "cases" / f"{id}.safetensors")
 
     def _key(self, id: str) -> str:
-        """Hash of everything that decides a case's file."""
         return _sha256({**self.settings, "content": self.contents[id]})
 
     def to_do(self, cases: Sequence[RawCase]) -> list[RawCase]:
@@ -235,24 +229,19 @@ class _CaseFiles:
             if header is not None and header.get("key") == self._key(case.id):
                 continue
             wanted.append(case)
-            if header is not None:
-                changes.setdefault(self._change(json.loads(header.get("settings", "{}"))), []).append(case.id)
-        for change, ids in changes.items():
-            self.reporter.note(f"{len(ids)} cases are made again, since {change} (the first is {ids[0]})")
+            if header is None:
+                continue
+            change = first_change(json.loads(header.get("settings", "{}")), self.settings)
+            name, before, now = change or ("", None, None)
+            what = f"{name} is another network" if name.startswith("parts.") else f"{name} was {before} and is {now}"
+            changes.setdefault(what if change else "its files have changed", []).append(case.id)
+        for reason, ids in changes.items():
+            self.reporter.note(f"{len(ids)} cases are made again, since {reason} (the first is {ids[0]})")
         if len(wanted) < len(cases):
             self.reporter.note(f"{len(cases) - len(wanted)} of {len(cases)} cases are there already")
         return wanted
 
-    def _change(self, settings: Mapping[str, Any]) -> str:
-        """What differs from the ``settings`` that a case was made with."""
-        change = first_change(settings, self.settings)
-        if change is None:
-            return "its files have changed"
-        name, before, now = change
-        return f"{name} is another network" if name.startswith("parts.") else f"{name} was {before} and is {now}"
-
     def manifest(self, cases: Sequence[RawCase], split: Split, reasons: Mapping[str, str]) -> dict[str, Any]:
-        """What is there, of the cases that were written, and why others are left out."""
         entries, notes = [], []
         for case in cases:
             header = self._file(case.id).header() or {}
@@ -280,40 +269,7 @@ def _sha256(value: Any) -> str:
     return hashlib.sha256(json.dumps(value, sort_keys=True).encode()).hexdigest()
 
 
-def _report(experiment: Experiment, manifest: Mapping[str, Any], split: Split) -> str:
-    """What was prepared, for people: counts by centre and split, what was left out and why, notes of single cases."""
-    data, cases, left_out = experiment.data, manifest["cases"], manifest["left_out"]
-    low, high = data.mr_percentiles
-    intensities = [f"percentiles {low:g} and {high:g} inside the body become -1 and 1"]
-    if data.source == CT:
-        intensities.append(f"CT through the HU windows {', '.join(f'{a:g} to {b:g}' for a, b in data.hu_windows)}")
-    if data.target == CT:
-        intensities.append(f"CT target from {data.target_window[0]:g} to {data.target_window[1]:g} HU")
-    made = [f"{n.replace('_', ' ')}: {part['asked']}, sha256 {part['sha256']}" for n, part in manifest["parts"].items()]
-    made += [f"intensities: {'; '.join(intensities)}", f"fingerprint: {manifest['fingerprint']}"]
-    made += [f"versions: {', '.join(f'{name} {version}' for name, version in manifest['versions'].items())}"]
-    parts = [
-        f"# Prepared data: {experiment.title}",
-        f"{data.source.upper()} to {data.target.upper()}, {len(cases)} cases with"
-        f" {sum(case['slices'] for case in cases)} slices of {data.image_size} x {data.image_size} pixels of"
-        f" {data.pixel_spacing:g} mm. Left out: {len(left_out)}.",
-        _counts(cases, split),
-        "## Left out",
-        _listed(f"{item['id']}: {item['reason']}" for item in left_out) or "Nothing.",
-        "## Notes",
-        _listed(manifest["notes"]) or "None.",
-        "## How it was made",
-        _listed(made),
-    ]
-    return "\n\n".join(parts) + "\n"
-
-
-def _listed(lines: Iterator[str] | Sequence[str]) -> str:
-    return "\n".join(f"- {line}" for line in lines)
-
-
 def _counts(cases: list[dict[str, Any]], split: Split) -> str:
-    """Patients and slices, a line a centre and a column a split."""
     centres = sorted({case["centre"] for case in cases})
     rows = []
     for centre in [*centres, None] if len(centres) > 1 else centres:

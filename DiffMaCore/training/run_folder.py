@@ -100,9 +100,8 @@ class RunFolder:
 
 def versions() -> dict[str, str]:
     """Of Python, of DiffMa and of the packages that a result depends on, where they are installed."""
-    found = {name: installed_version(name) for name in PACKAGES}
     own = {"python": platform.python_version(), "diffma": __version__}
-    return own | {name: version for name, version in found.items() if version is not None}
+    return own | {name: version for name in PACKAGES if (version := installed_version(name)) is not None}
 
 
 def machine() -> dict[str, Any]:
@@ -175,9 +174,8 @@ def read_metrics(path: Path) -> list[dict[str, Any]]:
         return []
     with path.open(newline="", encoding="utf-8") as file:
         rows = list(csv.DictReader(line for line in file if line.endswith("\n")))
-    return [
-        {name: int(value) if name == "step" else float(value) for name, value in row.items() if value} for row in rows
-    ]
+    kinds = {"step": int}
+    return [{name: kinds.get(name, float)(value) for name, value in row.items() if value} for row in rows]
 
 
 class Board:
@@ -200,26 +198,22 @@ class Board:
 
     def scalars(self, step: int, metrics: Mapping[str, float]) -> None:
         """Curves."""
-        if self._path is not None:
-            from torch.utils.tensorboard import summary
-
-            for name, value in metrics.items():
-                self._write(step, summary=summary.scalar(name, value))
+        for name, value in metrics.items():
+            self._summary(step, "scalar", name, value)
 
     def picture(self, step: int, name: str, picture: Image.Image) -> None:
         """A picture of the samples."""
-        if self._path is not None:
-            from torch.utils.tensorboard import summary
-
-            pixels = np.asarray(picture.convert("RGB"))
-            self._write(step, summary=summary.image(name, pixels, dataformats="HWC"))
+        self._summary(step, "image", name, np.asarray(picture.convert("RGB")), dataformats="HWC")
 
     def text(self, name: str, value: Any) -> None:
         """The configuration, to read with the curves."""
+        self._summary(0, "text", name, f"```json\n{json.dumps(value, indent=2)}\n```")
+
+    def _summary(self, step: int, kind: str, *what: Any, **options: Any) -> None:
         if self._path is not None:
             from torch.utils.tensorboard import summary
 
-            self._write(0, summary=summary.text(name, f"```json\n{json.dumps(value, indent=2)}\n```"))
+            self._write(step, summary=getattr(summary, kind)(*what, **options))
 
     def _write(self, step: int, **what: Any) -> None:
         from tensorboard.compat.proto.event_pb2 import Event
@@ -255,16 +249,14 @@ def write_trained(
 ) -> None:
     """Write ``folder/model``, a model of diffusers', and ``folder/summary.json``, for which the run's metrics are read.
 
-    ``model`` is the backbone's word, or "embedder", ``title`` the same for people; ``counted`` the part of the network
+    ``system`` is the backbone's word, or "embedder", ``title`` the same for people; ``counted`` the part of the network
     whose parameters are counted, where it is not the whole; ``facts`` what else this system has to tell.
     """
     with replacing_folder(folder / "model") as part:
         network.save_pretrained(part)
-    rows = read_metrics(folder / "metrics.csv")
-    held_out = [
-        row["held_out_loss"] for row in read_metrics(folder / "samples" / "figures.csv") if "held_out_loss" in row
-    ]
-    account = RunFolder(folder).account()
+    run = RunFolder(folder)
+    rows, shown, account = read_metrics(run.metrics), read_metrics(run.samples / "figures.csv"), run.account()
+    held_out = [row["held_out_loss"] for row in shown if "held_out_loss" in row]
     paces = [row["samples_per_second"] for row in rows if row.get("samples_per_second")]
     batch = account["sessions"][-1]["train"]["batch_size"] if account.get("sessions") else None
     losses = [row["loss"] for row in rows] or [None]

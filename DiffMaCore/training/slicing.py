@@ -130,7 +130,6 @@ def _geometry(reference: sitk.Image, image: sitk.Image, reference_name: str, nam
 
 
 def _bodies(images: dict[str, sitk.Image], mask: sitk.Image | None, data: DataConfig) -> list[str]:
-    """What the bodies in the two images tell, where both images are sound."""
     axis = 2 - anatomical_axes(images[data.source])[0]
     bodies = {name: body_of(image, name) for name, image in images.items()}
     for name, body in bodies.items():

@@ -105,7 +105,6 @@ def _leak(what: str, first: str, second: str) -> str:
 
 
 def _named(ids: Sequence[str], key: str, cases: Sequence[RawCase]) -> set[str]:
-    """Patients of the named cases."""
     known = {case.id: case.patient or case.id for case in cases}
     known |= {patient: patient for patient in known.values()}
     for case_id in ids:

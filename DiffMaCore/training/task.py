@@ -22,16 +22,12 @@ _OF_LATENTS = {"target_latent", "source_latent", "clip_embedding"}
 
 
 class Task:
-    """What the trainer asks of whatever is trained.
-
-    ``settings`` are everything that decides the result but TrainConfig and seed, as plain JSON values: sizes, data
-    fingerprint, hash of the embedder. A checkpoint made under other settings is refused.
-    """
+    """What the trainer asks of whatever is trained."""
 
     name: str  # "denoiser diffma", for progress and errors
     model: nn.Module  # float32, on the CPU, with its starting weights; moved by the trainer
     dataset: Rows  # batches hold its tensors as (B, ...) on the device, and "row" (B,)
-    settings: Mapping[str, Any]
+    settings: Mapping[str, Any]  # what decides the result besides TrainConfig and seed; checkpoints keep it
     whole_batch = False  # whether the loss needs the whole batch (ShardedRNG.gather), so that it cannot be accumulated
 
     def __init__(self, experiment: Experiment, folders: Folders, cache: PairedCache) -> None:

@@ -8,7 +8,7 @@ import os
 import signal
 import threading
 import time
-from collections.abc import Iterator, Mapping
+from collections.abc import Iterator
 from contextlib import contextmanager, nullcontext, suppress
 from dataclasses import asdict
 from datetime import timedelta
@@ -24,7 +24,17 @@ from torch import Tensor, nn
 from DiffMaCore.devices import choose_device
 from DiffMaCore.errors import InputError, OutputError, TrainingError
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.batches import Batch, InOrder, Order, Parts, ShardedRNG, feed, spread_batch, stream, to_device
+from DiffMaCore.training.batches import (
+    Batch,
+    InOrder,
+    Order,
+    ShardedRNG,
+    feed,
+    micro_batches,
+    spread_batch,
+    stream,
+    to_device,
+)
 from DiffMaCore.training.checkpoints import restore, state
 from DiffMaCore.training.experiment import TrainConfig
 from DiffMaCore.training.files import is_full
@@ -91,7 +101,7 @@ class _Training:
         self, task: Task, config: TrainConfig, run: RunFolder, seed: int, reporter: Reporter, accelerator: Accelerator
     ) -> None:
         self.task, self.config, self.folder, self.seed = task, config, run, seed
-        self.accelerator, self.main = accelerator, accelerator.is_main_process
+        self.accelerator, self.main, self.device = accelerator, accelerator.is_main_process, accelerator.device
         self.reporter = reporter if self.main else Reporter()
         self.spread = spread_batch(config, accelerator.num_processes, task.whole_batch)
         if not len(task.dataset):
@@ -105,11 +115,9 @@ class _Training:
         in_order = getattr(task.dataset, "in_order", False)
         self.order = InOrder(config.batch_size) if in_order else Order(len(task.dataset), config.batch_size, seed)
         self.parameters = {name: p for name, p in task.model.named_parameters() if p.requires_grad}
-        self.device = accelerator.device
         self.failure: dict[str, Any] = {}
 
     def run(self) -> None:
-        """The whole run."""
         count = sum(p.numel() for p in self.task.model.parameters())
         self.folder.checkpoints.require_room(count * _BYTES_A_PARAMETER)
         self._resume()
@@ -154,14 +162,9 @@ class _Training:
 
     def _open(self, parameters: int) -> None:
         facts = {"task": self.task.name, "seed": self.seed, "parameters": parameters, "settings": self.settings}
-        session = {
-            "processes": self.accelerator.num_processes,
-            "device": str(self.device),
-            "train": asdict(self.config),
-            "micro_batch": self.spread.micro_batch,
-            "accumulation": self.spread.accumulation,
-        }
-        self.folder.begin(self.step, facts, session)
+        spread = {"micro_batch": self.spread.micro_batch, "accumulation": self.spread.accumulation}
+        session = {"processes": self.accelerator.num_processes, "device": str(self.device), **spread}
+        self.folder.begin(self.step, facts, {**session, "train": asdict(self.config)})
         self.board = Board(self.folder.path / "tensorboard", self.step)
         self.board.text("settings", self.settings)
         self.metrics = MetricsLog(self.folder.metrics, self.step, self.board)
@@ -171,7 +174,7 @@ class _Training:
         steps = self.config.steps
         self.reporter.stage(f"training {self.task.name}", steps, done=self.step)
         with _stop_request() as request:
-            parts = Parts(self.order, self.spread, self.accelerator.process_index, self.step, steps)
+            parts = micro_batches(self.order, self.spread, self.accelerator.process_index, self.step, steps)
             batches = feed(self.task.dataset, parts, self.device, self.config.workers)
             while self.step < steps:
                 if self._step(batches, request):
@@ -221,7 +224,6 @@ class _Training:
         return stop
 
     def _backward(self, batch: Batch, part: int) -> dict[str, Tensor]:
-        """Gradients of one micro batch; its loss and metrics."""
         first = self.spread.first(part, self.accelerator.process_index)
         shard = first, self.spread.micro_batch, self.config.batch_size
         rng = ShardedRNG(self.seed, self.step, *shard, self.device)
@@ -240,12 +242,8 @@ class _Training:
         if last or self.step % self.config.sample_every == 0:
             self._sample()
         if last or stop or self.step % self.config.checkpoint_every == 0:
-            facts: dict[str, Any] = {
-                "step": self.step,
-                "seed": self.seed,
-                "position": self.step * self.config.batch_size,
-            }
-            facts |= {"settings": self.settings, "window": asdict(self.window)}
+            place = {"step": self.step, "seed": self.seed, "position": self.step * self.config.batch_size}
+            facts = {**place, "settings": self.settings, "window": asdict(self.window)}
             tensors = state(self.task.model, self.average, self.optimiser, self.parameters)
             self.folder.checkpoints.save(tensors, facts)
             self.folder.tell("training", self.step)
@@ -265,7 +263,12 @@ class _Training:
         """One sentence on a step whose loss or gradient is not finite, and the same in full for run.json; nothing of
         it has touched the weights."""
         rows, batch, step = self.task.dataset, self.order.batch(self.step), self.step + 1
-        bad = [f"{name} of {rows.where(row)}" for row in batch for name in _not_finite(rows[row])]
+        bad = [
+            f"{name} of {rows.where(row)}"
+            for row in batch
+            for name, value in rows.batch([row]).items()
+            if not value.isfinite().all()
+        ]
         where = [rows.where(row) for row in batch]
         self.failure = {"step": step, "loss": str(loss), "gradient_norm": str(gradient), "batch": where}
         if bad:
@@ -291,11 +294,6 @@ def _share_of_rate(step: int, config: TrainConfig) -> float:
     """Of the learning rate, in the step after ``step``: up over the warm-up, down to 0 over the cool-down."""
     left = (config.steps - step) / max(config.cooldown * config.steps, 1)
     return min(1.0, (step + 1) / max(config.warmup, 1), left)
-
-
-def _not_finite(item: Mapping[str, Any]) -> list[str]:
-    tensors = {name: torch.as_tensor(value) for name, value in item.items() if isinstance(value, Tensor | float)}
-    return [name for name, value in tensors.items() if not value.isfinite().all()]
 
 
 def _some(words: list[str]) -> str:

@@ -15,8 +15,7 @@ import safetensors.torch
 from safetensors.torch import save_file
 
 from DiffMaCore.bundles.store import resolve
-from DiffMaCore.errors import ModelError, OutOfMemory, OutputError
-from DiffMaCore.failures import explain
+from DiffMaCore.errors import ModelError, OutOfMemory, OutputError, explain
 from DiffMaCore.inference.import_released import import_released
 from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.components import IMAGE_ENCODER, VAE, obtain

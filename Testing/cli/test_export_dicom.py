@@ -11,7 +11,7 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 
-from DiffMaCore.cli.export_dicom import PROVENANCE
+from DiffMaCore.cli.check import PROVENANCE
 from DiffMaCore.cli.main import main
 from DiffMaCore.imaging.reading import read_volume
 from DiffMaCore.imaging.writing import write_volume

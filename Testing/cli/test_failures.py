@@ -13,8 +13,7 @@ from typing import Any
 import pytest
 
 from DiffMaCore.cli.main import main
-from DiffMaCore.errors import BackendError, ModelError
-from DiffMaCore.failures import explain
+from DiffMaCore.errors import BackendError, ModelError, explain
 
 
 def _convert_without(module: str, body: str, tmp_path: Path) -> list[dict[str, Any]]:

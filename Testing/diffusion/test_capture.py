@@ -62,8 +62,7 @@ def test_an_evaluation_stays_on_the_device_and_never_waits_for_it(backbone: str,
 def test_so_does_what_stands_around_the_triton_kernels(dtype: torch.dtype, monkeypatch: pytest.MonkeyPatch) -> None:
     """The launches themselves are left out: there is no GPU to launch on."""
     pytest.importorskip("triton", reason="Triton has no package for this system")
-    from DiffMaCore.ops.scan import triton_launch
-    from DiffMaCore.ops.spiral import triton_mamba as order_triton
+    from DiffMaCore.ops.triton import scan, spiral
 
     launched = []
 
@@ -74,10 +73,10 @@ def test_so_does_what_stands_around_the_triton_kernels(dtype: torch.dtype, monke
         def __getitem__(self, grid: Any) -> Any:
             return lambda *args, **options: launched.append(self.name)
 
-    for kernels, names in ((order_triton.kernels, ("gather", "merge")), (triton_launch.kernels, ("scan_forward",))):
+    for kernels, names in ((spiral.kernels, ("gather", "merge")), (scan.kernels, ("scan_forward",))):
         for name in names:
             monkeypatch.setattr(kernels, name, NoLaunch(name))
-    for module in (order_triton, triton_launch):
+    for module in (spiral, scan):
         monkeypatch.setattr(module, "current", lambda tensor: contextlib.nullcontext())
     monkeypatch.setattr(order, "choose_backend", lambda *asked: "triton")
     assert evaluate("diffma", "triton", dtype).dtype == dtype

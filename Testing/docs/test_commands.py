@@ -51,6 +51,7 @@ ELSEWHERE = {
     r"python -m benchmarks": "takes minutes of an idle machine; Testing/benchmarks runs each on small shapes",
     r"diffma benchmark (scan|step)": "times the machine; Testing/inference/test_benchmark.py runs it on small shapes",
     r"python -m Training\.reproduce": "trains every system; Testing/reproduce runs it on fabricated runs",
+    r"python -m Training\.average": "Testing/training/test_average.py",
     r"python -m Testing\.": "Testing/bundles runs a share of it",
     r"Slicer --|PythonSlicer": "needs 3D Slicer",
     r"diffma models complete": "fetches from a hub; Testing/cli/test_models_command.py completes from folders",

@@ -65,6 +65,11 @@ def test_links_pictures_and_anchors_hold(path: Path) -> None:
             assert fragment in map(anchor, re.findall(r"(?m)^#+ (.+)", text(there))) or "::: " in text(there), fragment
 
 
+def test_every_picture_is_shown_somewhere() -> None:
+    told = "".join(map(text, [*PAGES, ROOT / "CMakeLists.txt"]))
+    assert [path.name for path in (ROOT / "Screenshots").glob("*.png") if path.name not in told] == []
+
+
 def test_every_page_is_reached_from_the_navigation() -> None:
     told = text(ROOT / "mkdocs.yml")
     assert [path.name for path in (ROOT / "docs").glob("*.md") if path.name not in told] == []

@@ -9,6 +9,7 @@ import shutil
 import subprocess
 import sys
 import venv
+import zipfile
 from pathlib import Path
 
 import pytest
@@ -17,6 +18,8 @@ import SimpleITK as sitk
 from Testing.images import head_like_ct
 
 ROOT = Path(__file__).resolve().parents[2]
+SOMEWHERE = "/".join(("someone", "SlicerDiffMa"))
+SOURCES = ("setup.py", "pyproject.toml", "MANIFEST.in", "DiffMaSlicer.json", "README.md", "LICENSE")
 
 
 def run(*words: object, cwd: Path) -> str:
@@ -28,20 +31,51 @@ def run(*words: object, cwd: Path) -> str:
 
 @pytest.fixture(scope="module")
 def wheel(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """Made from the archive of the sources, as an index would hold both, with the repository's address set."""
     pytest.importorskip("build", reason="build is not installed; it is in the extra test")
     folder, sources = tmp_path_factory.mktemp("dist"), tmp_path_factory.mktemp("sources")
     shutil.copytree(ROOT / "DiffMaCore", sources / "DiffMaCore", ignore=shutil.ignore_patterns("__pycache__"))
-    for name in ("pyproject.toml", "README.md", "LICENSE"):
+    for name in SOURCES:
         shutil.copy(ROOT / name, sources)  # setuptools leaves its build folder beside the sources
-    words = [sys.executable, "-m", "build", "--wheel", "--no-isolation", "--outdir", str(folder), str(sources)]
+    set_address(sources, "someone")
+    words = [sys.executable, "-m", "build", "--no-isolation", "--outdir", str(folder), str(sources)]
     done = subprocess.run(words, cwd=folder, capture_output=True, text=True)
     assert done.returncode == 0, done.stdout[-2000:] + done.stderr[-2000:]
     return next(folder.glob("*.whl"))
 
 
+def set_address(sources: Path, owner: str) -> None:
+    entry = sources / "DiffMaSlicer.json"
+    entry.write_text(re.sub(r"github\.com/\w+/", f"github.com/{owner}/", entry.read_text(encoding="utf-8")))
+
+
 def test_the_wheel_is_fit_for_an_index(wheel: Path) -> None:
     pytest.importorskip("twine", reason="twine is not installed; it is in the extra test")
-    assert "PASSED" in run(sys.executable, "-m", "twine", "check", "--strict", wheel, cwd=wheel.parent)
+    made = sorted(wheel.parent.iterdir())
+    assert [path.suffix for path in made] == [".whl", ".gz"]
+    assert run(sys.executable, "-m", "twine", "check", "--strict", *made, cwd=wheel.parent).count("PASSED") == 2
+
+
+def test_what_an_index_shows_names_the_repository_and_has_no_relative_link(wheel: Path) -> None:
+    with zipfile.ZipFile(wheel) as archive:
+        (name,) = (name for name in archive.namelist() if name.endswith("METADATA"))
+        told = archive.read(name).decode()
+    assert f"Project-URL: Source, https://github.com/{SOMEWHERE}\n" in told
+    assert f"](https://raw.githubusercontent.com/{SOMEWHERE}/main/Screenshots/real_head.png)" in told
+    assert f"](https://github.com/{SOMEWHERE}/blob/main/docs/slicer.md)" in told
+    assert re.findall(r"\]\((?!https://)[^)]*\)", told) == []
+
+
+def test_a_package_without_an_address_shows_no_placeholder(tmp_path: Path) -> None:
+    (tmp_path / "DiffMaCore").mkdir()
+    for name in (*SOURCES, "DiffMaCore/__init__.py"):
+        shutil.copy(ROOT / name, tmp_path / name)
+    set_address(tmp_path, "OWNER")
+    run(
+        sys.executable, "-c", "import setuptools.build_meta as b; b.prepare_metadata_for_build_wheel('.')", cwd=tmp_path
+    )
+    told = next(tmp_path.glob("*.dist-info/METADATA")).read_text(encoding="utf-8")
+    assert "# DiffMaSlicer\n" in told and "OWNER" not in told and "Project-URL" not in told
 
 
 @pytest.mark.timeout(900)

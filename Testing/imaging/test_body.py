@@ -7,7 +7,7 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 
-from DiffMaCore.imaging.body import body_mask
+from DiffMaCore.imaging.body import body_mask, with_outline
 from DiffMaCore.imaging.reading import read_volume
 
 
@@ -62,3 +62,15 @@ def test_the_real_head_has_its_size_and_loses_its_headrest(shared: Path) -> None
     width = np.ptp(np.flatnonzero(mask[40:70].any(axis=(0, 1)))) + 1
     assert 140 < width < 195
     assert mask[55, 110, 125]
+
+
+def test_the_outline_adds_what_is_partly_air_within_reach_and_in_the_plane_alone() -> None:
+    hu = np.full((3, 9, 11), -1000, np.float32)
+    hu[1, 3:6, 4:7] = 40
+    hu[1, 3:6, 7:9] = -600  # half skin, and what lies behind it
+    hu[1, 6, 4:7] = -950
+    hu[2] = -600
+    body = hu > -300
+    added = with_outline(body, hu, (0, 1, 1)) & ~body
+    assert np.argwhere(added).tolist() == [[1, 3, 7], [1, 4, 7], [1, 5, 7]]
+    assert (with_outline(body, hu, (0, 1, 2)) & ~body).sum() == 6

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import io
 from pathlib import Path
 
 import numpy as np
@@ -9,6 +10,9 @@ import pydicom
 import pytest
 import SimpleITK as sitk
 from dicom_files import head_hu, write_enhanced, write_series, write_slice
+from PIL import Image
+from pydicom.encaps import encapsulate, get_frame
+from pydicom.uid import JPEG2000Lossless
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.dicom_headers import list_series
@@ -185,6 +189,50 @@ def test_a_compressed_series_is_decoded(tmp_path: Path) -> None:
         writer.Execute(plane)
     assert pydicom.dcmread(tmp_path / "0.dcm").file_meta.TransferSyntaxUID.is_compressed
     assert np.array_equal(voxels(tmp_path), HU)
+
+
+def write_jpeg2000(folder: Path, hu: np.ndarray, **options: object) -> None:
+    """A series in lossless JPEG 2000, coded as Pillow's ``options`` say."""
+    for k, plane in enumerate(hu):
+        data = write_slice(folder / str(k), plane, (0, 0, 3.0 * k), instance=k, PixelRepresentation=0)
+        code = io.BytesIO()
+        Image.fromarray((plane + 1024).astype(np.uint16)).save(code, "JPEG2000", no_jp2=True, **options)
+        data.PixelData = encapsulate([code.getvalue()])
+        data.file_meta.TransferSyntaxUID = JPEG2000Lossless
+        data.save_as(folder / str(k))
+
+
+@pytest.mark.parametrize(
+    "options",
+    [
+        {"codeblock_size": (32, 32), "progression": "RPCL", "num_resolutions": 4},
+        {"precinct_size": (64, 64)},
+        {"num_resolutions": 3},
+        {"quality_mode": "rates", "quality_layers": [20, 5, 1]},
+    ],
+)
+def test_whole_slices_in_any_lossless_jpeg_2000_are_read_without_a_note(options: dict, tmp_path: Path) -> None:
+    hu = head_hu(96, 10)
+    hu[0] = -1000
+    write_jpeg2000(tmp_path, hu, **options)
+    volume = read_volume(tmp_path)
+    assert np.array_equal(sitk.GetArrayFromImage(volume.image), hu) and volume.notes == []
+
+
+@pytest.mark.parametrize("seed", [2, 15, 16, 18, 21, 29])  # off by 0.1 to 10 HU
+def test_a_damaged_slice_in_lossless_jpeg_2000_is_named_however_little_it_is_off(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    hu = head_hu(96, 10) + rng.normal(0, 8, (10, 96, 96)).round().astype(int)  # as noisy as a scanner's
+    write_jpeg2000(tmp_path, hu)
+    data = pydicom.dcmread(tmp_path / "4")
+    code = bytearray(get_frame(data.PixelData, 0, number_of_frames=1))
+    at = int(rng.integers(len(code) // 2, len(code) - 50))  # the finest details come last
+    code[at : at + 3] = rng.bytes(3)
+    data.PixelData = encapsulate([bytes(code)])
+    data.save_as(tmp_path / "4")
+    volume = read_volume(tmp_path)
+    assert not np.array_equal(sitk.GetArrayFromImage(volume.image)[4], hu[4])
+    assert len(volume.notes) == 1 and "instance 4)" in volume.notes[0]
 
 
 def test_an_enhanced_multi_frame_ct_is_sorted_too(tmp_path: Path) -> None:

@@ -217,3 +217,33 @@ def test_neighbours_lie_at_their_distance_below_and_above_whatever_the_planes_do
     own = np.sort(np.arange(9) * 2.5 * flip)[::flip]  # plane by plane
     wanted = np.clip(own[:, None] + np.array([-distance, 0, distance]), own.min(), own.max())
     np.testing.assert_allclose(found, np.broadcast_to(wanted[..., None, None], found.shape), atol=1e-3)
+
+
+@pytest.mark.parametrize("direction", [(1, 1), (-1, 1), (1, -1)])
+@pytest.mark.parametrize("image_size", [32, 33])
+def test_where_voxels_have_the_models_size_nothing_is_interpolated(direction: tuple[int, int], image_size: int) -> None:
+    values = np.random.default_rng(0).integers(-900, 900, (2, 40, 41)).astype(np.float32)
+    image = sitk.GetImageFromArray(values)
+    image.SetSpacing((1.4, 1.4, 3.0))
+    image.SetDirection((direction[0], 0, 0, 0, direction[1], 0, 0, 0, 1))
+    body = np.zeros(values.shape, bool)
+    body[:, 8:21, 9:27] = True  # an odd number of rows, an even one of columns
+    grid = SliceGrid.from_image(image, body, 1.4, image_size)
+    slices = grid.ct_slices([1])
+    assert np.isin(slices[slices != AIR_HU], values[1]).all()
+    restored = grid.restore(slices, AIR_HU)[0]
+    assert np.array_equal(restored[restored != AIR_HU], values[1][restored != AIR_HU])
+    assert (restored != AIR_HU).sum() >= 900
+
+
+def test_a_flipped_image_gives_the_same_slices_wherever_its_body_lies() -> None:
+    values = np.random.default_rng(0).integers(-900, 900, (1, 30, 31)).astype(np.float32)
+    for first in range(4):
+        body = np.zeros(values.shape, bool)
+        body[:, 5 + first : 20, 6 : 22 + first] = True
+        slices = []
+        for flip in (1, -1):
+            image = sitk.GetImageFromArray(values[:, :, ::flip].copy())
+            image.SetDirection((flip, 0, 0, 0, 1, 0, 0, 0, 1))
+            slices.append(SliceGrid.from_image(image, body[:, :, ::flip], 1.7, 16).ct_slices([0]))
+        np.testing.assert_allclose(slices[0], slices[1], atol=1e-3)

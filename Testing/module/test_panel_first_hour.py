@@ -31,6 +31,18 @@ def test_at_most_ten_controls_are_in_sight_before_anything_is_opened(slicer_host
     assert len(seen) <= 10, seen
 
 
+def test_a_title_too_long_for_its_list_ends_in_dots_and_is_told_by_the_tooltip(panel):
+    panel.know_machine()
+    panel.parameters.model = "demo"
+    title = panel.ui.modelBox.currentText
+    assert title.startswith("DEMO head CT to MR T1") and panel.ui.modelBox.toolTip == title
+    box = panel.ui.modelBox.qt_object()
+    box.setFixedWidth(box.fontMetrics().horizontalAdvance(title) // 2)
+    clipped = box.grab().toImage()
+    panel.ui.modelBox.elideMode = 0  # to the left
+    assert box.grab().toImage() != clipped
+
+
 def test_an_mr_is_not_chosen_before_a_ct_and_is_not_given_in_hu(slicer_host, models):
     panel = Panel(slicer_host)
     mr = panel.load(mr_values(), "MR")

@@ -1,8 +1,8 @@
 """A Python that has converted already: ``warm_python.py -m DiffMaCore ...`` is run by a fork of one server.
 
-The server has imported torch and loaded compiled kernels; it has one thread, since a fork has no others. The process
-that is started lends its standard streams, folder and variables to the fork, and ends as it ends: by the same status or
-signal. SIGTERM is passed on; the fork dies with the process that stands for it.
+The server has imported torch and loaded compiled kernels; it has one thread, since a fork has no others. The
+process that is started lends its standard streams, folder and variables to the fork, and ends as it ends: by the same
+status or signal. SIGTERM is passed on; the fork dies with the process that stands for it.
 """
 
 from __future__ import annotations

@@ -8,7 +8,7 @@ import torch
 from torch import Tensor
 
 from DiffMaCore.ops.scan import selective_scan
-from DiffMaCore.ops.scan.arguments import check_arguments
+from DiffMaCore.ops.scan.arguments import ScanArguments
 from DiffMaCore.ops.scan.reference import reference_scan
 
 Problem = dict[str, Tensor]
@@ -59,8 +59,7 @@ def solve(
     """Output, last state and the gradients of all arguments; `backend` None is the reference."""
     given: dict[str, Any] = {name: tensor.detach().to(dtype).requires_grad_() for name, tensor in problem.items()}
     if backend is None:
-        names = ("u", "delta", "A", "B", "C", "D", "z", "delta_bias")
-        out, last = reference_scan(check_arguments(*(given.get(name) for name in names), softplus))  # type: ignore[arg-type, call-arg]
+        out, last = reference_scan(ScanArguments(**given, delta_softplus=softplus))
     else:
         out, last = selective_scan(**given, delta_softplus=softplus, return_last_state=True, backend=backend)
     generator = torch.Generator().manual_seed(1)

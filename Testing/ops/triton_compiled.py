@@ -12,8 +12,7 @@ import triton
 from triton.backends.compiler import GPUTarget
 from triton.compiler import ASTSource
 
-from DiffMaCore.ops.scan import triton_kernels
-from DiffMaCore.ops.spiral import triton_kernels as order_triton_kernels
+from DiffMaCore.ops.triton import scan_kernels, spiral_kernels
 
 HALF = ["u", "delta", "y", "dy", "du", "ddelta", "x", "dv", "dx", "z", "out", "total", "dout", "dtotal", "dz"]
 FULL = ["A", "B", "C", "D", "bias", "border", "carry", "dA", "dB", "dC", "dD", "dbias", "weight", "dweight"]
@@ -49,9 +48,9 @@ def compile_for(capability: int, name: str, kernel: Any, warps: int) -> dict[str
 
 
 def main() -> None:
-    kernels = [(name, getattr(triton_kernels, name), 1) for name in ("scan_forward", "scan_backward")]
+    kernels = [(name, getattr(scan_kernels, name), 1) for name in ("scan_forward", "scan_backward")]
     around = ("gather", "gather_backward", "scatter_backward", "merge", "merge_backward")
-    kernels += [(name, getattr(order_triton_kernels, name), 4) for name in around]
+    kernels += [(name, getattr(spiral_kernels, name), 4) for name in around]
     found = {
         name: compile_for(capability, name, kernel, warps) for capability in (90,) for name, kernel, warps in kernels
     }

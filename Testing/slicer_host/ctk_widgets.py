@@ -207,4 +207,21 @@ class ctkMessageBox(QtWidgets.QMessageBox):
     dontShowAgainSettingsKey = stored(str, "dontShowAgainSettingsKey", "")
 
 
-WIDGETS = {cls.__name__: cls for cls in (ctkCollapsibleButton, ctkMessageBox, ctkSliderWidget)}
+class ctkComboBox(QtWidgets.QComboBox):
+    """A combo box that can end a text with dots where it is too narrow for it."""
+
+    elideMode = stored(QtCore.Qt.TextElideMode, "elideMode", QtCore.Qt.TextElideMode.ElideNone)
+
+    def paintEvent(self, event: QtGui.QPaintEvent) -> None:
+        style, option = QtWidgets.QStyle, QtWidgets.QStyleOptionComboBox()
+        self.initStyleOption(option)
+        field = style.SubControl.SC_ComboBoxEditField
+        room = self.style().subControlRect(style.ComplexControl.CC_ComboBox, option, field, self).width()
+        text = self.fontMetrics().elidedText(self.currentText(), self.elideMode, room - 2)
+        option.currentText = text  # type: ignore[attr-defined]
+        painter = QtWidgets.QStylePainter(self)
+        painter.drawComplexControl(style.ComplexControl.CC_ComboBox, option)
+        painter.drawControl(style.ControlElement.CE_ComboBoxLabel, option)
+
+
+WIDGETS = {cls.__name__: cls for cls in (ctkCollapsibleButton, ctkComboBox, ctkMessageBox, ctkSliderWidget)}

@@ -20,7 +20,7 @@ from DiffMaCore.imaging.training_range import FEATURES
 from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training import bundling, fresh, rendering
+from DiffMaCore.training import bundling, fresh
 from DiffMaCore.training.bundling import write_bundles
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.evaluation import evaluate
@@ -43,7 +43,7 @@ class RendersHere:
 
     def __init__(self, spec: FreshSpec) -> None:
         spec.folder.mkdir(parents=True, exist_ok=True)
-        self._maker = rendering.VolumeMaker(spec)
+        self._maker = fresh.VolumeMaker(spec)
 
     def ask_for(self, volume: int) -> None:
         for newest in range(volume + 1):
@@ -60,7 +60,7 @@ def one_head():
     patch = pytest.MonkeyPatch()
     patch.setattr(heads, "bundled_heads", lambda: (HEAD,))
     patch.setattr(heads, "_head", bundled_head)
-    patch.setattr(rendering, "load_head", lambda path, cache: bundled_head(str(path)))
+    patch.setattr(fresh, "load_head", lambda path, cache: bundled_head(str(path)))
     patch.setattr(fresh, "_FIRST", 2)
     patch.setattr(bundling, "DESCRIBED", 2)
     patch.setattr(fresh, "Renderer", RendersHere)

@@ -165,7 +165,7 @@ def _prepare(experiment: Experiment, folders: Folders, options: ReproduceOptions
     done = ""
     if cache is not None:
         split_cases(cache, experiment.data.judged)
-        done = f"{len(cache.manifest['cases'])} cases" if cache.is_encoded else ""
+        done = f"{len(cache.manifest['cases'])} cases" if cache.manifest["parts"] else ""
     return Step("prepare", "prepare the data", done, _preparing(experiment, folders, options))
 
 

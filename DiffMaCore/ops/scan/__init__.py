@@ -6,7 +6,7 @@ from typing import Any
 
 from torch import Tensor
 
-from DiffMaCore.ops.scan.arguments import check_arguments
+from DiffMaCore.ops.scan.arguments import ScanArguments
 from DiffMaCore.ops.scan.backends import BACKENDS, available_backends, choose_backend
 
 __all__ = ["available_backends", "choose_backend", "selective_scan"]
@@ -41,7 +41,7 @@ def selective_scan(
 
     Raises TypeError or ValueError for tensors that do not fit, BackendError for a back end that cannot run.
     """
-    arguments = check_arguments(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+    arguments = ScanArguments(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
     scan = BACKENDS[choose_backend(backend, u.device, arguments.compute_dtype)].load()
     out, last_state = scan(arguments)
     return (out, last_state) if return_last_state else out

@@ -8,11 +8,14 @@ import torch
 from torch import Tensor
 
 
-@dataclass(frozen=True)
+@dataclass
 class ScanArguments:
     """Checked arguments in the caller's layout (channels before tokens).
 
-    Shapes: u, delta, z (B, D, L); A (D, N); B, C (B, G, N, L); D, delta_bias (D,).
+    Shapes: u, delta, z (B, D, L); A (D, N); D, delta_bias (D,); B, C (B, G, N, L), to which (B, N, L) is widened as one
+    group and (D, N) as D of them.
+
+    Raises TypeError for complex or integer tensors and ValueError for a shape that does not fit.
     """
 
     u: Tensor
@@ -20,10 +23,10 @@ class ScanArguments:
     A: Tensor
     B: Tensor
     C: Tensor
-    D: Tensor | None
-    z: Tensor | None
-    delta_bias: Tensor | None
-    delta_softplus: bool
+    D: Tensor | None = None
+    z: Tensor | None = None
+    delta_bias: Tensor | None = None
+    delta_softplus: bool = False
 
     @property
     def groups(self) -> int:
@@ -32,54 +35,34 @@ class ScanArguments:
     @property
     def compute_dtype(self) -> torch.dtype:
         """float64 if any argument is; float32 otherwise, also for half-precision arguments."""
-        given = (self.u, self.delta, self.A, self.B, self.C, self.D, self.z, self.delta_bias)
-        double = any(tensor is not None and tensor.dtype == torch.float64 for tensor in given)
+        double = any(tensor.dtype == torch.float64 for tensor in self._given().values())
         return torch.float64 if double else torch.float32
 
+    def _given(self) -> dict[str, Tensor]:
+        return {name: value for name, value in vars(self).items() if isinstance(value, Tensor)}
 
-def check_arguments(
-    u: Tensor,
-    delta: Tensor,
-    A: Tensor,
-    B: Tensor,
-    C: Tensor,
-    D: Tensor | None,
-    z: Tensor | None,
-    delta_bias: Tensor | None,
-    delta_softplus: bool,
-) -> ScanArguments:
-    """Return the arguments with B and C of shape (B, N, L) widened to one group, of shape (D, N) to D of them.
-
-    Raises TypeError for complex or integer tensors and ValueError for a shape that does not fit.
-    """
-    given = {"u": u, "delta": delta, "A": A, "B": B, "C": C, "D": D, "z": z, "delta_bias": delta_bias}
-    for name, tensor in given.items():
-        if tensor is not None and not tensor.is_floating_point():
-            raise TypeError(f"selective_scan takes real floating-point tensors; {name} is {tensor.dtype}.")
-        if tensor is not None and tensor.device != u.device:
-            raise ValueError(f"selective_scan needs all tensors on {u.device}; {name} is on {tensor.device}.")
-    if u.dim() != 3 or 0 in u.shape:
-        raise ValueError(f"u must be a non-empty (B, D, L) tensor, not {tuple(u.shape)}.")
-    batch, channels, length = u.shape
-    if A.dim() != 2 or A.shape[0] != channels or A.shape[1] == 0:
-        raise ValueError(f"A must be (D, N) with D={channels}, not {tuple(A.shape)}.")
-    states = A.shape[1]
-    for name, tensor, shape in (
-        ("delta", delta, (batch, channels, length)),
-        ("z", z, (batch, channels, length)),
-        ("D", D, (channels,)),
-        ("delta_bias", delta_bias, (channels,)),
-    ):
-        if tensor is not None and tuple(tensor.shape) != shape:
-            raise ValueError(f"{name} must have shape {shape}, not {tuple(tensor.shape)}.")
-    B = _grouped("B", B, batch, channels, states, length)
-    C = _grouped("C", C, batch, channels, states, length)
-    if B.shape[1] != C.shape[1]:
-        if channels not in (B.shape[1], C.shape[1]):
-            counts = sorted((B.shape[1], C.shape[1]))
-            raise ValueError(f"B and C must have the same number of groups, not {counts}.")
-        B, C = (tensor.repeat_interleave(channels // tensor.shape[1], dim=1) for tensor in (B, C))
-    return ScanArguments(u, delta, A, B, C, D, z, delta_bias, delta_softplus)
+    def __post_init__(self) -> None:
+        given, u, A = self._given(), self.u, self.A
+        for name, tensor in given.items():
+            if not tensor.is_floating_point():
+                raise TypeError(f"selective_scan takes real floating-point tensors; {name} is {tensor.dtype}.")
+            if tensor.device != u.device:
+                raise ValueError(f"selective_scan needs all tensors on {u.device}; {name} is on {tensor.device}.")
+        if u.dim() != 3 or 0 in u.shape:
+            raise ValueError(f"u must be a non-empty (B, D, L) tensor, not {tuple(u.shape)}.")
+        batch, channels, length = u.shape
+        if A.dim() != 2 or A.shape[0] != channels or A.shape[1] == 0:
+            raise ValueError(f"A must be (D, N) with D={channels}, not {tuple(A.shape)}.")
+        for name, shape in (("delta", u.shape), ("z", u.shape), ("D", (channels,)), ("delta_bias", (channels,))):
+            if name in given and given[name].shape != shape:
+                raise ValueError(f"{name} must have shape {tuple(shape)}, not {tuple(given[name].shape)}.")
+        B, C = (_grouped(name, given[name], batch, channels, A.shape[1], length) for name in ("B", "C"))
+        if B.shape[1] != C.shape[1]:
+            if channels not in (B.shape[1], C.shape[1]):
+                counts = sorted((B.shape[1], C.shape[1]))
+                raise ValueError(f"B and C must have the same number of groups, not {counts}.")
+            B, C = (tensor.repeat_interleave(channels // tensor.shape[1], dim=1) for tensor in (B, C))
+        self.B, self.C = B, C
 
 
 def _grouped(name: str, tensor: Tensor, batch: int, channels: int, states: int, length: int) -> Tensor:

@@ -15,6 +15,7 @@ from torch import Tensor
 from DiffMaCore.errors import BackendError
 from DiffMaCore.ops.scan.arguments import ScanArguments
 from DiffMaCore.ops.scan.probing import failure_of, scan_error
+from DiffMaCore.ops.scan.torch_scan import torch_scan
 
 logger = logging.getLogger("DiffMaCore")
 
@@ -42,59 +43,42 @@ class Backend:
         return self.reason(device)
 
 
-def _triton_reason(device: str) -> str | None:
-    if device != "cuda" and not (device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"):
-        return f"the Triton kernels run on CUDA devices only, not on {device}"
-    if device == "cuda" and not torch.cuda.is_available():
-        return "no CUDA device is available"
-    return _triton_failure(device)
+def _compiled(
+    name: str, kind: str, module: str, function: str, error: Callable[[Scan, str], float], float64: bool = False
+) -> Backend:
+    """A back end of binaries for one kind of device, which is used where ``error`` finds it right, asked once."""
 
-
-@functools.cache
-def _triton_failure(device: str) -> str | None:
-    try:
-        scan = importlib.import_module(".triton_scan", __package__).triton_scan
-    except Exception as failure:  # Windows has it as `triton-windows` only, macOS not at all
-        return f"Triton cannot be used ({type(failure).__name__}: {failure})"
-    return failure_of("Triton", lambda: scan_error(scan, device))
-
-
-def _mamba_ssm_reason(device: str) -> str | None:
-    if device != "cuda":
-        return f"mamba-ssm runs on CUDA devices only, not on {device}"
-    from DiffMaCore.ops.scan.mamba_ssm_scan import probe
-
-    return probe()
-
-
-def _numba_reason(device: str) -> str | None:
-    return _numba_failure() if device == "cpu" else f"the Numba kernels run on the CPU only, not on {device}"
-
-
-@functools.cache
-def _numba_failure() -> str | None:
-    try:
-        importlib.import_module(".numba_scan", __package__)
-    except Exception as failure:  # a missing or broken installation must leave plain torch usable
-        return f"Numba cannot be used ({type(failure).__name__}: {failure})"
-    return None
-
-
-def _loader(module: str, function: str) -> Callable[[], Scan]:
     def load() -> Scan:
-        return getattr(importlib.import_module(module, __package__), function)
+        return getattr(importlib.import_module(f"DiffMaCore.ops.{module}"), function)
 
-    return load
+    @functools.cache
+    def failure(device: str) -> str | None:
+        return failure_of(name, lambda: error(load(), device))
+
+    def reason(device: str) -> str | None:
+        interpreted = name == "Triton" and device == "cpu" and os.environ.get("TRITON_INTERPRET") == "1"
+        if device != kind and not interpreted:
+            return f"{name} computes on {kind} devices only, not on {device}"
+        if device == "cuda" and not torch.cuda.is_available():
+            return "no CUDA device is available"
+        return failure(device)
+
+    return Backend(reason, load, frozenset({kind}), float64)
+
+
+def _mamba_ssm_error(scan: Scan, device: str) -> float:
+    from DiffMaCore.ops.scan.mamba_ssm_scan import convolution_error
+
+    return max(convolution_error(device), scan_error(scan, device))
 
 
 # "auto" takes the first of those preferred on a device that runs there.
 BACKENDS: dict[str, Backend] = {
-    "triton": Backend(_triton_reason, _loader(".triton_scan", "triton_scan"), frozenset({"cuda"}), float64=False),
-    "mamba-ssm": Backend(
-        _mamba_ssm_reason, _loader(".mamba_ssm_scan", "mamba_ssm_scan"), frozenset({"cuda"}), float64=False
-    ),
-    "numba": Backend(_numba_reason, _loader(".numba_scan", "numba_scan"), frozenset({"cpu"})),
-    "torch": Backend(lambda device: None, _loader(".torch_scan", "torch_scan"), frozenset()),
+    "triton": _compiled("Triton", "cuda", "triton.scan", "triton_scan", scan_error),
+    "mamba-ssm": _compiled("mamba-ssm", "cuda", "scan.mamba_ssm_scan", "mamba_ssm_scan", _mamba_ssm_error),
+    # its kernels are our own, so that it is right where it can be imported
+    "numba": _compiled("Numba", "cpu", "scan.numba_scan", "numba_scan", lambda scan, device: 0.0, float64=True),
+    "torch": Backend(lambda device: None, lambda: torch_scan, frozenset()),
 }
 
 

@@ -1,7 +1,6 @@
 """Selective scan by mamba-ssm's CUDA kernel, and the convolution before it by causal-conv1d's.
 
-The packages are imported only when they are asked for: some of their releases fail at import, others at
-the first call, so that only a call tells.
+The packages are imported only when they are asked for, as some of their releases fail at import.
 """
 
 from __future__ import annotations
@@ -13,7 +12,7 @@ import torch.nn.functional as F
 from torch import Tensor
 
 from DiffMaCore.ops.scan.arguments import ScanArguments
-from DiffMaCore.ops.scan.probing import draw, failure_of, relative_error, scan_error
+from DiffMaCore.ops.scan.probing import draw, failure_of, relative_error
 
 
 def mamba_ssm_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
@@ -48,25 +47,15 @@ def conv_silu(x: Tensor, weight: Tensor, bias: Tensor) -> Tensor:
 
 
 @functools.cache
-def probe() -> str | None:
-    """None if mamba-ssm and causal-conv1d really give right values and gradients on the GPU, else the reason.
-
-    Tiny problems are solved by calling both packages, once a process.
-    """
-    if not torch.cuda.is_available():
-        return "no CUDA device is available"
-    return convolution_problem("cuda") or failure_of("mamba-ssm", lambda: scan_error(mamba_ssm_scan, "cuda"))
-
-
-@functools.cache
 def convolution_problem(device: str) -> str | None:
     """None if causal-conv1d really gives right values and gradients on devices of this type, else the reason."""
     if device != "cuda" or not torch.cuda.is_available():
         return "causal-conv1d runs on CUDA devices only"
-    return failure_of("causal-conv1d", _convolution_error)
+    return failure_of("causal-conv1d", lambda: convolution_error(device))
 
 
-def _convolution_error() -> float:
-    x, weight, bias = draw("cuda", (1, 8, 16), (16, 4), (16,))
+def convolution_error(device: str) -> float:
+    """Relative error of a tiny convolution, values and gradients."""
+    x, weight, bias = draw(device, (1, 8, 16), (16, 4), (16,))
     convolved = F.conv1d(F.pad(x.mT, (3, 0)), weight[:, None], bias, groups=16)
     return relative_error(conv_silu(x, weight, bias), F.silu(convolved.mT), x)

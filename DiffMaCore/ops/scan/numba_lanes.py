@@ -6,6 +6,7 @@ vector code on every processor, split into narrower registers where it has no wi
 
 from __future__ import annotations
 
+import inspect
 import operator
 from collections.abc import Callable, Sequence
 from typing import Any
@@ -190,69 +191,47 @@ def _each(emit: Callable[..., ir.Value]) -> Callable[..., Registers]:
     return lambda builder, *operands: [emit(builder, *each) for each in zip(*operands, strict=True)]
 
 
-def _operation(emit: Callable[..., Registers], *kinds: Any, single: bool = False) -> Any:
-    """An intrinsic's type and code: of registers, or of tuples of so many; a register serves beside a tuple as well.
+def _operation(name: str, operands: str, emit: Callable[..., Registers], single: bool = False) -> Any:
+    """An intrinsic on registers, or on tuples of so many; a register serves beside a tuple as well.
 
-    Gives as many registers as it is given, or one where it is ``single``.
+    Its operands have names of one letter. Gives as many registers as it is given, or one where it is ``single``.
     """
-    groups = [kind for kind in kinds if isinstance(kind, types.UniTuple)]
-    lanes = groups[0].dtype if groups else kinds[0]
-    if not isinstance(lanes, LanesType) or any(kind not in (lanes, *groups[:1]) for kind in kinds):
-        return None
-    result = groups[0] if groups and not single else lanes
 
-    def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
-        count = groups[0].count if groups else 1
-        operands = [
-            cgutils.unpack_tuple(builder, value) if isinstance(kind, types.UniTuple) else [value] * count
-            for value, kind in zip(args, kinds, strict=True)
-        ]
-        made = emit(builder, *operands)
-        return made[0] if result is lanes else context.make_tuple(builder, result, made)
+    def define(typingctx: Any, *kinds: Any) -> Any:
+        groups = [kind for kind in kinds if isinstance(kind, types.UniTuple)]
+        lanes = groups[0].dtype if groups else kinds[0]
+        if not isinstance(lanes, LanesType) or any(kind not in (lanes, *groups[:1]) for kind in kinds):
+            return None
+        result = groups[0] if groups and not single else lanes
 
-    return result(*kinds), codegen
+        def codegen(context: Any, builder: ir.IRBuilder, signature: Any, args: Any) -> ir.Value:
+            count = groups[0].count if groups else 1
+            values = [
+                cgutils.unpack_tuple(builder, value) if isinstance(kind, types.UniTuple) else [value] * count
+                for value, kind in zip(args, kinds, strict=True)
+            ]
+            made = emit(builder, *values)
+            return made[0] if result is lanes else context.make_tuple(builder, result, made)
 
+        return result(*kinds), codegen
 
-@intrinsic
-def add(typingctx: Any, a: Any, b: Any) -> Any:
-    return _operation(_each(lambda builder, a, b: builder.fadd(a, b)), a, b)
-
-
-@intrinsic
-def subtract(typingctx: Any, a: Any, b: Any) -> Any:
-    return _operation(_each(lambda builder, a, b: builder.fsub(a, b)), a, b)
+    define.__name__ = name
+    kind = inspect.Parameter.POSITIONAL_OR_KEYWORD
+    parameters = [inspect.Parameter(each, kind) for each in ("typingctx", *operands)]
+    define.__signature__ = inspect.Signature(parameters)  # type: ignore[attr-defined]
+    return intrinsic(define)
 
 
-@intrinsic
-def multiply(typingctx: Any, a: Any, b: Any) -> Any:
-    return _operation(_each(lambda builder, a, b: builder.fmul(a, b)), a, b)
-
-
-@intrinsic
-def fma(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """a * b + c."""
-    return _operation(_each(_fma), a, b, c)
-
-
-@intrinsic
-def dot(typingctx: Any, a: Any, b: Any, c: Any) -> Any:
-    """The register c, and added to it the products of the tuples a and b, one after the other."""
-    return _operation(_dot, a, b, c, single=True)
-
-
-@intrinsic
-def exp2(typingctx: Any, x: Any) -> Any:
-    return _operation(_exp2, x)
-
-
-@intrinsic
-def sigmoid(typingctx: Any, x: Any) -> Any:
-    return _operation(_sigmoid, x)
-
-
-@intrinsic
-def softplus(typingctx: Any, x: Any) -> Any:
-    return _operation(_softplus, x)
+add = _operation("add", "ab", _each(lambda builder, a, b: builder.fadd(a, b)))
+subtract = _operation("subtract", "ab", _each(lambda builder, a, b: builder.fsub(a, b)))
+multiply = _operation("multiply", "ab", _each(lambda builder, a, b: builder.fmul(a, b)))
+fma = _operation("fma", "abc", _each(_fma))
+"""a * b + c."""
+dot = _operation("dot", "abc", _dot, single=True)
+"""The register c, and added to it the products of the tuples a and b, one after the other."""
+exp2 = _operation("exp2", "x", _exp2)
+sigmoid = _operation("sigmoid", "x", _sigmoid)
+softplus = _operation("softplus", "x", _softplus)
 
 
 def _operator(elementwise: Any) -> Any:

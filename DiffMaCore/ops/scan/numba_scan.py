@@ -7,7 +7,6 @@ float64 in float64.
 
 from __future__ import annotations
 
-from collections.abc import Callable
 from typing import Any
 
 import torch
@@ -23,6 +22,7 @@ from DiffMaCore.ops.scan.numba_forward import BLOCK, STATES, TILE, forward_scrat
 from DiffMaCore.ops.scan.numba_lanes import LOG2E, REGISTER_BYTES, pointers
 from DiffMaCore.ops.scan.threads import run_kernel
 
+SOURCES = source_digest(numba_lanes, numba_forward, numba_backward)
 NARROWEST = 64  # channels of a block
 ENOUGH_TASKS = 16  # for the threads of most machines
 
@@ -125,22 +125,15 @@ def _blocks(sequences: int, channels: int) -> tuple[int, int]:
     return -(-channels // block), block
 
 
-def _entry_points(digest: str) -> tuple[Callable[..., Any], Callable[..., Any]]:
-    """The loops over tasks [first, last), compiled at their first call and cached on disk."""
-
-    @compiled
-    def forward(first, last, like, addresses, softplus, sizes):
-        for task in range(first, last):
-            forward_task(task, pointers(like, addresses), softplus, sizes)  # type: ignore[call-arg]
-        return digest
-
-    @compiled
-    def backward(first, last, like, addresses, softplus, sizes):
-        for task in range(first, last):
-            backward_task(task, pointers(like, addresses), softplus, sizes)  # type: ignore[call-arg]
-        return digest
-
-    return forward, backward
+@compiled
+def _forward(first, last, like, addresses, softplus, sizes, sources=SOURCES):  # type: ignore[no-untyped-def]
+    """The tasks from ``first`` on, before ``last``."""
+    for task in range(first, last):
+        forward_task(task, pointers(like, addresses), softplus, sizes)  # type: ignore[call-arg]
 
 
-_forward, _backward = _entry_points(source_digest(numba_lanes, numba_forward, numba_backward))
+@compiled
+def _backward(first, last, like, addresses, softplus, sizes, sources=SOURCES):  # type: ignore[no-untyped-def]
+    """The tasks from ``first`` on, before ``last``."""
+    for task in range(first, last):
+        backward_task(task, pointers(like, addresses), softplus, sizes)  # type: ignore[call-arg]

@@ -2,8 +2,8 @@
 
 from __future__ import annotations
 
+import functools
 import os
-import threading
 from collections.abc import Callable, Sequence
 from concurrent.futures import ThreadPoolExecutor, wait
 from typing import Any
@@ -12,9 +12,7 @@ import numpy as np
 import torch
 from torch import Tensor
 
-_pools: dict[int, ThreadPoolExecutor] = {}
-_lock = threading.Lock()
-
+MOST_THREADS = 256
 # What kernels are told of numbers in memory.
 _KINDS = {torch.float32: np.float32(0), torch.float64: np.float64(0), torch.bfloat16: np.uint16(0)}
 
@@ -63,7 +61,7 @@ def run_tasks(tasks: int, work: Callable[[int, int], None], turns: int = 4) -> N
         for first in firsts:
             work(first, min(first + step, tasks))
 
-    helpers = [_pool(threads - 1).submit(take) for _ in range(threads - 1)]
+    helpers = [_pool().submit(take) for _ in range(threads - 1)]
     try:
         take()
     finally:
@@ -72,20 +70,11 @@ def run_tasks(tasks: int, work: Callable[[int, int], None], turns: int = 4) -> N
         helper.result()
 
 
-def _pool(size: int) -> ThreadPoolExecutor:
-    with _lock:
-        pool = _pools.get(0)
-        if pool is None or pool._max_workers < size:
-            pool = _pools[0] = ThreadPoolExecutor(size, thread_name_prefix="selective-scan")
-        return pool
+@functools.cache
+def _pool() -> ThreadPoolExecutor:
+    """One for all, which starts a thread when none is idle."""
+    return ThreadPoolExecutor(MOST_THREADS, thread_name_prefix="selective-scan")
 
 
-def _start_anew() -> None:
-    # Threads do not survive a fork, and another thread may have held the lock: the child starts its own.
-    global _lock
-    _pools.clear()
-    _lock = threading.Lock()
-
-
-if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_start_anew)
+if hasattr(os, "register_at_fork"):  # threads do not survive a fork
+    os.register_at_fork(after_in_child=_pool.cache_clear)

@@ -6,8 +6,9 @@ kept for the backward pass, where there is one, which computes the rest again.
 
 from __future__ import annotations
 
+from collections import namedtuple
 from itertools import chain
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -16,7 +17,7 @@ from torch.autograd.function import once_differentiable
 from DiffMaCore.ops.dense import product, weight_gradient
 from DiffMaCore.ops.scan.threads import run_kernel
 from DiffMaCore.ops.spiral import block_kernels
-from DiffMaCore.ops.spiral.numba_mamba import ScanParameters, SpiralScan
+from DiffMaCore.ops.spiral.numba_mamba import SpiralScan
 
 
 def fused_block(block: Any, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
@@ -28,41 +29,28 @@ def fused_block(block: Any, x: Tensor, condition: Tensor, soft_mask: Tensor) -> 
     half, keep = torch.is_autocast_enabled("cpu"), torch.is_grad_enabled()
     order, epsilons = block.mamba.order, (block.norm.eps, block.spatial_attention[0].eps)
     with torch.autocast("cpu", enabled=False):
-        return _Block.apply(x, modulation, mask, order, epsilons, half, keep, *_Parameters.of(block))
+        return _Block.apply(x, modulation, mask, order, epsilons, half, keep, *_parameters(block))
 
 
-class _Parameters(NamedTuple):
-    """A block's parameters in the order in which the function takes them."""
+_Parameters = namedtuple(
+    "_Parameters",
+    "norm_weight norm_bias in_proj conv_weight conv_bias x_proj dt_weight dt_bias A_log D out_proj"
+    " join_weight join_bias into_weight into_bias out_weight out_bias",
+)
+"""A block's, in the order in which the function takes them; :class:`SpiralScan` looks at its own by these names."""
 
-    norm_weight: Tensor
-    norm_bias: Tensor
-    in_proj: Tensor
-    conv_weight: Tensor
-    conv_bias: Tensor
-    x_proj: Tensor
-    dt_weight: Tensor
-    dt_bias: Tensor
-    A_log: Tensor
-    D: Tensor
-    out_proj: Tensor
-    join_weight: Tensor
-    join_bias: Tensor
-    into_weight: Tensor
-    into_bias: Tensor
-    out_weight: Tensor
-    out_bias: Tensor
 
-    @classmethod
-    def of(cls, block: Any) -> _Parameters:
-        join, into, _, out_of, _ = block.spatial_attention
-        mamba = (getattr(block.mamba, name) for name in cls._fields[2:11])
-        norm, *ends = ((layer.weight, layer.bias) for layer in (block.norm, join, into, out_of))
-        return cls._make([*norm, *mamba, *chain.from_iterable(ends)])
+def _parameters(block: Any) -> _Parameters:
+    join, into, _, out_of, _ = block.spatial_attention
+    mamba = (getattr(block.mamba, name) for name in _Parameters._fields[2:11])
+    norm, *ends = ((layer.weight, layer.bias) for layer in (block.norm, join, into, out_of))
+    return _Parameters._make([*norm, *mamba, *chain.from_iterable(ends)])
 
-    def rounded(self) -> _Parameters:
-        """With the weights of the large matrix products in bfloat16."""
-        names = ("in_proj", "out_proj", "into_weight", "into_bias")
-        return self._replace(**{name: getattr(self, name).to(torch.bfloat16) for name in names})
+
+def _rounded(given: _Parameters) -> _Parameters:
+    """With the weights of the large matrix products in bfloat16."""
+    names = ("in_proj", "out_proj", "into_weight", "into_bias")
+    return given._replace(**{name: getattr(given, name).to(torch.bfloat16) for name in names})
 
 
 class _Block(torch.autograd.Function):
@@ -85,7 +73,7 @@ class _Block(torch.autograd.Function):
         for tensor in (x, modulation, mask, *given):  # the kernels are given addresses, and trust that float32 is there
             if tensor.dtype != torch.float32 or tensor.device != x.device:
                 raise ValueError(f"the fused block takes float32 on {x.device}, not {tensor.dtype} on {tensor.device}")
-        products = given.rounded() if half else given
+        products = _rounded(given) if half else given
         batch, length, width = x.shape
         inner = given.D.shape[1]
         hands_on = products.in_proj  # in whose type the matrix products hand on
@@ -96,14 +84,13 @@ class _Block(torch.autograd.Function):
 
         branches = hands_on.new_empty(2, batch, length, width)
         around(block_kernels.enter, (x, given.norm_weight, given.norm_bias, modulation, mask, *branches), epsilons[0])
-        scan = SpiralScan(ScanParameters.of(given), order, batch, keep)
-        xs = [product(branches[b], products.in_proj[b, :inner]) for b in range(2)]
-        y, columns, states = scan.forward(xs)
-        zs, outputs = [], []
+        scan = SpiralScan(given, order, batch, keep)
+        xz = [product(branches[b], products.in_proj[b]) for b in range(2)]  # side by side, which bfloat16 likes
+        y, columns, states = scan.forward([each[..., :inner] for each in xz])
+        outputs = []
         for b in range(2):
-            zs.append(product(branches[b], products.in_proj[b, inner:]))
-            gated = zs[b] if not keep else torch.empty_like(zs[b])
-            scan.gate(y[b], zs[b], gated)
+            gated = hands_on.new_empty(batch, length, inner)
+            scan.gate(y[b], xz[b][..., inner:], gated)
             outputs.append(product(gated, products.out_proj[b]))
         joined = hands_on.new_empty(batch, length, 2 * width)
         around(block_kernels.join, (*outputs, given.join_weight, given.join_bias, joined), epsilons[1])
@@ -111,7 +98,7 @@ class _Block(torch.autograd.Function):
         out = torch.empty_like(x)
         around(block_kernels.leave, (x, *outputs, hidden, given.out_weight, given.out_bias, modulation, out), 0.0)
         if keep:
-            kept = (branches, *xs, *zs, y, columns, states, *outputs, joined, hidden, order)
+            kept = (branches, *xz, y, columns, states, *outputs, joined, hidden, order)
             ctx.save_for_backward(x, modulation, mask, *given, *kept)
             ctx.epsilons, ctx.half = epsilons, half
         return out
@@ -128,8 +115,8 @@ def _backward(saved: tuple[Tensor, ...], dout: Tensor, epsilons: tuple[float, fl
     """Gradients of tokens, modulation, mask and the parameters."""
     x, modulation, mask = saved[:3]
     given = _Parameters._make(saved[3:20])
-    branches, x0, x1, z0, z1, y, columns, states, plain, masked, joined, hidden, order = saved[20:]
-    products = given.rounded() if half else given
+    branches, xz0, xz1, y, columns, states, plain, masked, joined, hidden, order = saved[20:]
+    products = _rounded(given) if half else given
     batch, length, width = x.shape
     inner = given.D.shape[1]
     parts = -(-length // block_kernels.BACKWARD_ROWS)
@@ -151,16 +138,17 @@ def _backward(saved: tuple[Tensor, ...], dout: Tensor, epsilons: tuple[float, fl
     tensors = (plain, masked, given.join_weight, djoined, *doutputs)
     joining = around(block_kernels.join_backward, tensors, epsilons[1]).sum((0, 1)).view(2, -1)
 
-    scan = SpiralScan(ScanParameters.of(given), order, batch, keep=True)
+    scan = SpiralScan(given, order, batch, keep=True)
     dxz = branches.new_empty(2, batch, length, 2 * inner)
     dx, dz = dxz.split(inner, dim=3)
+    xs, zs = zip(*(each.split(inner, dim=2) for each in (xz0, xz1)), strict=True)
     dy, dout_proj = [], []
-    gated = torch.empty_like(z0)
-    for b, z in enumerate((z0, z1)):
+    gated = branches.new_empty(batch, length, inner)
+    for b, z in enumerate(zs):
         dy.append(product(doutputs[b], products.out_proj[b].t()))
         scan.gate_backward(y[b], z, dy[b], dz[b], gated)
         dout_proj.append(weight_gradient(doutputs[b], gated))
-    of_scan = scan.backward((x0, x1), columns, states, dy, list(dx))
+    of_scan = scan.backward(xs, columns, states, dy, list(dx))
     dbranches = [product(dxz[b], products.in_proj[b].t()) for b in range(2)]
     din_proj = [weight_gradient(dxz[b], branches[b]) for b in range(2)]
 

@@ -13,11 +13,13 @@ import math
 
 from numba import njit
 
-from DiffMaCore.ops.scan import numba_lanes
+from DiffMaCore.ops.scan import numba_forward, numba_lanes
 from DiffMaCore.ops.scan.compiling import compiled, source_digest
+from DiffMaCore.ops.scan.numba_forward import clear
 from DiffMaCore.ops.scan.numba_lanes import fma, load, number, pointers, shift, sigmoid, spread, store, store_totals
 from DiffMaCore.ops.spiral.fused_kernels import LANES
 
+SOURCES = source_digest(numba_lanes, numba_forward)
 ROWS, BACKWARD_ROWS = 16, 64
 SCRATCH = 4  # numbers
 
@@ -45,16 +47,16 @@ def moments(a, b, width, eps, scratch):
     return mean, spread(scratch, 0)
 
 
-@njit(nogil=True)
-def enter_task(task, data, eps, sizes):
+@compiled
+def enter(first, last, like, addresses, eps, sizes, sources=SOURCES):
     """What the Mambas see: plain (B, L, D) = modulate(LayerNorm(x)) by shift and scale, and masked = plain times mask.
 
     x (B, L, D); weight, bias (D,) of the norm; modulation (B, 3, D): shift, scale, gate; mask (B, L).
     """
-    x, weight, bias, modulation, mask, plain, masked, scratch = data
+    x, weight, bias, modulation, mask, plain, masked, scratch = pointers(like, addresses)
     rows, length, width = sizes
     one = number(x, 1.0)
-    for row in range(task * ROWS, min((task + 1) * ROWS, rows)):
+    for row in range(first * ROWS, min(last * ROWS, rows)):
         own = shift(x, row * width)
         by = shift(modulation, row // length * 3 * width)
         weigh = spread(mask, row)
@@ -66,12 +68,12 @@ def enter_task(task, data, eps, sizes):
             store(masked, row * width + lane, h * weigh)
 
 
-@njit(nogil=True)
-def join_task(task, data, eps, sizes):
+@compiled
+def join(first, last, like, addresses, eps, sizes, sources=SOURCES):
     """joined (B, L, 2D) = LayerNorm of plain and masked (B, L, D) side by side; weight, bias (2D,)."""
-    plain, masked, weight, bias, joined, scratch = data
+    plain, masked, weight, bias, joined, scratch = pointers(like, addresses)
     rows, _, width = sizes
-    for row in range(task * ROWS, min((task + 1) * ROWS, rows)):
+    for row in range(first * ROWS, min(last * ROWS, rows)):
         a, b, out = shift(plain, row * width), shift(masked, row * width), shift(joined, row * 2 * width)
         mean, scale = moments(a, b, width, eps, scratch)
         for lane in range(0, width, LANES):
@@ -81,15 +83,15 @@ def join_task(task, data, eps, sizes):
             store(out, width + lane, fma(y, load(weight, width + lane), load(bias, width + lane)))
 
 
-@njit(nogil=True)
-def leave_task(task, data, eps, sizes):
+@compiled
+def leave(first, last, like, addresses, eps, sizes, sources=SOURCES):
     """out (B, L, D) = x + gate * lerp(masked, plain, sigmoid(weight SiLU(hidden) + bias)).
 
     hidden (B, L, D); weight (D,), bias (1,); modulation (B, 3, D).
     """
-    x, plain, masked, hidden, weight, bias, modulation, out, scratch = data
+    x, plain, masked, hidden, weight, bias, modulation, out, scratch = pointers(like, addresses)
     rows, length, width = sizes
-    for row in range(task * ROWS, min((task + 1) * ROWS, rows)):
+    for row in range(first * ROWS, min(last * ROWS, rows)):
         at = row * width
         gate = shift(modulation, row // length * 3 * width + 2 * width)
         total = number(x, 0.0)
@@ -111,174 +113,127 @@ def rows_of(task, length, tasks):
 
 
 @njit(nogil=True)
-def zero_row(pointer, width):
-    """Fill a row with zeros."""
-    for lane in range(0, width, LANES):
-        store(pointer, lane, number(pointer, 0.0))
-
-
-@njit(nogil=True)
 def gather(pointer, lane, value):
     """Add a register to what is there."""
     store(pointer, lane, load(pointer, lane) + value)
 
 
-@njit(nogil=True)
-def leave_backward_task(task, data, eps, sizes):
+@compiled
+def leave_backward(first, last, like, addresses, eps, sizes, sources=SOURCES):
     """Gradients of `leave`: of plain and masked (B, L, D) without the share of the blend's input, and of hidden.
 
     dout (B, L, D); sums (tasks, 4, D): of the gate, the weight, hidden's columns, and in the first lane the bias.
     """
-    plain, masked, hidden, weight, bias, modulation, dout, dplain, dmasked, dhidden, sums, scratch = data
+    plain, masked, hidden, weight, bias, modulation, dout, dplain, dmasked, dhidden, sums, scratch = pointers(
+        like, addresses
+    )
     length, width, tasks = sizes
-    sample, first, last = rows_of(task, length, tasks)
-    gate = shift(modulation, (sample * 3 + 2) * width)
-    dgate, dweight = shift(sums, task * 4 * width), shift(sums, (task * 4 + 1) * width)
-    dcolumns, dbias = shift(sums, (task * 4 + 2) * width), shift(sums, (task * 4 + 3) * width)
-    zero_row(dgate, 4 * width)
-    one = number(plain, 1.0)
-    total_bias = number(plain, 0.0)
-    for row in range(first, last):
-        at = row * width
-        total = turn = number(plain, 0.0)
-        for lane in range(0, width, LANES):
-            h = load(hidden, at + lane)
-            total = fma(h * sigmoid(h), load(weight, lane), total)
-            a, b = load(plain, at + lane), load(masked, at + lane)
-            turn = fma(load(dout, at + lane) * load(gate, lane), a - b, turn)
-        blend = sigmoid(in_every_lane(total, scratch) + spread(bias, 0))
-        dlogit = in_every_lane(turn, scratch) * blend * (one - blend)
-        total_bias = total_bias + dlogit
-        for lane in range(0, width, LANES):
-            a, b, g = load(plain, at + lane), load(masked, at + lane), load(dout, at + lane)
-            gather(dgate, lane, g * fma(a - b, blend, b))
-            dmixed = g * load(gate, lane)
-            da = dmixed * blend
-            store(dplain, at + lane, da)
-            store(dmasked, at + lane, dmixed - da)
-            h = load(hidden, at + lane)
-            s = sigmoid(h)
-            gather(dweight, lane, dlogit * (h * s))
-            dh = dlogit * load(weight, lane) * fma(h * s, one - s, s)
-            gather(dcolumns, lane, dh)
-            store(dhidden, at + lane, dh)
-    store(dbias, 0, total_bias)
+    for task in range(first, last):
+        sample, begin, end = rows_of(task, length, tasks)
+        gate = shift(modulation, (sample * 3 + 2) * width)
+        dgate, dweight = shift(sums, task * 4 * width), shift(sums, (task * 4 + 1) * width)
+        dcolumns, dbias = shift(sums, (task * 4 + 2) * width), shift(sums, (task * 4 + 3) * width)
+        clear(dgate, 4 * width)
+        one = number(plain, 1.0)
+        total_bias = number(plain, 0.0)
+        for row in range(begin, end):
+            at = row * width
+            total = turn = number(plain, 0.0)
+            for lane in range(0, width, LANES):
+                h = load(hidden, at + lane)
+                total = fma(h * sigmoid(h), load(weight, lane), total)
+                a, b = load(plain, at + lane), load(masked, at + lane)
+                turn = fma(load(dout, at + lane) * load(gate, lane), a - b, turn)
+            blend = sigmoid(in_every_lane(total, scratch) + spread(bias, 0))
+            dlogit = in_every_lane(turn, scratch) * blend * (one - blend)
+            total_bias = total_bias + dlogit
+            for lane in range(0, width, LANES):
+                a, b, g = load(plain, at + lane), load(masked, at + lane), load(dout, at + lane)
+                gather(dgate, lane, g * fma(a - b, blend, b))
+                dmixed = g * load(gate, lane)
+                da = dmixed * blend
+                store(dplain, at + lane, da)
+                store(dmasked, at + lane, dmixed - da)
+                h = load(hidden, at + lane)
+                s = sigmoid(h)
+                gather(dweight, lane, dlogit * (h * s))
+                dh = dlogit * load(weight, lane) * fma(h * s, one - s, s)
+                gather(dcolumns, lane, dh)
+                store(dhidden, at + lane, dh)
+        store(dbias, 0, total_bias)
 
 
-@njit(nogil=True)
-def join_backward_task(task, data, eps, sizes):
+@compiled
+def join_backward(first, last, like, addresses, eps, sizes, sources=SOURCES):
     """Gradients of `join`: added to dplain and dmasked (B, L, D); sums (tasks, 4, D): of the weight (2D), the bias."""
-    plain, masked, weight, djoined, dplain, dmasked, sums, scratch = data
+    plain, masked, weight, djoined, dplain, dmasked, sums, scratch = pointers(like, addresses)
     length, width, tasks = sizes
-    _, first, last = rows_of(task, length, tasks)
-    dweight, dbias = shift(sums, task * 4 * width), shift(sums, (task * 4 + 2) * width)
-    zero_row(dweight, 4 * width)
-    for row in range(first, last):
-        a, b, g = shift(plain, row * width), shift(masked, row * width), shift(djoined, row * 2 * width)
-        mean, scale = moments(a, b, width, eps, scratch)
-        total = along = number(a, 0.0)
-        for half in range(2):
-            own, at = (a, 0) if half == 0 else (b, width)
-            for lane in range(0, width, LANES):
-                n, dj = (load(own, lane) - mean) * scale, load(g, at + lane)
-                gather(dweight, at + lane, dj * n)
-                gather(dbias, at + lane, dj)
-                dn = dj * load(weight, at + lane)
-                total, along = total + dn, fma(dn, n, along)
-        share = number(a, 0.5 / width)
-        middle, slope = in_every_lane(total, scratch) * share, in_every_lane(along, scratch) * share
-        for half in range(2):
-            own, at = (a, 0) if half == 0 else (b, width)
-            to = shift(dplain if half == 0 else dmasked, row * width)
-            for lane in range(0, width, LANES):
-                n, dn = (load(own, lane) - mean) * scale, load(g, at + lane) * load(weight, at + lane)
-                gather(to, lane, scale * (dn - middle - n * slope))
+    for task in range(first, last):
+        _, begin, end = rows_of(task, length, tasks)
+        dweight, dbias = shift(sums, task * 4 * width), shift(sums, (task * 4 + 2) * width)
+        clear(dweight, 4 * width)
+        for row in range(begin, end):
+            a, b, g = shift(plain, row * width), shift(masked, row * width), shift(djoined, row * 2 * width)
+            mean, scale = moments(a, b, width, eps, scratch)
+            total = along = number(a, 0.0)
+            for half in range(2):
+                own, at = (a, 0) if half == 0 else (b, width)
+                for lane in range(0, width, LANES):
+                    n, dj = (load(own, lane) - mean) * scale, load(g, at + lane)
+                    gather(dweight, at + lane, dj * n)
+                    gather(dbias, at + lane, dj)
+                    dn = dj * load(weight, at + lane)
+                    total, along = total + dn, fma(dn, n, along)
+            share = number(a, 0.5 / width)
+            middle, slope = in_every_lane(total, scratch) * share, in_every_lane(along, scratch) * share
+            for half in range(2):
+                own, at = (a, 0) if half == 0 else (b, width)
+                to = shift(dplain if half == 0 else dmasked, row * width)
+                for lane in range(0, width, LANES):
+                    n, dn = (load(own, lane) - mean) * scale, load(g, at + lane) * load(weight, at + lane)
+                    gather(to, lane, scale * (dn - middle - n * slope))
 
 
-@njit(nogil=True)
-def enter_backward_task(task, data, eps, sizes):
+@compiled
+def enter_backward(first, last, like, addresses, eps, sizes, sources=SOURCES):
     """Gradients of `enter`: dx (B, L, D), to which dout is added, and of the mask (B, L).
 
     sums (tasks, 4, D): of shift, scale, weight and bias.
     """
-    x, weight, bias, modulation, mask, dplain, dmasked, dout, dx, dmask, sums, scratch = data
+    x, weight, bias, modulation, mask, dplain, dmasked, dout, dx, dmask, sums, scratch = pointers(like, addresses)
     length, width, tasks = sizes
-    sample, first, last = rows_of(task, length, tasks)
-    by = shift(modulation, sample * 3 * width)
-    dshift, dscale = shift(sums, task * 4 * width), shift(sums, (task * 4 + 1) * width)
-    dweight, dbias = shift(sums, (task * 4 + 2) * width), shift(sums, (task * 4 + 3) * width)
-    zero_row(dshift, 4 * width)
-    one = number(x, 1.0)
-    for row in range(first, last):
-        own, at = shift(x, row * width), row * width
-        weigh = spread(mask, row)
-        mean, scale = moments(own, own, width, eps, scratch)
-        total = along = weighed = number(x, 0.0)
-        for lane in range(0, width, LANES):
-            n = (load(own, lane) - mean) * scale
-            p = fma(n, load(weight, lane), load(bias, lane))
-            rise = one + load(by, width + lane)
-            masked = load(dmasked, at + lane)
-            weighed = fma(masked, fma(p, rise, load(by, lane)), weighed)
-            dh = fma(masked, weigh, load(dplain, at + lane))
-            gather(dshift, lane, dh)
-            gather(dscale, lane, dh * p)
-            dp = dh * rise
-            gather(dweight, lane, dp * n)
-            gather(dbias, lane, dp)
-            dn = dp * load(weight, lane)
-            total, along = total + dn, fma(dn, n, along)
-            store(dx, at + lane, dn)
-        share = number(x, 1.0 / width)
-        middle, slope = in_every_lane(total, scratch) * share, in_every_lane(along, scratch) * share
-        for lane in range(0, width, LANES):
-            n = (load(own, lane) - mean) * scale
-            back = scale * (load(dx, at + lane) - middle - n * slope)
-            store(dx, at + lane, back + load(dout, at + lane))
-        in_every_lane(weighed, scratch)
-        dmask[row] = scratch[0]
-
-
-def _entry_points(digest):
-    """The loops over tasks [first, last), compiled at their first call and cached on disk."""
-
-    @compiled
-    def enter(first, last, like, addresses, eps, sizes):
-        for task in range(first, last):
-            enter_task(task, pointers(like, addresses), eps, sizes)
-        return digest
-
-    @compiled
-    def join(first, last, like, addresses, eps, sizes):
-        for task in range(first, last):
-            join_task(task, pointers(like, addresses), eps, sizes)
-        return digest
-
-    @compiled
-    def leave(first, last, like, addresses, eps, sizes):
-        for task in range(first, last):
-            leave_task(task, pointers(like, addresses), eps, sizes)
-        return digest
-
-    @compiled
-    def leave_backward(first, last, like, addresses, eps, sizes):
-        for task in range(first, last):
-            leave_backward_task(task, pointers(like, addresses), eps, sizes)
-        return digest
-
-    @compiled
-    def join_backward(first, last, like, addresses, eps, sizes):
-        for task in range(first, last):
-            join_backward_task(task, pointers(like, addresses), eps, sizes)
-        return digest
-
-    @compiled
-    def enter_backward(first, last, like, addresses, eps, sizes):
-        for task in range(first, last):
-            enter_backward_task(task, pointers(like, addresses), eps, sizes)
-        return digest
-
-    return enter, join, leave, leave_backward, join_backward, enter_backward
-
-
-enter, join, leave, leave_backward, join_backward, enter_backward = _entry_points(source_digest(numba_lanes))
+    for task in range(first, last):
+        sample, begin, end = rows_of(task, length, tasks)
+        by = shift(modulation, sample * 3 * width)
+        dshift, dscale = shift(sums, task * 4 * width), shift(sums, (task * 4 + 1) * width)
+        dweight, dbias = shift(sums, (task * 4 + 2) * width), shift(sums, (task * 4 + 3) * width)
+        clear(dshift, 4 * width)
+        one = number(x, 1.0)
+        for row in range(begin, end):
+            own, at = shift(x, row * width), row * width
+            weigh = spread(mask, row)
+            mean, scale = moments(own, own, width, eps, scratch)
+            total = along = weighed = number(x, 0.0)
+            for lane in range(0, width, LANES):
+                n = (load(own, lane) - mean) * scale
+                p = fma(n, load(weight, lane), load(bias, lane))
+                rise = one + load(by, width + lane)
+                masked = load(dmasked, at + lane)
+                weighed = fma(masked, fma(p, rise, load(by, lane)), weighed)
+                dh = fma(masked, weigh, load(dplain, at + lane))
+                gather(dshift, lane, dh)
+                gather(dscale, lane, dh * p)
+                dp = dh * rise
+                gather(dweight, lane, dp * n)
+                gather(dbias, lane, dp)
+                dn = dp * load(weight, lane)
+                total, along = total + dn, fma(dn, n, along)
+                store(dx, at + lane, dn)
+            share = number(x, 1.0 / width)
+            middle, slope = in_every_lane(total, scratch) * share, in_every_lane(along, scratch) * share
+            for lane in range(0, width, LANES):
+                n = (load(own, lane) - mean) * scale
+                back = scale * (load(dx, at + lane) - middle - n * slope)
+                store(dx, at + lane, back + load(dout, at + lane))
+            in_every_lane(weighed, scratch)
+            dmask[row] = scratch[0]

@@ -35,6 +35,7 @@ from DiffMaCore.ops.scan.numba_lanes import (
 )
 
 LANES = REGISTER_BYTES // 4
+SOURCES = source_digest(numba_lanes, numba_forward)
 TAPS = 4  # of the convolution
 TOKENS = 30  # of a tile: five times the six that are multiplied at once
 ROOM = 32  # tokens of a plane: whole fours
@@ -54,17 +55,18 @@ def scratch_size(inner: int, states: int, columns: int) -> int:
 def scan_task(task, data, order, sizes):
     """The sum of some orders' scans of one sample of one branch, in raster order.
 
-    x0, x1 (S, L, E) are what the branches scan; taps (2, TAPS, E) and tap_bias (2, E) convolve it; the columns come by
-    weights (2, C / PAIR, E, PAIR): steps before ``rise`` (2, E / PAIR, R, PAIR) and ``bias`` (2, E), B and C;
-    A (2, E / lanes, N, lanes), in units of log2(e); skip (2, E); out (2, S, K / together, L, E). Training also keeps
-    the columns (2, S, K, L, C) and the states before every tile (2, S, K, tiles, E / lanes, N, lanes).
+    x0, x1 (S, L, E), rows ``x_row`` apart, are what the branches scan; taps (2, TAPS, E) and tap_bias (2, E) convolve
+    it; the columns come by weights (2, C / PAIR, E, PAIR): steps before ``rise`` (2, E / PAIR, R, PAIR) and ``bias``
+    (2, E), B and C; A (2, E / lanes, N, lanes), in units of log2(e); skip (2, E); out (2, S, K / together, L, E).
+    Training also keeps the columns (2, S, K, L, C) and the states before every tile (2, S, K, tiles, E / lanes, N,
+    lanes).
     """
     x0, x1, taps, tap_bias, weights, rise, bias, A, skip, out, kept_rows, kept_states, scratch = data
-    orders, together, samples, length, inner, rank, states, columns = sizes
+    orders, together, samples, length, inner, x_row, rank, states, columns = sizes
     parts = orders // together
     row, part = task // parts, task % parts
     branch, sample = row // samples, row % samples
-    x = shift(x0 if branch == 0 else x1, sample * length * inner)
+    x = shift(x0 if branch == 0 else x1, sample * length * x_row)
     taps, tap_bias = shift(taps, branch * TAPS * inner), shift(tap_bias, branch * inner)
     weights = shift(weights, branch * inner * columns)
     rise, bias = shift(rise, branch * rank * inner), shift(bias, branch * inner)
@@ -84,7 +86,7 @@ def scan_task(task, data, order, sizes):
                 rows = shift(kept_rows, (sequence * length + start) * columns)
                 tiles = (length + TOKENS - 1) // TOKENS
                 copy(state, shift(kept_states, (sequence * tiles + start // TOKENS) * inner * states), inner * states)
-            convolve_tile(x, order, place, start, count, taps, tap_bias, inner, tile, tile, False)
+            convolve_tile(x, x_row, order, place, start, count, taps, tap_bias, inner, tile, tile, False)
             project_tile(tile, weights, count, inner, columns, rows)
             for lane in range(0, inner, PAIR):
                 find_steps(
@@ -98,6 +100,13 @@ def scan_task(task, data, order, sizes):
                         shift(state, at * states),
                     )  # fmt: skip
             put_back(tile, count, order, place + start, inner, k > part * together, out)
+
+
+@compiled
+def scan(first, last, like, addresses, order, sizes, sources=SOURCES):
+    """The tasks from ``first`` on, before ``last``."""
+    for task in range(first, last):
+        scan_task(task, pointers(like, addresses), order, sizes)
 
 
 @njit(nogil=True)
@@ -134,7 +143,7 @@ def put_back(tile, count, order, first, inner, more, out):
 
 
 @njit(nogil=True)
-def convolve_tile(x, order, place, start, count, taps, bias, inner, tile, slopes, sloped):
+def convolve_tile(x, x_row, order, place, start, count, taps, bias, inner, tile, slopes, sloped):
     """tile (E / lanes, ROOM, lanes) = SiLU of the convolution, of ``count`` tokens from ``start`` on; ``slopes``, where
     asked for, SiLU's slope there."""
     one = number(x, 1.0)
@@ -144,12 +153,12 @@ def convolve_tile(x, order, place, start, count, taps, bias, inner, tile, slopes
         b = load(bias, lane)
         v0 = v1 = v2 = number(x, 0.0)
         if start > 0:
-            v0, v1 = load(x, order[first - 3] * inner + lane), load(x, order[first - 2] * inner + lane)
-            v2 = load(x, order[first - 1] * inner + lane)
+            v0, v1 = load(x, order[first - 3] * x_row + lane), load(x, order[first - 2] * x_row + lane)
+            v2 = load(x, order[first - 1] * x_row + lane)
         for token in range(0, count, 4):
             at = first + token
-            at0, at1 = order[at] * inner + lane, order[min(at + 1, last)] * inner + lane
-            at2, at3 = order[min(at + 2, last)] * inner + lane, order[min(at + 3, last)] * inner + lane
+            at0, at1 = order[at] * x_row + lane, order[min(at + 1, last)] * x_row + lane
+            at2, at3 = order[min(at + 2, last)] * x_row + lane, order[min(at + 3, last)] * x_row + lane
             prefetch(shift(x, AHEAD), (at0, at1, at2, at3))
             v3, v4, v5, v6 = load(x, (at0, at1, at2, at3))
             y = fma((v1, v2, v3, v4), w1, fma((v0, v1, v2, v3), w0, b))
@@ -226,18 +235,6 @@ def find_steps(rows, columns, rise, rank, bias, count, deltas, rates, sloped):
 
 
 @njit(nogil=True)
-def gate_task(task, data, sizes):
-    """out (S, L, E) = SiLU(z) times the sum over the orders of y (S, K, L, E)."""
-    y, z, out, _ = data
-    parts, length, inner, samples = sizes
-    for row in range(task * PART // inner, min((task + 1) * PART // inner, samples * length)):
-        for lane in range(0, inner, LANES):
-            gate = load(z, row * inner + lane)
-            total = total_of(y, parts, length, inner, row, lane)
-            store(out, row * inner + lane, total * (gate * sigmoid(gate)))
-
-
-@njit(nogil=True)
 def total_of(y, parts, length, inner, row, lane):
     """Sum over the orders of y (S, K, L, E) at one of S * L tokens, one register of channels."""
     at = (row // length * parts * length + row % length) * inner + lane
@@ -247,22 +244,13 @@ def total_of(y, parts, length, inner, row, lane):
     return total
 
 
-def _entry_points(digest):
-    """The loops over tasks [first, last), compiled at their first call and cached on disk."""
-
-    @compiled
-    def scan(first, last, like, addresses, order, sizes):
-        for task in range(first, last):
-            scan_task(task, pointers(like, addresses), order, sizes)
-        return digest
-
-    @compiled
-    def gate(first, last, like, addresses, sizes):
-        for task in range(first, last):
-            gate_task(task, pointers(like, addresses), sizes)
-        return digest
-
-    return scan, gate
-
-
-scan, gate = _entry_points(source_digest(numba_lanes, numba_forward))
+@compiled
+def gate(first, last, like, addresses, sizes, sources=SOURCES):
+    """out (S, L, E) = SiLU(z), rows ``z_row`` apart, times the sum over the orders of y (S, K, L, E)."""
+    y, z, out, _ = pointers(like, addresses)
+    parts, length, inner, z_row, samples = sizes
+    for row in range(first * PART // inner, min(last * PART // inner, samples * length)):
+        for lane in range(0, inner, LANES):
+            opening = load(z, row * z_row + lane)
+            total = total_of(y, parts, length, inner, row, lane)
+            store(out, row * inner + lane, total * (opening * sigmoid(opening)))

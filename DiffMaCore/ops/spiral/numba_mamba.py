@@ -8,8 +8,9 @@ scans and their states before every tile are kept; it computes the rest again.
 
 from __future__ import annotations
 
+from collections import namedtuple
 from collections.abc import Sequence
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 from torch import Tensor
@@ -25,20 +26,8 @@ from DiffMaCore.ops.spiral.fused_kernels import LANES, PAIR, PART, TAPS, TOKENS
 ENOUGH_TASKS = 16  # for the threads of most machines
 
 
-class ScanParameters(NamedTuple):
-    """The parameters of both branches' scans, as SpiralMamba keeps them."""
-
-    conv_weight: Tensor
-    conv_bias: Tensor
-    x_proj: Tensor
-    dt_weight: Tensor
-    dt_bias: Tensor
-    A_log: Tensor
-    D: Tensor
-
-    @classmethod
-    def of(cls, mamba: Any) -> ScanParameters:
-        return cls._make(getattr(mamba, name) for name in cls._fields)
+_Parameters = namedtuple("_Parameters", "conv_weight conv_bias x_proj dt_weight dt_bias A_log D")
+"""Of both branches' scans, as SpiralMamba keeps them."""
 
 
 def supports(mamba: Any) -> bool:
@@ -54,7 +43,7 @@ def supports(mamba: Any) -> bool:
 
 def spiral_scan(x: Tensor, z: Tensor, mamba: Any) -> Tensor:
     """As :func:`DiffMaCore.ops.spiral.order.spiral_scan`, x and z float32 or both bfloat16; differentiable (once)."""
-    parameters = (parameter.contiguous() for parameter in ScanParameters.of(mamba))
+    parameters = (getattr(mamba, name).contiguous() for name in _Parameters._fields)
     keep = torch.is_grad_enabled()
     return _SpiralScan.apply(x.contiguous(), z.contiguous(), mamba.order, keep, *parameters)
 
@@ -62,7 +51,7 @@ def spiral_scan(x: Tensor, z: Tensor, mamba: Any) -> Tensor:
 class _SpiralScan(torch.autograd.Function):
     @staticmethod
     def forward(ctx: Any, x: Tensor, z: Tensor, order: Tensor, keep: bool, *parameters: Tensor) -> Tensor:
-        scan = SpiralScan(ScanParameters._make(parameters), order, x.shape[1], keep)
+        scan = SpiralScan(_Parameters._make(parameters), order, x.shape[1], keep)
         y, *kept = scan.forward(x.unbind())
         out = torch.empty_like(z)
         for each in zip(y, z, out, strict=True):
@@ -75,7 +64,7 @@ class _SpiralScan(torch.autograd.Function):
     @once_differentiable
     def backward(ctx: Any, dout: Tensor) -> tuple[Tensor | None, ...]:
         x, z, y, columns, states, order, *parameters = ctx.saved_tensors
-        scan = SpiralScan(ScanParameters._make(parameters), order, x.shape[1], keep=True)
+        scan = SpiralScan(_Parameters._make(parameters), order, x.shape[1], keep=True)
         dy = dout.clone(memory_format=torch.contiguous_format)
         dx, dz, out = torch.empty_like(x), torch.empty_like(z), torch.empty_like(z)
         for each in zip(y, z, dy, dz, out, strict=True):
@@ -87,11 +76,12 @@ class SpiralScan:
     """Both branches' scans along the orders (K, L), for a number of samples: parameters as the kernels want them.
 
     Args:
+        given: parameters by their names in SpiralMamba, contiguous.
         keep: whether what the backward pass needs is kept. Gradients are summed task by task, so that the tasks then
             follow from the shape alone, and not from the number of threads.
     """
 
-    def __init__(self, given: ScanParameters, order: Tensor, samples: int, keep: bool) -> None:
+    def __init__(self, given: Any, order: Tensor, samples: int, keep: bool) -> None:
         self._given, self._order, self._samples, self._keep = given, order, samples, keep
         self._inner, self._states = given.A_log.shape[1:]
         self._rank = given.dt_weight.shape[2]
@@ -112,8 +102,8 @@ class SpiralScan:
         return len(self._order) // self._together
 
     def forward(self, x: Sequence[Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Both branches' x (S, L, E), raster order, to the scans, which are still to be summed where there are several:
-        (2, S, 1 or K, L, E), raster order; and what is kept."""
+        """Both branches' x (S, L, E), raster order, its rows anywhere, to the scans, which are still to be summed where
+        there are several: (2, S, 1 or K, L, E), raster order; and what is kept."""
         given, orders, length = self._given, len(self._order), x[0].shape[1]
         out = given.D.new_empty(2, self._samples, self._parts, length, self._inner)
         columns = states = None
@@ -122,7 +112,7 @@ class SpiralScan:
             states = out.new_empty(2, self._samples, orders, -(-length // TOKENS), self._states * self._inner)
         scratch = fused_kernels.scratch_size(self._inner, self._states, self._width)
         parameters = (self._taps, given.conv_bias, self._columns, self._rise, given.dt_bias, self._A, given.D)
-        self._run(fused_kernels.scan, (*x, *parameters, out, columns, states), scratch, length, self._inner)
+        self._run(fused_kernels.scan, (*x, *parameters, out, columns, states), scratch, x[0])
         return out, columns, states
 
     def backward(
@@ -141,7 +131,7 @@ class SpiralScan:
         parameters = (self._taps, given.conv_bias, self._rise, given.dt_bias, self._A, given.D, falls, given.x_proj)
         tensors = (*x, *parameters, columns, states, *dy, *parts, *sums)
         scratch = backward_kernels.scratch_size(length, inner, self._states, self._width)
-        self._run(backward_kernels.scan_backward, tensors, scratch, length, inner, parts[0].stride(-2))
+        self._run(backward_kernels.scan_backward, tensors, scratch, x[0], parts[0].stride(-2))
         if not whole:
             for target, part in zip(dx, parts, strict=True):
                 target.copy_(part.sum(1))
@@ -150,17 +140,18 @@ class SpiralScan:
         dA_log = dA * -torch.exp(given.A_log)
         return dtaps.transpose(1, 2), dtap_bias, dx_proj, drise.transpose(1, 2), dbias, dA_log, dD
 
-    def _run(self, kernel: Any, tensors: tuple[Tensor | None, ...], scratch: int, *shape: int) -> None:
+    def _run(self, kernel: Any, tensors: tuple[Tensor | None, ...], scratch: int, x: Tensor, *strides: int) -> None:
+        shape = (x.shape[1], self._inner, x.stride(-2), *strides)
         sizes = (len(self._order), self._together, self._samples, *shape, self._rank, self._states, self._width)
         order = self._order.reshape(-1).numpy()
         run_kernel(kernel, 2 * self._samples * self._parts, tensors, order, sizes, scratch=scratch)
 
     def gate(self, y: Tensor, z: Tensor, out: Tensor) -> None:
-        """out (S, L, E) = SiLU(z) times one branch's scans y (S, 1 or K, L, E), summed."""
-        sizes = (self._parts, *z.shape[1:], len(z))
+        """out (S, L, E) = SiLU(z), its rows anywhere, times one branch's scans y (S, 1 or K, L, E), summed."""
+        sizes = (self._parts, *z.shape[1:], z.stride(-2), len(z))
         run_kernel(fused_kernels.gate, -(-z.numel() // PART), (y, z, out), sizes, turns=1)
 
     def gate_backward(self, y: Tensor, z: Tensor, dout: Tensor, dz: Tensor, out: Tensor) -> None:
-        """dout (S, L, E) becomes the gradient of each of y's scans; dz, its rows anywhere; out as of :meth:`gate`."""
-        sizes = (self._parts, *z.shape[1:], dz.stride(-2), len(z))
+        """dout (S, L, E) becomes the gradient of each of y's scans; dz, its rows as z's; out as of :meth:`gate`."""
+        sizes = (self._parts, *z.shape[1:], z.stride(-2), len(z))
         run_kernel(backward_kernels.gate_backward, -(-z.numel() // PART), (y, z, dout, dz, out), sizes, turns=1)

@@ -74,9 +74,9 @@ def spiral_scan(x: Tensor, z: Tensor, mamba: Any) -> Tensor:
     _check_length(mamba, length)
     backend = _backend_of(mamba, x)
     if backend == "triton":
-        from DiffMaCore.ops.spiral.triton_mamba import spiral_scan as by_triton
+        from DiffMaCore.ops.triton.spiral import spiral_scan as by_triton
 
-        return by_triton(x, z, mamba, mamba.conv_weight, mamba.conv_bias, mamba.order, mamba.position)
+        return by_triton(x, z, mamba)
     if backend == "numba" and x.dtype == z.dtype and x.dtype in (torch.float32, torch.bfloat16):
         from DiffMaCore.ops.spiral import numba_mamba
 

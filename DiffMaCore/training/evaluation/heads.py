@@ -23,12 +23,11 @@ from DiffMaCore.imaging.phantom import Phantom, heads_in, load_head, render, tis
 from DiffMaCore.imaging.reading import read_volume
 from DiffMaCore.imaging.source import normalise
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.evaluation.head_measures import Bools, head_measures, likeness
+from DiffMaCore.training.evaluation.scores import Bools, head_measures, likeness
 from DiffMaCore.training.sources.heads import MR_RANGE
 from DiffMaCore.training.sources.pictures import SLICE_MM, picture_body, read_npz
 
 if TYPE_CHECKING:
-    from DiffMaCore.bundles.config import BundleConfig
     from DiffMaCore.inference.pipeline import DiffMaPipeline
 
 OTHER_PART = ("pelvis", "abdomen", "thorax")
@@ -94,18 +93,16 @@ def read_pair(path: Path) -> PicturePair:
 def inside_skull(ct: NDArray[np.uint8], rim: int = _RIM) -> Bools:
     """What a ring of bone encloses in each windowed CT slice, without ``rim`` pixels next to it; nothing where no ring
     does."""
-    return np.stack([_plane_inside(plane, rim) for plane in ct])
-
-
-def _plane_inside(plane: NDArray[np.uint8], rim: int) -> Bools:
-    bone = np.pad(ndimage.binary_opening(plane >= _WHITE), _CLOSING + 2)
-    closed = ndimage.binary_closing(bone, iterations=_CLOSING)
-    hollow = (ndimage.binary_fill_holes(closed) & ~closed)[_CLOSING + 2 : -_CLOSING - 2, _CLOSING + 2 : -_CLOSING - 2]
-    largest = largest_piece(ndimage.binary_opening(hollow, iterations=_OPENING))
-    if largest.sum() < _LEAST * plane.size:
-        return np.zeros(plane.shape, bool)
-    whole = ndimage.binary_fill_holes(largest)
-    return ndimage.binary_erosion(whole, iterations=rim) if rim else whole
+    inside, edge = np.zeros(ct.shape, bool), _CLOSING + 2
+    for number, plane in enumerate(ct):
+        bone = np.pad(ndimage.binary_opening(plane >= _WHITE), edge)
+        closed = ndimage.binary_closing(bone, iterations=_CLOSING)
+        hollow = (ndimage.binary_fill_holes(closed) & ~closed)[edge:-edge, edge:-edge]
+        largest = largest_piece(ndimage.binary_opening(hollow, iterations=_OPENING))
+        if largest.sum() >= _LEAST * plane.size:
+            whole = ndimage.binary_fill_holes(largest)
+            inside[number] = ndimage.binary_erosion(whole, iterations=rim) if rim else whole
+    return inside
 
 
 def judge_pairs(
@@ -116,16 +113,12 @@ def judge_pairs(
     pixel_mm: float | None = None,
     **options: Any,
 ) -> dict[str, Any]:
-    """Convert the CTs of paired 8-bit slices and compare with the true MRI of the bundle's contrast.
+    """Convert the CTs of paired 8-bit slices (``.npz`` files, or folders of them) and compare with the true MRI of the
+    bundle's contrast.
 
-    Inside the skull, where the window of the CT shows anything, and after a linear fit to the truth patient by patient:
-    pictures have no units. The CT itself is fitted likewise, for comparison: a model that adds nothing is no better.
-
-    Args:
-        paths: ``.npz`` files, or folders of them (pelves in them are passed over).
-        window: HU that 0 and 255 of the CT stand for.
-        pixel_mm: size of a pixel; None: by the size of the brain.
-        options: for ``pipe(image, ...)``, such as ``num_inference_steps``.
+    Inside the skull, where the ``window`` of the CT (HU of 0 and 255) shows anything, and after a linear fit to the
+    truth patient by patient: pictures have no units. The CT itself is fitted likewise, for comparison: a model that
+    adds nothing is no better. ``options`` are for ``pipe(image, ...)``, such as ``num_inference_steps``.
 
     Returns ``contrast`` and ``cases``: name to the ``mr``'s and the ``ct``'s correlation, ssim and psnr, and the number
     of slices that were judged. Raises InputError where a file is damaged, has no such contrast, or none shows the
@@ -200,12 +193,11 @@ def judge_heads(
     seed: int = 0,
     **options: Any,
 ) -> dict[str, Any]:
-    """Render heads, convert their CTs and compare with the true MRI of the bundle's contrast inside the head.
+    """Render ``heads`` (names of the package's, label maps, or folders of them), convert their CTs and compare with the
+    true MRI of the bundle's contrast inside the head.
 
-    Args:
-        heads: names of the package's heads (``bundled_heads``), label maps, or folders of them.
-        draws: renderings of each head, all different; another ``seed`` gives others.
-        options: for ``pipe(image, ...)``; with ``samples`` the uncertainty is judged too.
+    Of each there are ``draws`` renderings, all different; another ``seed`` gives others. ``options`` are for
+    ``pipe(image, ...)``; with ``samples`` the uncertainty is judged too.
 
     Returns ``contrast`` and ``cases``: "name draw" to the metrics of :func:`head_measures`, with a data range of 1.
     Raises InputError: no such head, or the bundle was not trained for a contrast that is rendered.
@@ -232,38 +224,19 @@ def judge_phantom(pipe: DiffMaPipeline, phantom: Phantom, contrast: str, **optio
     """The metrics of one rendered head; ``options`` are for ``pipe(image, ...)``."""
     made = pipe(phantom.ct_image(), **options)
     low, high = pipe.bundle.output_range
+    rendered, way = phantom.mr[contrast], pipe.bundle.mr_normalisation
+    truth: NDArray[np.floating]
+    if way.get("method") == "percentile":  # to [0, 1] by the bundle's own normalisation
+        truth = (normalise(rendered, phantom.body, way["low"], way["high"]) + 1) / 2
+    else:
+        truth = (rendered - np.float32(MR_RANGE[0])) / np.float32(MR_RANGE[1] - MR_RANGE[0])
     deviation = None if made.uncertainty is None else sitk.GetArrayFromImage(made.uncertainty) / (high - low)
     return head_measures(
         (sitk.GetArrayFromImage(made.mr) - low) / (high - low),
-        _unit(phantom.mr[contrast], phantom.body, pipe.bundle),
+        truth,
         phantom.body,
         phantom.labels == tissues.CORTEX.label,
         phantom.labels == tissues.WHITE.label,
         deviation,
         data_range=1.0,
     )
-
-
-def _unit(truth: NDArray[np.float32], body: Bools, bundle: BundleConfig) -> NDArray[np.floating]:
-    """The true MRI in [0, 1] by the bundle's own normalisation."""
-    way = bundle.mr_normalisation
-    if way.get("method") == "percentile":
-        return (normalise(truth, body, way["low"], way["high"]) + 1) / 2
-    return (truth - np.float32(MR_RANGE[0])) / np.float32(MR_RANGE[1] - MR_RANGE[0])
-
-
-def means(cases: dict[str, Any], *keys: str) -> dict[str, float | None]:
-    """Mean of each figure over the cases that have it; None where none has. A dot leads inwards: ``mr.ssim``."""
-    return {key: _mean(_reach(case, key) for case in cases.values()) for key in keys}
-
-
-def _reach(case: dict[str, Any], key: str) -> float | None:
-    value: Any = case
-    for part in key.split("."):
-        value = value.get(part) if isinstance(value, dict) else None
-    return value
-
-
-def _mean(values: Iterable[float | None]) -> float | None:
-    there = [value for value in values if value is not None and np.isfinite(value)]
-    return float(np.mean(there)) if there else None

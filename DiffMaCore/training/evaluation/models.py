@@ -31,10 +31,8 @@ def find_models(
 ) -> list[Predictor]:
     """Predictors of the named models (None: of all the experiment's that are trained) and bundles; loads nothing.
 
-    Raises:
-        InputError: a model is unknown (with the nearest) or not trained (with the command), a bundle does not fit the
-            data (with both values), two bundles are the same, or there is nothing to evaluate.
-        ModelError: a bundle is unknown or incomplete.
+    Raises InputError: a model is unknown or not trained, a bundle does not fit the data, two bundles are the same, or
+    there is nothing to evaluate; ModelError: a bundle is unknown or incomplete.
     """
     wanted = experiment.systems if systems is None else tuple(dict.fromkeys(systems))
     for name in (name for name in wanted if name not in BACKBONES):
@@ -63,7 +61,6 @@ def is_trained(folders: Folders, backbone: str) -> bool:
 
 
 def _result(folders: Folders, backbone: str) -> Path:
-    """Where a model's training leaves its result."""
     return folders.system(backbone) / ("model" if backbone == "regression" else "bundle")
 
 
@@ -81,7 +78,6 @@ def load_predictor(folders: Folders, backbone: str, cache: PairedCache, device: 
 def _foreign_bundle(
     name_or_path: str | Path, cache: PairedCache, reporter: Reporter, device: str
 ) -> DiffusionPredictor:
-    """The predictor of a bundle that was trained elsewhere."""
     folder = hub.find(name_or_path, reporter.bytes_done)
     config = read_config(folder)
     config.require_complete(str(name_or_path))

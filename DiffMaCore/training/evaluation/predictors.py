@@ -22,11 +22,12 @@ from DiffMaCore.devices import choose_batch, choose_device
 from DiffMaCore.diffusion import conditions as cond
 from DiffMaCore.diffusion.pipeline import noise_seed
 from DiffMaCore.diffusion.precision import choose_precision
-from DiffMaCore.errors import ModelError, loading
 from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.autoencoders import Autoencoder, maps_per_slice
+from DiffMaCore.models.components import load_network
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import Case, PairedCache, SliceDataset, source_pixels, with_neighbours
+from DiffMaCore.training.experiment import EvaluationConfig
 
 if TYPE_CHECKING:
     from DiffMaCore.baselines.regression import RegressionUNet
@@ -34,17 +35,8 @@ if TYPE_CHECKING:
 SLICES = 64
 """Training slices of each patient that the fits of references look at, spread over the volume."""
 
-Kind = Literal["system", "bundle", "reference"]
-
-
-@dataclass(frozen=True)
-class Sampling:
-    """How a stochastic model is asked; ``seed`` is that of the noise."""
-
-    steps: int
-    scheduler: str
-    samples: int
-    seed: int
+Kind = Literal["system", "bundle", "reference"]  # a model of the experiment, a foreign one, no model
+VOLUMES = ("mean", "first", "deviation")
 
 
 @dataclass(frozen=True)
@@ -58,21 +50,12 @@ class Prediction:
 
 
 class Predictor:
-    """One row of a table; by itself one that gives the same answer every time, batch by batch.
+    """One row of a table, by its ``key`` (its folder's name too) and its ``title`` for people; by itself one that gives
+    the same answer every time, batch by batch. ``identity`` changes with whatever decides its answers."""
 
-    Attributes:
-        key: of the row, and the name of its folder.
-        title: for people.
-        kind: what it is: a model of the experiment, a foreign bundle, or a reference that is no model.
-        identity: a checksum that changes with whatever decides its answers.
-        precision: "float32" or "bfloat16", in which its denoiser computes.
-        stochastic: whether another seed gives another answer.
-        expects: whether it gives the expected image as well as its samples, by the bundle's mean mode.
-    """
-
-    precision = "float32"
-    stochastic = False
-    expects = False
+    precision = "float32"  # or "bfloat16", in which its denoiser computes
+    stochastic = False  # whether another seed gives another answer
+    expects = False  # whether it gives the expected image as well as its samples, by the bundle's mean mode
 
     def __init__(self, key: str, title: str, kind: Kind, identity: str, device: str = "auto") -> None:
         self.key, self.title, self.kind, self.identity = key, title, kind, identity
@@ -83,11 +66,11 @@ class Predictor:
         """Trainable parameters of what makes the image; 0 where nothing is trained by gradients."""
         return 0
 
-    def ticks(self, slices: int, sampling: Sampling) -> int:
+    def ticks(self, slices: int, sampling: EvaluationConfig) -> int:
         """How often :meth:`predict` advances the reporter for a volume of so many slices."""
         return slices
 
-    def predict(self, case: Case, sampling: Sampling, reporter: Reporter) -> Prediction:
+    def predict(self, case: Case, sampling: EvaluationConfig, reporter: Reporter) -> Prediction:
         """The target volume of a case."""
         began = time.monotonic()
         parts = []
@@ -118,7 +101,6 @@ class DiffusionPredictor(Predictor):
 
     @cached_property
     def pipe(self) -> DiffMaPipeline:
-        """The networks, loaded when the first volume is asked for."""
         pipe = DiffMaPipeline.from_pretrained(self.folder)
         pipe.set_device(self._asked, precision=self.precision)
         return pipe
@@ -128,36 +110,31 @@ class DiffusionPredictor(Predictor):
         """The denoiser's; VAE, image encoder and embedder are the same for every model."""
         return sum(p.numel() for p in self.pipe.denoiser.parameters())
 
-    def ticks(self, slices: int, sampling: Sampling) -> int:
+    def ticks(self, slices: int, sampling: EvaluationConfig) -> int:
         batches = -(-slices // self.pipe.batch_size())
         return batches * (self._draws(sampling) * sampling.steps + self.expects)
 
-    def _draws(self, sampling: Sampling) -> int:
+    def _draws(self, sampling: EvaluationConfig) -> int:
         return 0 if self.expects and sampling.samples == 1 else sampling.samples
 
-    def predict(self, case: Case, sampling: Sampling, reporter: Reporter) -> Prediction:
+    def predict(self, case: Case, sampling: EvaluationConfig, reporter: Reporter) -> Prediction:
         """Batch by batch; every slice starts from the same noise, as in ``diffma convert``."""
         began = time.monotonic()
         parts = [
-            self._batch(self._sources(case, rows.tolist()), sampling, reporter)
+            self._batch(case, rows.tolist(), sampling, reporter)
             for rows in torch.arange(len(case)).split(self.pipe.batch_size())
         ]
-        mean, *others = [np.concatenate(volume) for volume in zip(*parts, strict=True)]
-        seconds = time.monotonic() - began
-        first, deviation = others if sampling.samples > 1 else (None, None)
-        return Prediction(mean, first, deviation, seconds)
+        made = dict(zip(VOLUMES, map(np.concatenate, zip(*parts, strict=True)), strict=True))
+        kept = VOLUMES if sampling.samples > 1 else VOLUMES[:1]
+        return Prediction(**{name: made[name] for name in kept}, seconds=time.monotonic() - began)
 
-    def _sources(self, case: Case, rows: list[int]) -> Tensor:
-        """Slices with their neighbours (B, 3, S, S) where the bundle takes them, else alone (B, S, S)."""
-        distance = self.pipe.bundle.neighbour_distance
-        if distance is None:
-            return case.source(rows)
-        whole, index = case.source(), case.slice_index().numpy()
-        return torch.stack([with_neighbours(whole, row, index, case.spacing, distance) for row in rows])
-
-    def _batch(self, slices: Tensor, sampling: Sampling, reporter: Reporter) -> tuple[NDArray, NDArray, NDArray]:
-        """Mean, first sample and deviation."""
-        pipe = self.pipe
+    def _batch(
+        self, case: Case, rows: list[int], sampling: EvaluationConfig, reporter: Reporter
+    ) -> tuple[NDArray, NDArray, NDArray]:
+        pipe, slices, distance = self.pipe, case.source(rows), self.pipe.bundle.neighbour_distance
+        if distance is not None:  # (B, 3, S, S) in place of (B, S, S)
+            whole, index = case.source(), case.slice_index().numpy()
+            slices = torch.stack([with_neighbours(whole, row, index, case.spacing, distance) for row in rows])
         low, high = pipe.bundle.output_range
         conditions = pipe.conditions(slices)
 
@@ -189,17 +166,9 @@ class RegressionPredictor(Predictor):
 
     @cached_property
     def model(self) -> RegressionUNet:
-        """The network, loaded when the first volume is asked for."""
         from DiffMaCore.baselines.regression import RegressionUNet
 
-        try:
-            with loading(f"the regression in {self.folder}"):
-                return RegressionUNet.from_pretrained(self.folder).eval().requires_grad_(False).to(self.device)
-        except (OSError, ValueError, RuntimeError) as problem:
-            raise ModelError(
-                f"the regression in {self.folder} cannot be loaded ({str(problem).splitlines()[0]});"
-                " train it again with `diffma train denoiser --backbone regression`"
-            ) from problem
+        return load_network(RegressionUNet, self.folder, "regression").requires_grad_(False).to(self.device)
 
     @property
     def parameters(self) -> int:
@@ -216,7 +185,7 @@ class RegressionPredictor(Predictor):
 
 
 class Reference(Predictor):
-    """What all references share: a checksum over the data they rest on."""
+    """What rests on the prepared data alone, whose checksum it has."""
 
     def __init__(self, key: str, title: str, cache: PairedCache, device: str = "auto") -> None:
         words = (key, cache.fingerprint, *cache.split["train"])
@@ -229,7 +198,6 @@ class VaeCeiling(Reference):
 
     @cached_property
     def vae(self) -> Autoencoder:
-        """The data's own."""
         return self.cache.load_vae().requires_grad_(False).to(self.device)
 
     def batch_size(self) -> int:
@@ -281,7 +249,6 @@ class LinearSource(Reference):
 
 
 def _training_slices(cache: PairedCache) -> Iterator[tuple[Case, list[int]]]:
-    """Every training case with the rows that are looked at."""
     for case in map(cache.case, cache.split["train"]):
         yield case, np.linspace(0, len(case) - 1, min(SLICES, len(case))).round().astype(int).tolist()
 

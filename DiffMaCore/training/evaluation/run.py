@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import hashlib
+import json
+import zipfile
 from collections.abc import Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
@@ -11,16 +14,14 @@ import numpy as np
 from numpy.typing import NDArray
 
 from DiffMaCore.diffusion.schedulers import check_sampling
-from DiffMaCore.errors import InputError
+from DiffMaCore.errors import InputError, ModelError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import CT, Case, PairedCache
 from DiffMaCore.training.evaluation import calibration, scores, tables
-from DiffMaCore.training.evaluation.calibration import Calibration
 from DiffMaCore.training.evaluation.models import find_models
-from DiffMaCore.training.evaluation.predictors import Prediction, Predictor, Sampling, references
-from DiffMaCore.training.evaluation.scores import DATA_RANGE, DEFINITIONS, score_volume
-from DiffMaCore.training.evaluation.store import PredictionStore
+from DiffMaCore.training.evaluation.predictors import VOLUMES, Prediction, Predictor, references
 from DiffMaCore.training.experiment import DataConfig, EvaluationConfig, Experiment, Folders
+from DiffMaCore.training.files import read_facts, replacing, require_room, write_json
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.sources.heads import MR_RANGE
 
@@ -33,10 +34,10 @@ Entries = dict[str, dict[str, Any]]
 
 @dataclass(frozen=True)
 class Evaluation:
-    """``folder`` holds the tables, the picture and the predictions; ``results`` is what ``results.json`` holds."""
+    """What :func:`evaluate` found, and where it is."""
 
-    folder: Path
-    results: dict[str, Any]
+    folder: Path  # of the tables, the picture and the predictions
+    results: dict[str, Any]  # as in results.json
 
 
 def evaluate(
@@ -62,8 +63,7 @@ def evaluate(
         OutputError: the results cannot be written.
     """
     reporter, settings = reporter or Reporter(), experiment.evaluation
-    sampling = Sampling(settings.steps, settings.scheduler, settings.samples, settings.seed)
-    check_sampling(**vars(sampling))
+    check_sampling(steps=settings.steps, scheduler=settings.scheduler, samples=settings.samples, seed=settings.seed)
     cache = PairedCache.open(folders.data)
     cache.require(experiment.data)
     split = split or experiment.data.judged
@@ -71,13 +71,16 @@ def evaluate(
     found = find_models(experiment, folders, cache, systems, bundles, reporter, device)
     predictors = [*found, *references(cache, device)]
     folder = folders.evaluation / split
-    store = PredictionStore(folder / "predictions", cache, sampling)
     entries: Entries = {}
     for number, predictor in enumerate(predictors, start=1):
         place = f"{predictor.title} ({number} of {len(predictors)})"
-        store.fill(predictor, cases, reporter, place)
+        store = PredictionStore(folder / "predictions" / predictor.key, cache, settings, predictor)
+        store.fill(cases, reporter, place)
         entry = _judge(predictor, cases, store, settings, reporter, place)
-        entries[predictor.key] = entry | {"trained": _trained(folders, predictor)}
+        # how far a model of the experiment was trained when it was judged; None for what is trained elsewhere
+        account = RunFolder(folders.system(predictor.key)).account() if predictor.kind == "system" else {}
+        trained = {"steps": account["step"], "ended": account["sessions"][-1]["ended"]} if account else None
+        entries[predictor.key] = entry | {"trained": trained}
     entries = _ranked(entries)
     if OURS in entries:
         ours, drawn = entries[OURS]["cases"], (settings.bootstrap, settings.seed)
@@ -89,8 +92,8 @@ def evaluate(
         "split": split,
         "cases": [case.id for case in cases],
         "normalisation": _normalisation(cache.data),
-        "definitions": DEFINITIONS,
-        "data_range": DATA_RANGE,
+        "definitions": scores.DEFINITIONS,
+        "data_range": scores.DATA_RANGE,
         "settings": asdict(settings),
         "data_fingerprint": cache.fingerprint,
         "ranked_by": RANKED_BY,
@@ -103,12 +106,6 @@ def evaluate(
         caption = f"{experiment.title}: {_patients(len(cases), split)}, {settings.samples} samples"
         calibration.picture(measured, folder / tables.PICTURE, caption)
     return Evaluation(folder, results)
-
-
-def _trained(folders: Folders, predictor: Predictor) -> dict[str, Any] | None:
-    """How far a model of the experiment was trained when it was judged; None for what is trained elsewhere."""
-    account = RunFolder(folders.system(predictor.key)).account() if predictor.kind == "system" else {}
-    return {"steps": account["step"], "ended": account["sessions"][-1]["ended"]} if account else None
 
 
 def split_cases(cache: PairedCache, split: str) -> list[Case]:
@@ -140,6 +137,83 @@ def _normalisation(data: DataConfig) -> str:
     )
 
 
+class PredictionStore:
+    """``<folder>/<case>.npz``: one model's volumes (N, S, S) in [0, 1] as float16, 0 outside the body; ``<case>.json``:
+    their metrics.
+
+    Each file carries the key of what it was made with: the model's checksum and precision, the data's fingerprint and,
+    where the model samples, how it was asked. A file of another key counts as missing. What is scored is what was
+    stored, so that metrics do not depend on when a volume was made.
+    """
+
+    def __init__(self, folder: Path, cache: PairedCache, settings: EvaluationConfig, predictor: Predictor) -> None:
+        self.folder, self._cache, self._settings, self._predictor = folder, cache, settings, predictor
+        self._facts = folder / "system" / "facts.json"
+        asked = {name: value for name, value in asdict(settings).items() if name != "bootstrap"}
+        words = {"format": FORMAT, "system": predictor.identity, "precision": predictor.precision}
+        words |= {"data": cache.fingerprint, "asked": asked if predictor.stochastic else None}
+        self._key = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
+
+    def _has(self, case: Case) -> bool:
+        try:
+            with np.load(self.folder / f"{case.id}.npz") as stored:
+                return str(stored["key"]) == self._key
+        except (OSError, ValueError, KeyError, zipfile.BadZipFile):
+            return False
+
+    def fill(self, cases: Sequence[Case], reporter: Reporter, place: str) -> None:
+        """Make the volumes that are missing. Raises OutputError when the disk cannot hold them, ModelError where a
+        model gives values that are not finite."""
+        predictor, settings = self._predictor, self._settings
+        missing = [case for case in cases if not self._has(case)]
+        if not missing:
+            return
+        reporter.stage(f"loading {place}")
+        count = len(VOLUMES) if predictor.stochastic and settings.samples > 1 else 1
+        pixels = sum(map(len, missing)) * self._cache.data.image_size**2
+        require_room(self.folder, 2 * count * pixels, f"the volumes of {predictor.title}")
+        reporter.stage(f"predicting with {place}", sum(predictor.ticks(len(case), settings) for case in missing))
+        for case in missing:
+            made = predictor.predict(case, settings, reporter)
+            if not np.isfinite(made.mean).all():
+                raise ModelError(f"{predictor.title} gave values that are not finite for {case.id}; train it again")
+            body, named = case.body().numpy(), {name: getattr(made, name) for name in VOLUMES}
+            stored: dict[str, Any] = {
+                name: np.where(body, volume, 0).astype(np.float16)
+                for name, volume in named.items()
+                if volume is not None
+            }
+            write_json(self._facts, {"identity": predictor.identity, "parameters": predictor.parameters})
+            with replacing(self.folder / f"{case.id}.npz") as part, part.open("wb") as stream:
+                np.savez_compressed(stream, key=self._key, seconds=made.seconds, **stored)
+
+    def read(self, case: Case) -> Prediction:
+        with np.load(self.folder / f"{case.id}.npz") as stored:
+            volumes = {name: stored[name].astype(np.float32) for name in VOLUMES if name in stored}
+            return Prediction(**volumes, seconds=float(stored["seconds"]))
+
+    def scores(self, case: Case) -> dict[str, Any] | None:
+        """The metrics that were taken of a volume of this key, or None: SSIM takes long."""
+        stored = read_facts(self.folder / f"{case.id}.json")
+        return stored.get("scores") if stored.get("key") == f"{self._key}-{scores.SCORING}" else None
+
+    def score(self, case: Case, volumes: Prediction, reporter: Reporter) -> dict[str, Any]:
+        """The metrics of a volume and, where there are several samples, of the first one alone; they are kept."""
+        body, index, truth = case.body().numpy(), case.slice_index().numpy(), _truth(case)
+        found = {
+            name: scores.score_volume(volume, truth, body, index, on_slice=reporter.advance).to_dict()
+            for name, volume in (("main", volumes.mean), ("first", volumes.first))
+            if volume is not None
+        }
+        write_json(self.folder / f"{case.id}.json", {"key": f"{self._key}-{scores.SCORING}", "scores": found})
+        return found
+
+    def parameters(self) -> int:
+        """As the model says, without loading it where that is known already."""
+        facts, own = read_facts(self._facts), self._predictor
+        return int(facts["parameters"]) if facts.get("identity") == own.identity else own.parameters
+
+
 def _judge(
     predictor: Predictor,
     cases: Sequence[Case],
@@ -148,52 +222,38 @@ def _judge(
     reporter: Reporter,
     place: str,
 ) -> dict[str, Any]:
-    """One model's entry in the results."""
     sampled = predictor.stochastic and settings.samples > 1
-    fresh = [case for case in cases if store.scores(predictor, case.id) is None]
+    fresh = [case for case in cases if store.scores(case) is None]
     if fresh:
         reporter.stage(f"measuring {place}", total=sum(map(len, fresh)) * (4 if sampled else 2))
     main: dict[str, Any] = {}
     single: dict[str, Any] = {}
-    measured = Calibration(settings.samples, settings.seed)
+    measured = calibration.Calibration(settings.samples, settings.seed)
     seconds = 0.0
     for case in cases:
-        stored = store.read(predictor, case.id)
+        stored = store.read(case)
         seconds += stored.seconds
-        metrics = store.scores(predictor, case.id)
-        if metrics is None:
-            metrics = _metrics(case, stored, reporter)
-            store.write_scores(predictor, case.id, metrics)
+        metrics = store.scores(case) or store.score(case, stored, reporter)
         main[case.id] = metrics["main"]
         if stored.deviation is not None:
             single[case.id] = metrics["first"]
             measured.add(case.id, stored.mean, stored.deviation, _truth(case), case.body().numpy())
     estimate = f"mean of {settings.samples} samples" if sampled else "one sample"
     estimate = "expected image" if predictor.expects else estimate
-    of_main, of_single = (scores.cohort(each, settings.bootstrap, settings.seed) for each in (main, single))
+    drawn = settings.bootstrap, settings.seed
     return {
         "title": predictor.title,
-        "parameters": store.parameters(predictor),
+        "parameters": store.parameters(),
         "kind": predictor.kind,
         "rank": None,
         "rank_single": None,
         "estimate": estimate if predictor.stochastic else "deterministic",
         "seconds_per_slice": seconds / sum(map(len, cases)),
         "cases": main,
-        "summary": of_main,
+        "summary": scores.cohort(main, *drawn),
         "against_diffma": None,
-        "single": {"cases": single, "summary": of_single} if single else None,
+        "single": {"cases": single, "summary": scores.cohort(single, *drawn)} if single else None,
         "calibration": measured.result() if single else None,
-    }
-
-
-def _metrics(case: Case, stored: Prediction, reporter: Reporter) -> dict[str, Any]:
-    """The metrics of a volume and, where there are several samples, of the first one alone."""
-    body, index = case.body().numpy(), case.slice_index().numpy()
-    return {
-        name: score_volume(volume, _truth(case), body, index, on_slice=reporter.advance).to_dict()
-        for name, volume in (("main", stored.mean), ("first", stored.first))
-        if volume is not None
     }
 
 

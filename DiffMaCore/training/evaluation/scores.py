@@ -1,5 +1,5 @@
-"""How good predicted volumes are: metrics inside the mask and over the whole slice, how calm the slices are, and from
-patients to a cohort: mean, standard deviation and bootstrap interval, and the same of paired differences."""
+"""Predicted and true volumes in, metrics out: of a patient inside the mask and over the whole slice, of a cohort with
+intervals, and of a head also grey against white matter and the uncertainty. Arrays are (slices, rows, columns)."""
 
 from __future__ import annotations
 
@@ -10,7 +10,9 @@ from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
+from scipy import stats
 
+from DiffMaCore.errors import InputError
 from DiffMaCore.imaging import metrics
 
 SCORING = 1
@@ -32,6 +34,13 @@ DEFINITIONS = (
 LEVEL = 95  # % of an interval
 FEW = 3  # patients, below which an interval means little
 
+CONFIDENCE = 0.9
+LEVELS = (0.1, 0.2, 0.3, 0.4, 0.5, 0.6, 0.7, 0.8, 0.9, 0.95)
+"""Intervals whose cover is counted, of a normal distribution."""
+_PERCENTILES = (0.5, 99.5)  # of the truth inside the mask: black and white of SSIM and PSNR of heads
+_LEAST_VOXELS = 50
+
+Bools = NDArray[np.bool_]
 Cases = Mapping[str, Mapping[str, Any]]
 """Per case what ``VolumeScores.to_dict`` gives."""
 
@@ -49,30 +58,24 @@ class VolumeScores:
 
     def to_dict(self) -> dict[str, Any]:
         """Plain JSON values; an infinite PSNR becomes None."""
-        values = asdict(self)
-        for region in REGIONS:
-            values[region] = {key: value if math.isfinite(value) else None for key, value in values[region].items()}
-        return values
+        regions = {region: getattr(self, region).items() for region in REGIONS}
+        finite = {region: {key: v if math.isfinite(v) else None for key, v in each} for region, each in regions.items()}
+        return {**finite, "consistency": self.consistency}
 
 
 def score_volume(
     prediction: NDArray,
     truth: NDArray,
-    body: NDArray[np.bool_],
+    body: Bools,
     slice_index: NDArray | None = None,
     data_range: float = DATA_RANGE,
     on_slice: Callable[[int], None] | None = None,
 ) -> VolumeScores:
     """Figures of a predicted volume (N, H, W) against the true one.
 
-    Args:
-        prediction, truth: from 0 to ``data_range``, of any numeric type: 8-bit images with a range of 255 give the
-            same metrics as the same images in float with a range of 1.
-        body: where the patient is; the prediction counts as 0 elsewhere.
-        slice_index: where the slices stood in the volume, for those that were left out between; None: side by side.
-        on_slice: called twice a slice, once a region.
-
-    Raises InputError where the arrays differ in size, or the mask is empty.
+    Both are of any numeric type, from 0 to ``data_range``; outside ``body`` the prediction counts as 0. ``slice_index``
+    is where the slices stood in the volume, for those that were left out between; None: side by side. ``on_slice`` is
+    called twice a slice, once a region. Raises InputError where the arrays differ in size, or the mask is empty.
     """
     made = np.where(body, prediction, 0)
     inside = metrics.quality_of_slices(made, np.where(body, truth, 0), data_range, body, on_slice)
@@ -86,9 +89,7 @@ def score_volume(
     return VolumeScores(values_of(inside), values_of(whole), consistency(made, truth, body, slice_index))
 
 
-def consistency(
-    prediction: NDArray, truth: NDArray, body: NDArray[np.bool_], slice_index: NDArray | None = None
-) -> float | None:
+def consistency(prediction: NDArray, truth: NDArray, body: Bools, slice_index: NDArray | None = None) -> float | None:
     """How much the prediction changes from slice to slice, as a multiple of the truth's own change.
 
     The change is the mean absolute difference of neighbouring slices where both show the body. 1 is right; above 1
@@ -111,8 +112,7 @@ def consistency(
 def interval(values: Sequence[float], resamples: int, seed: int) -> tuple[float, float] | None:
     """The 95 % percentile bootstrap interval of the mean (Efron 1979); None for fewer than two values.
 
-    Patients are drawn with replacement. The same seed draws the same patients whatever is measured, so that the
-    intervals of two models rest on the same cohorts.
+    The same seed draws the same patients whatever is measured: intervals of two models rest on the same cohorts.
     """
     if len(values) < 2:
         return None
@@ -123,11 +123,8 @@ def interval(values: Sequence[float], resamples: int, seed: int) -> tuple[float,
 
 
 def summary(values: Sequence[float | None], resamples: int, seed: int) -> dict[str, Any]:
-    """Mean, sample standard deviation, interval and number of the values that are there.
-
-    A None (the infinite PSNR of a perfect volume, a consistency that does not exist) is left out of all of them, and
-    ``n`` is smaller for it.
-    """
+    """Mean, sample standard deviation, interval and number ``n`` of the values that are there: an infinite PSNR or a
+    consistency that does not exist is None."""
     there = [value for value in values if value is not None and math.isfinite(value)]
     return {
         "mean": float(np.mean(there)) if there else None,
@@ -139,25 +136,157 @@ def summary(values: Sequence[float | None], resamples: int, seed: int) -> dict[s
 
 def cohort(cases: Cases, resamples: int, seed: int) -> dict[str, Any]:
     """The summary of every metric in every region, and of the consistency, over patients."""
-    return _of_metrics(lambda *keys: summary([_reach(case, *keys) for case in cases.values()], resamples, seed))
+
+    def over(values: Sequence[Any]) -> dict[str, Any]:
+        if isinstance(values[0], Mapping):
+            return {key: over([value[key] for value in values]) for key in values[0]}
+        return summary(values, resamples, seed)
+
+    return over(list(cases.values()))
 
 
 def paired(cases: Cases, reference: Cases, resamples: int, seed: int) -> dict[str, Any]:
     """As :func:`cohort`, of one model minus ``reference``, patient by patient."""
 
-    def difference(name: str, *keys: str) -> float | None:
-        a, b = _reach(cases[name], *keys), _reach(reference[name], *keys)
+    def minus(a: Any, b: Any) -> Any:
+        if isinstance(a, Mapping):
+            return {key: minus(a[key], b[key]) for key in a}
         return None if a is None or b is None else a - b
 
-    both = [name for name in cases if name in reference]
-    return _of_metrics(lambda *keys: summary([difference(name, *keys) for name in both], resamples, seed))
+    both = {name: minus(case, reference[name]) for name, case in cases.items() if name in reference}
+    return cohort(both, resamples, seed)
 
 
-def _of_metrics(make: Callable[..., Any]) -> dict[str, Any]:
-    """What ``make`` gives of every region and figure, and of the consistency, laid out as a case's scores are."""
-    regions: dict[str, Any] = {region: {key: make(region, key) for key in METRICS} for region in REGIONS}
-    return {**regions, "consistency": make("consistency")}
+@dataclass(frozen=True)
+class Likeness:
+    """Pearson's correlation, SSIM (slice by slice) and PSNR in dB (infinite for equal images) inside a mask."""
+
+    correlation: float | None
+    ssim: float
+    psnr: float
 
 
-def _reach(case: Mapping[str, Any], *keys: str) -> float | None:
-    return case[keys[0]][keys[1]] if len(keys) > 1 else case[keys[0]]
+def fitted(image: NDArray, truth: NDArray, inside: Bools) -> NDArray[np.float64]:
+    """``a * image + b`` that is nearest to the truth inside the mask (least squares); ``a`` may be negative."""
+    x, y = image[inside].astype(np.float64), truth[inside].astype(np.float64)
+    if not x.size:
+        raise InputError("the mask is empty, so nothing can be measured; give a mask that holds the brain")
+    slope = stats.linregress(x, y).slope if np.ptp(x) > 0 else 0.0
+    return slope * (image.astype(np.float64) - x.mean()) + y.mean()
+
+
+def likeness(
+    image: NDArray, truth: NDArray, inside: Bools, fit: bool = True, data_range: float | None = None
+) -> Likeness:
+    """How like the truth an image is inside a mask; outside both are black when SSIM is taken.
+
+    ``fit`` brings the image to the truth's units first. ``data_range`` is white minus black, black being 0; None: they
+    are the truth's 0.5 and 99.5 percentiles in the mask, and values beyond are not clipped. Raises InputError where the
+    mask is empty, or the truth has one value in it.
+    """
+    low, high = np.percentile(truth[inside], _PERCENTILES) if inside.any() else (0.0, 0.0)
+    if not high > low:
+        raise InputError("the truth has the same value all over the mask, or the mask is empty; give an image in it")
+    if data_range is not None:
+        low, high = 0.0, data_range
+    made = fitted(image, truth, inside) if fit else np.asarray(image, np.float64)
+    a, b = (np.where(inside, (volume - low) / (high - low), 0) for volume in (made, truth))
+    found = metrics.quality_of_slices(a, b, 1.0, inside)
+    return Likeness(correlation(image[inside], truth[inside]), found.ssim, found.psnr)
+
+
+def correlation(a: NDArray, b: NDArray) -> float | None:
+    """Pearson's correlation of two lists of values; None where one of the two does not vary."""
+    x, y = a.astype(np.float64), b.astype(np.float64)
+    if x.size < 2 or np.ptp(x) == 0 or np.ptp(y) == 0:
+        return None
+    return float(np.corrcoef(x, y)[0, 1])
+
+
+def contrast_ratio(image: NDArray, truth: NDArray, grey: Bools, white: Bools) -> float:
+    """Difference of the mean values of white and grey matter over that of the truth, in the same units: 1 is right, 0
+    is no contrast."""
+    _require(grey, white)
+    made, true = (float(volume[white].mean()) - float(volume[grey].mean()) for volume in (image, truth))
+    if true == 0:
+        raise InputError("grey and white matter are alike in the truth, so a contrast cannot be compared with its")
+    return made / true
+
+
+def auc(values: NDArray, grey: Bools, white: Bools) -> float:
+    """How often a voxel of white matter is brighter than one of grey (area under the ROC curve; Mann and Whitney).
+
+    0.5 tells nothing. Below, grey matter is the brighter one, as it is in T2: 0.1 there is as good as 0.9.
+    """
+    _require(grey, white)
+    of_white, of_grey = values[white].astype(np.float32), values[grey].astype(np.float32)
+    return float(stats.mannwhitneyu(of_white, of_grey).statistic) / (of_white.size * of_grey.size)
+
+
+def _require(grey: Bools, white: Bools) -> None:
+    if min(grey.sum(), white.sum()) < _LEAST_VOXELS:
+        raise InputError(f"grey or white matter has fewer than {_LEAST_VOXELS} voxels; give slices of the brain")
+
+
+@dataclass(frozen=True)
+class Trust:
+    """What the uncertainty is worth."""
+
+    correlation: float | None  # of deviation and absolute error, by voxel (Pearson); None where one does not vary
+    rank_correlation: float | None  # the same of their ranks (Spearman), which few large errors do not decide
+    cover: float  # share of voxels whose truth lies in the 90 % interval of a normal distribution; 0.9 is right
+    covers: tuple[float, ...]  # the same for each of LEVELS, which would be the level itself
+    scale: float  # by which the deviation must be multiplied for a cover of 90 % of these voxels
+
+
+def trust(image: NDArray, truth: NDArray, deviation: NDArray, inside: Bools, scale: float = 1.0) -> Trust:
+    """Judge a standard deviation, all in the same units; ``scale`` is what a calibration multiplies it by."""
+    if not inside.any():
+        raise InputError("the mask is empty, so nothing can be measured; give a mask that holds the head")
+    error = np.abs(image[inside].astype(np.float64) - truth[inside])
+    promised = deviation[inside]
+    needed = error / np.maximum(promised.astype(np.float64), 1e-12)
+    covers = tuple(float((needed <= scale * _sigmas(level)).mean()) for level in LEVELS)
+    ranks = (stats.rankdata(values.astype(np.float32)) for values in (promised, error))
+    return Trust(
+        correlation(promised, error),
+        correlation(*ranks),
+        covers[LEVELS.index(CONFIDENCE)],
+        covers,
+        float(np.quantile(needed, CONFIDENCE)) / _sigmas(CONFIDENCE),
+    )
+
+
+def _sigmas(level: float) -> float:
+    """Half the width of a central interval of the normal distribution, in standard deviations."""
+    return float(stats.norm.ppf(0.5 + level / 2))
+
+
+def head_measures(
+    mr: NDArray,
+    truth: NDArray,
+    head: Bools,
+    grey: Bools | None = None,
+    white: Bools | None = None,
+    deviation: NDArray | None = None,
+    scale: float = 1.0,
+    fit: bool = False,
+    data_range: float | None = None,
+) -> dict[str, Any]:
+    """All metrics of a head whose truth is known, as plain JSON values: ssim, psnr, correlation, slice_change (over the
+    truth's own); with cortex and white matter contrast, auc and auc_truth; with the deviation of the samples, in units
+    of ``mr``, those of :class:`Trust`, ``uncertainty``. ``scale`` as in :func:`trust`, ``data_range`` as in
+    :func:`likeness`; ``fit`` brings ``mr`` to the truth's units inside the head first, and ``deviation`` with it.
+    """
+    made = fitted(mr, truth, head) if fit else np.asarray(mr, np.float64)
+    found: dict[str, Any] = asdict(likeness(made, truth, head, False, data_range))
+    found["psnr"] = found["psnr"] if np.isfinite(found["psnr"]) else None
+    found["slice_change"] = consistency(made, truth, head)
+    if grey is not None and white is not None:
+        found["contrast"] = contrast_ratio(made, truth, grey, white)
+        found["auc"], found["auc_truth"] = auc(made, grey, white), auc(truth, grey, white)
+    if deviation is not None:
+        spread = float(np.std(mr[head]))
+        factor = float(np.std(made[head])) / spread if fit and spread > 0 else 1.0
+        found["uncertainty"] = asdict(trust(made, truth, factor * deviation, head, scale))
+    return found

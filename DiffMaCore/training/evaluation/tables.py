@@ -1,21 +1,22 @@
-"""An evaluation's results in, the same numbers as Markdown, CSV and JSON out."""
+"""Results in, the same numbers as Markdown, CSV and JSON out: of an experiment's models, and of bundles on heads."""
 
 from __future__ import annotations
 
 import csv
 import io
 import json
-from collections.abc import Callable, Iterable, Iterator, Mapping, Sequence
+from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
 
-from DiffMaCore.errors import InputError
-from DiffMaCore.training.evaluation.scores import METRICS, REGIONS
-from DiffMaCore.training.files import rows_of, write_json, write_text
+import numpy as np
 
-RESULTS, TABLE, PICTURE = "results.json", "table.md", "calibration.png"
-SUMMARY_CSV, CASES_CSV = "table.csv", "cases.csv"
-_HEADS = {"mask": "Inside the mask", "slice": "Over the whole slice"}
+from DiffMaCore.errors import InputError
+from DiffMaCore.training.evaluation.calibration import axes_in
+from DiffMaCore.training.evaluation.scores import LEVELS, REGIONS
+from DiffMaCore.training.files import report, rows_of, write_json, write_text
+
+RESULTS, TABLE, PICTURE, RELIABILITY = "results.json", "table.md", "calibration.png", "reliability.png"
 _FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
     "ssim": ("SSIM (%)", lambda value: f"{100 * value:.2f}"),
     "psnr": ("PSNR (dB)", lambda value: f"{value:.2f}"),
@@ -23,28 +24,6 @@ _FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
     "mae": ("MAE", lambda value: f"{value:.4f}"),
 }
 _SHOWN = [title for title, _ in _FORMATS.values()]
-_PAPER = (
-    "SSIM in % and MSE (8-bit: times 255 squared) are on the scales of the paper's Table 2. Its own normalisation,"
-    " data range and region are not known, and its PSNR and MSE cannot be reproduced, so its metrics stand next to"
-    " these and cannot be subtracted from them."
-)
-_DIFFERENCES = (
-    "Patient by patient, inside the mask. An interval that holds 0 means that these patients do not tell the two"
-    " apart. SSIM and PSNR above 0, MSE and MAE below 0: better than DiffMa."
-)
-_CONSISTENCY = (
-    "Mean absolute change between neighbouring slices inside the mask, as a multiple of the true images' own: 1 is"
-    " right, above 1 the volume flickers, below 1 it changes less from slice to slice than the patient does."
-)
-_CALIBRATION = (
-    "The standard deviation of {0} samples against the error of their mean, voxel by voxel inside the mask."
-    " Ratio: the error that the deviation promises, over the error that is made (1 is right, below 1 too"
-    " confident). Calibration error: mean distance of promised and made error over ten groups of voxels, in shares"
-    " of the data range. Rank correlation of deviation and absolute error, mean over patients: 1 if the largest"
-    " deviations mark the largest errors, 0 if they say nothing. The deviation of {0} samples is itself"
-    " uncertain, which flattens the curve and lowers the correlation; it tells how far the model is from itself,"
-    " and knows nothing of what the model was never shown."
-)
 
 Results = Mapping[str, Any]
 
@@ -53,8 +32,8 @@ def write(results: Results, folder: Path) -> None:
     """All tables into ``folder``, each whole or not at all. Raises OutputError when the disk is full."""
     write_json(folder / RESULTS, results)
     write_text(folder / TABLE, _markdown(results))
-    write_text(folder / SUMMARY_CSV, _summary_csv(results))
-    write_text(folder / CASES_CSV, _cases_csv(results))
+    write_text(folder / "table.csv", _csv(_summaries(results)))
+    write_text(folder / "cases.csv", _csv(_cases(results)))
 
 
 def read_results(folder: Path) -> dict[str, Any]:
@@ -66,40 +45,23 @@ def read_results(folder: Path) -> dict[str, Any]:
 
 
 def _markdown(results: Results) -> str:
-    """The whole report of an evaluation, for people."""
-    settings, count, entries = results["settings"], len(results["cases"]), results["systems"].values()
-    parts = [
-        f"# {results['title']}: {count} {results['split']} patient{'' if count == 1 else 's'}",
-        f"{results['normalisation']} {results['definitions']}",
-        f"Sampling: {settings['steps']} steps of {settings['scheduler']}, {settings['samples']} samples, seed"
-        f" {settings['seed']}. Ranked by {results['ranked_by']}; references are not ranked. Each cell: mean ± standard"
-        " deviation over patients, and the 95 % interval of the mean.",
-        _PAPER,
-        "\n".join(f"- {note}" for note in results["notes"]),
-    ]
-    for region in REGIONS:
-        parts += [f"## {_HEADS[region]}", _table(entries, region)]
+    entries = results["systems"].values()
+    tables = {region: _table(entries, region) for region in REGIONS}
     if any(entry["single"] for entry in entries):
-        text = "What one answer of every model is worth, ranked anew: the sampling ones by their first sample."
-        parts += ["## One sample alone, inside the mask", text, _table(entries, "mask", single=True)]
-    against = [entry for entry in entries if entry["against_diffma"]]
-    if against:
-        rows = [[e["title"], *_cells(e["against_diffma"]["mask"], signed=True)] for e in against]
-        parts += ["## Against DiffMa", _DIFFERENCES, rows_of(["Model minus DiffMa", *_SHOWN], rows)]
+        tables["single"] = _table(entries, "mask", single=True)
+    rows = [[e["title"], *_cells(e["against_diffma"]["mask"], signed=True)] for e in entries if e["against_diffma"]]
+    tables["against"] = rows_of(["Model minus DiffMa", *_SHOWN], rows) if rows else ""
     shown = sorted(_estimates(results), key=lambda each: each[3] is not each[1]["cases"])
     rows = [[e["title"], image, cell(summary["consistency"], "{:.2f}".format)] for _, e, image, _, summary in shown]
-    parts += ["## From slice to slice", _CONSISTENCY, rows_of(["Model", "Image", "Change"], rows)]
-    judged = [(entry["title"], entry["calibration"]) for entry in entries if entry["calibration"]]
-    if judged:
-        head = ["Model", "Ratio", "Calibration error", "Rank correlation", "Meaning"]
-        rows = [
-            [title, number(c["ratio"]), number(c["error"], 4), number(c["spearman"]["mean"]), c["meaning"]]
-            for title, c in judged
-        ]
-        text = _CALIBRATION.format(settings["samples"])
-        parts += ["## Does a high uncertainty mean a large error?", text, rows_of(head, rows)]
-        parts.append(f"![calibration]({PICTURE})")
-    return "\n\n".join(parts) + "\n"
+    tables["consistency"] = rows_of(["Model", "Image", "Change"], rows)
+    rows = [
+        [e["title"], number(c["ratio"]), number(c["error"], 4), number(c["spearman"]["mean"]), c["meaning"]]
+        for e in entries
+        if (c := e["calibration"])
+    ]
+    head = ["Model", "Ratio", "Calibration error", "Rank correlation", "Meaning"]
+    tables["calibration"] = rows_of(head, rows) if rows else ""
+    return report("evaluation.md.jinja", **{"single": "", **results, **tables}, picture=PICTURE)
 
 
 def _table(entries: Iterable[Any], region: str, single: bool = False) -> str:
@@ -149,29 +111,25 @@ def ranking(results: Results) -> str:
     return "\n".join(lines)
 
 
-def _summary_csv(results: Results) -> str:
+def _summaries(results: Results) -> Iterator[dict[str, Any]]:
     """One line per model, image and region; every metric with mean, sd, low, high and n."""
-    head = ["rank", "system", "title", "kind", "parameters", "image", "region"]
-    head += [f"{metric}_{part}" for metric in (*METRICS, "consistency") for part in ("mean", "sd", "low", "high", "n")]
-    rows = []
     for key, entry, image, _, summary in _estimates(results):
+        facts = {name: entry[name] for name in ("title", "kind", "parameters")}
         for region in REGIONS:
-            row = [entry["rank"], key, entry["title"], entry["kind"], entry["parameters"], image, region]
-            for item in (*(summary[region][metric] for metric in METRICS), summary["consistency"]):
-                row += [item["mean"], item["sd"], *(item["ci95"] or (None, None)), item["n"]]
-            rows.append(row)
-    return _csv(head, rows)
+            row = {"rank": entry["rank"], "system": key, **facts, "image": image, "region": region}
+            for metric, item in (*summary[region].items(), ("consistency", summary["consistency"])):
+                low, high = item["ci95"] or (None, None)
+                values = {"mean": item["mean"], "sd": item["sd"], "low": low, "high": high, "n": item["n"]}
+                row |= {f"{metric}_{part}": value for part, value in values.items()}
+            yield row
 
 
-def _cases_csv(results: Results) -> str:
-    """One line per model, image, case and region."""
-    rows = [
-        [key, image, name, region, *(case[region][metric] for metric in METRICS), case["consistency"]]
-        for key, _, image, cases, _ in _estimates(results)
-        for name, case in cases.items()
-        for region in REGIONS
-    ]
-    return _csv(["system", "image", "case", "region", *METRICS, "consistency"], rows)
+def _cases(results: Results) -> Iterator[dict[str, Any]]:
+    for key, _, image, cases, _ in _estimates(results):
+        for name, case in cases.items():
+            for region in REGIONS:
+                place = {"system": key, "image": image, "case": name, "region": region}
+                yield {**place, **case[region], "consistency": case["consistency"]}
 
 
 def _estimates(results: Results) -> Iterator[tuple[str, Any, str, Any, Any]]:
@@ -182,7 +140,93 @@ def _estimates(results: Results) -> Iterator[tuple[str, Any, str, Any, Any]]:
             yield key, entry, "one sample", entry["single"]["cases"], entry["single"]["summary"]
 
 
-def _csv(head: Sequence[str], rows: Sequence[Sequence[Any]]) -> str:
+def _csv(rows: Iterable[Mapping[str, Any]]) -> str:
+    lines = list(rows)
     text = io.StringIO()
-    csv.writer(text, lineterminator="\n").writerows([head, *rows])
+    writer = csv.DictWriter(text, lines[0], lineterminator="\n")
+    writer.writeheader()
+    writer.writerows(lines)
     return text.getvalue()
+
+
+def write_heads(results: Results, folder: Path) -> None:
+    """``results.json``, ``table.md`` and, where there are deviations, ``reliability.png`` in ``folder``: the share of
+    voxels that intervals cover against the share that they promise, the mean, and every rendering.
+
+    Raises OutputError when they cannot be written.
+    """
+    write_json(folder / RESULTS, results)
+    write_text(folder / TABLE, heads_markdown(results))
+    cases = {name: entry.get("heads", {}).get("cases", {}).values() for name, entry in results["bundles"].items()}
+    covers = {name: [case["uncertainty"]["covers"] for case in c if "uncertainty" in case] for name, c in cases.items()}
+    if not any(covers.values()):
+        return
+    with axes_in(folder / RELIABILITY, (4.2, 4.0), 90) as axes:
+        axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="as promised")
+        for name, curves in ((name, curves) for name, curves in covers.items() if curves):
+            label = (
+                name if len(covers) > 1 else "measured"
+            )  # a card shows it, and no folder of the machine that drew it
+            (line,) = axes.plot(LEVELS, np.mean(curves, axis=0), marker="o", markersize=4, linewidth=1.5, label=label)
+            for each in curves:
+                axes.plot(LEVELS, each, color=line.get_color(), linewidth=0.6, alpha=0.5)
+        axes.set(xlabel="promised by the interval", ylabel="truth inside the interval", xlim=(0, 1), ylim=(0, 1))
+        axes.set_title("Below the line: too confident")
+
+
+def heads_markdown(results: Results) -> str:
+    """The report of ``diffma evaluate`` without an experiment: a section for each bundle and kind of heads."""
+    return report("heads.md.jinja", **results, pairs=_pairs_table, heads=_heads_table, cts=_cts_table)
+
+
+def _pairs_table(cases: dict[str, Any]) -> str:
+    shown = {"correlation": 2, "ssim": 2, "psnr": 1}
+    digits = {f"{image}.{key}": n for key, n in shown.items() for image in ("mr", "ct")}
+    head = ["Patient", "Slices", "Correlation", "of the CT", "SSIM", "of the CT", "PSNR (dB)", "of the CT"]
+    rows = [[name, str(cases[name]["slices"]) if name in cases else "", *line] for name, *line in _lines(cases, digits)]
+    return rows_of(head, rows)
+
+
+def _heads_table(cases: dict[str, Any]) -> str:
+    digits = {"ssim": 3, "psnr": 1, "contrast": 2, "auc": 2, "auc_truth": 2, "slice_change": 2}
+    digits |= {f"uncertainty.{key}": 2 for key in ("correlation", "rank_correlation", "cover", "scale")}
+    head = ["Head", "SSIM", "PSNR (dB)", "Contrast", "AUC", "of the truth", "Slices"]
+    return rows_of([*head, "Deviation", "Ranks", "Cover", "Factor"], _lines(cases, digits))
+
+
+def _lines(cases: dict[str, Any], digits: Mapping[str, int]) -> list[list[str]]:
+    lines = {**{name: means({name: case}, *digits) for name, case in cases.items()}, "**mean**": means(cases, *digits)}
+    return [[name, *(number(line[key], n) for key, n in digits.items())] for name, line in lines.items()]
+
+
+def _cts_table(cases: dict[str, Any]) -> str:
+    head = ["CT", "CSF", "CSF volume (ml)", "Skull", "Scalp (mm)", "NMI (mirrored)", "Slices", "Verdict"]
+    mean = means(cases, "csf_dice", "skull_dice")
+    last = ["**mean**", number(mean["csf_dice"]), "", number(mean["skull_dice"]), "", "", "", ""]
+    return rows_of(head, [*([name, *_ct(case)] for name, case in cases.items()), last])
+
+
+def _ct(case: Mapping[str, Any]) -> list[str]:
+    if "problem" in case:
+        return ["-"] * 6 + [case["problem"]]
+    return [
+        number(case["csf_dice"]),
+        f"{case['csf_ct_ml']:.0f} / {case['csf_mr_ml']:.0f}",
+        number(case["skull_dice"]),
+        f"{number(case['scalp_ct_mm'], 1)} / {number(case['scalp_mr_mm'], 1)}",
+        f"{case['nmi']:.3f} ({case['nmi_mirrored']:.3f})",
+        number(case["slice_change"]),
+        case["verdict"],
+    ]
+
+
+def means(cases: Mapping[str, Any], *keys: str) -> dict[str, float | None]:
+    """Mean of each figure over the cases that have it; None where none has. A dot leads inwards: ``mr.ssim``."""
+    found = {}
+    for key in keys:
+        values: list[Any] = list(cases.values())
+        for part in key.split("."):
+            values = [value[part] for value in values if isinstance(value, Mapping) and part in value]
+        there = [value for value in values if value is not None and np.isfinite(value)]
+        found[key] = float(np.mean(there)) if there else None
+    return found

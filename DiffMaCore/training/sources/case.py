@@ -59,7 +59,7 @@ class RawCase:
     contrast: int = 0  # which of DataConfig.targets its target is
 
 
-def read_pair(source: Path, target: Path, mask: Path | None, data: DataConfig) -> RawPair:
+def read_pair(data: DataConfig, source: Path, target: Path, mask: Path | None = None) -> RawPair:
     """The volumes of one case, each on the grid of its file.
 
     Raises InputError where a file is missing, damaged, or a DICOM series of another modality.
@@ -105,7 +105,6 @@ def of_anatomy(names: Iterable[str], given: Path, data: DataConfig) -> set[str]:
 
 
 def _said(name: str) -> list[str]:
-    """The parts of the body that a name may mean."""
     found = _SYNTHRAD.search(name)
     if found:
         return [_ANATOMIES[found.group(1)]]

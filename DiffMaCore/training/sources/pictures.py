@@ -70,13 +70,12 @@ def _pair(
 
 def picture_body(array: NDArray[np.float32]) -> NDArray[np.bool_]:
     """The body in pictures (N, H, W) in [0, 1]: in each the largest piece that is not black, closed and filled."""
-    return np.stack([_plane_body(plane) for plane in array])
-
-
-def _plane_body(plane: NDArray[np.float32]) -> NDArray[np.bool_]:
-    bright = np.pad(ndimage.binary_opening(plane > _BLACK), _CLOSING)
-    closed = ndimage.binary_closing(bright, iterations=_CLOSING)[_CLOSING:-_CLOSING, _CLOSING:-_CLOSING]
-    return largest_piece(ndimage.binary_fill_holes(closed))
+    body = np.zeros(array.shape, bool)
+    for number, plane in enumerate(array):
+        bright = np.pad(ndimage.binary_opening(plane > _BLACK), _CLOSING)
+        closed = ndimage.binary_closing(bright, iterations=_CLOSING)[_CLOSING:-_CLOSING, _CLOSING:-_CLOSING]
+        body[number] = largest_piece(ndimage.binary_fill_holes(closed))
+    return body
 
 
 def cases_of_npz(files: list[Path], given: Path, data: DataConfig) -> list[RawCase]:
@@ -147,9 +146,14 @@ def cases_of_authors(folder: Path, data: DataConfig) -> list[RawCase]:
             patient, centre = table.get(file) or table.get(Path(file).stem) or _patient(file, folder)
             patients[patient].append(slices)
             centres[patient] = centre
+
+    def number(slices: Slices) -> tuple[list[int], str]:
+        name = slices["ct"].stem
+        return [int(n) for n in re.findall(r"\d+", name)], name
+
     cases = []
     for patient in sorted(of_anatomy(patients, folder, data)):
-        ordered = sorted(patients[patient], key=_number)
+        ordered = sorted(patients[patient], key=number)
         files = tuple(path for each in ordered for path in each.values())
         cases.append(RawCase(patient, centres[patient], partial(_load_npy, patient, ordered, data), files))
     return cases
@@ -195,11 +199,6 @@ def _patient(file: str, folder: Path) -> tuple[str, str]:
             " the columns file, patient (and centre)"
         )
     return patient, centre_of(patient)
-
-
-def _number(slices: Slices) -> tuple[list[int], str]:
-    name = slices["ct"].stem
-    return [int(n) for n in re.findall(r"\d+", name)], name
 
 
 def _load_npy(patient: str, slices: list[Slices], data: DataConfig) -> RawPair:

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import os
 from functools import partial
+from itertools import chain
 from pathlib import Path
 
 from DiffMaCore.errors import InputError
@@ -42,22 +43,15 @@ def cases_of_folders(folders: dict[Path, dict[str, Path]], given: Path, data: Da
     """
     kept = of_anatomy((place.name for place in folders), given, data)
     wanted = {place: files for place, files in folders.items() if place.name in kept}
-    _require_modalities(wanted, given, data)
-    cases = []
-    for place, files in wanted.items():
-        source, target, mask = files[data.source], files[data.target], files.get("mask")
-        name = place.resolve().name
-        read = tuple(path for path in (source, target, mask) if path)
-        cases.append(RawCase(name, centre_of(name), partial(read_pair, source, target, mask, data), read))
-    return cases
-
-
-def _require_modalities(folders: dict[Path, dict[str, Path]], given: Path, data: DataConfig) -> None:
-    lacking = [place for place, files in folders.items() if not {data.source, data.target} <= files.keys()]
+    lacking = [place for place, files in wanted.items() if not {data.source, data.target} <= files.keys()]
     if not lacking:
-        return
-    first = lacking[0]
-    stored = folders[first]
+        cases = []
+        for place, files in wanted.items():
+            read = [files[name] for name in (data.source, data.target, "mask") if name in files]
+            name = place.resolve().name
+            cases.append(RawCase(name, centre_of(name), partial(read_pair, data, *read), tuple(read)))
+        return cases
+    first, stored = lacking[0], wanted[lacking[0]]
     missing = " and ".join(m for m in (data.source, data.target) if m not in stored)
     others = sorted(_MODALITIES & stored.keys() - {data.source, data.target})
     remedy = f"add it or move the folder out of {given}"
@@ -65,7 +59,7 @@ def _require_modalities(folders: dict[Path, dict[str, Path]], given: Path, data:
         remedy = "these are cases of Task 2 (cone-beam CT to CT); give Task1"
     elif others:
         remedy = f"set source or target to {' or '.join(others)} in the configuration, or give the right data set"
-    more = f" ({len(lacking)} of {len(folders)} cases lack something)" if len(lacking) > 1 else ""
+    more = f" ({len(lacking)} of {len(wanted)} cases lack something)" if len(lacking) > 1 else ""
     raise InputError(
         f"the case {first.name} lacks {missing}{more}: {data.source} and {data.target} are needed, and it holds"
         f" {', '.join(path.name for path in stored.values())}; {remedy}"
@@ -85,18 +79,12 @@ def cases_of_csv(path: Path, data: DataConfig) -> list[RawCase]:
             continue
         if not row.get("id"):
             raise InputError(f"{where} has no id; the columns are {COLUMNS}")
-        source = _file(row, ("source", data.source), path.parent, where)
-        target = _file(row, ("target", data.target), path.parent, where)
-        mask = _file(row, ("mask",), path.parent, where) if row.get("mask") else None
-        cases.append(
-            RawCase(
-                id=row["id"],
-                centre=row.get("centre") or row.get("center") or centre_of(row["id"]),
-                load=partial(read_pair, source, target, mask, data),
-                files=tuple(file for given in (source, target, mask) if given for file in _files(given)),
-                patient=row.get("patient") or None,
-            )
-        )
+        columns = [("source", data.source), ("target", data.target), *([("mask",)] if row.get("mask") else [])]
+        read = [_file(row, names, path.parent, where) for names in columns]
+        files = [[place] if place.is_file() else sorted(p for p in place.rglob("*") if p.is_file()) for place in read]
+        centre = row.get("centre") or row.get("center") or centre_of(row["id"])
+        load = partial(read_pair, data, *read)
+        cases.append(RawCase(row["id"], centre, load, tuple(chain(*files)), row.get("patient") or None))
     if not cases:
         raise InputError(f"{path} names no case; give one row a case with the columns {COLUMNS}")
     return cases
@@ -110,8 +98,3 @@ def _file(row: dict[str, str], names: tuple[str, ...], folder: Path, where: str)
     if not path.exists():
         raise InputError(f"{where}: there is no {path}; correct the path (it starts at the table's folder)")
     return path
-
-
-def _files(path: Path) -> list[Path]:
-    """The file itself, or all files of a DICOM folder."""
-    return sorted(p for p in path.rglob("*") if p.is_file()) if path.is_dir() else [path]

@@ -5,23 +5,21 @@
 
 from __future__ import annotations
 
-from collections.abc import Callable, Sequence
+from collections.abc import Sequence
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
 
 import torch
-from accelerate import Accelerator
-from accelerate.utils import broadcast_object_list
 
-from DiffMaCore.errors import DiffMaError, InputError, ModelError, OutputError
+from DiffMaCore.errors import InputError
 from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.presets import check_patch
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.batches import spread_batch
 from DiffMaCore.training.cache import PairedCache, ensure_embeddings
 from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.parts import require_sizes
 from DiffMaCore.training.run_folder import RunFolder, read_trained
 from DiffMaCore.training.task import Task
 from DiffMaCore.training.tasks.contrast import EmbedderTask, ImageEncoderTask
@@ -64,30 +62,22 @@ def train_part(
     config, path = config_of(experiment, what).train, folder_of(experiment, folders, what)
     accelerator = make_accelerator(device)
     spread_batch(config, accelerator.num_processes, whole_batch=what in ("embedder", "image-encoder"))
-    talker = reporter if accelerator.is_main_process else Reporter()
-    task = _first(accelerator, lambda: make_task(what, experiment, folders, talker, accelerator.device))
+    given = what, experiment, folders, reporter if accelerator.is_main_process else Reporter(), accelerator.device
+    if accelerator.is_main_process:
+        try:
+            task = make_task(*given)
+        finally:
+            accelerator.wait_for_everyone()
+    else:  # afterwards, with what process 0 computed, or into the same error
+        accelerator.wait_for_everyone()
+        task = make_task(*given)
     try:
-        train(task, config, RunFolder(path, asdict(experiment), command), experiment.seed, talker, accelerator)
+        train(task, config, RunFolder(path, asdict(experiment), command), experiment.seed, given[3], accelerator)
     finally:
         close = getattr(task.dataset, "close", None)
         if close is not None:
             close()
     return path
-
-
-def _first(accelerator: Accelerator, make: Callable[[], Task]) -> Task:
-    """What ``make`` gives, on process 0 before the others, which then find what it computed; its error is theirs."""
-    made: Task | None = None
-    problem: DiffMaError | None = None
-    if accelerator.is_main_process:
-        try:
-            made = make()
-        except (InputError, ModelError, OutputError) as error:
-            problem = error
-    (problem,) = broadcast_object_list([problem])
-    if problem is not None:
-        raise problem
-    return made if made is not None else make()
 
 
 def make_task(
@@ -97,14 +87,11 @@ def make_task(
     reporter: Reporter | None = None,
     device: str | torch.device = "auto",
 ) -> Task:
-    """The task, its model with the starting weights that the experiment's seed gives.
+    """The task, its model with the starting weights that the experiment's seed gives; on ``device`` the embedder's
+    answers are computed once.
 
-    "denoiser" is the model that ``experiment.denoiser.backbone`` names. The embedder's answers, which are computed
-    once, are computed on ``device``.
-
-    Raises:
-        InputError: no data, data of another configuration, sizes that do not fit, or a network that comes before it
-            is not trained yet.
+    Raises InputError: no data, data of another configuration, sizes that do not fit, or a network that comes before it
+    is not trained yet.
     """
     reporter, place = reporter or Reporter(), device if isinstance(device, str) else device.type
     cache = PairedCache.open(folders.data)
@@ -116,7 +103,7 @@ def make_task(
             return AutoencoderTask(*given)
         if what == "image-encoder":
             return ImageEncoderTask(*given)
-        _require_sizes(experiment, cache)
+        require_sizes(experiment, cache.latent_shape[1], cache.embed_dim)
         if what == "embedder":
             return EmbedderTask(*given, reporter, place)
         if what == "small-decoder":
@@ -125,18 +112,15 @@ def make_task(
             return RegressionTask(*given)
         embedder = _load_embedder(*given)
         if what == "guided-decoder":
-            return GuidedDecoderTask(*given, _load_denoiser(experiment, folders), embedder)
+            if not experiment.denoiser.mean_share or experiment.denoiser.ct_conditioning != "pixels":
+                raise InputError("a guided decoder needs a denoiser with a mean_share and ct_conditioning: pixels")
+            folder = folders.system("diffma")
+            denoiser = read_trained(folder, DiffMa)
+            if denoiser is None:
+                raise InputError(f"there is no trained DiffMa in {folder}; run `diffma train denoiser` first")
+            return GuidedDecoderTask(*given, denoiser, embedder)
         fresh = experiment.data.heads is not None
         return DenoiserTask(*given, embedder, None if fresh else ensure_embeddings(cache, embedder, reporter, place))
-
-
-def _load_denoiser(experiment: Experiment, folders: Folders) -> DiffMa:
-    if not experiment.denoiser.mean_share or experiment.denoiser.ct_conditioning != "pixels":
-        raise InputError("a guided decoder needs a denoiser with a mean_share and ct_conditioning: pixels")
-    denoiser = read_trained(folders.system("diffma"), DiffMa)
-    if denoiser is None:
-        raise InputError(f"there is no trained DiffMa in {folders.system('diffma')}; run `diffma train denoiser` first")
-    return denoiser
 
 
 def _load_embedder(experiment: Experiment, folders: Folders, cache: PairedCache) -> VisionEmbedder:
@@ -155,16 +139,3 @@ def _load_embedder(experiment: Experiment, folders: Folders, cache: PairedCache)
             f" {found}, and the experiment has {wanted}; run `diffma train embedder` with a new --out"
         )
     return embedder
-
-
-def _require_sizes(experiment: Experiment, cache: PairedCache) -> None:
-    config = experiment.denoiser
-    try:
-        check_patch(cache.latent_shape[1], config.patch_size)
-    except ValueError as problem:
-        raise InputError(f"denoiser.patch_size: {problem}") from None
-    if config.width != cache.embed_dim:
-        raise InputError(
-            f"denoiser.width is {config.width} and the image encoder's embeddings have {cache.embed_dim} numbers, which"
-            f" are added; set denoiser.width to {cache.embed_dim}, or prepare with another parts.image_encoder"
-        )

@@ -74,17 +74,15 @@ class EmbedderTask(Task):
         if calibrate:
             calibrate_mask(final, self._training.spread(_MANY)["source_latent"])
         sample, metrics = self.sample(final), self._metrics(final)
+        assert sample.picture is not None
         with replacing(folder / "figure1.png") as part:
-            assert sample.picture is not None
             sample.picture.save(part, format="png")
         facts: dict[str, Any] = {"views": self.config.views, "mask": {**asdict(metrics), "split": self.fixed.split}}
         facts |= {"calibrated": calibrate, "mask_before_calibration": asdict(before) if calibrate else None}
         write_trained(folder, final, "embedder", "Vision Embedder", **facts)
         earlier = f" ({before.share:.1%} before calibration)" if calibrate else ""
-        self.reporter.note(
-            f"{metrics.share:.1%} of the soft mask's variance comes from the slice{earlier}, the rest from the token's"
-            " place"
-        )
+        share = f"{metrics.share:.1%} of the soft mask's variance comes from the slice{earlier}"
+        self.reporter.note(f"{share}, the rest from the token's place")
         if metrics.closed > 0.5 and not calibrate:
             self.reporter.warning(
                 f"{metrics.closed:.0%} of the soft mask's weights are below 0.01, and a denoiser's masked branch sees"

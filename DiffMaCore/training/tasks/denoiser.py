@@ -159,7 +159,6 @@ class DenoiserTask(Task):
 
     @cached_property
     def vae(self) -> Autoencoder:
-        """What decodes the fixed slices."""
         return self.cache.load_vae()
 
 

@@ -7,7 +7,7 @@ import pytest
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging import metrics
-from DiffMaCore.training.evaluation.head_measures import (
+from DiffMaCore.training.evaluation.scores import (
     LEVELS,
     auc,
     contrast_ratio,

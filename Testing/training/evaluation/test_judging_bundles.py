@@ -16,9 +16,11 @@ from DiffMaCore.cli.main import main
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.checks import with_voxels
 from DiffMaCore.imaging.phantom import Phantom, tissues
-from DiffMaCore.training.evaluation.head_measures import LEVELS
-from DiffMaCore.training.evaluation.head_tables import RELIABILITY, markdown, write
-from DiffMaCore.training.evaluation.heads import inside_skull, judge_cts, judge_pairs, judge_phantom, means, read_pair
+from DiffMaCore.training.evaluation.heads import inside_skull, judge_cts, judge_pairs, judge_phantom, read_pair
+from DiffMaCore.training.evaluation.scores import LEVELS
+from DiffMaCore.training.evaluation.tables import RELIABILITY, means
+from DiffMaCore.training.evaluation.tables import heads_markdown as markdown
+from DiffMaCore.training.evaluation.tables import write_heads as write
 from Testing.images import AIR, BONE, FLUID, SIGNAL, head_images, head_labels
 
 

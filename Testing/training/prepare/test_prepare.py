@@ -215,7 +215,7 @@ class TestBeforeAnyLongWork:
 
     def test_a_patch_size_that_does_not_divide_the_latent(self, experiment, tmp_path):
         odd = replace(experiment, denoiser=replace(experiment.denoiser, patch_size=3))
-        self.refuses(odd, tmp_path, "patch_size 3 does not divide the latent of 8 x 8.*1, 2, 4, 8")
+        self.refuses(odd, tmp_path, "patch of 3 does not divide a latent of 8 x 8.*1, 2, 4, 8")
 
     def test_an_image_encoder_of_another_width(self, experiment, tmp_path):
         odd = replace(experiment, denoiser=replace(experiment.denoiser, width=64))

@@ -3,21 +3,21 @@
 from __future__ import annotations
 
 import threading
-from collections.abc import Sequence
+from collections.abc import Iterator, Sequence
 
 import pytest
 import torch
 from torch import Tensor
 
-from DiffMaCore.training.batches import Order, Parts, feed, spread_batch, to_device
+from DiffMaCore.training.batches import Order, feed, micro_batches, spread_batch, to_device
 from Testing.training.trainer.tiny_run import Slices, tiny_config
 
 CPU = torch.device("cpu")
 
 
-def parts(first_step: int = 0) -> Parts:
+def parts(first_step: int = 0) -> Iterator[list[int]]:
     config = tiny_config()
-    return Parts(Order(40, config.batch_size, 0), spread_batch(config, 1), 0, first_step, 9)
+    return micro_batches(Order(40, config.batch_size, 0), spread_batch(config, 1), 0, first_step, 9)
 
 
 class Uneven(Slices):

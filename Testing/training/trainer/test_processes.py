@@ -6,7 +6,7 @@ import pytest
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.batches import Order, Parts, Spread, spread_batch
+from DiffMaCore.training.batches import Order, Spread, micro_batches, spread_batch
 from DiffMaCore.training.experiment import TrainConfig
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.trainer import make_accelerator, train
@@ -62,7 +62,7 @@ def test_the_parts_of_all_processes_are_the_batch(spread):
     order = Order(40, 8, seed=1)
     rows: list[list[int]] = [[], []]
     for process in range(spread.processes):
-        parts = list(Parts(order, spread, process, first_step=3, steps=5))
+        parts = list(micro_batches(order, spread, process, first_step=3, steps=5))
         for step in range(2):
             rows[step] += [r for part in parts[step * spread.accumulation :][: spread.accumulation] for r in part]
     assert [sorted(r) for r in rows] == [sorted(order.batch(3)), sorted(order.batch(4))]

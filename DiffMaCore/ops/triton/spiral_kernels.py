@@ -12,7 +12,7 @@ from __future__ import annotations
 import triton
 import triton.language as tl
 
-from DiffMaCore.ops.scan.triton_kernels import sigmoid
+from DiffMaCore.ops.triton.scan_kernels import sigmoid
 
 
 @triton.jit

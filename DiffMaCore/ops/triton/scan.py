@@ -1,4 +1,8 @@
-"""Buffers, layouts and block sizes for the Triton kernels of the scan, and their launches."""
+"""Selective scan by our own Triton kernels: on an NVIDIA GPU, with nothing to install or to compile but torch.
+
+Triton comes with torch on Linux (on Windows as `triton-windows`). With TRITON_INTERPRET=1 in the environment it
+interprets the same kernels on a CPU, far too slowly for anything but tests.
+"""
 
 from __future__ import annotations
 
@@ -7,29 +11,56 @@ import math
 import os
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any, NamedTuple
+from typing import Any
 
 import torch
 import triton
 from torch import Tensor
+from torch.autograd.function import once_differentiable
 
-from DiffMaCore.ops.scan import triton_kernels as kernels
+from DiffMaCore.ops.scan.arguments import ScanArguments
+from DiffMaCore.ops.triton import scan_kernels as kernels
 
 LOG2E = math.log2(math.e)
 BUSY = 1024
 """Programs that keep a large GPU busy; where there would be fewer, each takes fewer channels."""
 
 
+def triton_scan(arguments: ScanArguments) -> tuple[Tensor, Tensor]:
+    """Return (out (B, D, L) in u's dtype, last state (B, D, N)); both are differentiable (once)."""
+    split = (arguments.groups, arguments.u.shape[1] // arguments.groups)
+    u, delta, z = (None if x is None else x.unflatten(1, split) for x in (arguments.u, arguments.delta, arguments.z))
+    A, B, C, D, bias = arguments.A, arguments.B, arguments.C, arguments.D, arguments.delta_bias
+    out, last = _Scan.apply(arguments.delta_softplus, u, delta, z, A, B, C, D, bias)
+    return out.flatten(1, 2), last
+
+
+class _Scan(torch.autograd.Function):
+    """Given u, delta, z (S, G, D/G, L), and A, B, C, D, bias as the scan is."""
+
+    @staticmethod
+    def forward(ctx: Any, softplus: bool, *given: Tensor | None) -> tuple[Tensor, Tensor]:
+        # Of the inputs only u, delta and z are large; what the kernels want of the rest is made again in backward.
+        keep = any(ctx.needs_input_grad)
+        y, border = run_forward(Problem.make(given, softplus), keep)
+        if keep:
+            ctx.save_for_backward(*given, border)
+            ctx.softplus = softplus
+        ctx.set_materialize_grads(False)
+        return y, border[:, -1].transpose(1, 2).clone()
+
+    @staticmethod
+    @once_differentiable
+    def backward(ctx: Any, dy: Tensor | None, dlast: Tensor | None) -> tuple[Tensor | None, ...]:
+        *given, border = ctx.saved_tensors
+        dy = torch.zeros_like(given[0]) if dy is None else dy
+        dlast = None if dlast is None else dlast.float().transpose(1, 2).contiguous()
+        return None, *run_backward(Problem.make(given, ctx.softplus), given, border, dy, dlast)
+
+
 def interpreted() -> bool:
     """Whether Triton is set to interpret its kernels on the CPU."""
     return os.environ.get("TRITON_INTERPRET") == "1"
-
-
-class Tiles(NamedTuple):
-    """Tokens and channels of a tile."""
-
-    tokens: int
-    channels: int
 
 
 @dataclass(frozen=True)
@@ -38,6 +69,7 @@ class Problem:
 
     A: (N, D), times log2(e); B, C: (S, G, N, L padded to whole tiles); D, bias: (D,); float32.
     order: (K, L) int32, or None; the sequences are then those of the samples, each K times.
+    tiles: tokens and channels of one.
     """
 
     u: Tensor
@@ -50,7 +82,7 @@ class Problem:
     bias: Tensor | None
     softplus: bool
     order: Tensor | None
-    tiles: Tiles
+    tiles: tuple[int, int]
 
     @classmethod
     def make(cls, given: Sequence[Any], softplus: bool, order: Tensor | None = None) -> Problem:
@@ -61,11 +93,11 @@ class Problem:
         u, delta, z, A, B, C, D, bias = given
         sequences, groups, width, length = u.shape
         many = sequences * groups * triton.cdiv(width, 64) >= BUSY
-        tiles = Tiles(4, 4) if interpreted() else Tiles(16, 64 if many else 32)  # interpreted number by number
-        chunks = triton.cdiv(length, tiles.tokens)
+        tiles = (4, 4) if interpreted() else (16, 64 if many else 32)  # interpreted number by number
+        chunks = triton.cdiv(length, tiles[0])
 
         def laid_out(weights: Tensor) -> Tensor:
-            rows = weights.new_zeros(*weights.shape[:3], chunks * tiles.tokens, dtype=torch.float32)
+            rows = weights.new_zeros(*weights.shape[:3], chunks * tiles[0], dtype=torch.float32)
             rows[..., :length] = weights
             return rows
 
@@ -78,12 +110,12 @@ class Problem:
 
     @property
     def chunks(self) -> int:
-        return triton.cdiv(self.u.shape[3], self.tiles.tokens)
+        return triton.cdiv(self.u.shape[3], self.tiles[0])
 
     @property
     def blocks(self) -> int:
         """Blocks of channels in a group."""
-        return triton.cdiv(self.u.shape[2], self.tiles.channels)
+        return triton.cdiv(self.u.shape[2], self.tiles[1])
 
     def grid(self) -> tuple[int]:
         return (self.u.shape[0] * self.u.shape[1] * self.blocks,)
@@ -95,10 +127,10 @@ class Problem:
     def constants(self) -> dict[str, int | bool]:
         return {
             "N": len(self.A),
-            "T": self.tiles.tokens,
-            "E": self.tiles.channels,
+            "T": self.tiles[0],
+            "E": self.tiles[1],
             "ORDERS": 0 if self.order is None else len(self.order),
-            "WHOLE": self.u.shape[2] % self.tiles.channels == 0,
+            "WHOLE": self.u.shape[2] % self.tiles[1] == 0,
             "SOFTPLUS": self.softplus,
             "HAS_Z": self.z is not None,
             "HAS_D": self.D is not None,

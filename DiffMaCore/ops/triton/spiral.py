@@ -14,35 +14,24 @@ import triton
 from torch import Tensor
 from torch.autograd.function import once_differentiable
 
-from DiffMaCore.ops.scan.triton_launch import Problem, current, interpreted, run_backward, run_forward
-from DiffMaCore.ops.spiral import triton_kernels as kernels
+from DiffMaCore.ops.triton import spiral_kernels as kernels
+from DiffMaCore.ops.triton.scan import Problem, current, interpreted, run_backward, run_forward
 
 # (tokens, channels) of a tile, tiles that one program sums weight gradients over, numbers in a flat block.
 T, LANES, SPAN, SIZE = (4, 16, 2, 256) if interpreted() else (16, 128, 16, 2048)
 
 
-def spiral_scan(
-    x: Tensor, z: Tensor, ssm: Any, weight: Tensor, bias: Tensor, order: Tensor, position: Tensor
-) -> Tensor:
-    """What stands between a Mamba's two projections.
-
-    Args:
-        x, z: (2, B, L, E), raster order.
-        ssm: the two branches' state space models, a ``StackedSSM``.
-        weight, bias: of the convolution, (2, E, taps) and (2, E).
-        order, position: (K, L) raster indices in scan order, and where each raster token stands in it.
-
-    Returns:
-        (2, B, L, E), raster order, in z's type; differentiable (once).
-    """
+def spiral_scan(x: Tensor, z: Tensor, mamba: Any) -> Tensor:
+    """As :func:`DiffMaCore.ops.spiral.order.spiral_scan`; differentiable (once)."""
+    order, position = mamba.order.int(), mamba.position.int()
     branches, batch, length, width = x.shape
-    u = _GatherConvSilu.apply(x.contiguous(), weight, bias, order.int(), position.int())
-    delta, b, c = ssm.weights(u.view(branches, -1, width))
+    u = _GatherConvSilu.apply(x.contiguous(), mamba.conv_weight, mamba.conv_bias, order, position)
+    delta, b, c = mamba.weights(u.view(branches, -1, width))
     shape = (branches, batch * len(order), length, -1)
     # (sequence, branch, channel or state, token)
     delta, b, c = (tensor.reshape(shape).permute(1, 0, 3, 2) for tensor in (delta, b, c))
-    A, D, dt_bias = ssm.constants()
-    return _ScanMergeGate.apply(order.int(), z.contiguous(), u, delta, A, b, c, D, dt_bias)
+    A, D, dt_bias = mamba.constants()
+    return _ScanMergeGate.apply(order, z.contiguous(), u, delta, A, b, c, D, dt_bias)
 
 
 class _GatherConvSilu(torch.autograd.Function):

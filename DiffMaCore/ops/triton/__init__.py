@@ -1,0 +1,1 @@
+"""The selective scan and the spiral scan by Triton kernels, for NVIDIA GPUs."""
