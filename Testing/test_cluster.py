@@ -95,6 +95,13 @@ def test_workers_that_have_gpus_are_asked_for_one(tmp_path: Path) -> None:
             assert [task.resource_restrictions for task in cluster.scheduler.tasks.values()] == [{"GPU": 1}]
 
 
+def test_a_local_cluster_leaves_this_process_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")
+    ((_, told),) = outcomes([Job("gives", tmp_path)], Cluster("local"), Reporter())
+    assert not isinstance(told, Failure)
+    assert os.environ["OMP_NUM_THREADS"] == "3"
+
+
 def test_an_address_where_nobody_answers_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     import dask
 
