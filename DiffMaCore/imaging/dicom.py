@@ -18,6 +18,7 @@ from pydicom.dataset import Dataset
 
 from DiffMaCore.errors import InputError, is_out_of_memory
 from DiffMaCore.imaging.dicom_checks import check_one_series, check_pixels, is_compressed, odd_slices
+from DiffMaCore.imaging.dicom_codes import count_surplus, lossless_codes
 from DiffMaCore.imaging.dicom_headers import Series, Slice, integer, list_series, numbers, to_int
 from DiffMaCore.imaging.regrid import Stack, to_regular_grid
 
@@ -69,9 +70,9 @@ def read_dicom_series(
         raise InputError(f"{path} has most of its slices at one position; export the series again")
     if duplicates:
         notes.append(f"{duplicates} slices lie where another one lies: the first of each was used.")
-    voxels, padded = _read_voxels(slices)
+    voxels, padded, surplus = _read_voxels(slices)
     if is_compressed(slices[0].path):
-        notes += odd_slices(slices, voxels)
+        notes += odd_slices(slices, voxels, surplus)
     if padded:
         notes.append(f"The padding around the scanner's round field ({padded:g} HU) was set to -1024 HU.")
     orientation = slices[0].orientation
@@ -181,22 +182,33 @@ def _sorted_slices(series: Series) -> tuple[list[Slice], int]:
     return kept, len(items) - len(kept)
 
 
-def _read_voxels(slices: list[Slice]) -> tuple[np.ndarray, float | None]:
-    """Voxels (slices, rows, columns) float32 after rescale, padding as air; and the padding's value."""
+def _read_voxels(slices: list[Slice]) -> tuple[np.ndarray, float | None, np.ndarray]:
+    """Voxels (slices, rows, columns) float32 after rescale, padding as air; the padding's value; surplus of codes."""
     head = slices[0].header
     voxels = np.empty((len(slices), int(head.Rows), int(head.Columns)), np.float32)
     padding = None
+    surplus = np.zeros(len(slices))
     frames: np.ndarray = np.empty(0)
+    codes: list[bytes] = []
     path: Path | None = None
     for k, item in enumerate(slices):
         if item.path != path:
-            frames, path = _frames(item), item.path
+            frames, codes, path = _frames(item), lossless_codes(item.path), item.path
         voxels[k] = frames[item.frame]
+        if codes:
+            slope, intercept = _scale(item)
+            surplus[k] = count_surplus(codes[item.frame], np.rint((voxels[k] - intercept) / slope).astype(np.int32))
         value = _padding(item)
         if value is not None and (hit := voxels[k] == np.float32(value)).any():
             voxels[k][hit] = -1024
             padding = value
-    return voxels, padding
+    return voxels, padding, surplus
+
+
+def _scale(item: Slice) -> tuple[float, float]:
+    """Slope and intercept; 1 and 0 where there are none."""
+    slope, intercept = (numbers(item.path, item.header, f"Rescale{name}") for name in ("Slope", "Intercept"))
+    return (slope[0] if slope else 1.0), (intercept[0] if intercept else 0.0)
 
 
 def _padding(item: Slice) -> float | None:
@@ -204,8 +216,8 @@ def _padding(item: Slice) -> float | None:
     raw = to_int(item.header.get("PixelPaddingValue"))
     if raw is None:
         return None
-    slope, intercept = (numbers(item.path, item.header, f"Rescale{name}") for name in ("Slope", "Intercept"))
-    value = raw * (slope[0] if slope else 1.0) + (intercept[0] if intercept else 0.0)
+    slope, intercept = _scale(item)
+    value = raw * slope + intercept
     return value if value < -1024 or value > 4000 else None
 
 

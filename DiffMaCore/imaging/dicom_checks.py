@@ -2,14 +2,10 @@
 
 from __future__ import annotations
 
-import io
-from collections.abc import Iterator
 from pathlib import Path
 
 import numpy as np
 import pydicom
-from PIL import Image
-from pydicom.encaps import generate_frames
 
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.dicom_headers import Series, Slice, integer, numbers, to_int
@@ -23,8 +19,8 @@ _ONE = {
 }
 _ITEM = b"\xfe\xff\x00\xe0"  # begins the pixels of every compressed coding
 _ROUGHER, _ROUGHER_HU = 1.3, 8.0  # than the neighbours: damaged codes decode to streaks and blocks
-_ODD, _ODD_HU = 2.5, 30.0  # times the usual change from slice to slice, and more
 _ODD_BYTES = 3  # more or fewer than the pixels need
+_STREAK, _STREAK_HU = 1.5, 100.0  # times the greatest change from row to row in the slices beside it, and more
 
 
 def check_one_series(path: Path, series: Series) -> None:
@@ -87,12 +83,13 @@ def _is_encapsulated(data: pydicom.FileDataset) -> bool:
     return bool(data.file_meta.get("TransferSyntaxUID", pydicom.uid.ImplicitVRLittleEndian).is_encapsulated)
 
 
-def odd_slices(slices: list[Slice], voxels: np.ndarray) -> list[str]:
+def odd_slices(slices: list[Slice], voxels: np.ndarray, surplus: np.ndarray) -> list[str]:
     """A note where slices differ from their neighbours as no anatomy does: pixels that decoded to other values.
 
     Args:
         slices: in order.
         voxels: (slices, rows, columns) in HU.
+        surplus: of each slice, as ``count_surplus`` counts; a series is coded by one coder, in one way.
     """
     if len(voxels) < 5:
         return []
@@ -100,55 +97,19 @@ def odd_slices(slices: list[Slice], voxels: np.ndarray) -> list[str]:
     rough = np.array(
         [np.abs(np.diff(plane, axis=0)).mean() + np.abs(np.diff(plane, axis=1)).mean() for plane in clipped]
     )
-    apart = np.array([np.abs(a - b).mean() for a, b in zip(clipped[1:], clipped[:-1], strict=True)])
-    near = np.minimum([apart[0], *apart], [*apart, apart[-1]])  # from the nearer neighbour
     around = np.maximum([rough[1], *rough[:-1]], [*rough[1:], rough[-2]])  # the rougher neighbour
     noisy = rough > _ROUGHER * around + _ROUGHER_HU
-    surplus = np.array(list(_surpluses(slices)))
     usual = np.median(surplus)
     away = np.abs(surplus - usual)
     unlike = away > _ODD_BYTES + abs(usual) + 10 * np.median(away)
-    odd = np.flatnonzero(noisy | unlike | (near > _ODD * np.median(near) + _ODD_HU))
+    rows = np.abs(np.diff(clipped, axis=1)).mean(axis=2)
+    flat = np.ptp(clipped, axis=2) == 0  # of padding, which ends elsewhere in every slice of a tilted volume
+    rows[flat[:, 1:] | flat[:, :-1]] = 0
+    step = rows.max(axis=1)
+    beside = np.maximum([step[1], *step[:-1]], [*step[1:], step[-2]])
+    streaked = step > _STREAK * beside + _STREAK_HU
+    odd = np.flatnonzero(noisy | streaked | unlike)
     if not len(odd):
         return []
     names = ", ".join(str(to_int(slices[k].header.get("InstanceNumber")) or k + 1) for k in odd[:5])
     return [f"Slices unlike their neighbours (instance {names}): their pixels may be damaged, look at them."]
-
-
-def _surpluses(slices: list[Slice]) -> Iterator[int]:
-    """Of each slice the bytes that its lossless JPEG 2000 has more than another coder makes of its pixels.
-
-    Coders differ by little and alike in all slices of a series. A damaged code, whose decoder goes astray and reads
-    some bytes not at all or beyond their end, has hundreds more or fewer. Of other codings: 0.
-    """
-    path, codes = None, []
-    for item in slices:
-        if item.path != path:
-            data = pydicom.dcmread(item.path, force=True, specific_tags=["NumberOfFrames", "PixelData"])
-            lossless = data.file_meta.get("TransferSyntaxUID") == pydicom.uid.JPEG2000Lossless
-            count = integer(item.path, data, "NumberOfFrames", 1) or 1
-            codes = list(generate_frames(data.PixelData, number_of_frames=count)) if lossless else []
-            path = item.path
-        yield _surplus(codes[item.frame]) if codes else 0
-
-
-def _surplus(code: bytes) -> int:
-    sizes, style = (
-        code.find(b"\xff\x51"),
-        code.find(b"\xff\x52") + 4,
-    )  # markers SIZ and COD, ISO/IEC 15444-1, A.5 and A.6
-    try:
-        depth = (code[sizes + 40] & 127) + 1
-        stored = np.asarray(Image.open(io.BytesIO(code))).astype(np.int32) >> (16 - depth if depth > 8 else 0)
-        pixels = Image.fromarray((stored - (1 << depth - 1) + (1 << 15)).astype(np.uint16))
-        blocks = 4 << code[style + 6], 4 << code[style + 7]
-        again = io.BytesIO()
-        pixels.save(again, "JPEG2000", num_resolutions=code[style + 5] + 1, codeblock_size=blocks, no_jp2=True)
-    except Exception:  # whatever Pillow makes of a damaged code
-        return len(code)
-    return _body(code) - _body(again.getvalue())
-
-
-def _body(code: bytes) -> int:
-    """Bytes from the first marker SOD on."""
-    return len(code.rstrip(b"\0")) - code.find(b"\xff\x93")

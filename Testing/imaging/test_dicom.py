@@ -164,13 +164,14 @@ def test_rounding_of_the_orientation_does_not_split_a_series(tmp_path: Path) -> 
     assert len(list_series(tmp_path)) == 1
 
 
-def test_a_compressed_series_is_decoded(tmp_path: Path) -> None:
-    image = sitk.GetImageFromArray(HU.astype(np.int16))
+def write_by_gdcm(folder: Path, compressor: str, hu: np.ndarray) -> None:
+    """A compressed series, slice k in the file k.dcm."""
+    image = sitk.GetImageFromArray(hu.astype(np.int16))
     writer = sitk.ImageFileWriter()
     writer.KeepOriginalImageUIDOn()
     writer.UseCompressionOn()
-    writer.SetCompressor("JPEGLS")
-    for k in range(len(HU)):
+    writer.SetCompressor(compressor)
+    for k in range(len(hu)):
         plane = image[:, :, k]
         tags = {
             "0008|0016": "1.2.840.10008.5.1.4.1.1.2",
@@ -185,10 +186,21 @@ def test_a_compressed_series_is_decoded(tmp_path: Path) -> None:
         }
         for key, value in tags.items():
             plane.SetMetaData(key, value)
-        writer.SetFileName(str(tmp_path / f"{k}.dcm"))
+        writer.SetFileName(str(folder / f"{k}.dcm"))
         writer.Execute(plane)
+
+
+@pytest.mark.parametrize("compressor", ["JPEG", "JPEG2000", "JPEGLS"])
+def test_a_compressed_series_is_decoded(compressor: str, tmp_path: Path) -> None:
+    write_by_gdcm(tmp_path, compressor, HU)
     assert pydicom.dcmread(tmp_path / "0.dcm").file_meta.TransferSyntaxUID.is_compressed
-    assert np.array_equal(voxels(tmp_path), HU)
+    volume = read_volume(tmp_path)
+    assert np.array_equal(sitk.GetArrayFromImage(volume.image), HU) and volume.notes == []
+
+
+def noisy_hu(rng: np.random.Generator) -> np.ndarray:
+    """As noisy as a scanner's."""
+    return head_hu(96, 10) + rng.normal(0, 8, (10, 96, 96)).round().astype(int)
 
 
 def write_jpeg2000(folder: Path, hu: np.ndarray, **options: object) -> None:
@@ -222,7 +234,7 @@ def test_whole_slices_in_any_lossless_jpeg_2000_are_read_without_a_note(options:
 @pytest.mark.parametrize("seed", [2, 15, 16, 18, 21, 29])  # off by 0.1 to 10 HU
 def test_a_damaged_slice_in_lossless_jpeg_2000_is_named_however_little_it_is_off(seed: int, tmp_path: Path) -> None:
     rng = np.random.default_rng(seed)
-    hu = head_hu(96, 10) + rng.normal(0, 8, (10, 96, 96)).round().astype(int)  # as noisy as a scanner's
+    hu = noisy_hu(rng)
     write_jpeg2000(tmp_path, hu)
     data = pydicom.dcmread(tmp_path / "4")
     code = bytearray(get_frame(data.PixelData, 0, number_of_frames=1))
@@ -233,6 +245,20 @@ def test_a_damaged_slice_in_lossless_jpeg_2000_is_named_however_little_it_is_off
     volume = read_volume(tmp_path)
     assert not np.array_equal(sitk.GetArrayFromImage(volume.image)[4], hu[4])
     assert len(volume.notes) == 1 and "instance 4)" in volume.notes[0]
+
+
+@pytest.mark.parametrize("seed", [0, 1, 2, 3, 5])
+def test_a_damaged_slice_in_lossless_jpeg_is_named_where_its_decoder_lost_its_place(seed: int, tmp_path: Path) -> None:
+    rng = np.random.default_rng(seed)
+    hu = noisy_hu(rng)
+    write_by_gdcm(tmp_path, "JPEG", hu)
+    raw = bytearray((tmp_path / "4.dcm").read_bytes())
+    at = int(rng.integers(len(raw) // 2, len(raw) - 50))
+    raw[at : at + 3] = rng.bytes(3)
+    (tmp_path / "4.dcm").write_bytes(raw)
+    volume = read_volume(tmp_path)
+    assert not np.array_equal(sitk.GetArrayFromImage(volume.image)[4], hu[4])
+    assert len(volume.notes) == 1 and "instance 5)" in volume.notes[0]
 
 
 def test_an_enhanced_multi_frame_ct_is_sorted_too(tmp_path: Path) -> None:
