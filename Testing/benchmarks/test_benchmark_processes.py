@@ -34,6 +34,7 @@ def test_numbers_that_cannot_be_are_refused() -> None:
         benchmark_processes(processes=10_000)
 
 
+@pytest.mark.slow
 def test_a_conversion_that_fails_is_told_in_its_own_words(tmp_path: Path) -> None:
     with pytest.raises(DiffMaError, match=r"status 2.*nowhere"):
         benchmark_processes(processes=1, volumes=1, rounds=1, model=str(tmp_path / "nowhere"))

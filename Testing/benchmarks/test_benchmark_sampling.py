@@ -40,12 +40,14 @@ def errors(figures: dict[str, Any], way: str) -> list[float]:
     return [row["to_ode"]["median"] for row in figures["rows"] if row["way"] == way]
 
 
+@pytest.mark.slow
 def test_the_ode_is_at_no_distance_from_itself_and_ancestral_sampling_has_no_ode(figures: dict[str, Any]) -> None:
     ode, *others = figures["rows"]
     assert (ode["steps"], ode["to_ode"]["median"]) == (1000, 0)
     assert all((row["to_ode"] is None) == (row["scheduler"] == "ddpm") for row in others)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("scheduler", ["dpm++", "unipc", "ddim"])
 def test_more_steps_come_nearer_to_the_ode(figures: dict[str, Any], scheduler: str) -> None:
     few, more, most = errors(figures, scheduler)
@@ -53,10 +55,12 @@ def test_more_steps_come_nearer_to_the_ode(figures: dict[str, Any], scheduler: s
     assert most < 0.3 * few
 
 
+@pytest.mark.slow
 def test_another_noise_leads_further_away_than_any_number_of_steps(figures: dict[str, Any]) -> None:
     assert errors(figures, "dpm++, another noise")[0] > max(errors(figures, "dpm++"))
 
 
+@pytest.mark.slow
 def test_every_way_is_told_with_errors_quality_and_time(figures: dict[str, Any]) -> None:
     assert len(figures["rows"]) == 1 + len(ways(STEPS, ("own", "neighbour", "regression")))
     for row in figures["rows"]:
@@ -66,6 +70,7 @@ def test_every_way_is_told_with_errors_quality_and_time(figures: dict[str, Any])
     assert {row["guess"] for row in figures["rows"]} == {None, "own", "neighbour", "regression"}
 
 
+@pytest.mark.slow
 def test_what_is_measured_is_not_measured_again(
     tiny: tuple[Experiment, Folders, Path], figures: dict[str, Any], capsys: pytest.CaptureFixture[str]
 ) -> None:

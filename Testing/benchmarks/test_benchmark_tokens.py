@@ -14,6 +14,7 @@ from DiffMaCore.cli.main import main
 from DiffMaCore.errors import InputError
 
 
+@pytest.mark.slow
 def test_time_and_memory_are_measured_at_every_size_and_written_as_figures_table_and_picture(
     tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
