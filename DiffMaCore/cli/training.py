@@ -6,7 +6,7 @@ import argparse
 from dataclasses import replace
 from pathlib import Path
 
-from DiffMaCore.cli.commands import GROUPS, Option, answer, command
+from DiffMaCore.cli.commands import GROUPS, Option, answer, command, silence_other_bars
 from DiffMaCore.cli.options import CLUSTER, DATASET, experiment_options, read_cluster, read_experiment
 from DiffMaCore.configuring import build
 from DiffMaCore.errors import InputError
@@ -123,6 +123,7 @@ def train(args: argparse.Namespace) -> int:
     from DiffMaCore.training.tasks import train_part
 
     keep_freed_memory()
+    silence_other_bars()
     folder = train_part(experiment, folders, args.what, args.reporter, args.device, args.words)
     result = folder / ("bundle" if (folder / "bundle").is_dir() else "model")
     answer(args, {"run": str(folder), "result": str(result)}, f"{result} is ready; {folder / 'run.json'} tells of it")
@@ -166,6 +167,7 @@ def bundle(args: argparse.Namespace) -> int:
     from DiffMaCore.training.bundling import write_bundles
     from DiffMaCore.training.cache import PairedCache
 
+    silence_other_bars()
     written = write_bundles(experiment, folders, PairedCache.open(folders.data))
     answer(args, {"bundles": [str(folder) for folder in written]}, "\n".join(f"wrote {folder}" for folder in written))
     return 0

@@ -150,10 +150,13 @@ def test_bad_input_is_one_sentence_and_leaves_no_output(
     output = tmp_path / "mr.nii.gz"
     text, air = tmp_path / "text.nii.gz", tmp_path / "air.mha"
     text.write_text("not an image")
+    odd = Path(os.fsdecode(os.fsencode(tmp_path) + b"/h\xff.nii.gz"))
+    shutil.copy(ct, odd)
     sitk.WriteImage(head_like_ct() * 0 - 1000, str(air))
     tiny = ("--model", tiny_bundle)
     refused("convert", tmp_path / "absent.nii.gz", output, *tiny, words=["absent.nii.gz", "does not exist"])
     refused("convert", text, output, *tiny, words=["text.nii.gz"])
+    refused("convert", odd, output, *tiny, words=["no UTF-8"])
     refused("convert", air, output, *tiny, words=["same value"])
     refused("convert", ct, tmp_path / "mr.jpg", *tiny, words=[".nii.gz"])
     refused("convert", ct, ct, *tiny, words=["input itself"])
@@ -164,6 +167,14 @@ def test_bad_input_is_one_sentence_and_leaves_no_output(
     refused("convert", ct, output, *tiny, "--steps", "0", words=["steps is 0"])
     refused("convert", ct, output, *tiny, "--device", "cpu", "--scan-backend", "mamba-ssm", words=["mamba-ssm"])
     assert not output.exists()
+
+
+def test_previews_that_have_no_place_are_one_sentence(ct: Path, tiny_bundle: Path, tmp_path: Path, here: Here) -> None:
+    options = ("--model", tiny_bundle, *QUICK, "--progress", "json", "--previews", ct / "previews")
+    status, out, err = here("convert", ct, tmp_path / "mr.nii.gz", *options)
+    event = json.loads(out.splitlines()[-1])
+    assert status == 2 and not err and event["event"] == "error" and "another for --previews" in event["message"]
+    assert list(tmp_path.iterdir()) == []
 
 
 def test_a_damaged_model_is_named(ct: Path, tiny_bundle: Path, tmp_path: Path, refused: Callable[..., None]) -> None:

@@ -1,9 +1,9 @@
 """A whole conversion is the same whatever computes it: back ends, threads, and slices at once.
 
-In mean mode to the bit, however many slices are made at once. Not by other threads: PyTorch's functions, of the decoder
-for one, end each thread's share by another routine. What is left is the rounding of float32, here held under a
-thousandth of one unit of an image of 1000. Triton's interpreter is too slow for
-a conversion: its kernels are held to float64 in ``Testing/ops``.
+In mean mode to the bit, however many slices are made at once. Not by other threads: the decoder's SiLU and group
+normalisation are PyTorch's, which round by each thread's share. What is left is the rounding of float32, here held
+under a thousandth of one unit of an image of 1000. Triton's interpreter is too slow for a conversion: its kernels are
+held to float64 in ``Testing/ops``.
 """
 
 from __future__ import annotations
