@@ -91,6 +91,7 @@ def _open(cluster: Cluster, stack: ExitStack) -> Any:
         jobs = stack.enter_context(SLURMCluster(processes=1, worker_extra_args=extra))
         jobs.adapt(minimum_jobs=cluster.workers or 1, maximum_jobs=cluster.workers or 1)  # a lost job is started anew
         return jobs
+    import dask.config
     import torch
     from dask.system import CPU_COUNT
     from distributed import LocalCluster
@@ -100,7 +101,9 @@ def _open(cluster: Cluster, stack: ExitStack) -> Any:
     # by LOCAL_WORLD_SIZE each takes its share of the memory, where Dask would end what takes more
     environment = {"LOCAL_WORLD_SIZE": str(count), **{name: os.environ.get(name, threads) for name in _THREADS}}
     own = {"threads_per_worker": 1, "memory_limit": 0, "dashboard_address": "127.0.0.1:0"}
-    return stack.enter_context(LocalCluster(n_workers=count, env=environment, **own))
+    # what Dask sets before it spawns stays set in this process, whose own threads it would bind
+    with dask.config.set({"distributed.nanny.pre-spawn-environ": {}}):
+        return stack.enter_context(LocalCluster(n_workers=count, env=environment, **own))
 
 
 def _on_worker(job: Callable[[], T], folder: Path) -> T | Failure:

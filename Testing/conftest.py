@@ -4,6 +4,8 @@ from __future__ import annotations
 
 import os
 import shutil
+import sys
+import tempfile
 from collections.abc import Iterable
 from pathlib import Path
 from typing import Any
@@ -13,6 +15,12 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "Testing" / "golden"
 APART = ("host", "module")
+
+HEADS = "DIFFMA_TEST_HEADS"
+"""The variable that names a folder for the heads of this run; its processes share it."""
+if HEADS not in os.environ:
+    _heads = tempfile.TemporaryDirectory()
+    os.environ[HEADS] = _heads.name
 
 WORKERS = int(os.environ.get("PYTEST_XDIST_WORKER_COUNT", "1"))
 if WORKERS > 1:  # several that each take all threads get in each other's way; torch reads it when it is imported
@@ -25,7 +33,9 @@ def pytest_addoption(parser: pytest.Parser) -> None:
 
 def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item]) -> None:
     """What takes longest begins first, so that no worker waits for it at the end."""
-    items.sort(key=lambda item: item.path.name != "test_slicer_apart.py")
+    if "DiffMaCore.imaging.phantom" in sys.modules:  # not in a process of Slicer's
+        import Testing.heads  # noqa: F401  cleans heads once
+    items.sort(key=lambda item: not item.path.name.startswith("test_apart"))
     for item in items:
         if item.get_closest_marker("slow") and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="slow; --slow runs it"))
@@ -37,7 +47,7 @@ def mostly_slow(values: Iterable[str], *quick: str) -> list[Any]:
 
 
 def pytest_ignore_collect(collection_path: Path, config: pytest.Config) -> bool | None:
-    """Folders whose tests run apart (``test_slicer_apart.py``) are collected only if they are asked for by name."""
+    """Folders whose tests run apart (``apart.py``) are collected only if they are asked for by name."""
     named = any(part in Path(word).parts for word in map(str, config.invocation_params.args) for part in APART)
     return True if collection_path.name in APART and collection_path.parent.name == "Testing" and not named else None
 

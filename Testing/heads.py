@@ -1,14 +1,39 @@
-"""One head of real anatomy for all tests, rendered on coarse grids: it is loaded once a process."""
+"""Heads of real anatomy for all tests: each label map is cleaned once a run, whatever process asks for it first."""
 
 from __future__ import annotations
 
+import hashlib
+import os
+from dataclasses import fields
 from functools import lru_cache
 from pathlib import Path
 
-from DiffMaCore.imaging.phantom import Phantom, bundled_heads, head_phantom
+import numpy as np
+from filelock import FileLock
+
+from DiffMaCore.imaging.phantom import Head, Phantom, bundled_heads, head_phantom, heads
+from Testing.conftest import HEADS
 
 HEAD = bundled_heads()[0]
 TRAINING_HEAD = Path(__file__).resolve().parent.parent / "Training" / "heads" / "head_13.nii.gz"  # the smallest file
+
+_clean = heads._make
+
+
+def _clean_once(path: Path) -> Head:
+    """What ``_clean`` makes of this file, which takes seconds; no other process of this run has to make it again."""
+    kept = Path(os.environ[HEADS], f"{hashlib.sha256(path.read_bytes()).hexdigest()}-{path.name}.npz")
+    with FileLock(f"{kept}.lock"):
+        if not kept.exists():
+            head = _clean(path)
+            np.savez(kept, **{field.name: getattr(head, field.name) for field in fields(Head)})
+            return head
+    with np.load(kept) as data:
+        values = {field.name: data[field.name][()] for field in fields(Head)}
+    return Head(**{**values, "name": str(values["name"])})
+
+
+heads._make = _clean_once
 
 
 @lru_cache(maxsize=32)

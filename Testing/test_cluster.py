@@ -95,6 +95,14 @@ def test_workers_that_have_gpus_are_asked_for_one(tmp_path: Path) -> None:
             assert [task.resource_restrictions for task in cluster.scheduler.tasks.values()] == [{"GPU": 1}]
 
 
+def test_a_local_cluster_leaves_this_process_its_threads(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("OMP_NUM_THREADS", "3")  # so that what it was before comes back at the end
+    monkeypatch.delenv("OMP_NUM_THREADS")
+    ((_, told),) = outcomes([Job("gives", tmp_path)], Cluster("local"), Reporter())
+    assert not isinstance(told, Failure)
+    assert "OMP_NUM_THREADS" not in os.environ
+
+
 def test_an_address_where_nobody_answers_is_one_sentence(monkeypatch: pytest.MonkeyPatch) -> None:
     import dask
 

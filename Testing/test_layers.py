@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    ("errors", "configuring", "progress", "devices", "packages", "cluster", "presets"),
+    ("errors", "configuring", "reports", "progress", "devices", "packages", "cluster", "presets"),
     ("ops", "imaging", "bundles"),
     ("models",),
     ("baselines",),

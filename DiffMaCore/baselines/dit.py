@@ -31,7 +31,7 @@ class DiTBlock(ResidualFrame):
         self.attention_out = Dense(width, width)
         self.mlp = nn.Sequential(Dense(width, hidden), nn.GELU(approximate="tanh"), Dense(hidden, width))
 
-    def mix(self, h: Tensor, soft_mask: Tensor, residual: int) -> Tensor:
+    def mix(self, h: Tensor, residual: int) -> Tensor:
         return self._attention(h) if residual == 0 else self.mlp(h)
 
     def _attention(self, h: Tensor) -> Tensor:

@@ -82,6 +82,6 @@ class EfficientVMambaBlock(ResidualFrame):
         )
         self.channel_attention = ChannelAttention(width)
 
-    def mix(self, h: Tensor, soft_mask: Tensor, residual: int) -> Tensor:
+    def mix(self, h: Tensor, residual: int) -> Tensor:
         local = to_tokens(self.convolution(to_grid(h)))
         return self.channel_attention(self.mixer(h)) + self.channel_attention(local)

@@ -22,8 +22,6 @@ class BidirectionalMamba(OrderedMamba):
 
 
 class VimBlock(ResidualFrame):
-    """RMSNorm, and a Mamba in both directions of the raster order."""
-
     def __init__(self, width: int, grid: int, *, inner: int, state_size: int = 16, conv_size: int = 4) -> None:
         super().__init__(width, nn.RMSNorm(width, eps=1e-5))
         self.mixer = BidirectionalMamba(width, grid, inner=inner, state_size=state_size, conv_size=conv_size)

@@ -45,8 +45,6 @@ class SS2D(StackedSSM):
 
 
 class VMambaBlock(ResidualFrame):
-    """LayerNorm and SS2D."""
-
     def __init__(self, width: int, grid: int, *, inner: int, state_size: int = 16) -> None:
         super().__init__(width, nn.LayerNorm(width))
         self.mixer = SS2D(width, TokenOrders(routes(grid)), inner=inner, state_size=state_size)

@@ -27,8 +27,6 @@ def zigzag(grid: int, layer: int) -> np.ndarray:
 
 
 class ZigzagMamba(OrderedMamba):
-    """Tokens (B, L, D) to tokens (B, L, D)."""
-
     def __init__(self, width: int, grid: int, layer: int, *, inner: int, state_size: int, conv_size: int) -> None:
         super().__init__(width, [zigzag(grid, layer)], inner, state_size, conv_size)
 

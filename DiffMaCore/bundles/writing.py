@@ -19,6 +19,7 @@ from DiffMaCore.bundles.config import (
     has_component,
 )
 from DiffMaCore.bundles.manifest import Manifest, write_manifest, write_text
+from DiffMaCore.reports import report
 
 CARD_FILE = "README.md"
 RELIABILITY_FILE = "reliability.png"
@@ -77,64 +78,25 @@ def card_text(
 ) -> str:
     """The model card of a bundle, with or without these decoders and the plot of its uncertainty; a demo is called
     DEMO in its title."""
-    card = config.card
-    title = config.title if not config.demo or "DEMO" in config.title else f"DEMO: {config.title}"
-    named = card.licence.strip().lower()
-    own = f"license: other\nlicense_name: {json.dumps(card.licence)}"
+    named = config.card.licence.strip().lower()
+    own = f"license: other\nlicense_name: {json.dumps(config.card.licence)}"
     source, target = "ct" if config.takes_ct else "mr", "ct" if config.makes_ct else "mr"
     direction = f"{source}-to-{target}".replace("mr", "mri")
     tags = ["medical-imaging", direction, "diffusion", "mamba", "research-only", config.anatomy.lower()]
-    front = [
-        "---",
-        f"license: {named}" if named in _HUB_LICENCES else own,
-        "library_name: diffmacore",
-        "pipeline_tag: image-to-image",
-        "tags:",
-        *(f"- {json.dumps(tag)}" for tag in tags + (["demo"] if config.demo else [])),
-        "---",
-    ]
-    body = [
-        f"# {title}",
-        f"**{RESEARCH_ONLY}**",
-        f"**Incomplete: finish it with `{config.completing_command(config.name)}`.**" if config.missing else "",
-        f"{config.source_modality} to {config.target_modality}, {config.anatomy}. Version {card.version}.",
-        f"## Training data\n\n{card.training_data}",
-        f"## Known limits\n\n{card.limits}",
-        f"## Measured\n\n{card.measured}" if card.measured else "",
-        f"![Cover of the uncertainty's intervals]({RELIABILITY_FILE})" if reliability else "",
-        "## What decides the result",
-        "\n".join(f"- {line}" for line in _decisive(config, small_decoder, guided_decoder) if line),
-        f"## Licence and source\n\n{card.licence}\n\n{card.source}",
-        f"## How to use\n\n```\ndiffma convert {source}.nii.gz {target}.nii.gz --model {config.name}\n```",
-        "```python\nfrom DiffMaCore import DiffMaPipeline\n\n"
-        f'pipe = DiffMaPipeline.from_pretrained("{config.name}")\n{target} = pipe({source}_image).mr\n```',
-    ]
-    return "\n".join(front) + "\n\n" + "\n\n".join(part for part in body if part) + "\n"
-
-
-def _decisive(config: BundleConfig, small_decoder: bool, guided_decoder: bool) -> list[str]:
-    """What decides the result, a line each; empty where it does not apply."""
-    size, (low, high) = config.image_size, config.output_range
-    windows = "; ".join(f"{low:g} to {high:g} HU" for low, high in config.hu_windows)
-    decoders = [
-        "guided by the CT's pixels, the default" if guided_decoder else "",
-        "`--decoder full`, which sees the latent alone" if guided_decoder else "full",
-        "`--decoder small`, faster and approximate" if small_decoder else "",
-    ]
-    distance, shift, smoothing = config.neighbour_distance, config.grid_shift, config.slice_smoothing
-    scale = config.uncertainty_scale
-    return [
-        f"Slices: {size} x {size} pixels of {config.pixel_spacing:g} mm (field of view {config.field_of_view:g} mm)",
-        f"HU window: {windows}" if config.takes_ct else f"Source: {_normalisation(config.source_normalisation)}",
-        f"MR normalisation in training: {_normalisation(config.mr_normalisation)}",
-        f"Output: {low:g} to {high:g} {config.output_units}",
-        f"Mode: {', or '.join(f'`--mode {mode}`: {MODES[mode]}' for mode in config.modes)}",
-        f"Decoder: {'; '.join(filter(None, decoders))}",
-        f"CT pixels of the slices {distance:g} mm below and above are seen as well" if distance is not None else "",
-        f"The expected image is the mean over two grids of tokens, {shift} latent pixel apart" if shift else "",
-        f"The expected image is smoothed across slices by {smoothing:g} mm (standard deviation)" if smoothing else "",
-        f"Uncertainty: {scale:g} times the standard deviation over the samples" if scale != 1 else "",
-    ]
+    return report(
+        "card.md.jinja",
+        c=config,
+        licence=f"license: {named}" if named in _HUB_LICENCES else own,
+        tags=[json.dumps(tag) for tag in tags + (["demo"] if config.demo else [])],
+        source=source,
+        target=target,
+        small=small_decoder,
+        guided=guided_decoder,
+        reliability=reliability and RELIABILITY_FILE,
+        research_only=RESEARCH_ONLY,
+        modes=MODES,
+        normalisation=_normalisation,
+    )
 
 
 def _normalisation(values: Mapping[str, Any] | None) -> str:

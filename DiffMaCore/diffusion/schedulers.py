@@ -80,11 +80,9 @@ def make_scheduler(
     prediction_type: str = "epsilon",
     learned_variance: bool = True,
 ) -> SchedulerMixin:
-    """A diffusers scheduler: "ddpm", "ddim", "dpm++" (2M, from 8 steps on at even
-    distances of log-SNR) or "unipc".
+    """A diffusers scheduler: "ddpm", "ddim", "dpm++" (2M, from 8 steps on at even distances of log-SNR) or "unipc".
 
     Args:
-        name: one of the four.
         steps: sampling steps it is meant for.
         prediction_type: what the denoiser was trained to predict: "epsilon", as in the paper (Eq. 9), or
             "v_prediction" (Salimans and Ho 2022).

@@ -29,7 +29,6 @@ class Pace:
         self._queued: deque[torch.cuda.Event] = deque()
 
     def step(self) -> None:
-        """One more step was asked for."""
         if self._device.type != "cuda":
             self._on_step()
             return
@@ -39,7 +38,6 @@ class Pace:
         self._wait(QUEUED_STEPS)
 
     def finish(self) -> None:
-        """Wait for the last steps."""
         self._wait(0)
 
     def _wait(self, left: int) -> None:

@@ -31,15 +31,10 @@ class MadeSlices(NamedTuple):
 
 
 class BatchRun:
-    """One pass over a volume's batches.
+    """One pass over a volume's batches: ``read`` gives the source slices (B, S, S) of indices, ``finish`` gets what was
+    made of them, one batch after the other, where the bundle overlaps in another thread.
 
-    Args:
-        pipe: the loaded bundle; where it overlaps, ``finish`` is called in another thread, one batch after the other.
-        sampling: how.
-        read: indices to source slices (B, S, S).
-        finish: given a batch's indices and what was made of it.
-        reporter: gets the progress.
-        report_lock: held while it is called.
+    ``report_lock`` is held while the reporter is called.
     """
 
     def __init__(

@@ -88,12 +88,8 @@ def benchmark_scan(
 ) -> dict[str, Any]:
     """Compare every scan back end that runs on the device with the reference that materialises (B, D, L, N).
 
-    With all options (skip, gate, bias, softplus), forward and forward with backward; u, delta, B, C and z of the given
-    type, the rest float32. The error is measured on one sample against the reference in float64 on the same numbers.
-    Returns a dictionary for JSON: the machine, the
-    shape, the back ends that do not run with the reason, and the results.
-
-    Raises InputError for sizes below 1.
+    With all options, forward and forward with backward; u, delta, B, C and z of the given type, the rest float32. The
+    error is that of one sample against the reference in float64. Raises InputError for sizes below 1.
     """
     if min(batch, channels, tokens, states, rounds) < 1:
         raise InputError("the sizes of a benchmark and its rounds must be at least 1; leave them out for the defaults")
@@ -138,13 +134,9 @@ def benchmark_spiral(
 ) -> list[dict[str, Any]]:
     """Compare the back ends on the scan with what surrounds it in a block: gather, convolution, scatter and gate.
 
-    From x and z (2, batch, tokens, channels) in raster order to the gated sum in raster order: three orders of both
-    branches, so that six times as much is scanned as in the plain scan of these sizes. ``ratio`` is plain torch's time
-    over the method's; the error is against float64 on one sample. A scan alone says little about a GPU, where the
-    gathers around it read and write as much memory as the scan.
-
-    Raises:
-        InputError: the tokens are no square grid, or the channels are odd.
+    Three orders of both branches: six times as much is scanned as in the plain scan of these sizes. ``ratio`` is plain
+    torch's time over the method's. A scan alone says little about a GPU, where the gathers around it read and write as
+    much memory. Raises InputError where the tokens are no square grid or the channels are odd.
     """
     grid = math.isqrt(tokens)
     if grid * grid != tokens or channels % 2:
@@ -282,7 +274,6 @@ def versus(method: str, own: list[float], other: list[float], faster: bool = Fal
 
 
 def spread(values: Sequence[float]) -> dict[str, float]:
-    """Median, least and greatest."""
     return {"median": statistics.median(values), "min": min(values), "max": max(values)}
 
 

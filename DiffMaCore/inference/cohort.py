@@ -39,7 +39,6 @@ class FailedVolume:
 
     @property
     def sentence(self) -> str:
-        """The reason, with the volume it is about."""
         return self.reason if str(self.input) in self.reason else f"{self.input}: {self.reason}"
 
 
@@ -136,8 +135,6 @@ class _Job:
 
 
 class _Recorder(Reporter):
-    """Keeps the messages of a volume."""
-
     def __init__(self) -> None:
         super().__init__()
         self.messages: list[Callable[[Reporter], None]] = []

@@ -27,11 +27,9 @@ _LEAST_DICE = 0.8  # of the two bodies, below which the patient lies elsewhere
 
 @dataclass(frozen=True)
 class Comparison:
-    """What a comparison gives.
+    """Metrics inside the body with a data range of 1, and how many voxels they are of.
 
     Attributes:
-        quality: metrics inside the body, with a data range of 1.
-        body_voxels: how many voxels were compared.
         difference: normalised synthetic minus normalised true, -1 to 1, on the synthetic's grid; 0 outside.
         notes: what the user should know.
         warnings: what may make the metrics meaningless.

@@ -162,7 +162,6 @@ def tell_result(
 def _sha256(
     settings: dict[str, Any], slices: tuple[int, int] | None, image: sitk.Image, mask: sitk.Image | None
 ) -> str:
-    """Over all that decides a result."""
     geometry = image.GetSize(), image.GetSpacing(), image.GetOrigin(), image.GetDirection()
     place = (*geometry, image.GetPixelIDTypeAsString())
     text = json.dumps([__version__, settings, slices, place], sort_keys=True)

@@ -46,19 +46,17 @@ def import_released(
 ) -> BundleConfig:
     """Write a bundle folder ``output`` from the authors' denoiser and embedder files; it appears in one step.
 
-    Patch size, latent size, depth and width are read from the weights. VAE and image encoder are taken from
-    the folders or hub ids given, else from the authors' sources on the hub or their local cache; one that
-    cannot be had is left out and named in ``missing`` of what is returned (see :func:`complete_bundle`).
+    Sizes are read from the weights. A VAE or image encoder that cannot be had is left out and named in ``missing`` of
+    what is returned (see :func:`complete_bundle`).
 
     Args:
         denoiser, embedder: the authors' files, or plain state dicts (.pt, .safetensors).
-        output: a folder that does not exist yet.
+        output: a folder that does not exist yet, whose name is the bundle's where none is given.
         anatomy: what the weights were trained on, such as "brain".
-        name: of the bundle; that of the folder by default.
         weights: "ema" or "model".
-        pixel_spacing: of the slices it was trained on, in mm. The authors published neither this
-        hu_window: nor the window (low, high) in HU; the card says that both are assumptions.
-        vae, image_encoder: folder or hub id.
+        pixel_spacing, hu_window: of the slices it was trained on, in mm and HU. The authors published neither, and the
+            card says that both are assumptions.
+        vae, image_encoder: folders or hub ids in place of the authors' sources on the hub.
         small_decoder: folder or hub id of a diffusers AutoencoderTiny; without one the bundle has none.
         progress: gets the bytes of what is downloaded.
 

@@ -54,13 +54,13 @@ class ResidualFrame(nn.Module):
         self.adaLN_modulation = nn.Sequential(nn.SiLU(), Dense(2 * width, 3 * residuals * width))
 
     def forward(self, x: Tensor, condition: Tensor, soft_mask: Tensor) -> Tensor:
-        """One pass; only blocks that look at ``soft_mask`` (DiffMa's) depend on it."""
+        """One pass; no block but DiffMa's, which has a frame of its own, looks at ``soft_mask``."""
         modulations = self.adaLN_modulation(condition).unflatten(1, (self.residuals, 3, -1))
         for i in range(self.residuals):
             shift, scale, gate = modulations[:, i].unbind(1)
-            x = torch.addcmul(x, gate[:, None], self.mix(modulate(self.norm(x), shift, scale), soft_mask, i))
+            x = torch.addcmul(x, gate[:, None], self.mix(modulate(self.norm(x), shift, scale), i))
         return x
 
-    def mix(self, h: Tensor, soft_mask: Tensor, residual: int) -> Tensor:
+    def mix(self, h: Tensor, residual: int) -> Tensor:
         """The block's own part, its ``mixer``: modulated tokens (B, L, D) to what is added to the tokens."""
         return self.mixer(h)

@@ -37,12 +37,9 @@ _EMBEDDER_NAMES = ((r"vision_embedding\.proj\.", "patches.proj."), (r"fc\.", "ma
 
 
 def load_denoiser(state_dict: Mapping[str, Tensor], latent_size: int = 28, patch_size: int = 2) -> DiffMa:
-    """A :class:`DiffMa` equal to the released model of this state dict, in evaluation mode.
+    """A :class:`DiffMa` equal to the released model of this state dict, in evaluation mode; sizes are the weights'.
 
-    Depth, width, state size and output channels are read from the weights; the scan order is "released".
-
-    Raises:
-        ModelError: the state dict is not a released DiffMa, or does not fit ``latent_size`` / ``patch_size``.
+    Raises ModelError where they are not a released DiffMa's, or do not fit ``latent_size`` and ``patch_size``.
     """
     try:
         width, in_channels, patch, _ = state_dict["x_embedder.proj.weight"].shape
@@ -74,11 +71,7 @@ def load_denoiser(state_dict: Mapping[str, Tensor], latent_size: int = 28, patch
 
 
 def load_embedder(state_dict: Mapping[str, Tensor], latent_size: int = 28, patch_size: int = 2) -> VisionEmbedder:
-    """A :class:`VisionEmbedder` equal to the released one of this state dict, in evaluation mode.
-
-    Raises:
-        ModelError: the state dict is not a released Vision Embedder, or does not fit the sizes.
-    """
+    """The same for a :class:`VisionEmbedder`."""
     try:
         width, in_channels, patch, _ = state_dict["vision_embedding.proj.weight"].shape
         hidden, tokens = state_dict["fc.0.weight"].shape

@@ -83,45 +83,35 @@ def spread_batch(config: TrainConfig, processes: int, whole_batch: bool = False)
 
 
 class Order:
-    """Which rows each step trains on: a new permutation in every epoch, a function of (seed, epoch) alone.
+    """Which rows each step trains on: a new permutation in every epoch, a function of (seed, epoch) alone; or with no
+    number of rows one row after the other, for data that is drawn as it is made.
 
     An epoch ends when what is left of it does not fill a batch; a data set smaller than a batch goes on into its
     next permutation instead.
     """
 
-    def __init__(self, rows: int, batch_size: int, seed: int) -> None:
+    def __init__(self, rows: int | None, batch_size: int, seed: int) -> None:
         self.rows, self.batch_size, self.seed = rows, batch_size, seed
         self._epoch: tuple[int, list[int]] = (-1, [])
 
     def batch(self, step: int) -> list[int]:
         """The rows of a step's whole batch."""
-        if self.rows >= self.batch_size:
-            epoch, place = divmod(step, self.rows // self.batch_size)
-            return self._permutation(epoch)[place * self.batch_size : (place + 1) * self.batch_size]
-        places = range(step * self.batch_size, (step + 1) * self.batch_size)
-        return [self._permutation(place // self.rows)[place % self.rows] for place in places]
+        rows, places = self.rows, range(step * self.batch_size, (step + 1) * self.batch_size)
+        if rows is None:
+            return list(places)
+        if rows >= self.batch_size:
+            epoch, place = divmod(step, rows // self.batch_size)
+            return self._permutation(epoch, rows)[place * self.batch_size : (place + 1) * self.batch_size]
+        return [self._permutation(place // rows, rows)[place % rows] for place in places]
 
-    def _permutation(self, epoch: int) -> list[int]:
+    def _permutation(self, epoch: int, rows: int) -> list[int]:
         if self._epoch[0] != epoch:
-            order = torch.randperm(self.rows, generator=stream(self.seed, "epoch", epoch))
+            order = torch.randperm(rows, generator=stream(self.seed, "epoch", epoch))
             self._epoch = (epoch, order.tolist())
         return self._epoch[1]
 
 
-@dataclass(frozen=True)
-class InOrder:
-    """Rows one after the other, for data that is drawn as it is made."""
-
-    batch_size: int
-
-    def batch(self, step: int) -> list[int]:
-        """The rows of a step's whole batch."""
-        return list(range(step * self.batch_size, (step + 1) * self.batch_size))
-
-
-def micro_batches(
-    order: Order | InOrder, spread: Spread, process: int, first_step: int, steps: int
-) -> Iterator[list[int]]:
+def micro_batches(order: Order, spread: Spread, process: int, first_step: int, steps: int) -> Iterator[list[int]]:
     """The rows of one process's micro batches, of every step from ``first_step`` to below ``steps``."""
     for step in range(first_step, steps):
         rows = order.batch(step)

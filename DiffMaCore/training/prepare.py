@@ -18,9 +18,10 @@ from DiffMaCore.cluster import Cluster, outcomes
 from DiffMaCore.devices import choose_device
 from DiffMaCore.errors import DiffMaError, Failure, InputError
 from DiffMaCore.progress import Reporter
+from DiffMaCore.reports import report
 from DiffMaCore.training.cache import FORMAT, PairedCache, TensorFile, value_scale
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
-from DiffMaCore.training.files import first_change, replacing, report, require_room, rows_of, write_json, write_text
+from DiffMaCore.training.files import first_change, replacing, require_room, rows_of, write_json, write_text
 from DiffMaCore.training.parts import Encoder, Parts, kept_parts, load_parts, stored_slices
 from DiffMaCore.training.run_folder import versions
 from DiffMaCore.training.slicing import read_case
@@ -116,13 +117,8 @@ def prepare_cases(
             reporter.warning(f"every {name} case was left out; correct them, or name others in data.split")
     manifest = files.manifest(kept, split, reasons)
     write_split(folders.data / "split.json", split, experiment.seed)
-    facts = {
-        **manifest,
-        "title": experiment.title,
-        "data": experiment.data,
-        "counts": _counts(manifest["cases"], split),
-    }
-    write_text(folders.data / "report.md", report("prepared.md.jinja", **facts))
+    facts = {**manifest, "data": experiment.data, "counts": _counts(manifest["cases"], split)}
+    write_text(folders.data / "report.md", report("prepared.md.jinja", title=experiment.title, **facts))
     write_json(folders.data / "manifest.json", manifest)
     return PairedCache.open(folders.data)
 
@@ -231,12 +227,12 @@ class _CaseFiles:
             wanted.append(case)
             if header is None:
                 continue
-            change = first_change(json.loads(header.get("settings", "{}")), self.settings)
-            name, before, now = change or ("", None, None)
+            differs = first_change(json.loads(header.get("settings", "{}")), self.settings)
+            name, before, now = differs or ("", None, None)
             what = f"{name} is another network" if name.startswith("parts.") else f"{name} was {before} and is {now}"
-            changes.setdefault(what if change else "its files have changed", []).append(case.id)
-        for reason, ids in changes.items():
-            self.reporter.note(f"{len(ids)} cases are made again, since {reason} (the first is {ids[0]})")
+            changes.setdefault(what if differs else "its files have changed", []).append(case.id)
+        for change, ids in changes.items():
+            self.reporter.note(f"{len(ids)} cases are made again, since {change} (the first is {ids[0]})")
         if len(wanted) < len(cases):
             self.reporter.note(f"{len(cases) - len(wanted)} of {len(cases)} cases are there already")
         return wanted

@@ -69,14 +69,8 @@ class RunFolder:
 
     def begin(self, step: int, facts: Mapping[str, Any], session: Mapping[str, Any]) -> None:
         """The run is started, or goes on after ``step``; ``session`` tells how this time."""
-        now: dict[str, Any] = {
-            "started": _now(),
-            "ended": None,
-            "first_step": step,
-            "last_step": step,
-            "command": self.command,
-        }
-        now |= {"versions": versions(), "git": git_revision(), "machine": machine(), **session}
+        now: dict[str, Any] = {"started": _now(), "ended": None, "first_step": step, "last_step": step}
+        now |= {"command": self.command, "versions": versions(), "git": git_revision(), "machine": machine(), **session}
         sessions = [*self.account().get("sessions", []), now]
         account = {"format": 1, "status": "training", "step": step, **facts, "config": self.config}
         write_json(self.path / "run.json", {**account, "sessions": sessions})

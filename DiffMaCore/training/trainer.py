@@ -26,7 +26,6 @@ from DiffMaCore.errors import InputError, OutputError, TrainingError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.batches import (
     Batch,
-    InOrder,
     Order,
     ShardedRNG,
     feed,
@@ -112,8 +111,8 @@ class _Training:
                 f" set batch_size to {len(task.dataset)} or less"
             )
         self.settings = {"seed": seed, "task": task.name, **task.settings, "train": deciding(config)}
-        in_order = getattr(task.dataset, "in_order", False)
-        self.order = InOrder(config.batch_size) if in_order else Order(len(task.dataset), config.batch_size, seed)
+        rows = None if getattr(task.dataset, "in_order", False) else len(task.dataset)
+        self.order = Order(rows, config.batch_size, seed)
         self.parameters = {name: p for name, p in task.model.named_parameters() if p.requires_grad}
         self.failure: dict[str, Any] = {}
 

@@ -13,6 +13,7 @@ from DiffMaCore.cli.main import main
 from DiffMaCore.errors import DiffMaError, InputError
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(len(available_cores()) < 2, reason="two processes of one core each need two cores")
 def test_the_real_command_is_measured(tiny_bundle: Path, tmp_path: Path, capsys: pytest.CaptureFixture[str]) -> None:
     file = tmp_path / "processes.json"

@@ -7,13 +7,17 @@ from pathlib import Path
 
 import pytest
 
+from benchmarks import volume as module
 from benchmarks.__main__ import build_parser
 from DiffMaCore.cli.main import main
 
 
 def test_a_volume_is_converted_with_each_accelerating_thing_off_in_turn(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    tmp_path: Path, capsys: pytest.CaptureFixture[str], monkeypatch: pytest.MonkeyPatch
 ) -> None:
+    vae = {"block_out_channels": (4,) * 4, "layers_per_block": 1, "norm_num_groups": 4}
+    monkeypatch.setattr(module, "STABLE_DIFFUSION_VAE", {**module.STABLE_DIFFUSION_VAE, **vae})
+    monkeypatch.setattr(module, "VIT_B_16", {**module.VIT_B_16, "image_size": 32, "layers": 1, "width": 64})
     file = tmp_path / "volume.json"
     small = ("--size", "S/2", "--image-size", "32", "--slices", "2", "--batch-size", "1", "--steps", "1")
     assert main(["volume", *small, "--rounds", "1", "--json", str(file)], build_parser()) == 0

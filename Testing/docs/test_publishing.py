@@ -13,6 +13,9 @@ import zipfile
 from pathlib import Path
 
 import pytest
+import SimpleITK as sitk
+
+from Testing.images import head_like_ct
 
 ROOT = Path(__file__).resolve().parents[2]
 SOMEWHERE = "/".join(("someone", "SlicerDiffMa"))
@@ -78,16 +81,18 @@ def test_a_package_without_an_address_shows_no_placeholder(tmp_path: Path) -> No
 @pytest.mark.timeout(900)
 def test_the_wheel_converts_a_ct_where_nothing_else_of_ours_is(wheel: Path, tmp_path: Path) -> None:
     """Its packages are those of this Python; the wheel itself is installed as an index would give it."""
-    venv.create(tmp_path / "env", with_pip=True)
+    venv.create(tmp_path / "env")
     scripts = tmp_path / "env" / ("Scripts" if sys.platform == "win32" else "bin")
-    run(scripts / "python", "-m", "pip", "install", "-q", "--no-deps", "--no-index", wheel, cwd=tmp_path)
+    pip = [sys.executable, "-m", "pip", "--python", scripts / "python"]
+    run(*pip, "install", "-q", "--no-deps", "--no-index", wheel, cwd=tmp_path)
     (site,) = (tmp_path / "env").rglob("site-packages")
     libraries = [path for path in map(Path, sys.path) if path.name == "site-packages"]
     (site / "libraries.pth").write_text("\n".join(map(str, libraries)))  # lines of paths alone: no .pth of theirs runs
-    place = run(scripts / "python", "-c", "import DiffMaCore; print(DiffMaCore.__file__)", cwd=tmp_path)
-    assert Path(place.strip()).is_relative_to(tmp_path)
-    run(scripts / "diffma", "phantom", "ct.nii", cwd=tmp_path)
-    run(scripts / "diffma", "convert", "ct.nii", "mr.nii", "--slices", "20:22", cwd=tmp_path)
+    code = "import DiffMaCore; from DiffMaCore.imaging.phantom import *; print(DiffMaCore.__file__, *bundled_heads())"
+    place, *heads = run(scripts / "python", "-c", code, cwd=tmp_path).split()
+    assert Path(place).is_relative_to(tmp_path) and heads
+    sitk.WriteImage(head_like_ct(), str(tmp_path / "ct.nii"))
+    run(scripts / "diffma", "convert", "ct.nii", "mr.nii", "--slices", "2:4", cwd=tmp_path)
     assert (tmp_path / "mr.nii").stat().st_size > 1000
     assert "torch" in run(scripts / "diffma", "packages", cwd=tmp_path)
 

@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import subprocess
 import sys
+from collections.abc import Sequence
 
 import pytest
 
@@ -15,14 +16,14 @@ pytestmark = [
     pytest.mark.skipif(sys.platform != "linux", reason="commands run in forked processes, on a disk that is mounted"),
     pytest.mark.timeout(1800),
 ]
-ROOT_ONLY = pytest.mark.skipif(
-    sys.platform != "linux" or os.geteuid() != 0, reason="a disk is mounted and rights are given up, which takes root"
-)
+ROOT_ONLY = ("full", "rights")  # a disk is mounted and rights are given up
+FAULTS = ("kill", *(ROOT_ONLY if sys.platform == "linux" and os.geteuid() == 0 else ()))
+SOME = ("series again", "batch", "slices", "train autoencoder")
 
 
-def meets(fault: str, only: str, trials: int) -> str:
+def meets(faults: Sequence[str], only: Sequence[str], trials: int) -> str:
     """What ``Testing.faults.trials`` says in the end."""
-    words = ["--fault", fault, "--only", only, "--trials", str(trials)]
+    words = ["--fault", *faults, "--only", ",".join(only), "--trials", str(trials)]
     environment = {**os.environ, "OMP_NUM_THREADS": "1", "NUMBA_NUM_THREADS": "1"}
     command = [sys.executable, "-m", "Testing.faults.trials", *words]
     done = subprocess.run(command, cwd=ROOT, env=environment, capture_output=True, text=True, check=False)
@@ -30,18 +31,19 @@ def meets(fault: str, only: str, trials: int) -> str:
     return "\n".join(lines) + done.stderr[-2000:]
 
 
+def test_a_command_that_met_a_kill_a_full_disk_or_lost_rights_says_so_and_is_done_by_the_next_start() -> None:
+    trials = len(SOME) * len(FAULTS)
+    assert meets(FAULTS, SOME, trials) == f"0 problems in {trials} trials"
+
+
+@pytest.mark.slow
 def test_every_command_that_was_killed_is_done_by_the_next_start() -> None:
     """Of a worker's own parent by hand: it takes as long as all others."""
     names = [command.name for command in COMMANDS if "worker" not in command.name]
-    assert meets("kill", ",".join(names), len(names)) == f"0 problems in {len(names)} trials"
+    assert meets(["kill"], names, len(names)) == f"0 problems in {len(names)} trials"
 
 
-@ROOT_ONLY
-@pytest.mark.parametrize("fault", ["full", "rights"])
-def test_a_disk_that_fills_up_and_rights_that_are_lost_end_in_a_sentence(fault: str) -> None:
-    assert meets(fault, "series again,batch,slices,train autoencoder", 4) == "0 problems in 4 trials"
-
-
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced() -> None:
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
-    assert meets("worker", "volumes by a worker", 1) == "0 problems in 1 trials"
+    assert meets(["worker"], ["volumes by a worker"], 1) == "0 problems in 1 trials"

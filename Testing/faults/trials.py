@@ -29,7 +29,7 @@ from pathlib import Path
 
 import psutil
 
-from Testing.faults.commands import COMMANDS, Command, Stage, half_made
+from Testing.faults.commands import COMMANDS, Command, Files, Stage, half_made
 from Testing.faults.forked import Ended
 
 _DISK = 256 << 20
@@ -127,14 +127,31 @@ def _become_ordinary() -> None:
 FAULTS: dict[str, type[Kill]] = {"kill": Kill, "full": Full, "rights": Rights, "worker": Worker}
 
 
-def meet(fault: Kill, command: Command, count: int, seed: int, tell: Callable[[str], None]) -> list[str]:
-    """Let the fault happen ``count`` times to a command; what went wrong, if anything did."""
-    stage, rng = fault.stage, random.Random(f"{type(fault).__name__} {command.name} {seed}")
+def meet(faults: list[Kill], command: Command, count: int, seed: int, tell: Callable[[str], None]) -> list[str]:
+    """Let each fault happen ``count`` times to a command; what went wrong, if anything did."""
+    stage = faults[0].stage
     stage.set(command.before)
     before = stage.files()
     whole = stage.run(command)
     assert whole.status == 0 and "will be ignored" not in whole.said, whole.said  # a library's warning of its own files
     after = stage.files()
+    wrong = []
+    for fault in faults:
+        wrong += _meet(fault, command, count, seed, tell, before, whole, after)
+    return wrong
+
+
+def _meet(
+    fault: Kill,
+    command: Command,
+    count: int,
+    seed: int,
+    tell: Callable[[str], None],
+    before: Files,
+    whole: Ended,
+    after: Files,
+) -> list[str]:
+    stage, rng = fault.stage, random.Random(f"{type(fault).__name__} {command.name} {seed}")
     wrong = []
     for number in range(count):
         stage.set(command.before)
@@ -161,7 +178,7 @@ def meet(fault: Kill, command: Command, count: int, seed: int, tell: Callable[[s
             where = (
                 f"after {met.steps} of {whole.steps} steps, {met.seconds:.2f} of {whole.seconds:.2f} s" if met else ""
             )
-            wrong.append(f"{command.name}, trial {number}, {where}: {problem}")
+            wrong.append(f"{command.name}, {type(fault).__name__}, trial {number}, {where}: {problem}")
             tell(wrong[-1])
     return wrong
 
@@ -182,9 +199,9 @@ def small_disk() -> Iterator[Path]:
 def main() -> None:
     """As the module says."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--trials", type=int, default=300, help="of all commands together")
+    parser.add_argument("--trials", type=int, default=300, help="of all commands and faults together")
     parser.add_argument("--seed", type=int, default=0)
-    parser.add_argument("--fault", choices=FAULTS, default="kill")
+    parser.add_argument("--fault", choices=FAULTS, nargs="+", default=["kill"])
     parser.add_argument("--only", default="", help="commands whose names hold one of these words, parted by commas")
     args = parser.parse_args()
 
@@ -192,19 +209,20 @@ def main() -> None:
         return any(word in name for word in args.only.split(","))
 
     commands = [command for command in COMMANDS if is_meant(command.name)]
-    each = -(-args.trials // len(commands))
-    problems = 0
+    each = -(-args.trials // (len(commands) * len(args.fault)))
+    problems, trials = 0, each * len(args.fault)
 
     def tell(line: str) -> None:
         print(line, flush=True)
 
     with small_disk() as folder:
-        fault = FAULTS[args.fault](Stage(folder))
+        stage = Stage(folder)
+        faults = [FAULTS[name](stage) for name in args.fault]
         for command in commands:
-            began, found = time.monotonic(), meet(fault, command, each, args.seed, tell)
+            began, found = time.monotonic(), meet(faults, command, each, args.seed, tell)
             problems += len(found)
-            tell(f"{command.name}: {each} trials, {len(found)} problems, {time.monotonic() - began:.0f} s")
-    tell(f"{problems} problems in {each * len(commands)} trials")
+            tell(f"{command.name}: {trials} trials, {len(found)} problems, {time.monotonic() - began:.0f} s")
+    tell(f"{problems} problems in {trials * len(commands)} trials")
     sys.exit(bool(problems))
 
 

@@ -15,10 +15,10 @@ pytestmark = pytest.mark.skipif(os.name == "nt", reason="the cases run in a fork
 
 
 @pytest.mark.timeout(900)
-def test_damaged_files_end_in_a_sentence_or_in_what_was_written(tmp_path: Path) -> None:
+def test_damaged_files_end_in_a_sentence_or_in_what_was_written(tmp_path: Path, pytestconfig: pytest.Config) -> None:
     fuzzer = Fuzzer(tmp_path, seed=20)
     try:
-        outcomes = {number: fuzzer(number) for number in range(600)}
+        outcomes = {number: fuzzer(number) for number in range(600 if pytestconfig.getoption("--slow") else 200)}
     finally:
         fuzzer.end()
     assert {n: (fuzzer.name(n), o.kind, o.said[-300:]) for n, o in outcomes.items() if o.kind not in GOOD} == {}

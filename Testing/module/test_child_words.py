@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import os
 import sys
+from pathlib import Path
 
 import pytest
 from DiffMaSlicerLib.child import failures
 from DiffMaSlicerLib.child.events import parse
 from DiffMaSlicerLib.child.interpreter import core_folder, default_interpreter, environment
-from DiffMaSlicerLib.child.packages import read_requirements, size_sentence, torch_commands
+from DiffMaSlicerLib.child.packages import name_of, read_requirements, size_sentence, torch_commands
 
 
 @pytest.mark.parametrize("line", ["", "hello", "{", "[1]", '{"a": 1}', '{"event": 3}', "{" * 100_000, "{}"])
@@ -87,4 +88,6 @@ def test_the_dialogs_size_names_what_is_missing(tmp_path):
     if sys.platform != "darwin":
         (_, choosing) = torch_commands("python", tmp_path / "r.txt")
         assert choosing[-2:] == ["install", "torch>=2.6"], "no older release is tried"
+    requirements = Path(__file__).resolve().parents[2] / "DiffMaSlicer" / "Resources" / "requirements.txt"
+    assert size_sentence([name_of(line) for line in read_requirements(requirements)])  # every one has a size
     assert "Nothing" in size_sentence([]) and "MB" in size_sentence(["numpy"])

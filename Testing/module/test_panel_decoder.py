@@ -20,7 +20,7 @@ def test_a_model_without_a_small_decoder_offers_none_and_says_why(panel):
     assert panel.ui.decoderBox.enabled  # nobody knows yet
     panel.know_machine()
     assert not panel.ui.decoderBox.enabled
-    assert panel.ui.decoderBox.currentText == "Full"
+    assert panel.ui.decoderBox.currentText == "The model's own"
     assert "has no small decoder" in panel.ui.decoderBox.toolTip
     assert "diffma models complete" in panel.ui.decoderBox.toolTip
     assert panel.ui.applyButton.enabled

@@ -156,8 +156,8 @@ def test_packages_are_checked_and_nothing_is_installed_without_consent(panel, mo
 
     missing = {
         "ok": False,
-        "python": "p",
-        "size": "1 GB",
+        "path": "p",
+        "size": "1 GB are downloaded.",
         "packages": [{"name": "torch", "installed": None, "ok": False}],
     }
     started = []

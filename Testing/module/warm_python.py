@@ -68,6 +68,7 @@ def _warm_up(folder: Path, bundle: str) -> None:
     import SimpleITK as sitk
     import torch
 
+    import Testing.heads  # noqa: F401  cleans heads once
     from DiffMaCore.cli.main import main
     from DiffMaCore.imaging import reader
 

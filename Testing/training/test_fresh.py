@@ -12,7 +12,7 @@ import torch
 
 from DiffMaCore.errors import TrainingError
 from DiffMaCore.training import fresh
-from DiffMaCore.training.batches import InOrder
+from DiffMaCore.training.batches import Order
 from DiffMaCore.training.fresh import AHEAD, FreshSlices, FreshSpec, VolumeMaker, volume_file
 from Testing.training.heads_run import heads_data
 
@@ -88,7 +88,7 @@ def test_a_row_is_a_function_of_the_seed_and_its_number(rendered: FreshSpec, rea
 
 
 def test_a_training_that_goes_on_sees_the_rows_it_would_have_seen(rendered: FreshSpec, reader) -> None:
-    order = InOrder(4)
+    order = Order(None, 4, 0)
     unbroken, gone_on = reader(rendered), reader(rendered)
     batches = [unbroken.batch(order.batch(step)) for step in range(6)]
     assert all(same(gone_on.batch(order.batch(step)), batches[step]) for step in (4, 5))

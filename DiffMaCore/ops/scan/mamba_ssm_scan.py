@@ -55,7 +55,6 @@ def convolution_problem(device: str) -> str | None:
 
 
 def convolution_error(device: str) -> float:
-    """Relative error of a tiny convolution, values and gradients."""
     x, weight, bias = draw(device, (1, 8, 16), (16, 4), (16,))
     convolved = F.conv1d(F.pad(x.mT, (3, 0)), weight[:, None], bias, groups=16)
     return relative_error(conv_silu(x, weight, bias), F.silu(convolved.mT), x)

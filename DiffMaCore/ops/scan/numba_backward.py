@@ -37,7 +37,6 @@ SLAB = TILE * STATES * 16
 
 
 def backward_scratch(states: int) -> int:
-    """Numbers of scratch memory a backward task needs."""
     return 6 * PLANE + 4 * SLAB + 2 * states * BLOCK + 2 * BLOCK
 
 
@@ -110,7 +109,6 @@ def backward_task(task, data, softplus_on, sizes):
 
 @njit(nogil=True)
 def prepare_gradient(z, dout, start, channels, width, count, dys):
-    """Fill a tile's gradient of y, before the gate."""
     lanes = width_of(dout)
     for token in range(count):
         for lane in range(0, width, lanes):

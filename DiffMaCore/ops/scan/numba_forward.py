@@ -40,7 +40,6 @@ PLANE = TILE * BLOCK
 
 
 def forward_scratch(states: int) -> int:
-    """Numbers of scratch memory a forward task needs."""
     return 3 * PLANE + states * BLOCK
 
 
@@ -118,7 +117,6 @@ def forward_task(task, data, softplus_on, sizes):
 
 @njit(nogil=True)
 def copy_states(state, target, start, states, channels, width):
-    """Write a block's states to rows of all channels."""
     for n in range(states):
         for lane in range(0, width, width_of(state)):
             store(target, start + n * channels + lane, load(state, n * BLOCK + lane))
@@ -142,7 +140,6 @@ def advance(A, B, C, states, channels, count, deltas, drives, sums, state, row):
 
 @njit(nogil=True)
 def finish_tile(u, skip, z, start, channels, first, width, count, sums, out):
-    """Add the skip, gate, and write a tile's rows."""
     lanes = width_of(u)
     for token in range(count):
         for lane in range(0, width, lanes):

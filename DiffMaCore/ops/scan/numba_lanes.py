@@ -38,8 +38,6 @@ LN2 = 0.6931471805599453
 
 
 class LanesType(types.Type):
-    """Numba type of a register of float32 or float64 lanes."""
-
     def __init__(self, dtype: types.Float) -> None:
         self.dtype = dtype
         self.count = REGISTER_BYTES * 8 // dtype.bitwidth
@@ -311,7 +309,6 @@ def _filled(kind: ir.VectorType, value: int) -> ir.Constant:
 
 
 def _widened(builder: ir.IRBuilder, half: ir.Value, lanes: Any, vector: ir.VectorType) -> ir.Value:
-    """bfloat16 to float32: the same bits, and zeros."""
     wide = _integers(32, lanes)
     return builder.bitcast(builder.shl(builder.zext(half, wide), _filled(wide, 16)), vector)
 
@@ -327,12 +324,10 @@ def _rounded(builder: ir.IRBuilder, value: ir.Value, lanes: Any) -> ir.Value:
 
 
 def _offsets(kind: Any) -> Any:
-    """The type of an offset, or of a tuple of them."""
     return types.UniTuple(types.intp, kind.count) if isinstance(kind, types.UniTuple) else types.intp
 
 
 def _places(builder: ir.IRBuilder, pointer: ir.Value, offset: ir.Value, kind: Any) -> list[ir.Value]:
-    """Where an offset, or each of a tuple of offsets, leads."""
     offsets = cgutils.unpack_tuple(builder, offset) if isinstance(kind, types.UniTuple) else [offset]
     return [builder.gep(pointer, [each]) for each in offsets]
 

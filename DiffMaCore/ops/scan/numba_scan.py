@@ -127,13 +127,11 @@ def _blocks(sequences: int, channels: int) -> tuple[int, int]:
 
 @compiled
 def _forward(first, last, like, addresses, softplus, sizes, sources=SOURCES):  # type: ignore[no-untyped-def]
-    """The tasks from ``first`` on, before ``last``."""
     for task in range(first, last):
         forward_task(task, pointers(like, addresses), softplus, sizes)  # type: ignore[call-arg]
 
 
 @compiled
 def _backward(first, last, like, addresses, softplus, sizes, sources=SOURCES):  # type: ignore[no-untyped-def]
-    """The tasks from ``first`` on, before ``last``."""
     for task in range(first, last):
         backward_task(task, pointers(like, addresses), softplus, sizes)  # type: ignore[call-arg]

@@ -49,7 +49,6 @@ SOURCES = source_digest(numba_lanes, numba_forward, numba_backward, fused_kernel
 
 
 def scratch_size(length: int, inner: int, states: int, columns: int) -> int:
-    """Numbers of scratch memory a task needs."""
     return (
         length * inner
         + 4 * inner * ROOM
@@ -64,20 +63,20 @@ def scan_backward_task(task, data, order, sizes):
     """Gradients of one sample of one branch along some orders.
 
     Further to what the scan is given: falls (2, R / PAIR, E, PAIR) and projection (2, R + 2N, E), the weights the other
-    way; dy0, dy1 (S, L, E); dx0, dx1 (S, K / together, L, E), rows ``dx_row`` apart; and of every task dprojection
+    way; dy0, dy1 (S, L, E); dx0, dx1 (S, K / together, L, E), rows ``stride`` apart; and of every task dprojection
     (R + 2N, E), drise (R, E), dbias (E,), dA (E / lanes, N, lanes), dskip (E,), dtaps (TAPS, E), dtap_bias (E,).
     """
     (
         x0, x1, taps, tap_bias, rise, bias, A, skip, falls, projection, kept_rows, kept_states, dy0, dy1,
         dx0, dx1, dprojection, drise, dbias, dA, dskip, dtaps, dtap_bias, scratch,
     ) = data  # fmt: skip
-    orders, together, samples, length, inner, x_row, dx_row, rank, states, columns = sizes
+    orders, together, samples, length, inner, stride, rank, states, columns = sizes
     parts, used = orders // together, rank + 2 * states
     row, part = task // parts, task % parts
     branch, sample = row // samples, row % samples
-    x = shift(x0 if branch == 0 else x1, sample * length * x_row)
+    x = shift(x0 if branch == 0 else x1, sample * length * inner)
     dy = shift(dy0 if branch == 0 else dy1, sample * length * inner)
-    to = shift(dx0 if branch == 0 else dx1, (sample * parts + part) * length * dx_row)
+    to = shift(dx0 if branch == 0 else dx1, (sample * parts + part) * length * stride)
     taps, tap_bias = shift(taps, branch * TAPS * inner), shift(tap_bias, branch * inner)
     rise, bias = shift(rise, branch * rank * inner), shift(bias, branch * inner)
     A, skip = shift(A, branch * states * inner), shift(skip, branch * inner)
@@ -114,7 +113,7 @@ def scan_backward_task(task, data, order, sizes):
             count = min(TOKENS, length - start)
             rows = shift(kept_rows, (sequence * length + start) * columns)
             starts = shift(kept_states, (sequence * tiles + index) * inner * states)
-            convolve_tile(x, x_row, order, place, start, count, taps, tap_bias, inner, tile, slopes, True)
+            convolve_tile(x, order, place, start, count, taps, tap_bias, inner, tile, slopes, True)
             clear(dBs, 2 * states * PLANE)
             for lane in range(0, inner, PAIR):
                 find_steps(rows, columns, shift(rise, lane * rank), rank, shift(bias, lane), count, deltas, rates, True)
@@ -153,15 +152,14 @@ def scan_backward_task(task, data, order, sizes):
                         rows, 1, count, 1, columns,
                         own_draws, LANES, PLANE, column, rank - 1, shift(drise, lane), inner, LANES,
                     )  # fmt: skip
-            convolve_back(x, x_row, order, place, start, count, taps, inner, back, slopes, ahead, dx, dtaps, dtap_bias)
+            convolve_back(x, order, place, start, count, taps, inner, back, slopes, ahead, dx, dtaps, dtap_bias)
     for token in range(length):
         for lane in range(0, inner, LANES):
-            store(to, token * dx_row + lane, load(dx, token * inner + lane))
+            store(to, token * stride + lane, load(dx, token * inner + lane))
 
 
 @compiled
 def scan_backward(first, last, like, addresses, order, sizes, sources=SOURCES):
-    """The tasks from ``first`` on, before ``last``."""
     for task in range(first, last):
         scan_backward_task(task, pointers(like, addresses), order, sizes)
 
@@ -218,7 +216,7 @@ def total_columns(dBs, dCs, rank, states, count, drows, columns):
 
 
 @njit(nogil=True)
-def convolve_back(x, x_row, order, place, start, count, taps, inner, back, slopes, ahead, dx, dtaps, dtap_bias):
+def convolve_back(x, order, place, start, count, taps, inner, back, slopes, ahead, dx, dtaps, dtap_bias):
     """Through SiLU and the taps to the tokens' places in dx; ``ahead`` (3, E): what the tile behind hands on."""
     first = place + start
     last = first + count - 1
@@ -228,15 +226,15 @@ def convolve_back(x, x_row, order, place, start, count, taps, inner, back, slope
         total = load(dtap_bias, lane)
         n1, n2, n3 = load(ahead, (lane, inner + lane, 2 * inner + lane))
         v1 = v2 = number(x, 0.0)
-        v3 = load(x, order[last] * x_row + lane)
+        v3 = load(x, order[last] * inner + lane)
         if last > place:
-            v2 = load(x, order[last - 1] * x_row + lane)
+            v2 = load(x, order[last - 1] * inner + lane)
         if last > place + 1:
-            v1 = load(x, order[last - 2] * x_row + lane)
+            v1 = load(x, order[last - 2] * inner + lane)
         for token in range(count - 1, -1, -1):
             v0 = number(x, 0.0)
             if start + token > 2:
-                v0 = load(x, order[first + token - 3] * x_row + lane)
+                v0 = load(x, order[first + token - 3] * inner + lane)
             at = lane * ROOM + token * LANES
             dv = load(back, at) * load(slopes, at)
             total = total + dv
@@ -252,17 +250,17 @@ def convolve_back(x, x_row, order, place, start, count, taps, inner, back, slope
 
 @compiled
 def gate_backward(first, last, like, addresses, sizes, sources=SOURCES):
-    """dout (S, L, E) becomes the gradient of y's sum; z, dz have rows ``z_row`` apart; out as in the forward pass."""
+    """dout (S, L, E) becomes the gradient of y's sum; dz, rows ``stride`` apart; out as it was in the forward pass."""
     y, z, dout, dz, out, _ = pointers(like, addresses)
-    parts, length, inner, z_row, samples = sizes
+    parts, length, inner, stride, samples = sizes
     one = number(y, 1.0)
     for row in range(first * PART // inner, min(last * PART // inner, samples * length)):
         for lane in range(0, inner, LANES):
             at = row * inner + lane
-            gate, g = load(z, row * z_row + lane), load(dout, at)
+            gate, g = load(z, at), load(dout, at)
             s = sigmoid(gate)
             weight = gate * s
             total = total_of(y, parts, length, inner, row, lane)
             store(out, at, total * weight)
-            store(dz, row * z_row + lane, g * total * fma(weight, one - s, s))
+            store(dz, row * stride + lane, g * total * fma(weight, one - s, s))
             store(dout, at, g * weight)

@@ -85,12 +85,13 @@ class _Block(torch.autograd.Function):
         branches = hands_on.new_empty(2, batch, length, width)
         around(block_kernels.enter, (x, given.norm_weight, given.norm_bias, modulation, mask, *branches), epsilons[0])
         scan = SpiralScan(given, order, batch, keep)
-        xz = [product(branches[b], products.in_proj[b]) for b in range(2)]  # side by side, which bfloat16 likes
-        y, columns, states = scan.forward([each[..., :inner] for each in xz])
-        outputs = []
+        xs = [product(branches[b], products.in_proj[b, :inner]) for b in range(2)]
+        y, columns, states = scan.forward(xs)
+        zs, outputs = [], []
         for b in range(2):
-            gated = hands_on.new_empty(batch, length, inner)
-            scan.gate(y[b], xz[b][..., inner:], gated)
+            zs.append(product(branches[b], products.in_proj[b, inner:]))
+            gated = zs[b] if not keep else torch.empty_like(zs[b])
+            scan.gate(y[b], zs[b], gated)
             outputs.append(product(gated, products.out_proj[b]))
         joined = hands_on.new_empty(batch, length, 2 * width)
         around(block_kernels.join, (*outputs, given.join_weight, given.join_bias, joined), epsilons[1])
@@ -98,7 +99,7 @@ class _Block(torch.autograd.Function):
         out = torch.empty_like(x)
         around(block_kernels.leave, (x, *outputs, hidden, given.out_weight, given.out_bias, modulation, out), 0.0)
         if keep:
-            kept = (branches, *xz, y, columns, states, *outputs, joined, hidden, order)
+            kept = (branches, *xs, *zs, y, columns, states, *outputs, joined, hidden, order)
             ctx.save_for_backward(x, modulation, mask, *given, *kept)
             ctx.epsilons, ctx.half = epsilons, half
         return out
@@ -115,7 +116,7 @@ def _backward(saved: tuple[Tensor, ...], dout: Tensor, epsilons: tuple[float, fl
     """Gradients of tokens, modulation, mask and the parameters."""
     x, modulation, mask = saved[:3]
     given = _Parameters._make(saved[3:20])
-    branches, xz0, xz1, y, columns, states, plain, masked, joined, hidden, order = saved[20:]
+    branches, x0, x1, z0, z1, y, columns, states, plain, masked, joined, hidden, order = saved[20:]
     products = _rounded(given) if half else given
     batch, length, width = x.shape
     inner = given.D.shape[1]
@@ -141,14 +142,13 @@ def _backward(saved: tuple[Tensor, ...], dout: Tensor, epsilons: tuple[float, fl
     scan = SpiralScan(given, order, batch, keep=True)
     dxz = branches.new_empty(2, batch, length, 2 * inner)
     dx, dz = dxz.split(inner, dim=3)
-    xs, zs = zip(*(each.split(inner, dim=2) for each in (xz0, xz1)), strict=True)
     dy, dout_proj = [], []
-    gated = branches.new_empty(batch, length, inner)
-    for b, z in enumerate(zs):
+    gated = torch.empty_like(z0)
+    for b, z in enumerate((z0, z1)):
         dy.append(product(doutputs[b], products.out_proj[b].t()))
         scan.gate_backward(y[b], z, dy[b], dz[b], gated)
         dout_proj.append(weight_gradient(doutputs[b], gated))
-    of_scan = scan.backward(xs, columns, states, dy, list(dx))
+    of_scan = scan.backward((x0, x1), columns, states, dy, list(dx))
     dbranches = [product(dxz[b], products.in_proj[b].t()) for b in range(2)]
     din_proj = [weight_gradient(dxz[b], branches[b]) for b in range(2)]
 

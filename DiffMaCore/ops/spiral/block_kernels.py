@@ -26,7 +26,6 @@ SCRATCH = 4  # numbers
 
 @njit(nogil=True)
 def in_every_lane(register, scratch):
-    """The sum over the lanes, in every lane."""
     store_totals(scratch, 0, (register, register, register, register))
     return spread(scratch, 0)
 
@@ -114,7 +113,6 @@ def rows_of(task, length, tasks):
 
 @njit(nogil=True)
 def gather(pointer, lane, value):
-    """Add a register to what is there."""
     store(pointer, lane, load(pointer, lane) + value)
 
 

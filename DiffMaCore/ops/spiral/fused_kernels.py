@@ -47,7 +47,6 @@ PART = 1 << 14  # numbers that a task of the gate takes
 
 
 def scratch_size(inner: int, states: int, columns: int) -> int:
-    """Numbers of scratch memory a task of the scan needs."""
     return inner * ROOM + TOKENS * columns + 4 * PLANE + inner * states
 
 
@@ -55,18 +54,17 @@ def scratch_size(inner: int, states: int, columns: int) -> int:
 def scan_task(task, data, order, sizes):
     """The sum of some orders' scans of one sample of one branch, in raster order.
 
-    x0, x1 (S, L, E), rows ``x_row`` apart, are what the branches scan; taps (2, TAPS, E) and tap_bias (2, E) convolve
-    it; the columns come by weights (2, C / PAIR, E, PAIR): steps before ``rise`` (2, E / PAIR, R, PAIR) and ``bias``
-    (2, E), B and C; A (2, E / lanes, N, lanes), in units of log2(e); skip (2, E); out (2, S, K / together, L, E).
-    Training also keeps the columns (2, S, K, L, C) and the states before every tile (2, S, K, tiles, E / lanes, N,
-    lanes).
+    x0, x1 (S, L, E) are what the branches scan; taps (2, TAPS, E) and tap_bias (2, E) convolve it; the columns come by
+    weights (2, C / PAIR, E, PAIR): steps before ``rise`` (2, E / PAIR, R, PAIR) and ``bias`` (2, E), B and C;
+    A (2, E / lanes, N, lanes), in units of log2(e); skip (2, E); out (2, S, K / together, L, E). Training also keeps
+    the columns (2, S, K, L, C) and the states before every tile (2, S, K, tiles, E / lanes, N, lanes).
     """
     x0, x1, taps, tap_bias, weights, rise, bias, A, skip, out, kept_rows, kept_states, scratch = data
-    orders, together, samples, length, inner, x_row, rank, states, columns = sizes
+    orders, together, samples, length, inner, rank, states, columns = sizes
     parts = orders // together
     row, part = task // parts, task % parts
     branch, sample = row // samples, row % samples
-    x = shift(x0 if branch == 0 else x1, sample * length * x_row)
+    x = shift(x0 if branch == 0 else x1, sample * length * inner)
     taps, tap_bias = shift(taps, branch * TAPS * inner), shift(tap_bias, branch * inner)
     weights = shift(weights, branch * inner * columns)
     rise, bias = shift(rise, branch * rank * inner), shift(bias, branch * inner)
@@ -86,7 +84,7 @@ def scan_task(task, data, order, sizes):
                 rows = shift(kept_rows, (sequence * length + start) * columns)
                 tiles = (length + TOKENS - 1) // TOKENS
                 copy(state, shift(kept_states, (sequence * tiles + start // TOKENS) * inner * states), inner * states)
-            convolve_tile(x, x_row, order, place, start, count, taps, tap_bias, inner, tile, tile, False)
+            convolve_tile(x, order, place, start, count, taps, tap_bias, inner, tile, tile, False)
             project_tile(tile, weights, count, inner, columns, rows)
             for lane in range(0, inner, PAIR):
                 find_steps(
@@ -104,14 +102,12 @@ def scan_task(task, data, order, sizes):
 
 @compiled
 def scan(first, last, like, addresses, order, sizes, sources=SOURCES):
-    """The tasks from ``first`` on, before ``last``."""
     for task in range(first, last):
         scan_task(task, pointers(like, addresses), order, sizes)
 
 
 @njit(nogil=True)
 def copy(source, target, count):
-    """Copy whole registers."""
     for at in range(0, count, LANES):
         store(target, at, load(source, at))
 
@@ -143,7 +139,7 @@ def put_back(tile, count, order, first, inner, more, out):
 
 
 @njit(nogil=True)
-def convolve_tile(x, x_row, order, place, start, count, taps, bias, inner, tile, slopes, sloped):
+def convolve_tile(x, order, place, start, count, taps, bias, inner, tile, slopes, sloped):
     """tile (E / lanes, ROOM, lanes) = SiLU of the convolution, of ``count`` tokens from ``start`` on; ``slopes``, where
     asked for, SiLU's slope there."""
     one = number(x, 1.0)
@@ -153,12 +149,12 @@ def convolve_tile(x, x_row, order, place, start, count, taps, bias, inner, tile,
         b = load(bias, lane)
         v0 = v1 = v2 = number(x, 0.0)
         if start > 0:
-            v0, v1 = load(x, order[first - 3] * x_row + lane), load(x, order[first - 2] * x_row + lane)
-            v2 = load(x, order[first - 1] * x_row + lane)
+            v0, v1 = load(x, order[first - 3] * inner + lane), load(x, order[first - 2] * inner + lane)
+            v2 = load(x, order[first - 1] * inner + lane)
         for token in range(0, count, 4):
             at = first + token
-            at0, at1 = order[at] * x_row + lane, order[min(at + 1, last)] * x_row + lane
-            at2, at3 = order[min(at + 2, last)] * x_row + lane, order[min(at + 3, last)] * x_row + lane
+            at0, at1 = order[at] * inner + lane, order[min(at + 1, last)] * inner + lane
+            at2, at3 = order[min(at + 2, last)] * inner + lane, order[min(at + 3, last)] * inner + lane
             prefetch(shift(x, AHEAD), (at0, at1, at2, at3))
             v3, v4, v5, v6 = load(x, (at0, at1, at2, at3))
             y = fma((v1, v2, v3, v4), w1, fma((v0, v1, v2, v3), w0, b))
@@ -246,11 +242,11 @@ def total_of(y, parts, length, inner, row, lane):
 
 @compiled
 def gate(first, last, like, addresses, sizes, sources=SOURCES):
-    """out (S, L, E) = SiLU(z), rows ``z_row`` apart, times the sum over the orders of y (S, K, L, E)."""
+    """out (S, L, E) = SiLU(z) times the sum over the orders of y (S, K, L, E)."""
     y, z, out, _ = pointers(like, addresses)
-    parts, length, inner, z_row, samples = sizes
+    parts, length, inner, samples = sizes
     for row in range(first * PART // inner, min(last * PART // inner, samples * length)):
         for lane in range(0, inner, LANES):
-            opening = load(z, row * z_row + lane)
+            opening = load(z, row * inner + lane)
             total = total_of(y, parts, length, inner, row, lane)
             store(out, row * inner + lane, total * (opening * sigmoid(opening)))

@@ -98,12 +98,11 @@ class SpiralScan:
 
     @property
     def _parts(self) -> int:
-        """Tasks of a sample's branch."""
         return len(self._order) // self._together
 
     def forward(self, x: Sequence[Tensor]) -> tuple[Tensor, Tensor | None, Tensor | None]:
-        """Both branches' x (S, L, E), raster order, its rows anywhere, to the scans, which are still to be summed where
-        there are several: (2, S, 1 or K, L, E), raster order; and what is kept."""
+        """Both branches' x (S, L, E), raster order, to the scans, which are still to be summed where there are several:
+        (2, S, 1 or K, L, E), raster order; and what is kept."""
         given, orders, length = self._given, len(self._order), x[0].shape[1]
         out = given.D.new_empty(2, self._samples, self._parts, length, self._inner)
         columns = states = None
@@ -112,7 +111,7 @@ class SpiralScan:
             states = out.new_empty(2, self._samples, orders, -(-length // TOKENS), self._states * self._inner)
         scratch = fused_kernels.scratch_size(self._inner, self._states, self._width)
         parameters = (self._taps, given.conv_bias, self._columns, self._rise, given.dt_bias, self._A, given.D)
-        self._run(fused_kernels.scan, (*x, *parameters, out, columns, states), scratch, x[0])
+        self._run(fused_kernels.scan, (*x, *parameters, out, columns, states), scratch, length, self._inner)
         return out, columns, states
 
     def backward(
@@ -131,7 +130,7 @@ class SpiralScan:
         parameters = (self._taps, given.conv_bias, self._rise, given.dt_bias, self._A, given.D, falls, given.x_proj)
         tensors = (*x, *parameters, columns, states, *dy, *parts, *sums)
         scratch = backward_kernels.scratch_size(length, inner, self._states, self._width)
-        self._run(backward_kernels.scan_backward, tensors, scratch, x[0], parts[0].stride(-2))
+        self._run(backward_kernels.scan_backward, tensors, scratch, length, inner, parts[0].stride(-2))
         if not whole:
             for target, part in zip(dx, parts, strict=True):
                 target.copy_(part.sum(1))
@@ -140,18 +139,17 @@ class SpiralScan:
         dA_log = dA * -torch.exp(given.A_log)
         return dtaps.transpose(1, 2), dtap_bias, dx_proj, drise.transpose(1, 2), dbias, dA_log, dD
 
-    def _run(self, kernel: Any, tensors: tuple[Tensor | None, ...], scratch: int, x: Tensor, *strides: int) -> None:
-        shape = (x.shape[1], self._inner, x.stride(-2), *strides)
+    def _run(self, kernel: Any, tensors: tuple[Tensor | None, ...], scratch: int, *shape: int) -> None:
         sizes = (len(self._order), self._together, self._samples, *shape, self._rank, self._states, self._width)
         order = self._order.reshape(-1).numpy()
         run_kernel(kernel, 2 * self._samples * self._parts, tensors, order, sizes, scratch=scratch)
 
     def gate(self, y: Tensor, z: Tensor, out: Tensor) -> None:
-        """out (S, L, E) = SiLU(z), its rows anywhere, times one branch's scans y (S, 1 or K, L, E), summed."""
-        sizes = (self._parts, *z.shape[1:], z.stride(-2), len(z))
+        """out (S, L, E) = SiLU(z) times one branch's scans y (S, 1 or K, L, E), summed."""
+        sizes = (self._parts, *z.shape[1:], len(z))
         run_kernel(fused_kernels.gate, -(-z.numel() // PART), (y, z, out), sizes, turns=1)
 
     def gate_backward(self, y: Tensor, z: Tensor, dout: Tensor, dz: Tensor, out: Tensor) -> None:
-        """dout (S, L, E) becomes the gradient of each of y's scans; dz, its rows as z's; out as of :meth:`gate`."""
-        sizes = (self._parts, *z.shape[1:], z.stride(-2), len(z))
+        """dout (S, L, E) becomes the gradient of each of y's scans; dz, its rows anywhere; out as of :meth:`gate`."""
+        sizes = (self._parts, *z.shape[1:], dz.stride(-2), len(z))
         run_kernel(backward_kernels.gate_backward, -(-z.numel() // PART), (y, z, dout, dz, out), sizes, turns=1)

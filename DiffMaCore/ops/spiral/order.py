@@ -47,28 +47,19 @@ def fused_for(block: Any, x: Tensor) -> BlockForward | None:
 
 
 def _backend_of(mamba: Any, tokens: Tensor) -> str:
-    """Name of the selective-scan back end that these tokens get."""
     return choose_backend(mamba.backend, tokens.device, torch.promote_types(tokens.dtype, torch.float32))
 
 
 def _check_length(mamba: Any, length: int) -> None:
-    """Raise ValueError where a Mamba's orders would lead beyond the tokens."""
     if length != mamba.order.shape[1]:
         raise ValueError(f"this block's orders visit {mamba.order.shape[1]} tokens, not {length}")
 
 
 def spiral_scan(x: Tensor, z: Tensor, mamba: Any) -> Tensor:
-    """What stands between a Mamba's two projections, along all its orders.
+    """What stands between a ``SpiralMamba``'s two projections, along all its orders: x, which is scanned, and z, which
+    gates it (2, B, L, E, raster order), to the sum over the orders, as they are; differentiable.
 
-    Args:
-        x, z: (2, B, L, E), raster order: what is scanned, and what gates it.
-        mamba: a ``SpiralMamba``: parameters, orders, and the name of the back end.
-
-    Returns:
-        (2, B, L, E), raster order, the orders summed; differentiable.
-
-    Raises:
-        ValueError: another number of tokens than the orders visit.
+    Raises ValueError for another number of tokens than the orders visit.
     """
     branches, batch, length, inner = x.shape
     _check_length(mamba, length)
@@ -90,16 +81,10 @@ def spiral_scan(x: Tensor, z: Tensor, mamba: Any) -> Tensor:
 
 
 def gather_conv_silu(x: Tensor, order: Tensor, weight: Tensor, bias: Tensor, backend: str) -> Tensor:
-    """SiLU of the depthwise causal convolution of every branch along every order.
+    """SiLU of the depthwise causal convolution of both branches of x (2, B, L, E), raster order, along every order
+    (K, L): (B, K, L, 2E), the branches side by side as channels.
 
-    Args:
-        x: (2, B, L, inner), raster order.
-        order: (K, L) raster indices in scan order.
-        weight, bias: (2, inner, width of the kernel) and (2, inner).
-        backend: of the scan; "mamba-ssm" runs the convolution in causal-conv1d.
-
-    Returns:
-        (B, K, L, 2*inner): sequences in scan order, the two branches side by side as channels.
+    ``weight`` (2, E, taps), ``bias`` (2, E); the back end "mamba-ssm" runs the convolution in causal-conv1d.
     """
     branches, batch, length, inner = x.shape
     taps = weight.shape[2]

@@ -59,7 +59,6 @@ class _Scan(torch.autograd.Function):
 
 
 def interpreted() -> bool:
-    """Whether Triton is set to interpret its kernels on the CPU."""
     return os.environ.get("TRITON_INTERPRET") == "1"
 
 

@@ -12,9 +12,10 @@ from typing import Any
 import numpy as np
 
 from DiffMaCore.errors import InputError
+from DiffMaCore.reports import report
 from DiffMaCore.training.evaluation.calibration import axes_in
 from DiffMaCore.training.evaluation.scores import LEVELS, REGIONS
-from DiffMaCore.training.files import report, rows_of, write_json, write_text
+from DiffMaCore.training.files import rows_of, write_json, write_text
 
 RESULTS, TABLE, PICTURE, RELIABILITY = "results.json", "table.md", "calibration.png", "reliability.png"
 _FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -157,18 +158,20 @@ def write_heads(results: Results, folder: Path) -> None:
     """
     write_json(folder / RESULTS, results)
     write_text(folder / TABLE, heads_markdown(results))
-    cases = {name: entry.get("heads", {}).get("cases", {}).values() for name, entry in results["bundles"].items()}
-    covers = {name: [case["uncertainty"]["covers"] for case in c if "uncertainty" in case] for name, c in cases.items()}
-    if not any(covers.values()):
+    curves = {}
+    for name, entry in results["bundles"].items():
+        cases = entry.get("heads", {}).get("cases", {}).values()
+        covers = [case["uncertainty"]["covers"] for case in cases if "uncertainty" in case]
+        if covers:
+            curves[name] = covers
+    if not curves:
         return
     with axes_in(folder / RELIABILITY, (4.2, 4.0), 90) as axes:
         axes.plot([0, 1], [0, 1], color="0.6", linestyle="--", linewidth=1, label="as promised")
-        for name, curves in ((name, curves) for name, curves in covers.items() if curves):
-            label = (
-                name if len(covers) > 1 else "measured"
-            )  # a card shows it, and no folder of the machine that drew it
-            (line,) = axes.plot(LEVELS, np.mean(curves, axis=0), marker="o", markersize=4, linewidth=1.5, label=label)
-            for each in curves:
+        for name, covers in curves.items():
+            label = name if len(curves) > 1 else "measured"  # a card shows it, and no folder of whoever drew it
+            (line,) = axes.plot(LEVELS, np.mean(covers, axis=0), marker="o", markersize=4, linewidth=1.5, label=label)
+            for each in covers:
                 axes.plot(LEVELS, each, color=line.get_color(), linewidth=0.6, alpha=0.5)
         axes.set(xlabel="promised by the interval", ylabel="truth inside the interval", xlim=(0, 1), ylim=(0, 1))
         axes.set_title("Below the line: too confident")

@@ -19,23 +19,24 @@ TORCH = ("torch", "torchvision")
 CHOOSER = "light-the-torch>=0.5"
 CHOOSES = sys.platform != "darwin"  # where PyTorch has one build only
 
-# downloads in megabytes, roughly, for the consent dialog
+# downloads in megabytes, with what they bring themselves, for the consent dialog
 _MEGABYTES = {
     "torch": 200,  # the build for CPUs
     "torchvision": 8,
-    "diffusers": 4,
+    "diffusers": 7,
     "accelerate": 1,
-    "open_clip_torch": 2,
-    "SimpleITK": 50,
-    "numpy": 18,
-    "scipy": 40,
-    "numba": 42,
+    "open_clip_torch": 6,
+    "SimpleITK": 53,
+    "numpy": 17,
+    "scipy": 36,
+    "numba": 64,
     "safetensors": 1,
-    "huggingface_hub": 1,
-    "pydicom": 2,
-    "pillow": 6,
+    "huggingface_hub": 7,
+    "pydicom": 3,
+    "pillow": 7,
     "tqdm": 1,
     "psutil": 1,
+    "filelock": 1,
 }
 _WITH_GPU = _("With an NVIDIA GPU, or where no build can be chosen, PyTorch takes about 3 GB.")
 
@@ -60,7 +61,7 @@ def size_sentence(missing: Collection[str]) -> str:
     """How much is downloaded for packages of these names."""
     if not missing:
         return _("Nothing has to be downloaded.")
-    total = sum(_MEGABYTES.get(name, 10) for name in missing)
+    total = sum(_MEGABYTES[name] for name in missing)
     text = _("About {megabytes} MB are downloaded.").format(megabytes=total)
     return f"{text} {_WITH_GPU}" if "torch" in missing and CHOOSES else text
 

@@ -96,9 +96,8 @@ def question(result):
     names = [package["name"] for package in result["packages"] if not package["ok"]]
     if result.get("chooser"):
         names.append(_("light-the-torch (which chooses PyTorch's build)"))
-    size = result.get("size") or _("up to 3 GB, most of it PyTorch")
     return _(
         "The model needs packages that are not installed yet: {names}.\n\n"
-        "They are fetched from the Python package index ({size}) and installed for {python}. "
+        "They are fetched from the Python package index and installed for {python}. {size} "
         "Slicer goes on meanwhile. Install them now?"
-    ).format(names=", ".join(names), size=size, python=result.get("path") or result["python"])
+    ).format(names=", ".join(names), size=result["size"], python=result["path"])

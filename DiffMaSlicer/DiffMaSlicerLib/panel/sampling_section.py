@@ -82,9 +82,9 @@ def schedulers():
 
 def decoders(reason=""):
     """Entries of the list of decoders; a reason tells why the small one cannot be chosen."""
-    tip = reason or _("Made for the same latents. Fine detail differs from the full decoder's.")
+    tip = reason or _("Made for the same latents. Fine detail differs from the model's own.")
     return [
-        Entry("full", _("Full"), _("The model's own; where it has one that sees the CT as well, that one.")),
+        Entry("full", _("The model's own"), _("Where it has one that sees the CT as well, that one.")),
         Entry("small", _("Small (faster, approximate)"), tip, enabled=not reason),
     ]
 
@@ -207,7 +207,7 @@ class SamplingSection(Section):
         if not models.known or not name or (entry is not None and entry.get("small_decoder")):
             return ""
         title = entry["title"] if entry is not None else name
-        return _("{title} has no small decoder. Choose the full one, or add one: diffma models complete.").format(
+        return _("{title} has no small decoder. Choose the model's own, or add one: diffma models complete.").format(
             title=title
         )
 

@@ -90,6 +90,7 @@ def test_what_is_left_out_is_named_with_its_reason(prepared):
     assert "1BB011: " in report and "| A |" in report and "| all |" in report
 
 
+@pytest.mark.slow
 def test_killed_in_the_middle_it_goes_on_with_the_next_case(prepared, synthrad, experiment, tmp_path):
     config, out = tmp_path / "tiny.yaml", tmp_path / "run"
     config.write_text(yaml.safe_dump(plain(experiment)), encoding="utf-8")

@@ -108,6 +108,7 @@ def test_made_longer_it_goes_on_and_tells_a_program_how_it_goes(trained, capsys)
     assert events[-1]["result"].endswith("bundle")
 
 
+@pytest.mark.slow
 def test_two_processes_have_the_losses_of_one_and_one_of_them_talks(trained, tmp_path):
     config, out = trained
     two = tmp_path / "two"

@@ -1,0 +1,15 @@
+"""A template of ``data/reports`` and its values in, Markdown out."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import Any
+
+
+def report(template: str, **values: Any) -> str:
+    """The text of a template (Jinja2), in which every value must be given."""
+    from jinja2 import Environment, FileSystemLoader, StrictUndefined
+
+    form: dict[str, Any] = {"trim_blocks": True, "lstrip_blocks": True, "keep_trailing_newline": True}
+    loader = FileSystemLoader(Path(__file__).parent / "data" / "reports")
+    return Environment(loader=loader, undefined=StrictUndefined, **form).get_template(template).render(values)
