@@ -15,6 +15,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "Testing" / "golden"
 APART = ("host", "module")
+LONGEST = ("/test_apart_", "/faults/", "/docs/", "/training/", "/test_cluster")
 
 HEADS = "DIFFMA_TEST_HEADS"
 """The variable that names a folder for the heads of this run; its processes share it."""
@@ -35,7 +36,7 @@ def pytest_collection_modifyitems(config: pytest.Config, items: list[pytest.Item
     """What takes longest begins first, so that no worker waits for it at the end."""
     if "DiffMaCore.imaging.phantom" in sys.modules:  # not in a process of Slicer's
         import Testing.heads  # noqa: F401  cleans heads once
-    items.sort(key=lambda item: not item.path.name.startswith("test_apart"))
+    items.sort(key=lambda item: next((n for n, word in enumerate(LONGEST) if word in item.nodeid), len(LONGEST)))
     for item in items:
         if item.get_closest_marker("slow") and not config.getoption("--slow"):
             item.add_marker(pytest.mark.skip(reason="slow; --slow runs it"))

@@ -5,9 +5,10 @@ from __future__ import annotations
 import errno
 import re
 import warnings
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass
+from functools import partial
 from pathlib import Path
 from pickle import UnpicklingError
 from typing import Any
@@ -33,10 +34,11 @@ _DAMAGED = (
 
 @dataclass(frozen=True)
 class Part:
-    """A component from elsewhere: where it is from, and the files it needs."""
+    """A component from elsewhere: where it is from, how it is loaded, and the files it needs."""
 
     name: str
     hub_id: str
+    load: Callable[[Path], Any]
     config: str = "config.json"
     weights: tuple[str, ...] = (WEIGHTS_FILE, "diffusion_pytorch_model.bin")
 
@@ -45,22 +47,25 @@ class Part:
         """The command line option that names it."""
         return f"--{self.name.replace('_', '-')}"
 
-    def load(self, folder: Path) -> Any:
-        """The network in a folder; diffusers' files give one of the allowed classes, a pickle's weights alone."""
-        if self.config == CONFIG_FILE:
-            return ImageEncoder.from_open_clip(folder)
-        chosen, _ = read_component(folder, self.name)
-        cls = PatchAutoencoder if chosen == PatchAutoencoder.__name__ else getattr(diffusers, chosen)
-        return load_network(cls, folder, self.name, use_safetensors=(folder / WEIGHTS_FILE).is_file())
+
+def _load_part(name: str, folder: Path) -> Any:
+    """A component of the allowed class that its ``config.json`` says; a pickle is read with weights_only."""
+    chosen, _ = read_component(folder, name)
+    cls = PatchAutoencoder if chosen == PatchAutoencoder.__name__ else getattr(diffusers, chosen)
+    return load_network(cls, folder, name, use_safetensors=(folder / WEIGHTS_FILE).is_file())
 
 
-VAE = Part("vae", "stabilityai/sd-vae-ft-ema")
+VAE = Part("vae", "stabilityai/sd-vae-ft-ema", partial(_load_part, "vae"))
 IMAGE_ENCODER = Part(
-    "image_encoder", "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224", CONFIG_FILE, IMAGE_ENCODER_WEIGHTS
+    "image_encoder",
+    "microsoft/BiomedCLIP-PubMedBERT_256-vit_base_patch16_224",
+    ImageEncoder.from_open_clip,
+    CONFIG_FILE,
+    IMAGE_ENCODER_WEIGHTS,
 )
 PARTS = (VAE, IMAGE_ENCODER)
 """Those that the authors' files leave out and every bundle needs."""
-SMALL = Part(SMALL_DECODER, "madebyollin/taesd")
+SMALL = Part(SMALL_DECODER, "madebyollin/taesd", partial(_load_part, SMALL_DECODER))
 """Only ever taken where it is asked for; what is on the hub is for the latents of Stable Diffusion 1's VAE."""
 
 

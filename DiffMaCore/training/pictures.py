@@ -23,6 +23,7 @@ from DiffMaCore.training.cache import CT, PairedCache, SliceDataset
 from DiffMaCore.training.experiment import DataConfig
 
 COUNT = 4
+SIDE = 192
 MODALITIES = {"ct": "CT", "mr": "MR", "t1": "MR T1", "t2": "MR T2"}
 _SMOOTH = 3  # circles are drawn this many times larger
 _LIGHT, _DARK = np.array((250.0, 222.0, 160.0)), np.array((120.0, 0.0, 10.0))
@@ -57,13 +58,13 @@ class FixedSlices:
     target: NDArray[np.float32]  # likewise
 
     @classmethod
-    def choose(cls, cache: PairedCache, count: int = COUNT) -> FixedSlices:
-        """``count`` slices (fewer of a very small set) spread over the patients and over the body."""
+    def choose(cls, cache: PairedCache) -> FixedSlices:
+        """``COUNT`` slices (fewer of a very small set) spread over the patients and over the body."""
         ids = cache.split["validation"] or cache.ids("train")
         lengths = [len(cache.case(id)) for id in ids]
         starts = [0, *accumulate(lengths)]
-        cases = [n * len(ids) // count if len(ids) >= count else n % len(ids) for n in range(count)]
-        rows = sorted({starts[c] + (n + 1) * lengths[c] // (count + 1) for n, c in enumerate(cases)})
+        cases = [n * len(ids) // COUNT if len(ids) >= COUNT else n % len(ids) for n in range(COUNT)]
+        rows = sorted({starts[c] + (n + 1) * lengths[c] // (COUNT + 1) for n, c in enumerate(cases)})
         dataset = SliceDataset(cache, ids, ("source", "target"))
         shown = dataset.batch(rows)
         split = "validation" if cache.split["validation"] else "training"
@@ -82,10 +83,8 @@ class FixedSlices:
         return {name: image.astype(np.float16) for name, image in images.items()} | {"labels": np.array(self.labels)}
 
 
-def triplet_picture(
-    fixed: FixedSlices, generated: NDArray[np.floating], data: DataConfig, caption: str, side: int = 192
-) -> Image.Image:
-    """One row a slice: source, generated (n, S, S) in [-1, 1], true; each ``side`` screen pixels wide.
+def triplet_picture(fixed: FixedSlices, generated: NDArray[np.floating], data: DataConfig, caption: str) -> Image.Image:
+    """One row a slice: source, generated (n, S, S) in [-1, 1], true; each ``SIDE`` screen pixels wide.
 
     ``data`` names the modalities and says how they are shown; the caption is printed below, with the split.
     """
@@ -94,15 +93,15 @@ def triplet_picture(
         (f"{modality(data.target)} (generated)", generated, target_window(data)),
         (f"{modality(data.target)} (true)", fixed.target, target_window(data)),
     )
-    canvas = Image.new("L", (side * len(columns), CAPTION_HEIGHT * 2 + side * len(fixed.rows)))
+    canvas = Image.new("L", (SIDE * len(columns), CAPTION_HEIGHT * 2 + SIDE * len(fixed.rows)))
     draw = ImageDraw.Draw(canvas)
     for c, (title, slices, window) in enumerate(columns):
-        draw.text((c * side + 4, 3), title, fill=255)
+        draw.text((c * SIDE + 4, 3), title, fill=255)
         for r, tile in enumerate(grey(slices, window)):
-            picture = Image.fromarray(tile).resize((side, side), Image.Resampling.BICUBIC)
-            canvas.paste(picture, (c * side, CAPTION_HEIGHT + r * side))
+            picture = Image.fromarray(tile).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
+            canvas.paste(picture, (c * SIDE, CAPTION_HEIGHT + r * SIDE))
     for r, label in enumerate(fixed.labels):
-        draw.text((4, CAPTION_HEIGHT + r * side + 2), label, fill=255, stroke_width=2, stroke_fill=0)
+        draw.text((4, CAPTION_HEIGHT + r * SIDE + 2), label, fill=255, stroke_width=2, stroke_fill=0)
     draw.text((4, canvas.height - CAPTION_HEIGHT + 3), f"{caption}; {fixed.split} slices", fill=255)
     return canvas
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import shutil
 import subprocess
 import sys
 import time
@@ -144,7 +145,8 @@ def test_the_voxels_are_those_that_the_command_line_writes(logic, ct, tiny, tmp_
     path = drain(logic._files.acquire(ct))
     output = str(tmp_path / "mr.nii")
     words = ["convert", str(path), output, "--model", tiny, "--steps", "1", "--slices", "3:8", "--device", "cpu"]
-    subprocess.run([sys.executable, "-m", "DiffMaCore", *words], cwd=ROOT, check=True, capture_output=True)
+    python = shutil.which("PythonSlicer") or sys.executable
+    subprocess.run([python, "-m", "DiffMaCore", *words], cwd=ROOT, check=True, capture_output=True)
     expected = sitk.GetArrayFromImage(sitk.ReadImage(output))
     assert np.array_equal(voxels(mr), expected)
     background = expected.min()
@@ -166,6 +168,7 @@ def test_slices_come_in_one_by_one_and_keep_partial_keeps_them(logic, tiny):  # 
     assert 8 <= filled.sum() < 38
 
 
+@WARM
 def test_cancel_takes_away_a_new_node_and_gives_a_chosen_one_its_content_back(logic, tiny):  # noqa: F811
     ct = make_ct(shape=(40, 40, 48))  # noqa: F811
     chosen = make_ct("my own volume")

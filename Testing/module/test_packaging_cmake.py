@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import json
 import os
 import shutil
 import subprocess
@@ -52,11 +53,34 @@ def test_the_demo_bundle_travels_with_the_extension() -> None:
     assert "data/demo/manifest.json" in names
 
 
-def test_the_extension_builds_both_packages() -> None:
-    top = (REPOSITORY / "CMakeLists.txt").read_text(encoding="utf-8")
-    for package in PACKAGES:
-        assert f"add_subdirectory({package})" in top
-    assert "WITH_SUBDIR" in (REPOSITORY / "DiffMaCore" / "CMakeLists.txt").read_text(encoding="utf-8")
+SLICER = """
+macro(slicerMacroBuildScriptedModule)
+  cmake_parse_arguments(MODULE "WITH_GENERIC_TESTS;WITH_SUBDIR" "NAME" "SCRIPTS;RESOURCES" ${ARGN})
+  message(STATUS "module ${MODULE_NAME}, subdir ${MODULE_WITH_SUBDIR}, not known: ${MODULE_UNPARSED_ARGUMENTS}.")
+endmacro()
+macro(slicer_add_python_unittest)
+endmacro()
+set(Slicer_USE_FILE "${CMAKE_CURRENT_LIST_DIR}/use.cmake")
+set(Slicer_EXTENSION_GENERATE_CONFIG "${CMAKE_CURRENT_LIST_DIR}/told.cmake")
+set(Slicer_EXTENSION_CPACK "${CMAKE_CURRENT_LIST_DIR}/use.cmake")
+"""
+"""Of Slicer's own package what the extension uses; its macros have these names and arguments."""
+
+
+@pytest.mark.skipif(shutil.which("cmake") is None, reason="cmake is not installed")
+def test_the_extension_is_configured_with_both_packages_and_the_address_of_its_entry(tmp_path: Path) -> None:
+    (tmp_path / "SlicerConfig.cmake").write_text(SLICER)
+    (tmp_path / "use.cmake").touch()
+    (tmp_path / "told.cmake").write_text('message(STATUS "home ${EXTENSION_HOMEPAGE}, icon ${EXTENSION_ICONURL}")')
+    words = ["cmake", f"-DSlicer_DIR={tmp_path}", "-S", str(REPOSITORY), "-B", str(tmp_path / "build")]
+    done = subprocess.run(words, capture_output=True, text=True, check=False)
+
+    assert done.returncode == 0, done.stderr
+    assert "module DiffMaSlicer, subdir FALSE, not known: ." in done.stdout
+    assert "module DiffMaCore, subdir TRUE, not known: ." in done.stdout
+    address = json.loads((REPOSITORY / "DiffMaSlicer.json").read_text(encoding="utf-8"))["scm_url"].removesuffix(".git")
+    files = address.replace("//github", "//raw.githubusercontent")
+    assert f"home {address}, icon {files}/main/DiffMaSlicer.png" in done.stdout
 
 
 def test_only_the_module_itself_lies_where_slicer_looks_for_modules() -> None:

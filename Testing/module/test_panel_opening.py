@@ -129,7 +129,7 @@ def test_a_size_without_weights_says_how_to_get_them_and_cannot_be_applied(panel
     panel.pick(panel.ui.sizeBox, empty)
     assert panel.parameters.model not in ("tiny", "demo")
     assert panel.parameters.model in names | {""}
-    assert not panel.ui.applyButton.enabled
+    assert not panel.ui.applyButton.enabled and "not on this machine yet" in panel.ui.reasonText.text
     assert "two files" in panel.ui.modelState.text and "href=" in panel.ui.modelState.text
     assert panel.ui.modelState.openExternalLinks, "a click on the link opens it"
     panel.host.click(panel.ui.modelActionButton)

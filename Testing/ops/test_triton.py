@@ -1,4 +1,4 @@
-"""The Triton kernels of the scan without a GPU: interpreted against float64, and compiled for GPUs elsewhere."""
+"""The Triton kernels of both scans without a GPU: interpreted against float64, and compiled for GPUs elsewhere."""
 
 from __future__ import annotations
 
@@ -34,6 +34,11 @@ def interpreted() -> dict[str, Any]:
 
 
 @pytest.fixture(scope="module")
+def spiral(interpreted: dict[str, Any]) -> dict[str, Any]:
+    return interpreted["spiral"]
+
+
+@pytest.fixture(scope="module")
 def compiled(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Any]:
     cache = str(tmp_path_factory.mktemp("triton"))
     return _program("Testing.ops.triton_compiled", TRITON_INTERPRET="0", TRITON_CACHE_DIR=cache)
@@ -60,6 +65,26 @@ def test_a_damaged_number_spoils_its_own_channel_from_there_on_and_nothing_else(
 def test_the_interpreter_is_never_chosen_by_itself(interpreted: dict[str, Any]) -> None:
     assert interpreted["reason"] is None
     assert interpreted["auto"] == "numba"
+
+
+@pytest.mark.parametrize("scan_order", ["spiral", "released"])
+def test_output_and_all_gradients_agree_with_float64(spiral: dict[str, Any], scan_order: str) -> None:
+    assert spiral[scan_order] < 1e-4
+
+
+def test_half_precision_is_as_near_as_in_plain_torch(spiral: dict[str, Any]) -> None:
+    assert spiral["half type"] == "torch.bfloat16"
+    assert spiral["half"] < 3 * spiral["half in torch"]
+
+
+def test_inference_gives_the_numbers_of_training(spiral: dict[str, Any]) -> None:
+    assert spiral["inference"] == 0
+
+
+def test_inference_in_bfloat16_errs_no_more_than_its_rounding(spiral: dict[str, Any]) -> None:
+    assert spiral["bfloat16 type"] == "torch.bfloat16"
+    # Triton's interpreter cuts what it stores where a GPU rounds: three stores, each twice as wrong and to one side
+    assert 1e-4 < spiral["bfloat16"] < 6 * spiral["bfloat16 in torch"]
 
 
 @pytest.mark.slow

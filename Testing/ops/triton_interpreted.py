@@ -1,4 +1,4 @@
-"""Run as a program with TRITON_INTERPRET=1: prints the Triton kernels' relative errors on a CPU as JSON.
+"""Run as a program with TRITON_INTERPRET=1: prints relative errors of both scans' Triton kernels on a CPU as JSON.
 
 It stands in a process of its own because Triton decides at its import whether it interprets.
 """
@@ -11,6 +11,7 @@ from typing import Any
 import torch
 
 from DiffMaCore.ops.scan import available_backends, choose_backend, selective_scan
+from Testing.ops import spiral_interpreted
 from Testing.ops.problems import make_problem, solve, worst_error
 
 # batch, channels, tokens, states, B, C, groups, options
@@ -49,6 +50,7 @@ def main() -> None:
                 "auto": choose_backend("auto", "cpu"),
                 "types": [str(out.dtype), str(last.dtype)],
                 "damaged": damaged.isnan().nonzero().tolist(),
+                "spiral": spiral_interpreted.report(),
             }
         )
     )

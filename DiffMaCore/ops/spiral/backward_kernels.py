@@ -255,12 +255,13 @@ def gate_backward(first, last, like, addresses, sizes, sources=SOURCES):
     parts, length, inner, stride, samples = sizes
     one = number(y, 1.0)
     for row in range(first * PART // inner, min(last * PART // inner, samples * length)):
+        scans = shift(y, (row // length * parts * length + row % length) * inner)
         for lane in range(0, inner, LANES):
             at = row * inner + lane
             gate, g = load(z, at), load(dout, at)
             s = sigmoid(gate)
             weight = gate * s
-            total = total_of(y, parts, length, inner, row, lane)
+            total = total_of(scans, lane, parts, length * inner)
             store(out, at, total * weight)
             store(dz, row * stride + lane, g * total * fma(weight, one - s, s))
             store(dout, at, g * weight)

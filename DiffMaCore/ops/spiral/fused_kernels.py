@@ -231,12 +231,11 @@ def find_steps(rows, columns, rise, rank, bias, count, deltas, rates, sloped):
 
 
 @njit(nogil=True)
-def total_of(y, parts, length, inner, row, lane):
-    """Sum over the orders of y (S, K, L, E) at one of S * L tokens, one register of channels."""
-    at = (row // length * parts * length + row % length) * inner + lane
+def total_of(y, at, parts, part):
+    """The sum of ``parts`` registers of y from ``at`` on, which lie ``part`` numbers apart."""
     total = load(y, at)
     for k in range(1, parts):
-        total = total + load(y, at + k * length * inner)
+        total = total + load(y, at + k * part)
     return total
 
 
@@ -246,7 +245,8 @@ def gate(first, last, like, addresses, sizes, sources=SOURCES):
     y, z, out, _ = pointers(like, addresses)
     parts, length, inner, samples = sizes
     for row in range(first * PART // inner, min(last * PART // inner, samples * length)):
+        scans = shift(y, (row // length * parts * length + row % length) * inner)
         for lane in range(0, inner, LANES):
             opening = load(z, row * inner + lane)
-            total = total_of(y, parts, length, inner, row, lane)
+            total = total_of(scans, lane, parts, length * inner)
             store(out, row * inner + lane, total * (opening * sigmoid(opening)))

@@ -239,14 +239,14 @@ class Trust:
     scale: float  # by which the deviation must be multiplied for a cover of 90 % of these voxels
 
 
-def trust(image: NDArray, truth: NDArray, deviation: NDArray, inside: Bools, scale: float = 1.0) -> Trust:
-    """Judge a standard deviation, all in the same units; ``scale`` is what a calibration multiplies it by."""
+def trust(image: NDArray, truth: NDArray, deviation: NDArray, inside: Bools) -> Trust:
+    """Judge a standard deviation, all in the same units."""
     if not inside.any():
         raise InputError("the mask is empty, so nothing can be measured; give a mask that holds the head")
     error = np.abs(image[inside].astype(np.float64) - truth[inside])
     promised = deviation[inside]
     needed = error / np.maximum(promised.astype(np.float64), 1e-12)
-    covers = tuple(float((needed <= scale * _sigmas(level)).mean()) for level in LEVELS)
+    covers = tuple(float((needed <= _sigmas(level)).mean()) for level in LEVELS)
     ranks = (stats.rankdata(values.astype(np.float32)) for values in (promised, error))
     return Trust(
         correlation(promised, error),
@@ -269,24 +269,18 @@ def head_measures(
     grey: Bools | None = None,
     white: Bools | None = None,
     deviation: NDArray | None = None,
-    scale: float = 1.0,
-    fit: bool = False,
     data_range: float | None = None,
 ) -> dict[str, Any]:
-    """All metrics of a head whose truth is known, as plain JSON values: ssim, psnr, correlation, slice_change (over the
-    truth's own); with cortex and white matter contrast, auc and auc_truth; with the deviation of the samples, in units
-    of ``mr``, those of :class:`Trust`, ``uncertainty``. ``scale`` as in :func:`trust`, ``data_range`` as in
-    :func:`likeness`; ``fit`` brings ``mr`` to the truth's units inside the head first, and ``deviation`` with it.
-    """
-    made = fitted(mr, truth, head) if fit else np.asarray(mr, np.float64)
-    found: dict[str, Any] = asdict(likeness(made, truth, head, False, data_range))
+    """All metrics of a head whose truth is known, in the truth's units, as plain JSON values: ssim, psnr, correlation,
+    slice_change (over the truth's own); with cortex and white matter contrast, auc and auc_truth; with the deviation of
+    the samples those of :class:`Trust`, ``uncertainty``. ``data_range`` is as in :func:`likeness`."""
+    mr = np.asarray(mr, np.float64)
+    found: dict[str, Any] = asdict(likeness(mr, truth, head, False, data_range))
     found["psnr"] = found["psnr"] if np.isfinite(found["psnr"]) else None
-    found["slice_change"] = consistency(made, truth, head)
+    found["slice_change"] = consistency(mr, truth, head)
     if grey is not None and white is not None:
-        found["contrast"] = contrast_ratio(made, truth, grey, white)
-        found["auc"], found["auc_truth"] = auc(made, grey, white), auc(truth, grey, white)
+        found["contrast"] = contrast_ratio(mr, truth, grey, white)
+        found["auc"], found["auc_truth"] = auc(mr, grey, white), auc(truth, grey, white)
     if deviation is not None:
-        spread = float(np.std(mr[head]))
-        factor = float(np.std(made[head])) / spread if fit and spread > 0 else 1.0
-        found["uncertainty"] = asdict(trust(made, truth, factor * deviation, head, scale))
+        found["uncertainty"] = asdict(trust(mr, truth, deviation, head))
     return found

@@ -37,6 +37,7 @@ _MEGABYTES = {
     "tqdm": 1,
     "psutil": 1,
     "filelock": 1,
+    "Jinja2": 1,
 }
 _WITH_GPU = _("With an NVIDIA GPU, or where no build can be chosen, PyTorch takes about 3 GB.")
 

@@ -72,6 +72,8 @@ class ModelSection(Section):
         text, ready = self.models.advice(parameters.model, parameters.anatomy, parameters.modelSize)
         if not parameters.model:
             return text or _("Choose a model.")
+        if (self.models.named(parameters.model) or {}).get("state", "installed") != "installed":
+            return _("This model is not on this machine yet.")  # how to get it stands under the model
         return "" if ready else text
 
     def cleanup(self):

@@ -129,7 +129,7 @@ def test_grey_and_white_matter_differ_by_what_is_asked_for(head: Head) -> None:
 
 def test_thick_slices_blur_the_ct_and_never_the_mr(head: Head) -> None:
     blurred = []
-    for seed in range(6):
+    for seed in (2, 3):  # a thick slice and a thin one
         sharp, real = (
             render(head, seed, (3.5, 3.5, 1.5), (64, 64, 130), contrasts=("t1",), options=options)
             for options in (RenderOptions.plain(), STILL)
@@ -145,7 +145,7 @@ def test_a_lesion_shows_in_the_ct_and_in_every_mri(head: Head) -> None:
     options = replace(RenderOptions.plain(), lesions=1.0)
     kinds = {t.BLOOD: 25, t.OLD_INFARCT: -10, t.NEW_INFARCT: -4, t.OEDEMA: -4}  # HU beside the brain's mean
     seen = set()
-    for seed in range(40):
+    for seed in (0, 6, 8, 13):  # one with each, found by rendering many
         phantom = render(head, seed, (3.0, 3.0, 6.0), (76, 76, 40), options=options)
         healthy = np.isin(phantom.labels, [t.WHITE.label, t.CORTEX.label])
         for kind, change in kinds.items():
@@ -158,8 +158,6 @@ def test_a_lesion_shows_in_the_ct_and_in_every_mri(head: Head) -> None:
             for name, least in (("t1", 20), ("t2", 30), ("flair", 30)):
                 there, usual = np.median(phantom.mr[name][core]), np.median(phantom.mr[name][healthy])
                 assert abs(there - usual) > least or kind is t.BLOOD, (kind, name)
-        if len(seen) == len(kinds):
-            break
     assert seen == set(kinds)
 
 

@@ -87,7 +87,7 @@ def test_an_honest_deviation_covers_nine_tenths_and_tells_where_errors_are(head)
     assert found.covers == pytest.approx(LEVELS, abs=0.02)
     small = trust(made, truth, deviation / 4, inside)
     assert small.cover < 0.4 and small.covers[0] < 0.05 and small.scale == pytest.approx(4, abs=0.15)
-    assert trust(made, truth, deviation / 4, inside, scale=small.scale).cover == pytest.approx(0.9, abs=0.001)
+    assert trust(made, truth, small.scale * deviation / 4, inside).cover == pytest.approx(0.9, abs=0.001)
     constant = trust(made, truth, np.full_like(truth, 0.1), inside)
     assert constant.correlation is None and constant.rank_correlation is None
 
@@ -100,7 +100,7 @@ def test_all_figures_of_a_head_together(head) -> None:
     assert found["psnr"] == pytest.approx(26, abs=0.3) and found["contrast"] == pytest.approx(1, abs=0.02)
     assert 0.9 < found["auc"] <= found["auc_truth"]
     assert found["slice_change"] > 1 and found["uncertainty"]["cover"] == pytest.approx(0.9, abs=0.02)
-    again = head_measures(1000 * made, truth, inside, deviation=np.full(truth.shape, 50.0), fit=True)
+    again = head_measures(fitted(1000 * made, truth, inside), truth, inside, deviation=np.full(truth.shape, 0.05))
     assert again["uncertainty"]["cover"] == pytest.approx(found["uncertainty"]["cover"], abs=0.03)
     assert "contrast" not in again
     assert head_measures(truth, truth, inside)["psnr"] is None

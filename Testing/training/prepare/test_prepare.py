@@ -159,6 +159,7 @@ def test_other_networks_make_all_again(tmp_path):
     assert not before.items() & stamps(folders.data).items()
 
 
+@pytest.mark.slow
 def test_workers_of_a_cluster_change_nothing(prepared, synthrad, experiment, tmp_path):
     pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
     cache = prepare(experiment, Folders(tmp_path), [synthrad], device="cpu", cluster=Cluster("local", 2))
