@@ -23,9 +23,10 @@ from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
+from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import CT, PairedCache
 from DiffMaCore.training.experiment import Experiment, Folders
-from DiffMaCore.training.files import read_facts, replacing_folder, write_json
+from DiffMaCore.training.files import alone_in, read_facts, replacing_folder, write_json
 from DiffMaCore.training.fresh import OPTIONS, VolumeMaker, fresh_spec
 from DiffMaCore.training.pictures import modality
 from DiffMaCore.training.run_folder import RunFolder, read_trained
@@ -95,31 +96,34 @@ def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) 
     if plot and not Path(plot).is_file():
         raise InputError(f"card.reliability: there is no {plot}; draw it with `diffma evaluate`, or leave the key out")
     folder = folders.system(backbone)
-    trained = read_trained(folder, UNetDenoiser if backbone == "unet" else DiffMa)
-    embedder = read_trained(folders.embedder, VisionEmbedder)
-    if trained is None or embedder is None:
-        raise InputError(f"there is no trained model in {folder}; run `diffma train denoiser` first")
-    classes = {GUIDED_DECODER: GuidedDecoder, SMALL_DECODER: AutoencoderTiny} if backbone == "diffma" else {}
-    found = {name: read_trained(folders.part(name), cls) for name, cls in classes.items()}
-    decoders = {name: decoder for name, decoder in found.items() if decoder is not None}
-    steps = int(RunFolder(folder).account().get("step", 0))
-    trained_on = training_range(experiment, folders, cache)
-    written = []
-    for contrast, word in enumerate(cache.data.targets):
-        denoiser = trained.for_contrast(contrast) if len(cache.data.targets) > 1 else trained
-        pipe = build_pipeline(experiment, cache, embedder, denoiser, backbone, steps, contrast, trained_on, **decoders)
-        target = folder / ("bundle" if contrast == 0 else f"bundle-{word}")
-        with replacing_folder(target) as part:
-            if plot:
-                shutil.copyfile(plot, part / RELIABILITY_FILE)
-            modules = [module for module in pipe.components.values() if isinstance(module, nn.Module)]
-            for module in modules if experiment.bundle_precision == "float16" else ():
-                module.half()
-            pipe.save_pretrained(part)
-            for module in modules:
-                module.float()
-        written.append(target)
-    return written
+    with alone_in(folders.root / "bundles", Reporter()):  # two decoders may be trained at once
+        trained = read_trained(folder, UNetDenoiser if backbone == "unet" else DiffMa)
+        embedder = read_trained(folders.embedder, VisionEmbedder)
+        if trained is None or embedder is None:
+            raise InputError(f"there is no trained model in {folder}; run `diffma train denoiser` first")
+        classes = {GUIDED_DECODER: GuidedDecoder, SMALL_DECODER: AutoencoderTiny} if backbone == "diffma" else {}
+        found = {name: read_trained(folders.part(name), cls) for name, cls in classes.items()}
+        decoders = {name: decoder for name, decoder in found.items() if decoder is not None}
+        steps = int(RunFolder(folder).account().get("step", 0))
+        trained_on = training_range(experiment, folders, cache)
+        written = []
+        for contrast, word in enumerate(cache.data.targets):
+            denoiser = trained.for_contrast(contrast) if len(cache.data.targets) > 1 else trained
+            pipe = build_pipeline(
+                experiment, cache, embedder, denoiser, backbone, steps, contrast, trained_on, **decoders
+            )
+            target = folder / ("bundle" if contrast == 0 else f"bundle-{word}")
+            with replacing_folder(target) as part:
+                if plot:
+                    shutil.copyfile(plot, part / RELIABILITY_FILE)
+                modules = [module for module in pipe.components.values() if isinstance(module, nn.Module)]
+                for module in modules if experiment.bundle_precision == "float16" else ():
+                    module.half()
+                pipe.save_pretrained(part)
+                for module in modules:
+                    module.float()
+            written.append(target)
+        return written
 
 
 def training_range(experiment: Experiment, folders: Folders, cache: PairedCache) -> dict[str, tuple[float, float]]:

@@ -8,11 +8,14 @@ import os
 import re
 import shutil
 from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any
 
+from filelock import FileLock, Timeout
+
 from DiffMaCore.errors import OutputError
+from DiffMaCore.progress import Reporter
 
 _RESERVE = 16 << 20  # bytes left for everything small
 _FULL = (errno.ENOSPC, errno.EDQUOT)
@@ -57,6 +60,26 @@ def replacing_folder(folder: Path) -> Iterator[Path]:
     finally:
         shutil.rmtree(part, ignore_errors=True)
         shutil.rmtree(old, ignore_errors=True)
+
+
+@contextmanager
+def alone_in(folder: Path, reporter: Reporter) -> Iterator[None]:
+    """Within the block no other process is in one for ``folder``: it is waited for, which is noted.
+
+    Whatever ends a process ends its block.
+    """
+    lock = FileLock(folder.with_name(f".{folder.name}.lock"))
+    with suppress(OSError, NotImplementedError):  # no locks there; where nothing can be written, the work will tell
+        folder.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            lock.acquire(timeout=0)
+        except Timeout:
+            reporter.note(f"another process is at work in {folder}; waiting until it has ended")
+            lock.acquire()
+    try:
+        yield
+    finally:
+        lock.release()
 
 
 def is_full(error: BaseException) -> bool:

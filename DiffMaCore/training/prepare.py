@@ -21,7 +21,7 @@ from DiffMaCore.progress import Reporter
 from DiffMaCore.reports import report
 from DiffMaCore.training.cache import FORMAT, PairedCache, TensorFile, value_scale
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
-from DiffMaCore.training.files import first_change, replacing, require_room, rows_of, write_json, write_text
+from DiffMaCore.training.files import alone_in, first_change, replacing, require_room, rows_of, write_json, write_text
 from DiffMaCore.training.parts import Encoder, Parts, kept_parts, load_parts, stored_slices
 from DiffMaCore.training.run_folder import versions
 from DiffMaCore.training.slicing import read_case
@@ -82,45 +82,46 @@ def prepare_cases(
         if len(cases) < found:
             reporter.note(f"{found - len(cases)} cases are in no part of the given split and are not prepared")
     split = given or make_split(cases, experiment.data.split, experiment.seed)
-    parts = load_parts(experiment, folders, reporter)
-    if parts is None:
-        reporter.note("slices only: train the autoencoder and the image encoder, and prepare again for the latents")
-    reporter.stage("reading checksums", total=len(cases))
-    contents = {}
-    for case in cases:
-        digest = hashlib.sha256(b"" if case.files else case.id.encode())
-        for file in case.files:
-            try:
-                digest.update(sha256_of(file).encode())
-            except OSError as problem:
-                raise InputError(f"{file} cannot be read ({problem.strerror}); check the data set") from None
-        contents[case.id] = digest.hexdigest()
-        reporter.advance()
-    check_split(split, cases, contents)
-    files = _CaseFiles(experiment, folders.data, parts, contents, reporter)
-    to_do = files.to_do(cases)
-    left_out = files.make(to_do, len(cases), device, cluster) if to_do else {}
-    kept = [case for case in cases if case.id not in left_out]
-    reasons = {case.id: left_out[case.id] for case in cases if case.id in left_out}  # in the order of the cases
-    if not kept:
-        id, reason = next(iter(reasons.items()))
-        raise InputError(f"no case can be used; the first, {id}, is left out because: {reason}")
-    drawn, asked = split, experiment.data.split
-    if not reasons or given is not None or asked.test_cases or asked.validation_cases:
-        split = {name: [id for id in ids if id not in reasons] for name, ids in split.items()}
-    else:
-        split = make_split(kept, asked, experiment.seed)
-    if not split["train"]:
-        raise InputError(f"every case to train on was left out; the first reason: {next(iter(reasons.values()))}")
-    for name in PARTS:
-        if drawn[name] and not split[name]:
-            reporter.warning(f"every {name} case was left out; correct them, or name others in data.split")
-    manifest = files.manifest(kept, split, reasons)
-    write_split(folders.data / "split.json", split, experiment.seed)
-    facts = {**manifest, "data": experiment.data, "counts": _counts(manifest["cases"], split)}
-    write_text(folders.data / "report.md", report("prepared.md.jinja", title=experiment.title, **facts))
-    write_json(folders.data / "manifest.json", manifest)
-    return PairedCache.open(folders.data)
+    with alone_in(folders.data, reporter):
+        parts = load_parts(experiment, folders, reporter)
+        if parts is None:
+            reporter.note("slices only: train the autoencoder and the image encoder, and prepare again for the latents")
+        reporter.stage("reading checksums", total=len(cases))
+        contents = {}
+        for case in cases:
+            digest = hashlib.sha256(b"" if case.files else case.id.encode())
+            for file in case.files:
+                try:
+                    digest.update(sha256_of(file).encode())
+                except OSError as problem:
+                    raise InputError(f"{file} cannot be read ({problem.strerror}); check the data set") from None
+            contents[case.id] = digest.hexdigest()
+            reporter.advance()
+        check_split(split, cases, contents)
+        files = _CaseFiles(experiment, folders.data, parts, contents, reporter)
+        to_do = files.to_do(cases)
+        left_out = files.make(to_do, len(cases), device, cluster) if to_do else {}
+        kept = [case for case in cases if case.id not in left_out]
+        reasons = {case.id: left_out[case.id] for case in cases if case.id in left_out}  # in the order of the cases
+        if not kept:
+            id, reason = next(iter(reasons.items()))
+            raise InputError(f"no case can be used; the first, {id}, is left out because: {reason}")
+        drawn, asked = split, experiment.data.split
+        if not reasons or given is not None or asked.test_cases or asked.validation_cases:
+            split = {name: [id for id in ids if id not in reasons] for name, ids in split.items()}
+        else:
+            split = make_split(kept, asked, experiment.seed)
+        if not split["train"]:
+            raise InputError(f"every case to train on was left out; the first reason: {next(iter(reasons.values()))}")
+        for name in PARTS:
+            if drawn[name] and not split[name]:
+                reporter.warning(f"every {name} case was left out; correct them, or name others in data.split")
+        manifest = files.manifest(kept, split, reasons)
+        write_split(folders.data / "split.json", split, experiment.seed)
+        facts = {**manifest, "data": experiment.data, "counts": _counts(manifest["cases"], split)}
+        write_text(folders.data / "report.md", report("prepared.md.jinja", title=experiment.title, **facts))
+        write_json(folders.data / "manifest.json", manifest)
+        return PairedCache.open(folders.data)
 
 
 @dataclass(frozen=True, repr=False)

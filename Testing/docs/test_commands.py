@@ -141,13 +141,13 @@ def test_the_commands_that_train_run_as_they_are_written(
     place: Path, tiny_bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     """SynthRAD's folders and the demo's own heads, by networks of two steps."""
-    from DiffMaCore.training import fresh, rendering
+    from DiffMaCore.training import fresh
     from DiffMaCore.training.sources import heads
     from Testing.training.test_heads_chain import RendersHere
 
     monkeypatch.setattr(heads, "bundled_heads", lambda: (HEAD,))
     monkeypatch.setattr(heads, "_head", bundled_head)
-    monkeypatch.setattr(rendering, "load_head", lambda path, cache: bundled_head(str(path)))
+    monkeypatch.setattr(fresh, "load_head", lambda path, cache: bundled_head(str(path)))
     monkeypatch.setattr(fresh, "_FIRST", 2)
     monkeypatch.setattr(fresh, "Renderer", RendersHere)
     task = write_synthrad(place, IDS, slices=4, damage={"1BB011": "nan"})

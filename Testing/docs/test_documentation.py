@@ -39,8 +39,8 @@ def test_the_readme_is_read_in_a_minute() -> None:
 
 
 def test_the_documentation_builds_without_a_warning(tmp_path: Path) -> None:
-    pytest.importorskip("mkdocs", reason="mkdocs is not installed; it is in the extra docs")
-    pytest.importorskip("mkdocstrings", reason="mkdocstrings is not installed; it is in the extra docs")
+    pytest.importorskip("mkdocs", reason="mkdocs is not installed; it is in the extra test")
+    pytest.importorskip("mkdocstrings", reason="mkdocstrings is not installed; it is in the extra test")
     words = [sys.executable, "-m", "mkdocs", "build", "--quiet", "--strict", "--site-dir", str(tmp_path)]
     done = subprocess.run(words, cwd=ROOT, capture_output=True, text=True, env=_environment())
     assert (done.returncode, [line for line in done.stderr.splitlines() if line.startswith(("WARN", "ERR"))]) == (0, [])

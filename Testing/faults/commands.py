@@ -193,7 +193,8 @@ def half_made(now: Files, before: Files, after: Files) -> Iterator[str]:
         grows = Path(name).name in _GROWS or Path(name).parent.name in ("checkpoints", "tmp")
         if _is_final(name) and not grows and content not in (before.get(name), after.get(name)):
             yield f"{name} is half-made"
-    aside = any(name.startswith(".") or "/." in name for name in now)  # an earlier folder, until the new one is there
+    hidden = (name for name in now if (name.startswith(".") or "/." in name) and not name.endswith(".lock"))
+    aside = any(hidden)  # an earlier folder, until the new one is there
     kept = (name for name in before if name in after and not name.endswith("manifest.json"))  # written last, anew
     yield from (f"{name} is lost" for name in kept if name not in now and not aside)
     folders = {parent.as_posix() for name in now for parent in Path(name).parents}

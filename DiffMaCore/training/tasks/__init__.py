@@ -6,6 +6,7 @@
 from __future__ import annotations
 
 from collections.abc import Sequence
+from contextlib import nullcontext
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any, Literal, get_args
@@ -19,6 +20,7 @@ from DiffMaCore.progress import Reporter
 from DiffMaCore.training.batches import spread_batch
 from DiffMaCore.training.cache import PairedCache, ensure_embeddings
 from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.files import alone_in
 from DiffMaCore.training.parts import require_sizes
 from DiffMaCore.training.run_folder import RunFolder, read_trained
 from DiffMaCore.training.task import Task
@@ -65,14 +67,16 @@ def train_part(
     given = what, experiment, folders, reporter if accelerator.is_main_process else Reporter(), accelerator.device
     if accelerator.is_main_process:
         try:
-            task = make_task(*given)
+            with alone_in(folders.data, reporter):  # what it computes is kept there
+                task = make_task(*given)
         finally:
             accelerator.wait_for_everyone()
     else:  # afterwards, with what process 0 computed, or into the same error
         accelerator.wait_for_everyone()
         task = make_task(*given)
     try:
-        train(task, config, RunFolder(path, asdict(experiment), command), experiment.seed, given[3], accelerator)
+        with alone_in(path, reporter) if accelerator.is_main_process else nullcontext():
+            train(task, config, RunFolder(path, asdict(experiment), command), experiment.seed, given[3], accelerator)
     finally:
         close = getattr(task.dataset, "close", None)
         if close is not None:
