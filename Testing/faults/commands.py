@@ -158,8 +158,9 @@ class Stage:
         return in_child(task, **fault)
 
     def files(self) -> Files:
-        """What every file holds, as far as it is the same in every run: no times, no paces."""
-        found = sorted(path for path in self.place.rglob("*") if path.is_file() and "tensorboard" not in path.parts)
+        """What every file holds, as far as it is the same in every run: no times, paces, or locks of Dask's own."""
+        passed = {"tensorboard", "dask-scratch-space"}
+        found = sorted(path for path in self.place.rglob("*") if path.is_file() and not passed & set(path.parts))
         return {path.relative_to(self.place).as_posix(): _content(path) for path in found}
 
 
