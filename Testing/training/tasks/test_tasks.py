@@ -210,7 +210,7 @@ def test_the_regression_learns_to_copy_the_slice(trained):
         loss.backward()
         optimiser.step()
         losses.append(float(loss.detach()))
-    assert losses[-1] < 0.15 * losses[0]
+    assert losses[-1] < 0.2 * losses[0]
 
 
 def test_the_regression_is_as_large_as_diffma_and_shows_the_same_slices(trained, tmp_path):
