@@ -193,7 +193,7 @@ def _read_voxels(slices: list[Slice]) -> tuple[np.ndarray, float | None, np.ndar
     path: Path | None = None
     for k, item in enumerate(slices):
         if item.path != path:
-            frames, codes, path = _frames(item), lossless_codes(item.path), item.path
+            frames, codes, path = _frames(item), lossless_codes(item.path, item.header), item.path
         voxels[k] = frames[item.frame]
         if codes:
             slope, intercept = _scale(item)

@@ -12,18 +12,22 @@ from pathlib import Path
 import numpy as np
 import pydicom
 from PIL import Image
+from pydicom import Dataset
 from pydicom.encaps import generate_frames
 from pydicom.uid import JPEG2000Lossless, JPEGLosslessSV1
 
 _PROGRESSIONS = ("LRCP", "RLCP", "RPCL", "PCRL", "CPRL")
 
 
-def lossless_codes(file: Path) -> list[bytes]:
-    """The code of every frame of a file whose pixels could be read; empty for codings that are not counted."""
-    data = pydicom.dcmread(file, force=True, specific_tags=["NumberOfFrames", "PixelData"])
-    if data.file_meta.get("TransferSyntaxUID") not in (JPEG2000Lossless, JPEGLosslessSV1):
+def lossless_codes(file: Path, head: Dataset) -> list[bytes]:
+    """The code of every frame of a file whose pixels could be read; empty for codings that are not counted.
+
+    ``head`` is the file's header as ``read_header`` gives it: files of other codings are not opened again.
+    """
+    if head.file_meta.get("TransferSyntaxUID") not in (JPEG2000Lossless, JPEGLosslessSV1):
         return []
-    return list(generate_frames(data.PixelData, number_of_frames=int(data.get("NumberOfFrames") or 1)))
+    data = pydicom.dcmread(file, force=True, specific_tags=["PixelData"])
+    return list(generate_frames(data.PixelData, number_of_frames=int(head.get("NumberOfFrames") or 1)))
 
 
 def count_surplus(code: bytes, stored: np.ndarray) -> int:

@@ -178,10 +178,9 @@ class SliceGrid:
 
     def reach(self, distance: float) -> tuple[int, int, int]:
         """A distance in mm within the planes, in voxels along z, y, x (at least one; across the planes none)."""
-        z, y, x = (
-            0 if a == self.slab_axis else max(1, round(distance / self.image.GetSpacing()[a])) for a in (2, 1, 0)
-        )
-        return z, y, x
+        voxels = [max(1, round(distance / mm)) for mm in self.image.GetSpacing()]
+        voxels[self.slab_axis] = 0
+        return voxels[2], voxels[1], voxels[0]
 
     @property
     def slab_sign(self) -> int:

@@ -203,6 +203,16 @@ def noisy_hu(rng: np.random.Generator) -> np.ndarray:
     return head_hu(96, 10) + rng.normal(0, 8, (10, 96, 96)).round().astype(int)
 
 
+def damage_code(file: Path, rng: np.random.Generator) -> None:
+    """Three bytes in the second half of a compressed slice's code, where its finest details are, become others."""
+    data = pydicom.dcmread(file)
+    code = bytearray(get_frame(data.PixelData, 0, number_of_frames=1))
+    at = int(rng.integers(len(code) // 2, len(code) - 50))
+    code[at : at + 3] = rng.bytes(3)
+    data.PixelData = encapsulate([bytes(code)])
+    data.save_as(file)
+
+
 def write_jpeg2000(folder: Path, hu: np.ndarray, **options: object) -> None:
     """A series in lossless JPEG 2000, coded as Pillow's ``options`` say."""
     for k, plane in enumerate(hu):
@@ -236,12 +246,7 @@ def test_a_damaged_slice_in_lossless_jpeg_2000_is_named_however_little_it_is_off
     rng = np.random.default_rng(seed)
     hu = noisy_hu(rng)
     write_jpeg2000(tmp_path, hu)
-    data = pydicom.dcmread(tmp_path / "4")
-    code = bytearray(get_frame(data.PixelData, 0, number_of_frames=1))
-    at = int(rng.integers(len(code) // 2, len(code) - 50))  # the finest details come last
-    code[at : at + 3] = rng.bytes(3)
-    data.PixelData = encapsulate([bytes(code)])
-    data.save_as(tmp_path / "4")
+    damage_code(tmp_path / "4", rng)
     volume = read_volume(tmp_path)
     assert not np.array_equal(sitk.GetArrayFromImage(volume.image)[4], hu[4])
     assert len(volume.notes) == 1 and "instance 4)" in volume.notes[0]
@@ -252,12 +257,7 @@ def test_a_damaged_slice_in_lossless_jpeg_is_named_where_its_decoder_lost_its_pl
     rng = np.random.default_rng(seed)
     hu = noisy_hu(rng)
     write_by_gdcm(tmp_path, "JPEG", hu)
-    data = pydicom.dcmread(tmp_path / "4.dcm")
-    code = bytearray(get_frame(data.PixelData, 0, number_of_frames=1))
-    at = int(rng.integers(len(code) // 2, len(code) - 50))
-    code[at : at + 3] = rng.bytes(3)
-    data.PixelData = encapsulate([bytes(code)])
-    data.save_as(tmp_path / "4.dcm")
+    damage_code(tmp_path / "4.dcm", rng)
     volume = read_volume(tmp_path)
     assert not np.array_equal(sitk.GetArrayFromImage(volume.image)[4], hu[4])
     assert len(volume.notes) == 1 and "instance 5)" in volume.notes[0]
