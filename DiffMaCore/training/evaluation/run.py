@@ -148,7 +148,6 @@ class PredictionStore:
 
     def __init__(self, folder: Path, cache: PairedCache, settings: EvaluationConfig, predictor: Predictor) -> None:
         self.folder, self._cache, self._settings, self._predictor = folder, cache, settings, predictor
-        self._facts = folder / "system" / "facts.json"
         asked = {name: value for name, value in asdict(settings).items() if name != "bootstrap"}
         words = {"format": FORMAT, "system": predictor.identity, "precision": predictor.precision}
         words |= {"data": cache.fingerprint, "asked": asked if predictor.stochastic else None}
@@ -183,7 +182,6 @@ class PredictionStore:
                 for name, volume in named.items()
                 if volume is not None
             }
-            write_json(self._facts, {"identity": predictor.identity, "parameters": predictor.parameters})
             with replacing(self.folder / f"{case.id}.npz") as part, part.open("wb") as stream:
                 np.savez_compressed(stream, key=self._key, seconds=made.seconds, **stored)
 
@@ -207,11 +205,6 @@ class PredictionStore:
         }
         write_json(self.folder / f"{case.id}.json", {"key": f"{self._key}-{scores.SCORING}", "scores": found})
         return found
-
-    def parameters(self) -> int:
-        """As the model says, without loading it where that is known already."""
-        facts, own = read_facts(self._facts), self._predictor
-        return int(facts["parameters"]) if facts.get("identity") == own.identity else own.parameters
 
 
 def _judge(
@@ -243,7 +236,7 @@ def _judge(
     drawn = settings.bootstrap, settings.seed
     return {
         "title": predictor.title,
-        "parameters": store.parameters(),
+        "parameters": predictor.parameters,
         "kind": predictor.kind,
         "rank": None,
         "rank_single": None,
