@@ -77,7 +77,10 @@ def bundle_config(
             **{key: getattr(card, key) for key in ("training_data", "licence", "limits", "version", "measured")},
         ),
         **{key: getattr(data, key) for key in ("anatomy", "image_size", "pixel_spacing", "hu_windows")},
-        **{key: getattr(experiment, key) for key in ("demo", "uncertainty_scale", "grid_shift", "slice_smoothing")},
+        **{
+            key: getattr(experiment, key)
+            for key in ("demo", "uncertainty_scale", "error_scale", "grid_shift", "slice_smoothing")
+        },
     )
 
 
