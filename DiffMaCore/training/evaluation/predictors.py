@@ -5,9 +5,7 @@ from __future__ import annotations
 
 import hashlib
 import math
-import time
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -39,16 +37,10 @@ SLICES = 64
 
 Kind = Literal["system", "bundle", "reference"]  # a model of the experiment, a foreign one, no model
 VOLUMES = ("mean", "first", "deviation")
+"""Of a prediction, (N, S, S) float32 in [0, 1]: the expected image, else the mean over the samples, or the one answer
+there is; where there are several, also the first sample alone and their deviation, calibrated as the bundle says."""
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """One predicted volume, (N, S, S) float32 in [0, 1]; the latter two are None where there is one answer."""
-
-    mean: NDArray[np.float32]  # the expected image, else the mean over the samples, or the one answer there is
-    first: NDArray[np.float32] | None = None  # the first sample alone
-    deviation: NDArray[np.float32] | None = None  # of the samples, calibrated as the bundle says
-    seconds: float = 0.0  # that it took, without loading the networks
+Prediction = dict[str, NDArray[np.float32]]
 
 
 class Predictor:
@@ -69,14 +61,13 @@ class Predictor:
         return slices
 
     def predict(self, case: Case, sampling: EvaluationConfig, reporter: Reporter) -> Prediction:
-        """The target volume of a case."""
-        began = time.monotonic()
+        """The target volume of a case, out of :data:`VOLUMES`."""
         parts = []
         for rows in torch.arange(len(case)).split(self.batch_size()):
             parts.append(self.slices(case, rows.tolist()).clamp(0, 1).numpy().astype(np.float32))
             for _ in rows:
                 reporter.advance()
-        return Prediction(np.concatenate(parts), seconds=time.monotonic() - began)
+        return {"mean": np.concatenate(parts)}
 
     def batch_size(self) -> int:
         return 16
@@ -122,14 +113,12 @@ class DiffusionPredictor(Predictor):
 
     def predict(self, case: Case, sampling: EvaluationConfig, reporter: Reporter) -> Prediction:
         """Batch by batch; every slice starts from the same noise, as in ``diffma convert``."""
-        began = time.monotonic()
         parts = [
             self._batch(case, rows.tolist(), sampling, reporter)
             for rows in torch.arange(len(case)).split(self.pipe.batch_size())
         ]
-        made = dict(zip(VOLUMES, map(np.concatenate, zip(*parts, strict=True)), strict=True))
         kept = VOLUMES if sampling.samples > 1 else VOLUMES[:1]
-        return Prediction(**{name: made[name] for name in kept}, seconds=time.monotonic() - began)
+        return dict(zip(kept, map(np.concatenate, zip(*parts, strict=True)), strict=False))
 
     def _batch(
         self, case: Case, rows: list[int], sampling: EvaluationConfig, reporter: Reporter
