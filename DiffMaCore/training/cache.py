@@ -184,9 +184,6 @@ class PairedCache:
         self.folder, self.manifest, self.split = folder, manifest, split
         self.data: DataConfig = build(DataConfig, manifest["data"], "manifest.json: data")
         self.fingerprint: str = manifest["fingerprint"]
-        encoder = manifest["parts"].get("image_encoder", {})
-        self.image_encoder_mean: tuple[float, ...] | None = encoder.get("mean") and tuple(encoder["mean"])
-        self.image_encoder_std: tuple[float, ...] | None = encoder.get("std") and tuple(encoder["std"])
         self._entries = {entry["id"]: entry for entry in manifest["cases"]}
         self._cases: dict[str, Case] = {}
 
