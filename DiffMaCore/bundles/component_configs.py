@@ -205,7 +205,11 @@ class GuidedDecoderConfig:
     pixel_channels: Pixels = 9
     channels: Levels = (16, 32, 64)
     blocks: Blocks = 3
-    expects_error: bool = False
+    error_channels: Levels | None = None
+
+    def __post_init__(self) -> None:
+        if self.error_channels is not None and len(self.error_channels) != len(self.channels):
+            raise ValueError(f"error_channels must hold as many values as channels, {len(self.channels)}")
 
     @property
     def factor(self) -> int:

@@ -141,7 +141,7 @@ def describe(name: str, folder: Path) -> ModelEntry:
         size=_size(denoiser),
         small_decoder=SMALL_DECODER in parts,
         guided_decoder=GUIDED_DECODER in parts,
-        expects_error=getattr(parts.get(GUIDED_DECODER), "expects_error", False),
+        expects_error=getattr(parts.get(GUIDED_DECODER), "error_channels", None) is not None,
         scan_order=getattr(denoiser, "scan_order", "none"),
         **known,
     )

@@ -346,27 +346,32 @@ class SlicePipeline(DiffusionPipeline):
 
         Raises InputError where the bundle has no such decoder.
         """
-        return self.decode_with_error(latents, decoder, ct_pixels)[0]
+        return self._decode(latents, decoder, ct_pixels, with_error=False)[0]
 
     def tells_uncertainty(self, mode: str | None = None, decoder: str | None = None) -> bool:
         """Whether a decoder tells the error of one image: the guided one, of the expected image, if it learned to."""
         guided = self.guided_decoder if self.decoder(decoder) == "guided" else None
-        return self.mode(mode) == "mean" and guided is not None and guided.config["expects_error"]
+        return self.mode(mode) == "mean" and guided is not None and guided.error is not None
 
-    @in_own_tf32
-    @torch.inference_mode()
     def decode_with_error(
         self, latents: Tensor, decoder: str | None = None, ct_pixels: Tensor | None = None
     ) -> tuple[Tensor, Tensor | None]:
         """What :meth:`decode` gives, and the error that is expected of mean latents' slices: as a standard deviation
         in output units, calibrated; None of a decoder that tells none."""
+        return self._decode(latents, decoder, ct_pixels, with_error=True)
+
+    @in_own_tf32
+    @torch.inference_mode()
+    def _decode(
+        self, latents: Tensor, decoder: str | None, ct_pixels: Tensor | None, with_error: bool
+    ) -> tuple[Tensor, Tensor | None]:
         low, high = self.bundle.output_range
         name, error = self.decoder(decoder), None
         latents = latents.to(self.vae.dtype)
         if name == "guided" and self.guided_decoder is not None:
             if ct_pixels is None:
                 raise InputError("the guided decoder needs the CT's pixels; pass conditions.ct_pixels")
-            pixels, error = self.guided_decoder(latents, ct_pixels)
+            pixels, error = self.guided_decoder(latents, ct_pixels, with_error)
             pixels = pixels.clamp(-1, 1)
         else:
             pixels = cond.decode(self.small_decoder if name == "small" else self.vae, latents)

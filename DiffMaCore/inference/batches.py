@@ -110,17 +110,19 @@ class BatchRun:
     def _decode(self, latents: torch.Tensor, made: _Made, expected: bool = False) -> None:
         """One more image of a batch: the expected one, or one more sample."""
         pipe = self._pipe
-        image, error = pipe.decode_with_error(latents, self._sampling.decoder, made.conditions.ct_pixels)
-        if expected:
-            made.expected, made.error = image, error
+        given = latents, self._sampling.decoder, made.conditions.ct_pixels
+        if not expected:
+            made.samples.add(pipe.decode(*given))
+        elif self._sampling.uncertainty and self._sampling.samples == 1:
+            made.expected, made.error = pipe.decode_with_error(*given)
         else:
-            made.samples.add(image)
+            made.expected = pipe.decode(*given)
         made.pending -= 1
         if made.pending:
             return
         shown = made.samples.mean if made.expected is None else made.expected
         sampled = made.samples.deviation * pipe.bundle.uncertainty_scale
-        uncertainty = sampled if made.error is None or self._sampling.samples > 1 else made.error
+        uncertainty = sampled if made.error is None else made.error
         masks = _mask_slices(made.conditions, pipe.bundle.image_size)
         self._finishing = True  # from here on the batch's size does not matter
         self._finish(made.indices, MadeSlices(shown.numpy(), uncertainty.numpy(), masks))

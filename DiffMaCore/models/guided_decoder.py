@@ -18,12 +18,12 @@ from torch.nn import functional as F
 
 from DiffMaCore.models.layers import ResidualBlock
 
-_SMALL = -3.0  # errors begin at softplus of it, 0.05
+_SMALL = -3.0  # expected errors begin at softplus of it, 0.05
 
 
 class Decoded(NamedTuple):
     """MR slices (B, S, S) in about [-1, 1], and the absolute error that is expected of each pixel, in the same units;
-    None of a decoder that was not trained to tell."""
+    None of a decoder that was not trained to tell, or not asked."""
 
     slices: Tensor
     expected_error: Tensor | None
@@ -38,7 +38,8 @@ class GuidedDecoder(ModelMixin, ConfigMixin):
         channels: of the levels from the slice's size to the latent's, each half as large as the one before; f is 2 to
             their number less one.
         blocks: residual blocks at the latent's size.
-        expects_error: whether it tells what error to expect.
+        error_channels: the same of another such network, which sees the slice as well and tells what error to expect of
+            it; None: there is none. It has half as many blocks.
     """
 
     @register_to_config
@@ -48,7 +49,7 @@ class GuidedDecoder(ModelMixin, ConfigMixin):
         pixel_channels: int = 9,
         channels: tuple[int, ...] = (16, 32, 64),
         blocks: int = 3,
-        expects_error: bool = False,
+        error_channels: tuple[int, ...] | None = None,
     ) -> None:
         super().__init__()
         self.stem = nn.Conv2d(pixel_channels, channels[0], 3, padding=1)
@@ -57,18 +58,23 @@ class GuidedDecoder(ModelMixin, ConfigMixin):
         self.middle = nn.ModuleList(ResidualBlock(channels[-1]) for _ in range(blocks))
         self.up = nn.ModuleList(_Up(below, width) for width, below in reversed(list(pairwise(channels))))
         self.head = nn.Conv2d(channels[0], 1, 3, padding=1)
-        self.error_head: nn.Sequential | None = None
-        if expects_error:
-            last = nn.Conv2d(channels[0], 1, 3, padding=1)
-            nn.init.constant_(last.get_parameter("bias"), _SMALL)
-            self.error_head = nn.Sequential(ResidualBlock(channels[0]), nn.SiLU(), last, nn.Softplus())
+        self.error: GuidedDecoder | None = None
+        if error_channels is not None:
+            self.error = GuidedDecoder(latent_channels, pixel_channels + 1, tuple(error_channels), max(1, blocks // 2))
 
     @property
     def factor(self) -> int:
         """Pixels of the slice along one side of a latent's pixel."""
         return 2 ** len(self.down)
 
-    def forward(self, latents: Tensor, pixels: Tensor) -> Decoded:
+    def forward(self, latents: Tensor, pixels: Tensor, with_error: bool = True) -> Decoded:
+        slices = self._slices(latents, pixels)
+        if self.error is None or not with_error:
+            return Decoded(slices, None)
+        seen = torch.cat([pixels, slices.detach()[:, None]], dim=1)
+        return Decoded(slices, F.softplus(self.error(latents, seen).slices + _SMALL))
+
+    def _slices(self, latents: Tensor, pixels: Tensor) -> Tensor:
         h = self.stem(pixels)
         skips = []
         for shrink in self.down:
@@ -79,8 +85,7 @@ class GuidedDecoder(ModelMixin, ConfigMixin):
             h = block(h)
         for up in self.up:
             h = up(h, skips.pop())
-        slices = self.head(F.silu(h))[:, 0]
-        return Decoded(slices, None if self.error_head is None else self.error_head(h)[:, 0])
+        return self.head(F.silu(h))[:, 0]
 
 
 class _Up(nn.Module):

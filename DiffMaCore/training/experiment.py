@@ -180,7 +180,7 @@ class GuidedDecoderConfig:
     noise: float = 0.3  # on true latents, at most
     gradient_weight: float = 0.5  # of the differences between neighbouring pixels
     ssim_weight: float = 0.0  # of 1 - SSIM
-    error_weight: float = 0.0  # of how wrong it is about its own absolute error; 0: it tells no error
+    error_channels: tuple[int, ...] | None = None  # of the network that tells its absolute error; null: none does
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5_000, batch_size=8, learning_rate=1e-3))
 
 

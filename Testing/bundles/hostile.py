@@ -117,7 +117,7 @@ _KEYS: dict[str, dict[str, str]] = {
     },
     "guided_decoder/config.json": {
         "blocks": "count", "channels": "numbers", "latent_channels": "count", "pixel_channels": "count",
-        "expects_error": "flag",
+        "error_channels": "numbers",
     },
     SCHEDULER: {
         "num_train_timesteps": "count", "beta_start": "number", "beta_end": "number", "beta_schedule": "choice",

@@ -109,7 +109,9 @@ def test_the_guided_decoder_learns_what_the_pixels_show_and_the_latent_does_not(
 
 def test_the_error_that_a_guided_decoder_expects_is_large_where_the_truth_cannot_be_known() -> None:
     torch.manual_seed(0)
-    decoder = GuidedDecoder(latent_channels=4, pixel_channels=3, channels=(8, 16, 16), blocks=1, expects_error=True)
+    decoder = GuidedDecoder(
+        latent_channels=4, pixel_channels=3, channels=(8, 16, 16), blocks=1, error_channels=(8, 8, 8)
+    )
     optimiser = torch.optim.Adam(decoder.parameters(), lr=5e-3)
     for _ in range(200):
         latents, pixels = torch.zeros(4, 4, 4, 4), (torch.rand(4, 3, 1, 1) * 2 - 1).repeat(1, 1, 16, 16)

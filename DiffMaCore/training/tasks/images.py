@@ -118,7 +118,7 @@ class GuidedDecoderTask(Task):
             pixel_channels=pixel_channels(cache.data),
             channels=tuple(self.config.channels),
             blocks=self.config.blocks,
-            expects_error=self.config.error_weight > 0,
+            error_channels=self.config.error_channels,
         ).to(memory_format=torch.channels_last)
         self.keys = (*keys_of(experiment), "target")
         self.dataset = self.rows(self.keys)
@@ -139,7 +139,7 @@ class GuidedDecoderTask(Task):
             return loss, {}
         off = (made.slices.detach().float().clamp(-1, 1) - batch["target"]).abs()
         told = SQUARED * ((made.expected_error.float() - off)[chosen] ** 2).mean()
-        return loss + self.config.error_weight * told, {"expected_error": told.detach()}
+        return loss + told, {"expected_error": told.detach()}
 
     @torch.no_grad()
     def sample(self, model: nn.Module) -> Sample:
