@@ -10,6 +10,7 @@ import numpy as np
 import SimpleITK as sitk
 from PIL import Image, ImageDraw
 
+from DiffMaCore.files import replacing
 from DiffMaCore.imaging.grid import SliceGrid
 
 CAPTION_HEIGHT = 18
@@ -54,8 +55,8 @@ def side_by_side(
             picture = Image.fromarray(tile).resize((side, side), Image.Resampling.BICUBIC)
             canvas.paste(picture, (c * side, CAPTION_HEIGHT + r * side))
     draw.text((4, canvas.height - CAPTION_HEIGHT + 3), caption, fill=255)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(path)
+    with replacing(path) as part:
+        canvas.save(part, format="png")
 
 
 def spread_indices(body: np.ndarray, array_axis: int, count: int) -> list[int]:

@@ -34,17 +34,17 @@ from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from DiffMaCore.configuring import build
+from DiffMaCore.configuring import build, first_change
 from DiffMaCore.devices import choose_device
 from DiffMaCore.diffusion import conditions
 from DiffMaCore.errors import InputError
+from DiffMaCore.files import read_facts, replacing, require_room
 from DiffMaCore.models.autoencoders import Autoencoder, load_autoencoder
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.batches import Batch, to_device
 from DiffMaCore.training.experiment import CT, DataConfig
-from DiffMaCore.training.files import first_change, replacing, require_room
 from DiffMaCore.training.split import PARTS, read_split
 
 FORMAT = 2
@@ -201,10 +201,8 @@ class PairedCache:
         path = folder / "manifest.json"
         if not path.is_file():
             raise InputError(f"the data in {folder} is not complete; {_REMEDY}, which goes on where it stopped")
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise InputError(f"{path} is damaged; {_REMEDY} again") from None
+        if not (manifest := read_facts(path)):
+            raise InputError(f"{path} is damaged; {_REMEDY} again")
         if manifest.get("format") != FORMAT:
             raise InputError(
                 f"the data in {folder} is of format {manifest.get('format')!r} and this version reads {FORMAT};"
@@ -376,7 +374,7 @@ def ensure_embeddings(
         return folder
     tokens = (config["latent_size"] // config["patch_size"]) ** 2
     slices = sum(len(cache.case(id)) for id in missing)
-    require_room(folder, 2 * slices * tokens * (config["width"] + 1), "the CT embeddings")
+    require_room(folder, 2 * slices * tokens * (config["width"] + 1), "the CT embeddings", " with --out")
     home, training, chosen = next(embedder.parameters()).device, embedder.training, choose_device(device)
     embedder.to(chosen).eval()
     reporter.stage("embedding", total=len(missing))

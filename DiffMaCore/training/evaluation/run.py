@@ -15,13 +15,13 @@ from numpy.typing import NDArray
 
 from DiffMaCore.diffusion.schedulers import check_sampling
 from DiffMaCore.errors import InputError, ModelError
+from DiffMaCore.files import read_facts, replacing, require_room, write_json
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import CT, Case, PairedCache
 from DiffMaCore.training.evaluation import calibration, scores, tables
 from DiffMaCore.training.evaluation.models import find_models
 from DiffMaCore.training.evaluation.predictors import VOLUMES, Prediction, Predictor, references
 from DiffMaCore.training.experiment import DataConfig, EvaluationConfig, Experiment, Folders
-from DiffMaCore.training.files import read_facts, replacing, require_room, write_json
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.sources.heads import MR_RANGE
 
@@ -171,7 +171,7 @@ class PredictionStore:
         reporter.stage(f"loading {place}")
         count = len(VOLUMES) if predictor.stochastic and settings.samples > 1 else 1
         pixels = sum(map(len, missing)) * self._cache.data.image_size**2
-        require_room(self.folder, 2 * count * pixels, f"the volumes of {predictor.title}")
+        require_room(self.folder, 2 * count * pixels, f"the volumes of {predictor.title}", " with --out")
         reporter.stage(f"predicting with {place}", sum(predictor.ticks(len(case), settings) for case in missing))
         for case in missing:
             made = predictor.predict(case, settings, reporter)
