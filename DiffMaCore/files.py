@@ -89,7 +89,7 @@ def temporary_folder(parent: Path, how: str = "") -> Iterator[Path]:
     with refused(parent, how):
         parent.mkdir(parents=True, exist_ok=True)
         clear_left(parent)
-        folder = Path(tempfile.mkdtemp(prefix=_hidden(parent, "part", ".").name, dir=parent))
+        folder = Path(tempfile.mkdtemp(prefix=_hidden(parent / "folder", "part", ".").name, dir=parent))
     try:
         yield folder
     finally:
@@ -122,7 +122,7 @@ def _is_left(path: Path) -> bool:
 def _hidden(path: Path, kind: str, extension: str = "") -> Path:
     """A name of this process's own next to ``path``, never longer than names may be."""
     name = f"{zlib.crc32(os.fsencode(path.name)):08x}{extension}"
-    return path.with_name(f"{HIDDEN}{_HOST}-{os.getpid()}-{_START}.{kind}.{name}")
+    return path.absolute().with_name(f"{HIDDEN}{_HOST}-{os.getpid()}-{_START}.{kind}.{name}")
 
 
 def _put(part: Path, path: Path) -> None:

@@ -187,9 +187,10 @@ def test_exchanged_files_and_an_existing_folder_are_told(files: tuple[Path, Path
 
 
 def test_a_second_import_of_the_same_weights_ends_well_and_of_others_leaves_the_bundle_as_it_was(
-    files: tuple[Path, Path], tmp_path: Path
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    folder = tmp_path / "bundle"
+    monkeypatch.chdir(tmp_path)
+    folder = Path("bundle")
     first = import_released(*files, folder, "brain")
     before = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
     assert import_released(*files, folder, "brain") == first
