@@ -43,9 +43,6 @@ class SplitConfig:
     def __post_init__(self) -> None:
         if not (0 <= self.validation < 1 and 0 <= self.test < 1 and self.validation + self.test < 1):
             raise ValueError("validation and test are shares of the patients; together they must be below 1")
-        both = set(self.validation_cases) & set(self.test_cases)
-        if both:
-            raise ValueError(f"{sorted(both)[0]} is named for validation and for test; a patient can be in one only")
 
 
 @dataclass(frozen=True)

@@ -120,7 +120,7 @@ class GuidedDecoderTask(Task):
             blocks=self.config.blocks,
             expects_error=self.config.error_weight > 0,
         ).to(memory_format=torch.channels_last)
-        self.keys = (*keys_of(experiment, embedded=False), "target")
+        self.keys = (*keys_of(experiment), "target")
         self.dataset = self.rows(self.keys)
         self.settings = settings_of(self.config, grid_shift=experiment.grid_shift, data=cache.fingerprint)
         self._alphas = schedule()
@@ -159,7 +159,7 @@ class GuidedDecoderTask(Task):
     @torch.no_grad()
     def _mean(self, batch: Batch) -> Tensor:
         device, shift = batch["source_latent"].device, self.experiment.grid_shift
-        conditions, contrast = conditions_of(batch, self.embedder.to(device))
+        conditions, contrast = conditions_of(batch, self.embedder)
         latent_shape = self.cache.latent_shape
         return mean_of(self.denoiser.to(device), conditions, contrast, self._alphas, latent_shape, shift)
 
