@@ -10,6 +10,7 @@ import dataclasses
 import difflib
 import functools
 import inspect
+import json
 import math
 import re
 import reprlib
@@ -235,3 +236,12 @@ def _number(value: Any, where: str) -> float:
     if not isinstance(value, int | float) or isinstance(value, bool) or value != value:
         raise ValueError(f"{where} must be a number, not {shown(value)}")
     return float(value) if abs(value) <= sys.float_info.max else (math.inf if value > 0 else -math.inf)
+
+
+def first_change(before: Any, now: Any, name: str = "") -> tuple[str, Any, Any] | None:
+    """The first setting that differs, lists and tuples being the same: its dotted name, what it was and what it is."""
+    if isinstance(before, Mapping) and isinstance(now, Mapping):
+        names = {key: f"{name}.{key}" if name else str(key) for key in (*now, *before)}
+        found = (first_change(before.get(key), now.get(key), dotted) for key, dotted in names.items())
+        return next((change for change in found if change), None)
+    return None if json.loads(json.dumps([before])) == json.loads(json.dumps([now])) else (name, before, now)

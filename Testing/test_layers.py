@@ -8,7 +8,7 @@ from pathlib import Path
 
 ROOT = Path(__file__).resolve().parent.parent
 LAYERS = (
-    ("errors", "configuring", "reports", "progress", "devices", "packages", "cluster", "presets"),
+    ("errors", "configuring", "files", "reports", "progress", "devices", "packages", "cluster", "presets"),
     ("ops", "imaging", "bundles"),
     ("models",),
     ("baselines",),

@@ -19,7 +19,7 @@ from DiffMaCore.bundles.config import GUIDED_DECODER, has_component, read_config
 from DiffMaCore.bundles.manifest import verify
 from DiffMaCore.bundles.writing import seal
 from DiffMaCore.errors import DiffMaError, InputError
-from DiffMaCore.training.files import replacing_folder
+from DiffMaCore.files import replacing_folder
 
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 

@@ -14,8 +14,8 @@ from collections.abc import Iterator
 from pathlib import Path
 from typing import Any, NamedTuple
 
+from DiffMaCore.reports import rows_of
 from DiffMaCore.training.experiment import TEMPLATE, Experiment
-from DiffMaCore.training.files import rows_of
 
 _START = """\
 # An experiment on volume pairs of yours. Fill in the keys in front; those behind # stand at their defaults.

@@ -20,6 +20,7 @@ from benchmarks.released_way import released_scan, released_way
 from DiffMaCore.baselines.registry import count_parameters
 from DiffMaCore.diffusion.conditions import encode, encoder_pixels, mr_to_pixels
 from DiffMaCore.errors import InputError
+from DiffMaCore.files import write_json
 from DiffMaCore.inference.benchmark import machine, take_turns, versus
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
@@ -27,7 +28,6 @@ from DiffMaCore.presets import STABLE_DIFFUSION_VAE, VAE_FACTOR, VIT_B_16, prese
 from DiffMaCore.training.batches import ShardedRNG, to_device
 from DiffMaCore.training.cache import FORMAT, PairedCache, SliceDataset, source_pixels
 from DiffMaCore.training.experiment import CardConfig, DataConfig, DenoiserConfig, Experiment, experiment_folders
-from DiffMaCore.training.files import write_json
 from DiffMaCore.training.tasks.denoiser import KEYS, DenoiserTask
 
 Batch = dict[str, Tensor]

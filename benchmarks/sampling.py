@@ -28,12 +28,12 @@ from benchmarks.sampling_ways import (
 )
 from DiffMaCore.diffusion.pipeline import noise_seed
 from DiffMaCore.errors import InputError
+from DiffMaCore.files import replacing, write_json
 from DiffMaCore.imaging import metrics
 from DiffMaCore.inference.benchmark import machine, spread, take_turns
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.experiment import Experiment, Folders
-from DiffMaCore.training.files import replacing, write_json
 
 PACE_ROUNDS = 10
 METRICS = ("to_ode", "to_truth", "ssim", "psnr")

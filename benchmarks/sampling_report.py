@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import Any
 
 from benchmarks.style import COLOURS, INK, QUIET, new_figure, quiet, save
-from DiffMaCore.training.files import replacing, write_json
+from DiffMaCore.files import replacing, write_json
 
 _PANELS = (
     ("to_ode", "Error to the 1000-step ODE", "relative error of the latents"),

@@ -9,7 +9,7 @@ import zlib
 from pathlib import Path
 
 from DiffMaCore.bundles.config import INDEX_FILE
-from DiffMaCore.bundles.home import require_room
+from DiffMaCore.bundles.home import IN_STORE, models_folder
 from DiffMaCore.bundles.manifest import (
     MANIFEST_FILE,
     Entry,
@@ -20,6 +20,7 @@ from DiffMaCore.bundles.manifest import (
     parse_manifest,
 )
 from DiffMaCore.errors import ModelError, OutputError
+from DiffMaCore.files import require_room
 
 _MOST_FILES = 1000
 _MOST_MANIFEST = 4 << 20
@@ -41,7 +42,7 @@ def extract(path: Path, target: Path, progress: Progress | None = None) -> None:
             members = _members(archive, path.name)
             prefix, manifest = _read_manifest(archive, members, path.name)
             _compare(members, prefix, manifest, path.name)
-            require_room(manifest.total)
+            require_room(models_folder(), manifest.total, "its files", IN_STORE)
             target.mkdir(parents=True)
             done = 0
             for entry in manifest.files:

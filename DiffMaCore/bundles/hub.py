@@ -3,7 +3,6 @@ be had: the authors' released weights, and what an institution offers its users.
 
 from __future__ import annotations
 
-import errno
 import hashlib
 import os
 import re
@@ -15,9 +14,10 @@ from typing import Any
 
 from DiffMaCore.bundles import store
 from DiffMaCore.bundles.config import INDEX_FILE, read_config, read_json
-from DiffMaCore.bundles.home import CATALOGUE, alone, home, models_folder, require_room
+from DiffMaCore.bundles.home import CATALOGUE, IN_STORE, alone, home, models_folder
 from DiffMaCore.bundles.manifest import MANIFEST_FILE, Manifest, Progress, read_manifest
-from DiffMaCore.errors import DiffMaError, ModelError, OutputError
+from DiffMaCore.errors import DiffMaError, ModelError
+from DiffMaCore.files import is_full, refusal, require_room
 
 _REPO = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _PACKAGED = Path(__file__).resolve().parent.parent / "data" / CATALOGUE
@@ -108,7 +108,7 @@ def _fetch(
         store.choose_name(read_config(partial), name)
     missing = [entry for entry in manifest.files if not (partial / entry.path).is_file()]
     to_come = sum(entry.size for entry in missing)
-    require_room(to_come)
+    require_room(models_folder(), to_come, f"the files of {repo}", IN_STORE)
     for entry in missing:
         fetch(entry.path, byte_bar(report, entry.path, manifest.total - to_come, manifest.total))
         to_come -= entry.size
@@ -178,10 +178,8 @@ def _explained(repo: str, revision: str, error: Exception) -> DiffMaError:
 
     if isinstance(error, errors.LocalEntryNotFoundError) and isinstance(error.__cause__, Exception):
         error = error.__cause__
-    if isinstance(error, OSError) and (error.filename or error.errno in (errno.ENOSPC, errno.EDQUOT)):
-        return OutputError(
-            f"{models_folder()} cannot be written ({error.strerror}): free some room or set DIFFMA_HOME."
-        )
+    if isinstance(error, OSError) and (error.filename or is_full(error)):
+        return refusal(models_folder(), error, IN_STORE)
     if isinstance(error, errors.OfflineModeIsEnabled):
         return ModelError(f"HF_HUB_OFFLINE forbids downloads: unset it, or {_ELSEWHERE}.")
     status = error.response.status_code if isinstance(error, errors.HfHubHTTPError) else None

@@ -18,6 +18,7 @@ from DiffMaCore.bundles.component_configs import CLASSES
 from DiffMaCore.bundles.config import AGAIN, INDEX_FILE, BundleConfig, read_json
 from DiffMaCore.configuring import Bounds, Length, Pattern, Words, build, shown
 from DiffMaCore.errors import ModelError
+from DiffMaCore.files import write_text
 
 MANIFEST_FILE = "manifest.json"
 _FORMAT = 1
@@ -195,13 +196,6 @@ def hashed(
         if copy_to:
             shutil.copystat(folder / path, copy_to / path)
         yield path, digest.hexdigest()
-
-
-def write_text(path: Path, text: str) -> None:
-    """Write a small text file in one step, never in place (a hard-linked copy keeps its own content)."""
-    temporary = path.with_name(path.name + ".tmp")
-    temporary.write_text(text, encoding="utf-8", newline="\n")
-    temporary.replace(path)
 
 
 def is_clutter(path: str) -> bool:

@@ -5,9 +5,10 @@ from __future__ import annotations
 import shutil
 from pathlib import Path
 
-from DiffMaCore.bundles.home import CATALOGUE, home, models_folder, require_room, temporary_folder, writing
+from DiffMaCore.bundles.home import CATALOGUE, home, models_folder
 from DiffMaCore.bundles.manifest import Progress, first_difference, hashed
 from DiffMaCore.errors import OutputError
+from DiffMaCore.files import HIDDEN, refused, require_room, temporary_folder
 
 
 def move_models(folder: Path, progress: Progress | None = None) -> Path:
@@ -34,15 +35,15 @@ def move_models(folder: Path, progress: Progress | None = None) -> Path:
         raise OutputError(f"{new} holds models or a catalogue already; choose a new folder.")
     was_there = new.exists()
     try:
-        with writing(new):
+        with refused(new):
             _copy_all(old, new, [path for path in paths if path not in present], progress)
     except BaseException:
         if not was_there:
             shutil.rmtree(new, ignore_errors=True)
         raise
-    with temporary_folder() as bin_, writing(old):
+    with temporary_folder(old / "models") as bin_, refused(old):
         for path in (old / "models").iterdir():
-            if not path.name.startswith(".incoming-"):
+            if not path.name.startswith(HIDDEN):
                 path.rename(bin_ / path.name)
         (old / CATALOGUE).unlink(missing_ok=True)
     return new
@@ -51,7 +52,7 @@ def move_models(folder: Path, progress: Progress | None = None) -> Path:
 def _copy_all(old: Path, new: Path, paths: list[str], progress: Progress | None) -> None:
     """Copy files into a folder next to their place, compare them, and put each model into its place in one step."""
     with temporary_folder(new / "models") as incoming:
-        require_room(sum((old / path).stat().st_size for path in paths), new)
+        require_room(new, sum((old / path).stat().st_size for path in paths), "the models")
         checksums = dict(hashed(old, paths, progress, copy_to=incoming))
         if different := first_difference(incoming, checksums, progress):
             raise OutputError(f"{new / different} is not what was copied; check that disk, the models stay in {old}.")

@@ -5,7 +5,6 @@ Nothing stored there holds an absolute path, so the folder works wherever it is 
 
 from __future__ import annotations
 
-import json
 import os
 import re
 from contextlib import suppress
@@ -17,7 +16,7 @@ from DiffMaCore.bundles.archive import extract
 from DiffMaCore.bundles.checking import check_bundle
 from DiffMaCore.bundles.component_configs import UNetDenoiserConfig
 from DiffMaCore.bundles.config import GUIDED_DECODER, INDEX_FILE, SMALL_DECODER, BundleConfig, read_config, read_json
-from DiffMaCore.bundles.home import alone, models_folder, require_room, restore, temporary_folder, writing
+from DiffMaCore.bundles.home import IN_STORE, alone, models_folder
 from DiffMaCore.bundles.manifest import (
     MANIFEST_FILE,
     Progress,
@@ -26,10 +25,10 @@ from DiffMaCore.bundles.manifest import (
     is_reserved,
     read_manifest,
     verify,
-    write_text,
 )
 from DiffMaCore.configuring import nearest, shown
 from DiffMaCore.errors import DiffMaError, ModelError
+from DiffMaCore.files import clear_left, refused, require_room, temporary_folder, write_json
 from DiffMaCore.presets import size_name
 
 DEMO = "demo"
@@ -77,9 +76,8 @@ def is_bundled(folder: Path) -> bool:
 def installed_names() -> list[str]:
     """Names that :func:`resolve` knows: those inside of the package, then installed bundles in alphabetical order."""
     folder = models_folder()
-    with writing(folder):
-        for saved in folder.glob(".replaced-*"):
-            restore(folder / saved.name.removeprefix(".replaced-"))
+    with refused(folder, IN_STORE):
+        clear_left(folder)
         inside = folder.iterdir() if folder.is_dir() else ()
         found = sorted(path.name for path in inside if path.is_dir() and not path.name.startswith("."))
     return bundled_names() + found
@@ -100,7 +98,7 @@ def resolve(name_or_path: str | os.PathLike[str]) -> Path:
     path = Path(text).expanduser()
     if text and _kind(path) is None:
         with suppress(OSError, ValueError):  # such as a name that is too long
-            restore(path)
+            clear_left(path.parent)
     kind = _kind(path)
     if kind == "folder":
         read_config(path)
@@ -177,7 +175,7 @@ def remove(name: str) -> int:
         resolve(name)
         raise ModelError(f"{name} is not in {models_folder()}: delete that folder yourself if you want it gone.")
     freed = describe(name, target).bytes
-    with temporary_folder() as bin_, writing(target.parent):
+    with temporary_folder(target.parent, IN_STORE) as bin_, refused(target.parent, IN_STORE):
         target.rename(bin_ / name)
         _source_file(target).unlink(missing_ok=True)
     return freed
@@ -212,7 +210,7 @@ def install(folder: Path, source: str, name: str | None = None, progress: Progre
     config = verify(folder, progress)
     with alone("install"):
         target = models_folder() / choose_name(config, name)
-        with writing(target.parent):
+        with refused(target.parent, IN_STORE):
             _write_record(target, source, bundle_checksum(folder))
             folder.rename(target)
     return target
@@ -226,13 +224,13 @@ def record(folder: Path, source: str | None = None, also: str | None = None) -> 
     """
     if folder.parent == models_folder():
         known = source or _source(folder).get("source", "unknown")
-        with writing(folder.parent):
-            _write_record(folder, known, bundle_checksum(folder), *filter(None, [also]))
+        _write_record(folder, known, bundle_checksum(folder), *filter(None, [also]))
 
 
 def _write_record(target: Path, source: str, *checksums: str) -> None:
-    text = json.dumps({"source": source, "bundle_sha256": checksums[0], "also": list(checksums[1:])}, indent=1)
-    write_text(_source_file(target), text + "\n")
+    facts = {"source": source, "bundle_sha256": checksums[0], "also": list(checksums[1:])}
+    with refused(target.parent, IN_STORE):
+        write_json(_source_file(target), facts)
 
 
 def add(path: Path, name: str | None = None, progress: Progress | None = None) -> Path:
@@ -248,7 +246,7 @@ def add(path: Path, name: str | None = None, progress: Progress | None = None) -
     if kind == "folder":
         choose_name(read_config(path), name)
         verify(path, progress)
-    with temporary_folder() as temporary:
+    with temporary_folder(models_folder(), IN_STORE) as temporary:
         incoming = temporary / "bundle"
         if kind == "folder":
             _copy(path, incoming, progress)
@@ -273,8 +271,8 @@ def _plain(path: Path) -> str:
 
 def _copy(source: Path, target: Path, progress: Progress | None) -> None:
     manifest = read_manifest(source)
-    require_room(manifest.total)
-    with writing(models_folder()):
+    require_room(models_folder(), manifest.total, "its files", IN_STORE)
+    with refused(models_folder(), IN_STORE):
         paths = [*(entry.path for entry in manifest.files), MANIFEST_FILE]
         dict(hashed(source, paths, progress, copy_to=target))
 

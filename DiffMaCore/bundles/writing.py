@@ -18,7 +18,8 @@ from DiffMaCore.bundles.config import (
     BundleConfig,
     has_component,
 )
-from DiffMaCore.bundles.manifest import Manifest, write_manifest, write_text
+from DiffMaCore.bundles.manifest import Manifest, write_manifest
+from DiffMaCore.files import write_json, write_text
 from DiffMaCore.reports import report
 
 CARD_FILE = "README.md"
@@ -48,7 +49,7 @@ def write_bundle(folder: Path, config: BundleConfig, components: Mapping[str, An
 
 def write_index(folder: Path, index: Mapping[str, Any]) -> None:
     """Write ``model_index.json``."""
-    write_text(folder / INDEX_FILE, json.dumps(index, indent=2) + "\n")
+    write_json(folder / INDEX_FILE, index)
 
 
 def save_component(folder: Path, component: Any) -> list[str]:
@@ -67,7 +68,7 @@ def seal(folder: Path, config: BundleConfig) -> Manifest:
     for path in (folder / INDEX_FILE, *folder.glob("*/config.json")):
         content = json.loads(path.read_text(encoding="utf-8"))
         if content.pop("_name_or_path", None) is not None:
-            path.write_text(json.dumps(content, indent=2) + "\n", encoding="utf-8")
+            write_json(path, content)
     small, guided = (has_component(folder, name) for name in (SMALL_DECODER, GUIDED_DECODER))
     write_text(folder / CARD_FILE, card_text(config, small, guided, (folder / RELIABILITY_FILE).is_file()))
     return write_manifest(folder)

@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import argparse
-import json
 import sys
 from collections.abc import Callable
 from pathlib import Path
@@ -11,6 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from DiffMaCore.cli.commands import GROUPS, Option, answer, command
 from DiffMaCore.errors import InputError, OutputError
+from DiffMaCore.files import write_json
 
 if TYPE_CHECKING:
     import torch
@@ -115,10 +115,7 @@ def finish(args: argparse.Namespace, report: dict[str, Any], text: str) -> int:
     """Answer, and write the results where ``--json`` names a file; raises OutputError."""
     answer(args, report, text)
     if args.json is not None:
-        try:
-            args.json.write_text(json.dumps(report, indent=2) + "\n", encoding="utf-8")
-        except OSError as error:
-            raise OutputError(f"{args.json} cannot be written ({error.strerror}); choose another file") from error
+        write_json(args.json, report)
     return 0
 
 

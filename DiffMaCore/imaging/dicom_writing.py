@@ -20,8 +20,9 @@ from pydicom.uid import UID, ExplicitVRLittleEndian, MRImageStorage
 
 import DiffMaCore
 from DiffMaCore.errors import InputError
+from DiffMaCore.files import Together
 from DiffMaCore.imaging.dicom import COPIED, DicomSource
-from DiffMaCore.imaging.writing import SYNTHETIC, Together, check_series_folder
+from DiffMaCore.imaging.writing import SYNTHETIC, check_series_folder
 
 SERIES_DESCRIPTION = "SYNTHETIC MR (research only)"
 

@@ -7,19 +7,17 @@ import gzip
 import json
 import os
 import re
-import shutil
 import unicodedata
-import zlib
 from collections.abc import Iterable, Iterator, Mapping
 from contextlib import contextmanager, nullcontext, suppress
 from pathlib import Path
-from typing import IO
+from typing import IO, Any
 
 import numpy as np
-import psutil
 import SimpleITK as sitk
 
 from DiffMaCore.errors import OutputError
+from DiffMaCore.files import Together, require_room
 from DiffMaCore.imaging import nifti, text_headers
 from DiffMaCore.imaging.files import image_information
 
@@ -122,13 +120,7 @@ def _check_room(path: Path, folder: Path, like: sitk.Image, n_volumes: int) -> N
         raise OutputError(f"cannot write into {folder}; choose a folder that you may write to")
     if path.exists() and path.is_file() and not os.access(path, os.W_OK):
         raise OutputError(f"cannot replace {path}, it is write-protected; choose another name for the output")
-    needed = int(np.prod(like.GetSize(), dtype=np.int64)) * 4 * n_volumes + (1 << 20)
-    free = shutil.disk_usage(existing).free
-    if free < needed:
-        raise OutputError(
-            f"not enough room in {existing} ({needed / 1e6:.0f} MB needed, {free / 1e6:.0f} MB free);"
-            " free some space or choose another folder for the output"
-        )
+    require_room(folder, int(np.prod(like.GetSize(), dtype=np.int64)) * 4 * n_volumes, "the results")
 
 
 def check_series_folder(folder: Path) -> None:
@@ -141,86 +133,6 @@ def check_series_folder(folder: Path) -> None:
 
 def _is_ours(file: Path) -> bool:
     return file.is_file() and file.suffix == ".dcm" and file.stem[:2] == "MR" and file.stem[2:].isdigit()
-
-
-class Together:
-    """Files and folders that are written one after the other, and appear when all are: in this order, or none of them.
-
-    Each is written under a hidden name of this process's own next to it.
-    """
-
-    def __init__(self) -> None:
-        self._written: list[tuple[Path, Path]] = []
-
-    def __enter__(self) -> Together:
-        return self
-
-    def __exit__(self, kind: type[BaseException] | None, *_: object) -> None:
-        try:
-            for part, path in self._written if kind is None else ():
-                with _output_errors(path):
-                    _put(part, path)
-        finally:
-            for part, _path in self._written:
-                _remove(part)
-
-    @contextmanager
-    def writing(self, path: Path, extension: str = "") -> Iterator[Path]:
-        """The name, which ends in ``extension``, to write ``path`` under. OutputError tells why it cannot be."""
-        part = path.with_name(f"{_hidden(path)}{os.getpid()}.part{extension}")
-        self._written.append((part, path))
-        with _output_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
-            clear_left(path)
-            yield part
-
-
-def clear_left(path: Path) -> None:
-    """Remove what processes that were killed while they wrote ``path`` left; an earlier folder comes back."""
-    for left in path.parent.glob(f"{_hidden(path)}*"):
-        process = left.name.split(".")[2]
-        if process.isdigit() and (int(process) == os.getpid() or not psutil.pid_exists(int(process))):
-            with suppress(OSError):  # what cannot be renamed cannot be written either, which is reported there
-                if left.name.endswith(".old") and not path.exists():
-                    left.rename(path)
-                _remove(left)
-
-
-def _hidden(path: Path) -> str:
-    """How all temporary names next to ``path`` begin, never longer than names may be."""
-    return f".{zlib.crc32(os.fsencode(path.name)):08x}."
-
-
-def _put(part: Path, path: Path) -> None:
-    """Rename; an earlier folder is put aside until the new one is there."""
-    old = path.with_name(f"{_hidden(path)}{os.getpid()}.old")
-    aside = part.is_dir() and path.is_dir()
-    try:
-        if aside:
-            path.rename(old)
-        part.replace(path)
-    except BaseException:
-        if aside and old.is_dir():
-            old.rename(path)
-        raise
-    _remove(old)
-
-
-def _remove(path: Path) -> None:
-    if path.is_dir():
-        shutil.rmtree(path, ignore_errors=True)
-    else:
-        with suppress(OSError):
-            path.unlink(missing_ok=True)
-
-
-@contextmanager
-def _output_errors(path: Path) -> Iterator[None]:
-    try:
-        yield
-    except (OSError, RuntimeError) as error:
-        reason = getattr(error, "strerror", None) or (str(error).strip() or repr(error)).splitlines()[-1]
-        raise OutputError(f"cannot write {path} ({reason}); check the folder and the room on the drive") from error
 
 
 def write_volume(
@@ -312,7 +224,7 @@ def _itk_nifti_header(like: sitk.Image, path: Path) -> bytes:
     probe.SetOrigin(like.GetOrigin())
     probe.SetDirection(like.GetDirection())
     try:
-        sitk.WriteImage(probe, str(path))
+        _write_by_itk(probe, path)
         header = path.read_bytes()[:348]
         if len(header) < 348:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))  # which ITK does not notice
@@ -351,4 +263,11 @@ def _write_meta(array: np.ndarray, path: Path, like: sitk.Image, texts: dict[str
     image.CopyInformation(like)
     for key, value in texts.items():
         image.SetMetaData(key, value.replace("\n", " "))
-    sitk.WriteImage(image, str(path), useCompression=True, compressionLevel=_GZIP_LEVEL, imageIO="MetaImageIO")
+    _write_by_itk(image, path, useCompression=True, compressionLevel=_GZIP_LEVEL, imageIO="MetaImageIO")
+
+
+def _write_by_itk(image: sitk.Image, path: Path, **options: Any) -> None:
+    try:
+        sitk.WriteImage(image, str(path), **options)
+    except RuntimeError as error:
+        raise OSError((str(error).strip() or repr(error)).splitlines()[-1]) from error

@@ -14,6 +14,7 @@ import SimpleITK as sitk
 from DiffMaCore import __version__
 from DiffMaCore.devices import peak_memory
 from DiffMaCore.errors import InputError, OutputError
+from DiffMaCore.files import Together, clear_left
 from DiffMaCore.imaging import reader
 from DiffMaCore.imaging.agreement import agreement, agreement_words
 from DiffMaCore.imaging.dicom_writing import write_dicom_series
@@ -21,15 +22,7 @@ from DiffMaCore.imaging.grid import anatomical_axes
 from DiffMaCore.imaging.inputs import InputItem
 from DiffMaCore.imaging.reading import Volume, read_volume
 from DiffMaCore.imaging.selection import parse_slices, read_mask
-from DiffMaCore.imaging.writing import (
-    Together,
-    check_output,
-    clear_left,
-    file_key,
-    output_format,
-    split_extension,
-    write_volume,
-)
+from DiffMaCore.imaging.writing import check_output, file_key, output_format, split_extension, write_volume
 from DiffMaCore.inference.options import ConvertOptions
 from DiffMaCore.inference.pipeline import DiffMaOutput, DiffMaPipeline, provenance
 from DiffMaCore.progress import Reporter
@@ -97,7 +90,7 @@ def read_request(
     settings = {key: value for key, value in made.items() if key not in machine}
     extras = _extra_outputs(output, volume, options, "ct" if pipe.bundle.takes_ct else "mr")
     for path in (output, *extras.values()):
-        clear_left(path)
+        clear_left(path.parent)
     sha256 = None if pipe.checksum is None else _sha256(settings, slices, volume.image, mask)
     return Request(item, options, output, volume, mask, slices, extras, settings, sha256)
 

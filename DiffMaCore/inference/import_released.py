@@ -5,8 +5,7 @@ from __future__ import annotations
 import math
 import os
 import shutil
-from collections.abc import Iterator, Mapping, Sequence
-from contextlib import contextmanager
+from collections.abc import Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any
@@ -16,12 +15,12 @@ from torch import Tensor
 from DiffMaCore.bundles import store
 from DiffMaCore.bundles.checking import check_bundle, check_fit, component_config
 from DiffMaCore.bundles.config import INDEX_FILE, BundleConfig, ModelCard, has_component, read_json
-from DiffMaCore.bundles.home import replace_folder, temporary_folder, writing
-from DiffMaCore.bundles.manifest import Progress, verify
+from DiffMaCore.bundles.manifest import MANIFEST_FILE, Progress, bundle_checksum, verify
 from DiffMaCore.bundles.unpickle import Weights, load_released_checkpoint
 from DiffMaCore.bundles.writing import save_component, seal, write_bundle, write_index
 from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.errors import ModelError, OutputError, loading
+from DiffMaCore.files import refused, replacing_folder, temporary_folder
 from DiffMaCore.models.components import PARTS, SMALL, Part, obtain
 from DiffMaCore.models.released import load_denoiser, load_embedder
 from DiffMaCore.presets import VAE_FACTOR, size_name
@@ -46,12 +45,14 @@ def import_released(
 ) -> BundleConfig:
     """Write a bundle folder ``output`` from the authors' denoiser and embedder files; it appears in one step.
 
+    Where the same bundle is there already, as after a process that was killed at its end, it stays.
+
     Sizes are read from the weights. A VAE or image encoder that cannot be had is left out and named in ``missing`` of
     what is returned (see :func:`complete_bundle`).
 
     Args:
         denoiser, embedder: the authors' files, or plain state dicts (.pt, .safetensors).
-        output: a folder that does not exist yet, whose name is the bundle's where none is given.
+        output: a folder, new or holding this very bundle, whose name is the bundle's where none is given.
         anatomy: what the weights were trained on, such as "brain".
         weights: "ema" or "model".
         pixel_spacing, hu_window: of the slices it was trained on, in mm and HU. The authors published neither, and the
@@ -63,11 +64,12 @@ def import_released(
     Raises:
         ModelError: a file is damaged or no such weights, the parts do not fit each other, or the small decoder
             cannot be had.
-        OutputError: ``output`` exists or cannot be written.
+        OutputError: ``output`` holds anything else or cannot be written.
     """
     output = Path(output).expanduser()
-    if output.exists():
-        raise OutputError(f"{output} exists already: give another folder with -o or remove it.")
+    taken = OutputError(f"{output} exists already: give another folder with -o or remove it.")
+    if output.exists() and not (output / MANIFEST_FILE).is_file():
+        raise taken
     with loading("the checkpoints"):
         denoiser_state = load_released_checkpoint(denoiser, weights)
         embedder_state = load_released_checkpoint(embedder, weights)
@@ -94,8 +96,14 @@ def import_released(
         missing=tuple(part.name for part in PARTS if part.name not in components),
     )
     check_parts(config, components)
-    with _replacing(output) as folder:
-        write_bundle(folder, config, components)
+    with temporary_folder(output.parent) as incoming, refused(output):
+        made = write_bundle(incoming / "bundle", config, components).bundle_sha256
+        if not output.exists():
+            (incoming / "bundle").rename(output)
+        elif bundle_checksum(output) != made:
+            raise taken
+        else:
+            verify(output, progress)
     return config
 
 
@@ -128,7 +136,7 @@ def complete_bundle(
         config.require_complete(str(folder))
     check_parts(config, components, check_bundle(folder)[1])
     config = replace(config, missing=tuple(name for name in config.missing if name not in components))
-    with _replacing(folder) as copy:
+    with replacing_folder(folder) as copy:
         shutil.copytree(folder, copy, copy_function=_link, dirs_exist_ok=True)
         index = read_json(copy / INDEX_FILE, str(folder)) | {"bundle": config.to_dict()}
         for name, component in components.items():
@@ -212,15 +220,6 @@ def _card(anatomy: str, weights: Weights) -> ModelCard:
         ),
         version="1",
     )
-
-
-@contextmanager
-def _replacing(target: Path) -> Iterator[Path]:
-    """An empty folder that takes ``target``'s place in one step if all goes well, and else leaves it as it was."""
-    with writing(target), temporary_folder(target.parent) as folder:
-        (folder / "new").mkdir()
-        yield folder / "new"
-        replace_folder(folder / "new", target)
 
 
 def _link(source: str, target: str) -> str:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import errno
 import re
 import warnings
 from collections.abc import Callable, Iterator
@@ -22,6 +21,7 @@ from DiffMaCore.bundles.config import SMALL_DECODER
 from DiffMaCore.bundles.hub import byte_bar
 from DiffMaCore.bundles.manifest import Progress
 from DiffMaCore.errors import ModelError, OutputError, loading
+from DiffMaCore.files import is_full
 from DiffMaCore.models.image_encoder import CONFIG_FILE, ImageEncoder
 from DiffMaCore.models.image_encoder import WEIGHTS as IMAGE_ENCODER_WEIGHTS
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
@@ -143,7 +143,7 @@ def _from_hub(part: Part, hub_id: str, progress: Progress | None) -> Path | None
         return Path(snapshot_download(hub_id, allow_patterns=wanted, tqdm_class=byte_bar(progress, hub_id)))
     # offline, refused, unknown, broken off: they mean the same to the caller; hf_xet raises RuntimeError
     except (HTTPError, OSError, RuntimeError, ValueError) as error:
-        if isinstance(error, OSError) and error.errno in (errno.ENOSPC, errno.EDQUOT):
+        if isinstance(error, OSError) and is_full(error):
             raise OutputError(
                 f"there is no room to keep {hub_id} ({error.strerror}); free some or set HF_HOME"
             ) from error

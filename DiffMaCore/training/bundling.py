@@ -17,6 +17,7 @@ from DiffMaCore.bundles.config import GUIDED_DECODER, SMALL_DECODER, BundleConfi
 from DiffMaCore.bundles.writing import RELIABILITY_FILE
 from DiffMaCore.diffusion.schedulers import make_scheduler
 from DiffMaCore.errors import InputError
+from DiffMaCore.files import alone_in, read_facts, replacing_folder, write_json
 from DiffMaCore.imaging.source import percentile_normalisation
 from DiffMaCore.imaging.training_range import FEATURES, features, ranges
 from DiffMaCore.inference.pipeline import DiffMaPipeline
@@ -26,7 +27,6 @@ from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import CT, PairedCache
 from DiffMaCore.training.experiment import Experiment, Folders
-from DiffMaCore.training.files import alone_in, read_facts, replacing_folder, write_json
 from DiffMaCore.training.fresh import OPTIONS, VolumeMaker, fresh_spec
 from DiffMaCore.training.pictures import modality
 from DiffMaCore.training.run_folder import RunFolder, read_trained

@@ -31,15 +31,15 @@ from safetensors import safe_open
 from torch import Tensor
 from torch.utils.data import Dataset
 
-from DiffMaCore.configuring import build
+from DiffMaCore.configuring import build, first_change
 from DiffMaCore.diffusion import conditions
 from DiffMaCore.errors import InputError
+from DiffMaCore.files import read_facts
 from DiffMaCore.models.autoencoders import Autoencoder, load_autoencoder
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.training.batches import Batch, to_device
 from DiffMaCore.training.experiment import CT, DataConfig
-from DiffMaCore.training.files import first_change
 from DiffMaCore.training.split import PARTS, read_split
 
 FORMAT = 2
@@ -195,10 +195,8 @@ class PairedCache:
         path = folder / "manifest.json"
         if not path.is_file():
             raise InputError(f"the data in {folder} is not complete; {_REMEDY}, which goes on where it stopped")
-        try:
-            manifest = json.loads(path.read_text(encoding="utf-8"))
-        except (OSError, ValueError):
-            raise InputError(f"{path} is damaged; {_REMEDY} again") from None
+        if not (manifest := read_facts(path)):
+            raise InputError(f"{path} is damaged; {_REMEDY} again")
         if manifest.get("format") != FORMAT:
             raise InputError(
                 f"the data in {folder} is of format {manifest.get('format')!r} and this version reads {FORMAT};"

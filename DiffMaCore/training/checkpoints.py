@@ -18,9 +18,10 @@ from safetensors import SafetensorError, safe_open
 from safetensors.torch import save_file
 from torch import Tensor, nn
 
+from DiffMaCore.configuring import first_change
 from DiffMaCore.errors import InputError
+from DiffMaCore.files import clear_left, replacing, require_room
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.files import first_change, replacing, require_room
 
 KEPT = 2
 
@@ -71,14 +72,13 @@ class Checkpoints:
         """Raise OutputError unless the checkpoints of a whole run, ``size`` bytes each, have room."""
         there = sum(path.stat().st_size for path in self.newest_first())
         # while a new one is written the old ones are still there
-        require_room(self.folder, max((KEPT + 1) * size - there, size), "the checkpoints of this run")
+        require_room(self.folder, max((KEPT + 1) * size - there, size), "the checkpoints of this run", " with --out")
 
     def save(self, tensors: Mapping[str, Tensor], facts: Mapping[str, Any]) -> Path:
         """Write the checkpoint of ``facts["step"]`` and let the oldest go. Raises OutputError when the disk is full."""
-        for left in self.folder.glob("*.part"):  # of a run that was killed while it wrote
-            left.unlink(missing_ok=True)
+        clear_left(self.folder)  # a run that was killed must not take the room
         stored = {name: tensor.detach().to("cpu").contiguous() for name, tensor in tensors.items()}
-        require_room(self.folder, sum(t.nbytes for t in stored.values()), "the next checkpoint")
+        require_room(self.folder, sum(t.nbytes for t in stored.values()), "the next checkpoint", " with --out")
         path = self.folder / f"step_{facts['step']:08d}.safetensors"
         with replacing(path) as part:
             save_file(stored, part, metadata={"diffma": json.dumps(facts), "checksum": _checksum(stored)})

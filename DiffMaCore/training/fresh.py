@@ -22,11 +22,11 @@ from safetensors.torch import save_file
 from torch import Tensor
 
 from DiffMaCore.errors import TrainingError
+from DiffMaCore.files import replacing
 from DiffMaCore.imaging.phantom import Head, Phantom, RenderOptions, load_head
 from DiffMaCore.training.batches import Batch
 from DiffMaCore.training.cache import Case, TensorFile
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
-from DiffMaCore.training.files import replacing
 from DiffMaCore.training.parts import Encoder, stored_slices
 from DiffMaCore.training.sources.heads import render_head, slices_of, training_heads
 

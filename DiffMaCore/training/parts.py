@@ -18,6 +18,7 @@ from DiffMaCore.bundles.config import BundleConfig, read_config
 from DiffMaCore.devices import choose_batch, choose_device
 from DiffMaCore.diffusion.conditions import encode, encoder_pixels, mr_to_pixels
 from DiffMaCore.errors import DiffMaError, InputError, ModelError, OutOfMemory
+from DiffMaCore.files import read_facts, replacing_folder, write_json
 from DiffMaCore.models import components
 from DiffMaCore.models.autoencoders import Autoencoder, factor_of, maps_per_slice
 from DiffMaCore.models.components import IMAGE_ENCODER, VAE, Part
@@ -26,7 +27,6 @@ from DiffMaCore.presets import check_patch
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import source_pixels, target_pixels, value_scale
 from DiffMaCore.training.experiment import TRAINED, DataConfig, Experiment, Folders
-from DiffMaCore.training.files import read_facts, replacing_folder, write_json
 from DiffMaCore.training.sources import CaseSlices
 
 _BUNDLE = "bundle:"
@@ -132,8 +132,7 @@ def _digest(folder: Path) -> str:
     does not count."""
     if not all((folder / name).is_file() for name in _SAVED):
         return ""
-    config = json.loads((folder / _SAVED[0]).read_text(encoding="utf-8"))
-    plain = {key: value for key, value in config.items() if not key.startswith("_")}
+    plain = {key: value for key, value in read_facts(folder / _SAVED[0]).items() if not key.startswith("_")}
     digest = hashlib.sha256(json.dumps(plain, sort_keys=True).encode())
     digest.update(manifest.sha256_of(folder / _SAVED[1]).encode())
     return digest.hexdigest()

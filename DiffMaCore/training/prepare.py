@@ -15,13 +15,14 @@ from safetensors.torch import save_file
 
 from DiffMaCore.bundles.manifest import sha256_of
 from DiffMaCore.cluster import Cluster, outcomes
+from DiffMaCore.configuring import first_change
 from DiffMaCore.devices import choose_device
 from DiffMaCore.errors import DiffMaError, Failure, InputError
+from DiffMaCore.files import alone_in, replacing, require_room, write_json, write_text
 from DiffMaCore.progress import Reporter
-from DiffMaCore.reports import report
+from DiffMaCore.reports import report, rows_of
 from DiffMaCore.training.cache import FORMAT, PairedCache, TensorFile, value_scale
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
-from DiffMaCore.training.files import alone_in, first_change, replacing, require_room, rows_of, write_json, write_text
 from DiffMaCore.training.parts import Encoder, load_parts, stored_slices
 from DiffMaCore.training.run_folder import versions
 from DiffMaCore.training.slicing import read_case
@@ -150,7 +151,7 @@ class _CaseFile:
         tensors = stored_slices(sliced, self.data)
         tensors |= self.encoder.tensors(sliced) if self.encoder is not None else {}
         slices, needed = len(sliced.index), like * sum(tensor.nbytes for tensor in tensors.values())
-        require_room(self.path.parent.parent, needed, f"{like} cases like {self.case.id}")
+        require_room(self.path.parent.parent, needed, f"{like} cases like {self.case.id}", " with --out")
         texts = {"slices": str(slices), "spacing": repr(float(sliced.spacing)), "notes": json.dumps(sliced.notes)}
         with replacing(self.path) as part:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, self.header | texts)

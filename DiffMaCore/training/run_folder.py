@@ -30,9 +30,9 @@ from torch import nn
 
 from DiffMaCore import __version__
 from DiffMaCore.devices import host_memory, processor_name
+from DiffMaCore.files import read_facts, replacing, replacing_folder, write_json
 from DiffMaCore.packages import installed_version
 from DiffMaCore.training.checkpoints import Checkpoints
-from DiffMaCore.training.files import read_facts, replacing, replacing_folder, write_json
 
 PACKAGES = ("torch", "accelerate", "diffusers", "safetensors", "numpy", "numba", "mamba-ssm", "open_clip_torch")
 

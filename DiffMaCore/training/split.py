@@ -11,8 +11,8 @@ import numpy as np
 
 from DiffMaCore.configuring import nearest
 from DiffMaCore.errors import InputError
+from DiffMaCore.files import write_json
 from DiffMaCore.training.experiment import SplitConfig
-from DiffMaCore.training.files import write_json
 from DiffMaCore.training.sources.case import RawCase
 
 PARTS = ("train", "validation", "test")

@@ -23,6 +23,7 @@ from torch import Tensor, nn
 
 from DiffMaCore.devices import choose_device
 from DiffMaCore.errors import InputError, OutputError, TrainingError
+from DiffMaCore.files import is_full, refusal
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.batches import (
     Batch,
@@ -36,7 +37,6 @@ from DiffMaCore.training.batches import (
 )
 from DiffMaCore.training.checkpoints import restore, state
 from DiffMaCore.training.experiment import TrainConfig
-from DiffMaCore.training.files import is_full
 from DiffMaCore.training.run_folder import Board, MetricsLog, RunFolder, Window
 from DiffMaCore.training.task import Task
 
@@ -131,7 +131,7 @@ class _Training:
                 with suppress(OSError, OutputError):  # a full disk: the first error is the one to tell
                     self.folder.tell("failed", self.step, ended=True, failure=self.failure or {"message": str(error)})
             if is_full(error):
-                raise OutputError(f"the disk of {self.folder.path} is full; free some room and start again") from error
+                raise refusal(self.folder.path, error) from error
             raise
         finally:
             self.accelerator.free_memory()

@@ -18,9 +18,9 @@ from collections.abc import Callable
 from pathlib import Path
 
 from DiffMaCore.bundles import hub, moving, store
-from DiffMaCore.bundles.home import replace_folder, restore
 from DiffMaCore.bundles.manifest import verify
 from DiffMaCore.errors import ModelError
+from DiffMaCore.files import replacing_folder
 from Testing.bundles.hostile import DEMO, INDEX, _set, seal
 from Testing.bundles.local_server import LocalHub, serving
 from Testing.faults.forked import in_child
@@ -123,14 +123,12 @@ class Replace(Trial):
 
     def prepare(self) -> None:
         store.add(self.bundle)
-        shutil.copytree(self.bundle, self.home / "models" / ".new")
 
     def task(self) -> None:
-        if (self.home / "models" / ".new").is_dir():
-            replace_folder(self.home / "models" / ".new", self.home / "models" / "head")
+        with replacing_folder(self.home / "models" / "head") as part:
+            shutil.copytree(self.bundle, part, dirs_exist_ok=True)
 
     def whole(self) -> bool:
-        restore(self.home / "models" / "head")
         assert super().whole(), "the model is lost"
         return True
 

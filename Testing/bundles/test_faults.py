@@ -12,10 +12,11 @@ from pathlib import Path
 
 import pytest
 
+from DiffMaCore import files
 from DiffMaCore.bundles import hub, store
-from DiffMaCore.bundles.home import replace_folder, temporary_folder
 from DiffMaCore.bundles.moving import move_models
 from DiffMaCore.errors import ModelError, OutputError
+from DiffMaCore.files import HIDDEN, replacing_folder, temporary_folder
 from Testing.bundles.test_hub import REPO, WEIGHTS, installed, leftovers, server  # noqa: F401  a fixture
 from Testing.conftest import ROOT
 
@@ -35,23 +36,29 @@ def test_a_kill_at_any_step_loses_nothing_and_nothing_half_made_is_taken() -> No
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_not(home: Path) -> None:
-    with temporary_folder() as living:
-        left = living.with_name(".incoming-left")
-        left.mkdir()
-        (left / ".lock").touch()
-        for folder in (living, left):
-            os.utime(folder, (0, 0))
-        code = "from DiffMaCore.bundles.home import temporary_folder\nwith temporary_folder(): pass"
-        subprocess.run([sys.executable, "-c", code], check=True)
+    code = f"""
+import os, pathlib, signal
+from DiffMaCore.files import temporary_folder
+with temporary_folder(pathlib.Path({str(home / "models")!r})) as folder:
+    print(folder, flush=True)
+    os.kill(os.getpid(), signal.SIGKILL)
+"""
+    with temporary_folder(home / "models") as living:
+        killed = subprocess.run([sys.executable, "-c", code], stdout=subprocess.PIPE, text=True, check=False)
+        left = Path(killed.stdout.strip())
+        assert living.is_dir() and left.is_dir()
+        assert store.installed_names() == store.bundled_names()
         assert living.is_dir() and not left.exists()
 
 
 def test_a_model_whose_replacement_was_cut_short_is_found_again(home: Path, bundle: Path) -> None:
     target = store.add(bundle)
-    target.rename(target.with_name(".replaced-tiny"))
+    aside = target.with_name(files._hidden(target, "old").name.replace(files._START, "0" * 8))
+    aside.mkdir()
+    target.rename(aside / "tiny")
     assert store.verify_installed("tiny") == target
-    shutil.copytree(target, target.with_name("new"))
-    replace_folder(target.with_name("new"), target)
+    with replacing_folder(target) as part:
+        shutil.copytree(target, part, dirs_exist_ok=True)
     assert sorted(path.name for path in target.parent.iterdir()) == ["tiny", "tiny.source.json"]
 
 
@@ -161,9 +168,9 @@ def test_a_disk_that_fills_up_is_told_and_leaves_room_for_another_try(
     def get(progress: Filling | None) -> Path:
         return hub.download(REPO, report=progress) if kind == "hub" else store.add(given, progress=progress)
 
-    with pytest.raises(OutputError, match=r"cannot be (written|unpacked) \(.*No space left"):
+    with pytest.raises(OutputError, match=r"cannot (write .*models|be unpacked) \(.*No space left"):
         get(filling)
-    assert installed() == [] and list((small_disk / "home" / "models").glob(".incoming*")) == []
+    assert installed() == [] and list((small_disk / "home" / "models").glob(f"{HIDDEN}*")) == []
     filling.filler.unlink()
     get(None)
     store.verify_installed("tiny")
@@ -202,5 +209,5 @@ except store.DiffMaError as error:
 """
         environment = {**os.environ, "DIFFMA_HOME": str(place / "home")}
         done = subprocess.run([sys.executable, "-c", code], env=environment, capture_output=True, text=True, check=True)
-        told = "models cannot be written" if lost == "the store's" else "config.json cannot be read"
+        told = f"cannot write {place / 'home' / 'models'} (" if lost == "the store's" else "config.json cannot be read"
         assert told in done.stdout and "Permission denied" in done.stdout

@@ -204,7 +204,7 @@ def test_a_store_that_cannot_be_written_is_told(server: LocalHub, home: Path, bu
     server.offer(REPO, bundle)
     (home / "models").mkdir(parents=True)
     (home / "models" / ".partial").write_text("in the way")
-    with pytest.raises(OutputError, match=r"cannot be written .*free some room or set DIFFMA_HOME"):
+    with pytest.raises(OutputError, match=r"cannot write .*free some room or choose another folder with DIFFMA_HOME"):
         hub.download(REPO)
 
 

@@ -14,6 +14,7 @@ from DiffMaCore.bundles import store
 from DiffMaCore.bundles.config import BundleConfig, read_config
 from DiffMaCore.bundles.manifest import verify
 from DiffMaCore.errors import ModelError, OutputError
+from DiffMaCore.files import HIDDEN
 from DiffMaCore.inference.import_released import complete_bundle, import_released
 from DiffMaCore.inference.pipeline import DiffMaPipeline
 from Testing.conftest import GOLDEN
@@ -151,7 +152,7 @@ def test_a_failed_completion_leaves_the_bundle_as_it_was(files: tuple[Path, Path
         with pytest.raises(ModelError, match="vae"):
             complete_bundle(folder, vae=given)
     assert {path: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
-    assert not list(tmp_path.glob(".incoming-*"))
+    assert not list(tmp_path.glob(f"{HIDDEN}*"))
 
 
 def test_a_vae_pickle_is_read_with_weights_only(files: tuple[Path, Path], tmp_path: Path) -> None:
@@ -183,3 +184,23 @@ def test_exchanged_files_and_an_existing_folder_are_told(files: tuple[Path, Path
         import_released(files[0], files[0], tmp_path / "bundle", "brain")
     with pytest.raises(OutputError, match="exists already"):
         import_released(*files, tmp_path, "brain")
+
+
+def test_a_second_import_of_the_same_weights_ends_well_and_of_others_leaves_the_bundle_as_it_was(
+    files: tuple[Path, Path], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    folder = Path("bundle")
+    first = import_released(*files, folder, "brain")
+    before = {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()}
+    assert import_released(*files, folder, "brain") == first
+    weights = {key: value + 1 for key, value in embedder_state().items()}
+    other = (files[0], save_checkpoint(tmp_path / "other.pt", weights))
+    for given, spacing in ((files, 2.0), (other, 1.0)):
+        with pytest.raises(OutputError, match="exists already"):
+            import_released(*given, folder, "brain", pixel_spacing=spacing)
+    assert {path.name: path.read_bytes() for path in folder.rglob("*") if path.is_file()} == before
+    (folder / "denoiser" / "config.json").unlink()
+    with pytest.raises(ModelError, match=r"config.json is missing"):
+        import_released(*files, folder, "brain")
+    assert not list(tmp_path.glob(f"{HIDDEN}*"))

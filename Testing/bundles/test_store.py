@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from DiffMaCore.bundles import home as home_module
+from DiffMaCore import files
 from DiffMaCore.bundles import store
 from DiffMaCore.bundles.home import home as user_folder
 from DiffMaCore.errors import ModelError, OutputError
@@ -159,7 +159,7 @@ def test_the_demo_cannot_be_removed(home: Path) -> None:
 def test_a_full_disk_is_told_before_anything_is_copied(
     home: Path, bundle: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(home_module, "_RESERVE", 1 << 62)
+    monkeypatch.setattr(files, "_RESERVE", 1 << 62)
     with pytest.raises(OutputError, match="MB free"):
         store.add(bundle)
 

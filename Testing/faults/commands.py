@@ -17,6 +17,7 @@ import torch
 from safetensors.torch import load_file
 
 from DiffMaCore.cli.main import main as diffma
+from DiffMaCore.files import HIDDEN
 from DiffMaCore.imaging import reader
 from DiffMaCore.inference import cohort, import_released  # noqa: F401  loaded once, before the forks
 from DiffMaCore.training import tasks  # noqa: F401
@@ -194,8 +195,7 @@ def half_made(now: Files, before: Files, after: Files) -> Iterator[str]:
         grows = Path(name).name in _GROWS or Path(name).parent.name in ("checkpoints", "tmp")
         if _is_final(name) and not grows and content not in (before.get(name), after.get(name)):
             yield f"{name} is half-made"
-    hidden = (name for name in now if (name.startswith(".") or "/." in name) and not name.endswith(".lock"))
-    aside = any(hidden)  # an earlier folder, until the new one is there
+    aside = any(HIDDEN in name and ".old." in name for name in now)  # an earlier folder, until the new one is there
     kept = (name for name in before if name in after and not name.endswith("manifest.json"))  # written last, anew
     yield from (f"{name} is lost" for name in kept if name not in now and not aside)
     folders = {parent.as_posix() for name in now for parent in Path(name).parents}
@@ -207,4 +207,4 @@ def half_made(now: Files, before: Files, after: Files) -> Iterator[str]:
 
 
 def _is_final(name: str) -> bool:
-    return not any(part.startswith(".") or part.endswith(".part") for part in Path(name).parts)
+    return not any(part.startswith(".") for part in Path(name).parts)

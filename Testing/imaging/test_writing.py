@@ -16,14 +16,13 @@ import pytest
 import SimpleITK as sitk
 from scipy.spatial.transform import Rotation
 
+from DiffMaCore import files
 from DiffMaCore.errors import OutputError
-from DiffMaCore.imaging import writing
+from DiffMaCore.files import Together, clear_left
 from DiffMaCore.imaging.dicom_writing import write_dicom_series
 from DiffMaCore.imaging.reading import read_volume
 from DiffMaCore.imaging.writing import (
-    Together,
     check_output,
-    clear_left,
     output_format,
     same_geometry,
     write_volume,
@@ -171,7 +170,7 @@ def test_nor_is_it_by_another_name(tmp_path: Path) -> None:
 
 def test_too_little_room_is_found_before_the_work(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     usage = shutil.disk_usage(tmp_path)
-    monkeypatch.setattr(writing.shutil, "disk_usage", lambda path: usage._replace(free=10))
+    monkeypatch.setattr(shutil, "disk_usage", lambda path: usage._replace(free=10))
     with pytest.raises(OutputError, match="not enough room"):
         check_output(tmp_path / "mr.nrrd", like=oblique())
 
@@ -248,8 +247,8 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_writes_stays(tmp_
     killed = subprocess.run([sys.executable, "-c", "import os; print(os.getpid())"], capture_output=True, check=True)
     with Together() as together, together.writing(tmp_path / "mr.nii", ".nii") as own:
         own.touch()
-        left = own.with_name(own.name.replace(str(os.getpid()), killed.stdout.decode().strip()))
-        living = own.with_name(own.name.replace(str(os.getpid()), str(os.getppid())))
+        left = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{killed.stdout.decode().strip()}-"))
+        living = own.with_name(own.name.replace(f"-{os.getpid()}-", f"-{os.getppid()}-"))
         for path in (left, living):
             path.write_bytes(b"half")
     write_volume(image, tmp_path / "mr.nii", like=image)
@@ -260,6 +259,8 @@ def test_an_earlier_folder_that_was_put_aside_by_a_killed_process_comes_back(tmp
     image = sitk.Image([4, 4, 2], sitk.sitkFloat32)
     write_dicom_series(image, tmp_path / "mr")
     before = (tmp_path / "mr" / "MR00001.dcm").read_bytes()
-    (tmp_path / "mr").rename(tmp_path / f"{writing._hidden(tmp_path / 'mr')}{os.getpid()}.old")
-    clear_left(tmp_path / "mr")
+    aside = tmp_path / files._hidden(tmp_path / "mr", "old").name.replace(files._START, "0" * 8)
+    aside.mkdir()
+    (tmp_path / "mr").rename(aside / "mr")
+    clear_left(tmp_path)
     assert (tmp_path / "mr" / "MR00001.dcm").read_bytes() == before and len(list(tmp_path.iterdir())) == 1

@@ -10,9 +10,9 @@ from pathlib import Path
 
 import pytest
 
+from DiffMaCore.files import alone_in, replacing_folder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.experiment import Folders
-from DiffMaCore.training.files import alone_in, replacing_folder
 from DiffMaCore.training.prepare import prepare_cases
 from DiffMaCore.training.tasks import train_part
 from Testing.conftest import ROOT
@@ -58,7 +58,7 @@ _AT_WORK = """
 import sys
 from pathlib import Path
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.files import alone_in
+from DiffMaCore.files import alone_in
 with alone_in(Path(sys.argv[1]), Reporter()):
     print("in", flush=True)
     sys.stdin.read()

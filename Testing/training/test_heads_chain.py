@@ -15,6 +15,7 @@ from DiffMaCore.bundles.config import has_component, read_config
 from DiffMaCore.bundles.manifest import verify
 from DiffMaCore.cli.main import main
 from DiffMaCore.errors import InputError
+from DiffMaCore.files import write_json
 from DiffMaCore.imaging.phantom import bundled_head
 from DiffMaCore.imaging.training_range import FEATURES
 from DiffMaCore.inference.pipeline import DiffMaPipeline
@@ -25,7 +26,6 @@ from DiffMaCore.training.bundling import write_bundles
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.evaluation import evaluate
 from DiffMaCore.training.experiment import Experiment, Folders
-from DiffMaCore.training.files import write_json
 from DiffMaCore.training.fresh import FreshSpec
 from DiffMaCore.training.prepare import prepare
 from DiffMaCore.training.sources import heads

@@ -5,6 +5,8 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
+from DiffMaCore.reports import rows_of
+
 Cell = str | tuple[str, str]
 """A text, or a text and what stands small behind it."""
 
@@ -82,11 +84,11 @@ def _markdown(block: Block) -> str:
         return f"![{block.title}]({block.file})\n\n*{block.title}*"
     if isinstance(block, Folded):
         return f"<details><summary>{block.title}</summary>\n\n```\n{block.text}\n```\n\n</details>"
-    lines = [block.head, ["---"] * len(block.head)]
+    lines = []
     for number, row in enumerate(block.rows):
-        cells = [_plain(cell).replace("|", "\\|") for cell in row]
+        cells = [_plain(cell) for cell in row]
         lines.append([f"**{cell}**" if cell and number in block.strong else cell for cell in cells])
-    return "\n".join(f"| {' | '.join(line)} |" for line in lines)
+    return rows_of(block.head, lines)
 
 
 def _plain(cell: Cell) -> str:

@@ -9,6 +9,7 @@ from typing import Any
 
 from DiffMaCore.baselines.registry import TITLES
 from DiffMaCore.errors import BackendError, InputError, ModelError, TrainingError
+from DiffMaCore.files import write_json
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.evaluation import evaluate
@@ -16,7 +17,6 @@ from DiffMaCore.training.evaluation.models import is_trained
 from DiffMaCore.training.evaluation.run import split_cases
 from DiffMaCore.training.evaluation.tables import RESULTS, read_results
 from DiffMaCore.training.experiment import TRAINED, Experiment, Folders
-from DiffMaCore.training.files import write_json
 from DiffMaCore.training.tasks import Part, config_of, folder_of
 from Training.reproduce.runs import is_finished, run_facts
 from Training.reproduce.tokens import TOKENS_FILE, read_tokens

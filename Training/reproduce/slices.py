@@ -14,12 +14,12 @@ import torch
 from numpy.typing import NDArray
 
 from DiffMaCore.baselines.registry import TITLES
+from DiffMaCore.files import replacing
 from DiffMaCore.imaging.pictures import grey
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.training.cache import PairedCache, SliceDataset
 from DiffMaCore.training.evaluation.run import split_cases
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
-from DiffMaCore.training.files import replacing
 from DiffMaCore.training.pictures import mask_measures, mask_picture, modality, source_window, target_window
 from DiffMaCore.training.run_folder import read_metrics, read_summary
 from Training.reproduce.document import Block, Picture, Section, Text

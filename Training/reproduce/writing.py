@@ -11,10 +11,10 @@ from typing import Any
 
 from DiffMaCore.baselines.registry import TITLES
 from DiffMaCore.errors import InputError
+from DiffMaCore.files import replacing, write_json
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.evaluation.tables import read_results
 from DiffMaCore.training.experiment import Experiment, Folders
-from DiffMaCore.training.files import replacing, write_json
 from DiffMaCore.training.run_folder import git_revision, machine, versions
 from Training.reproduce.document import Document, Folded, Picture, Section, Table, Text, to_markdown
 from Training.reproduce.figures import plot_calibration

@@ -11,6 +11,7 @@ import numpy as np
 from numpy.typing import NDArray
 
 from DiffMaCore.errors import InputError
+from DiffMaCore.files import replacing
 from DiffMaCore.imaging.phantom.cleaning import clean, padded
 from DiffMaCore.imaging.phantom.splitting import MAPS, SIDES, Eye, distance_maps, find_eyes, landmarks
 
@@ -75,10 +76,8 @@ def load_head(path_or_name: str | Path, *, cache: Path | None = None) -> Head:
         scalars = {"name": str(values["name"]), "length": float(values["length"]), "base": float(values["base"])}
         return Head(**{**values, **scalars})
     head = _make(path)
-    kept.parent.mkdir(parents=True, exist_ok=True)
-    part = kept.with_name(f".{kept.name}.part.npz")
-    np.savez_compressed(part, **{f.name: getattr(head, f.name) for f in fields(Head)})
-    part.replace(kept)
+    with replacing(kept) as part, part.open("wb") as stream:
+        np.savez_compressed(stream, **{f.name: getattr(head, f.name) for f in fields(Head)})
     return head
 
 

@@ -17,7 +17,7 @@ import numpy as np
 from numpy.typing import NDArray
 from scipy import stats
 
-from DiffMaCore.training.files import replacing
+from DiffMaCore.files import replacing
 
 BINS = 10
 VOXELS = 200_000

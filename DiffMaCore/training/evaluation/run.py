@@ -16,13 +16,13 @@ from numpy.typing import NDArray
 
 from DiffMaCore.diffusion.schedulers import check_sampling
 from DiffMaCore.errors import InputError, ModelError
+from DiffMaCore.files import read_facts, replacing, require_room, write_json
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import CT, Case, PairedCache
 from DiffMaCore.training.evaluation import calibration, scores, tables
 from DiffMaCore.training.evaluation.models import find_models
 from DiffMaCore.training.evaluation.predictors import VOLUMES, Predictor, references
 from DiffMaCore.training.experiment import DataConfig, EvaluationConfig, Experiment, Folders
-from DiffMaCore.training.files import read_facts, replacing, require_room, write_json
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.sources.heads import MR_RANGE
 
@@ -210,7 +210,7 @@ class _Judge:
         predictor, settings, reporter = self.predictor, self.settings, self.reporter
         reporter.stage(f"loading {place}")
         numbers = (len(VOLUMES) if self.sampled else 1) * sum(map(len, missing)) * self.cache.data.image_size**2
-        require_room(self.folder, 2 * numbers, f"the volumes of {predictor.title}")
+        require_room(self.folder, 2 * numbers, f"the volumes of {predictor.title}", " with --out")
         reporter.stage(f"predicting with {place}", sum(predictor.ticks(len(case), settings) for case in missing))
         for case in missing:
             began = time.monotonic()

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import csv
 import io
-import json
 from collections.abc import Callable, Iterable, Iterator, Mapping
 from pathlib import Path
 from typing import Any
@@ -12,10 +11,10 @@ from typing import Any
 import numpy as np
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.reports import report
+from DiffMaCore.files import read_facts, write_json, write_text
+from DiffMaCore.reports import report, rows_of
 from DiffMaCore.training.evaluation.calibration import axes_in
 from DiffMaCore.training.evaluation.scores import LEVELS, REGIONS
-from DiffMaCore.training.files import rows_of, write_json, write_text
 
 RESULTS, TABLE, PICTURE, RELIABILITY = "results.json", "table.md", "calibration.png", "reliability.png"
 _FORMATS: dict[str, tuple[str, Callable[[float], str]]] = {
@@ -39,10 +38,9 @@ def write(results: Results, folder: Path) -> None:
 
 def read_results(folder: Path) -> dict[str, Any]:
     """What an evaluation left in ``folder``; raises InputError where there was none."""
-    try:
-        return json.loads((folder / RESULTS).read_text(encoding="utf-8"))
-    except (OSError, ValueError):
-        raise InputError(f"there are no results in {folder}; run `diffma evaluate` first") from None
+    if results := read_facts(folder / RESULTS):
+        return results
+    raise InputError(f"there are no results in {folder}; run `diffma evaluate` first")
 
 
 def _markdown(results: Results) -> str:

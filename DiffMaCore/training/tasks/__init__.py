@@ -14,13 +14,13 @@ from typing import Any, Literal, get_args
 import torch
 
 from DiffMaCore.errors import InputError
+from DiffMaCore.files import alone_in
 from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.batches import spread_batch
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.experiment import Experiment, Folders
-from DiffMaCore.training.files import alone_in
 from DiffMaCore.training.parts import require_sizes
 from DiffMaCore.training.run_folder import RunFolder, read_trained
 from DiffMaCore.training.task import Task

@@ -13,13 +13,13 @@ from torch import Tensor, nn
 from torch.nn import functional as F
 
 from DiffMaCore.diffusion.conditions import encoder_pixels, mr_to_pixels
+from DiffMaCore.files import replacing
 from DiffMaCore.models.embedder import VisionEmbedder, info_nce
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.batches import Batch, ShardedRNG
 from DiffMaCore.training.cache import PairedCache, SliceDataset, source_pixels
 from DiffMaCore.training.experiment import Experiment, Folders
-from DiffMaCore.training.files import replacing
 from DiffMaCore.training.pictures import MaskMeasures, mask_measures, mask_picture, source_window
 from DiffMaCore.training.run_folder import Sample, write_trained
 from DiffMaCore.training.task import Task, device_of, settings_of

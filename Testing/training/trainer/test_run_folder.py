@@ -12,6 +12,7 @@ import pytest
 import torch
 from PIL import Image
 
+from DiffMaCore import files
 from DiffMaCore.errors import OutputError
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training import checkpoints
@@ -116,7 +117,8 @@ def test_a_disk_that_fills_up_leaves_the_older_checkpoint_and_nothing_half_writt
 
 def test_what_a_killed_run_was_writing_is_cleared_away_and_never_read(tmp_path):
     folder = Checkpoints(tmp_path)
-    (tmp_path / "step_00000009.safetensors.part").write_bytes(b"half")
+    part = files._hidden(tmp_path / "step_00000009.safetensors", "part")
+    part.with_name(part.name.replace(files._START, "0" * 8)).write_bytes(b"half")
     assert folder.newest_first() == []
     assert [folder.save({"a": torch.ones(3)}, {"step": 4})] == list(tmp_path.iterdir())
 
