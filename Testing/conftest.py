@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -85,6 +86,22 @@ def tiny_bundle_with_small_decoder(tiny_bundle: Path, tmp_path_factory: pytest.T
     shutil.copytree(tiny_bundle, folder)
     add_small_decoder(folder)
     return folder
+
+
+@pytest.fixture
+def one_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that reads files outlives every conversion: it takes a third of a second to start."""
+    monkeypatch.setattr("DiffMaCore.inference.convert.reader", SimpleNamespace(end=lambda: None))
+
+
+@pytest.fixture
+def coarse_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands render heads with a twentieth of their voxels."""
+    from DiffMaCore.imaging import phantom
+
+    fine = phantom.head_phantom
+    coarse = ((4.0, 4.0, 8.0), (56, 56, None))
+    monkeypatch.setattr(phantom, "head_phantom", lambda seed, head=None: fine(seed, *coarse, head=head))
 
 
 def add_small_decoder(folder: Path) -> None:

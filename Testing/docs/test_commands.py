@@ -106,7 +106,7 @@ def test_only_diffmas_own_commands_are_left_to_run_and_every_reason_is_needed() 
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expecting_bundle: Path) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expecting_bundle: Path, coarse_heads: None) -> Path:
     """A folder with the inputs that the pages name, and tiny networks in the demos' place."""
     from DiffMaCore.bundles import store
 
