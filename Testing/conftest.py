@@ -97,11 +97,9 @@ def one_reader(monkeypatch: pytest.MonkeyPatch) -> None:
 @pytest.fixture
 def coarse_heads(monkeypatch: pytest.MonkeyPatch) -> None:
     """Commands render heads with a twentieth of their voxels."""
-    from DiffMaCore.imaging import phantom
+    from Testing.heads import coarse_phantom
 
-    fine = phantom.head_phantom
-    coarse = ((4.0, 4.0, 8.0), (56, 56, None))
-    monkeypatch.setattr(phantom, "head_phantom", lambda seed, head=None: fine(seed, *coarse, head=head))
+    monkeypatch.setattr("DiffMaCore.imaging.phantom.head_phantom", coarse_phantom)
 
 
 def add_small_decoder(folder: Path) -> None:

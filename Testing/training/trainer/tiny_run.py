@@ -111,9 +111,9 @@ def run_alone(
     if hasattr(os, "setsid"):
         os.setsid()
     os.environ.update(variables)
-    for stream, suffix in ((sys.stdout, ".out"), (sys.stderr, ".err")):
+    for console, suffix in ((sys.stdout, ".out"), (sys.stderr, ".err")):
         with folder.with_suffix(suffix).open("ab") as file:
-            os.dup2(file.fileno(), stream.fileno())
+            os.dup2(file.fileno(), console.fileno())
     torch.set_num_threads(1)
     slices, accelerator = Slices(slow=slow), make_accelerator("cpu")
     try:
