@@ -27,6 +27,8 @@ from Testing.imaging.dicom_files import write_series
 from Testing.training.heads_run import heads_experiment, write_config
 from Testing.training.synthrad import write_synthrad
 
+pytestmark = pytest.mark.usefixtures("coarse_heads", "one_reader")
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = r"(diffma|python3?|accelerate|torchrun|sbatch|pip (install|download)|PythonSlicer|Slicer|sed|twine) *"
@@ -106,7 +108,7 @@ def test_only_diffmas_own_commands_are_left_to_run_and_every_reason_is_needed() 
 
 
 @pytest.fixture
-def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expecting_bundle: Path, coarse_heads: None) -> Path:
+def place(tmp_path: Path, monkeypatch: pytest.MonkeyPatch, expecting_bundle: Path) -> Path:
     """A folder with the inputs that the pages name, and tiny networks in the demos' place."""
     from DiffMaCore.bundles import store
 

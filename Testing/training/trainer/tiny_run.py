@@ -19,6 +19,7 @@ from DiffMaCore.training.experiment import TrainConfig
 from DiffMaCore.training.run_folder import RunFolder, Sample, read_metrics
 from DiffMaCore.training.task import Task
 from DiffMaCore.training.trainer import make_accelerator, train
+from Testing.warm import become_a_program
 
 SLICES = 40
 
@@ -108,12 +109,8 @@ def run_alone(
 
     ``both``: the contrast as well, in ``folder / "contrast"``.
     """
-    if hasattr(os, "setsid"):
-        os.setsid()
+    become_a_program(folder.with_suffix(".out"))
     os.environ.update(variables)
-    for console, suffix in ((sys.stdout, ".out"), (sys.stderr, ".err")):
-        with folder.with_suffix(suffix).open("ab") as file:
-            os.dup2(file.fileno(), console.fileno())
     torch.set_num_threads(1)
     slices, accelerator = Slices(slow=slow), make_accelerator("cpu")
     try:
