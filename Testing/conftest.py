@@ -16,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "Testing" / "golden"
 APART = ("host", "module")
-LONGEST = ("/test_apart_", "/faults/", "/docs/", "/training/", "/test_cluster")
+LONGEST = ("/test_apart_", "/faults/", "/docs/", "/training/", "/test_cluster", "/ops/", "/phantom/")
 
 HEADS = "DIFFMA_TEST_HEADS"
 """The variable that names a folder for the heads of this run; its processes share it."""

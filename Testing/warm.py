@@ -8,10 +8,11 @@ import signal
 import sys
 from contextlib import suppress
 from pathlib import Path
+from typing import Any
 
 IMPORTED = ["distributed", "DiffMaCore.inference.cohort", "Testing.heads", "Testing.training.trainer.tiny_run"]
 
-WARM = multiprocessing.get_context()
+WARM: Any = multiprocessing.get_context()
 with suppress(ValueError):  # Windows has no such processes, and starts fresh ones
     WARM = multiprocessing.get_context("forkserver")
     WARM.set_forkserver_preload(IMPORTED)
