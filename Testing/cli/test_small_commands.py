@@ -61,7 +61,7 @@ def test_the_status_of_a_check_tells_whether_the_model_can_convert(tmp_path: Pat
     assert [main(["check", str(tmp_path / f"{name}.nrrd")]) for name in ("ct", "mr")] == [0, 1]
 
 
-def test_a_phantom_is_written_twice_alike(coarse_heads: None, ask: Ask, tmp_path: Path) -> None:
+def test_a_phantom_is_written_twice_alike(ask: Ask, tmp_path: Path) -> None:
     for name, contrast in (("a", "t1"), ("b", "t2")):
         facts = ask(
             *("phantom", tmp_path / f"{name}.nii", "--mr", tmp_path / f"{name}_mr.nii"),
