@@ -172,6 +172,6 @@ def make_tiny_bundle(folder: Path, expects: bool = False) -> None:
         image_encoder=ImageEncoder(32, vision),
         scheduler=make_scheduler(prediction_type="v_prediction") if expects else make_scheduler(),
         bundle=config.to_dict(),
-        guided_decoder=GuidedDecoder(4, channels=(8, 8, 16), blocks=1) if expects else None,
+        guided_decoder=GuidedDecoder(4, channels=(8, 8, 16), blocks=1, expects_error=True) if expects else None,
     )
     pipe.save_pretrained(folder)

@@ -1,6 +1,6 @@
 """Draw the pictures of panel and review that stand in the documents: ``python -m Testing.review_pictures [FOLDER]``.
 
-A rendered head is converted with the DEMO model (some minutes on two CPU cores; what is already in FOLDER is used
+A rendered head is converted with the DEMO model (half a minute on two CPU cores; what is already in FOLDER is used
 again), shown by the module's own panel and review in real slice views without a screen, and put into ``Screenshots``,
 with a list of the panel's controls, by which a test notices that the picture of the panel has become old.
 """
@@ -21,7 +21,6 @@ ROOT = Path(__file__).resolve().parent.parent
 PICTURES = ROOT / "Screenshots"
 CONTROLS = PICTURES / "panel.txt"
 INTERFACE = ROOT / "DiffMaSlicer" / "Resources" / "UI" / "DiffMaSlicer.ui"
-SAMPLES, STEPS = 4, 20
 _GAP = 3  # pixels between the views
 
 
@@ -32,7 +31,7 @@ def make_images(folder: Path) -> dict[str, Path]:
     ct, true, mr = files["ct"], files["true"], files["mr"]
     commands = [
         ["phantom", ct, "--mr", true],
-        ["convert", ct, mr, "--samples", SAMPLES, "--steps", STEPS, "--soft-mask", files["softmask"]],
+        ["convert", ct, mr, "--uncertainty", "--soft-mask", files["softmask"]],
         ["compare", mr, true, "--ct", ct, "--difference", files["difference"]],
     ]
     for command, made in zip(commands, ("ct", "mr", "difference"), strict=True):

@@ -1,5 +1,5 @@
-"""What the cache saves: a training step on cached latents against the same step that runs VAE, image encoder and
-Vision Embedder each time, and against a step as the paper's released code takes it."""
+"""What the cache saves: a training step on cached latents against the same step that runs VAE and image encoder
+each time, and against a step as the paper's released code takes it."""
 
 from __future__ import annotations
 
@@ -25,10 +25,10 @@ from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.presets import STABLE_DIFFUSION_VAE, VAE_FACTOR, VIT_B_16, preset
 from DiffMaCore.training.batches import ShardedRNG, to_device
-from DiffMaCore.training.cache import FORMAT, PairedCache, SliceDataset, ensure_embeddings, source_pixels
+from DiffMaCore.training.cache import FORMAT, PairedCache, SliceDataset, source_pixels
 from DiffMaCore.training.experiment import CardConfig, DataConfig, DenoiserConfig, Experiment, experiment_folders
 from DiffMaCore.training.files import write_json
-from DiffMaCore.training.tasks.denoiser import EMBEDDED, KEYS, DenoiserTask
+from DiffMaCore.training.tasks.denoiser import KEYS, DenoiserTask
 
 Batch = dict[str, Tensor]
 
@@ -68,9 +68,8 @@ def benchmark_cache(
     kind = torch.device(device)
     with tempfile.TemporaryDirectory() as folder:
         cache = random_cache(Path(folder), experiment.data, size, slices=2 * batch)
-        embeddings = ensure_embeddings(cache, embedder, device=str(kind))
         folders = experiment_folders(experiment, Path(folder))
-        task = DenoiserTask(experiment, folders, cache, embedder.to(kind), embeddings)
+        task = DenoiserTask(experiment, folders, cache, embedder)
         step, released = _Step(task, kind, batch), _Step(task, kind, batch, released=True)
         pixels = SliceDataset(cache, cache.ids("train"), ("source", "target"))
         turns = {
@@ -81,7 +80,7 @@ def benchmark_cache(
 
         def encoded(step: _Step) -> Batch:
             with torch.no_grad(), step.precision():
-                return _encoded(step.read(pixels), experiment.data, vae, encoder, embedder)
+                return _encoded(step.read(pixels), experiment.data, vae, encoder)
 
         progress(f"{name} at {image_size} px, batch {batch}: {rounds} rounds of {', '.join(turns)}")
         seconds = take_turns(turns, rounds, kind)
@@ -136,16 +135,12 @@ class _Step:
         self.ema.step(self.model.parameters())
 
 
-def _encoded(
-    rows: Batch, data: DataConfig, vae: AutoencoderKL, encoder: ImageEncoder, embedder: VisionEmbedder
-) -> Batch:
+def _encoded(rows: Batch, data: DataConfig, vae: AutoencoderKL, encoder: ImageEncoder) -> Batch:
     """What the cache holds, computed from slices."""
     pixels = source_pixels(rows["source"], data)
     source, target = encode(vae, torch.cat([pixels, mr_to_pixels(rows["target"])])).float().chunk(2)
-    soft_mask, ct_embedding = embedder(source)
     clip = encoder(encoder_pixels(pixels, encoder.image_size))
-    made = target, source, clip.float(), ct_embedding.float(), soft_mask.float()
-    return dict(zip((*KEYS, *EMBEDDED), made, strict=True))
+    return dict(zip(KEYS, (target, source, clip.float()), strict=True))
 
 
 def random_cache(folder: Path, data: DataConfig, size: dict[str, Any], slices: int, cases: int = 1) -> PairedCache:

@@ -1,8 +1,8 @@
 """How fast the prepared data feeds training: slices a second, and how short a training step may be not to wait.
 
-The data is as ``diffma prepare`` and ``diffma train embedder`` leave it, of random numbers: what the denoiser reads
-at 224 px is 0.2 MB a slice, nearly all of it the CT embedding. It is read through the trainer's own data set, order and
-loader. The step is a wait of its length, as for a GPU that works while the processor is free to read.
+The data is as ``diffma prepare`` leaves it, of random numbers: what the denoiser reads at 224 px is 14 kB a slice. It
+is read through the trainer's own data set, order and loader. The step is a wait of its length, as for a GPU that works
+while the processor is free to read.
 """
 
 from __future__ import annotations
@@ -19,13 +19,12 @@ import torch
 from benchmarks.cache import random_cache
 from DiffMaCore.errors import InputError
 from DiffMaCore.inference.benchmark import machine, spread
-from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.presets import preset
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.batches import Order, feed, micro_batches, spread_batch, to_device
-from DiffMaCore.training.cache import SliceDataset, ensure_embeddings
+from DiffMaCore.training.cache import SliceDataset
 from DiffMaCore.training.experiment import DataConfig, TrainConfig
-from DiffMaCore.training.tasks.denoiser import EMBEDDED, KEYS
+from DiffMaCore.training.tasks.denoiser import KEYS
 
 WORKERS = (0, 1, 2)
 STEPS_MS = (20, 50, 100, 200)
@@ -72,9 +71,7 @@ def benchmark_input(
         reporter.stage("rendering slices")
         torch.manual_seed(0)
         cache = random_cache(Path(folder), DataConfig("none", image_size), size, -(-slices // _CASES), _CASES)
-        embedder = VisionEmbedder(size["latent_size"], size["patch_size"], size["width"]).eval()
-        embeddings = ensure_embeddings(cache, embedder, reporter, str(kind))
-        source = _Source(SliceDataset(cache, cache.ids("train"), (*KEYS, *EMBEDDED), embeddings), batch, kind)
+        source = _Source(SliceDataset(cache, cache.ids("train"), KEYS), batch, kind)
         item_bytes = sum(value.nbytes for value in source.rows.batch([0]).values())
         reporter.stage("reading", rounds * len(workers) * (2 + len(steps_ms)))
         turns: list[dict[int, dict[str, Any]]] = []

@@ -205,6 +205,7 @@ class GuidedDecoderConfig:
     pixel_channels: Pixels = 9
     channels: Levels = (16, 32, 64)
     blocks: Blocks = 3
+    expects_error: bool = False
 
     @property
     def factor(self) -> int:

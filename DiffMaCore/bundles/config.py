@@ -89,9 +89,10 @@ class BundleConfig:
     mapped to [-1, 1] ({"method": "percentile", "low", "high", "mask": "body"}), and its windows are not used.
     ``modes`` are those (:data:`MODES`) that the network was trained for, the default first. ``neighbour_distance`` is
     how far in mm the neighbouring slices lie that its pixels are taken from; None: no neighbours. Deviations over
-    samples are multiplied by ``uncertainty_scale``, so that 90 % intervals cover 90 % of held-out errors. The mean is
-    averaged over two grids of tokens, ``grid_shift`` latent pixels apart; 0: one grid. It is smoothed across slices, by
-    ``slice_smoothing`` mm (standard deviation): what a CT hides is guessed anew in every slice.
+    samples are multiplied by ``uncertainty_scale``, and the absolute errors that the guided decoder expects by
+    ``error_scale``, so that 90 % intervals cover 90 % of held-out errors. The mean is averaged over two grids of
+    tokens, ``grid_shift`` latent pixels apart; 0: one grid. It is smoothed across slices, by ``slice_smoothing`` mm
+    (standard deviation): what a CT hides is guessed anew in every slice.
     ``training_range`` tells what CTs the bundle was trained on; empty where that is not known.
     Bundles of one ``family`` differ in their target contrast alone.
     ``missing`` names the components that are still to be added (an imported checkpoint without its VAE, say).
@@ -118,6 +119,7 @@ class BundleConfig:
     modes: Annotated[tuple[Literal["mean", "sample"], ...], Length(1, 2, different=True)] = ("sample",)
     neighbour_distance: Positive | None = None
     uncertainty_scale: Positive = 1.0
+    error_scale: Positive = 1.25
     grid_shift: Annotated[int, Bounds(0, 16)] = 0
     slice_smoothing: Annotated[float, Bounds(0, 10)] = 0.0
     training_range: Annotated[tuple[FeatureRange, ...], Length(0, 100)] = ()

@@ -54,6 +54,7 @@ class ModelEntry:
     target_modality: str = "?"
     small_decoder: bool = False
     guided_decoder: bool = False
+    expects_error: bool = False
     scan_order: str = "none"
     modes: tuple[str, ...] = ("sample",)
     family: str = ""
@@ -140,6 +141,7 @@ def describe(name: str, folder: Path) -> ModelEntry:
         size=_size(denoiser),
         small_decoder=SMALL_DECODER in parts,
         guided_decoder=GUIDED_DECODER in parts,
+        expects_error=getattr(parts.get(GUIDED_DECODER), "expects_error", False),
         scan_order=getattr(denoiser, "scan_order", "none"),
         **known,
     )

@@ -10,6 +10,8 @@ from collections.abc import Callable
 from dataclasses import dataclass
 from typing import Any, TypeVar
 
+from DiffMaCore.configuring import nearest
+
 Run = Callable[[argparse.Namespace], int]
 _Run = TypeVar("_Run", bound=Run)
 
@@ -68,9 +70,22 @@ def command(
     return register
 
 
+class _Parser(argparse.ArgumentParser):
+    """Of a command or a group of them; a misspelt option is told the nearest one."""
+
+    def parse_known_args(self, args: Any = None, namespace: Any = None) -> Any:
+        known = self._option_string_actions
+        words = args[: args.index("--")] if "--" in args else args
+        for name in (word.partition("=")[0] for word in words if word.startswith("--")):
+            if self.get_default("run") and not any(option.startswith(name) for option in known):
+                near = nearest(name, known)
+                self.error(f"unrecognized arguments: {name}" + (f"; did you mean {near}?" if near else ""))
+        return super().parse_known_args(args, namespace)
+
+
 def add_commands(parser: argparse.ArgumentParser, commands: dict[str, Command]) -> None:
     """All ``commands``, in a group where the name has two words."""
-    above = {"": parser.add_subparsers(title="commands", metavar="COMMAND", required=True)}
+    above = {"": parser.add_subparsers(title="commands", metavar="COMMAND", required=True, parser_class=_Parser)}
     for name, each in commands.items():
         group, _, word = name.rpartition(" ")
         if group not in above:

@@ -82,6 +82,12 @@ MODEL = (
         help="noises to draw (default 1); more than one also writes their standard deviation, the model's uncertainty,"
         " and takes K times as long; --mode sample then gives their mean",
     ),
+    Option(
+        "--uncertainty",
+        action="store_true",
+        help="also write how far off the expected image may be, as a standard deviation, where the model tells it by"
+        " itself (the demo does, in one step); --samples writes one anyway, of what the samples differ by",
+    ),
     SERIES,
     Option("--mask", type=Path, metavar="FILE", help="label volume: only voxels inside it are converted"),
     Option("--slices", metavar="A:B", help="only slices A to B-1 along the superior-inferior axis"),
@@ -118,7 +124,8 @@ def convert(args: argparse.Namespace) -> int:
     examples:
       diffma convert head.nii.gz mri.nii.gz
       diffma convert DICOM_FOLDER mri.nrrd --series 3 --mode sample --steps 30
-      diffma convert head.nii.gz mri.nii.gz --samples 8          also writes mri_uncertainty.nii.gz
+      diffma convert head.nii.gz mri.nii.gz --uncertainty        also writes mri_uncertainty.nii.gz
+      diffma convert head.nii.gz mri.nii.gz --samples 8          the same of 8 samples, in more time
       diffma convert head.nii.gz mri.nii.gz --decoder small      faster, approximate, for models that have one
       diffma convert a.nii.gz b.nrrd cohort/ RESULTS --format nii.gz
 

@@ -70,21 +70,26 @@ def demo(args: argparse.Namespace) -> int:
 
 
 def _draw(ct: sitk.Image, mr: sitk.Image, truth: sitk.Image | None, bundle: BundleConfig, picture: Path) -> None:
+    from dataclasses import replace
+
     import numpy as np
     import SimpleITK as sitk
 
     from DiffMaCore.imaging.body import body_of
     from DiffMaCore.imaging.grid import SliceGrid
-    from DiffMaCore.imaging.pictures import CT_WINDOW, Column, side_by_side, spread_indices
+    from DiffMaCore.imaging.pictures import CT_WINDOW, side_by_side, spread_indices
 
     body = body_of(ct)
     grid = SliceGrid.from_image(ct, body, bundle.pixel_spacing, bundle.image_size)
-    columns = [Column("CT", ct, CT_WINDOW), Column("synthetic MRI", mr, bundle.output_range)]
+    indices = spread_indices(body, grid.array_axis, SHOWN_SLICES)
+    shown = [("CT", ct, CT_WINDOW), ("synthetic MRI", mr, bundle.output_range)]
     if truth is not None:
         bright = float(np.percentile(sitk.GetArrayViewFromImage(truth)[body], 99.5))
-        columns.append(Column("the rendered MRI", truth, (0.0, bright)))
+        shown.append(("the rendered MRI", truth, (0.0, bright)))
+    # as the model sees them: square pixels, anterior up, the patient's right on the left
+    columns = [(title, replace(grid, image=image).ct_slices(indices), window) for title, image, window in shown]
     caption = f"{bundle.title}: synthetic image, research only"
-    side_by_side(columns, grid, spread_indices(body, grid.array_axis, SHOWN_SLICES), picture, caption)
+    side_by_side(columns, 2 * grid.image_size, caption).save(picture)
 
 
 @command(

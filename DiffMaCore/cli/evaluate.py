@@ -75,8 +75,8 @@ def evaluate(args: argparse.Namespace) -> int:
     sampling changed.
 
     Pairs are .npz files, one a patient, with arrays ct and t1, t2 or flair, uint8 (slices, rows, columns). Without an
-    experiment it writes table.md, results.json and, of rendered heads with several samples, reliability.png into OUT
-    (default: nowhere, and prints the table).
+    experiment it writes table.md, results.json and, of rendered heads whose uncertainty is told, reliability.png into
+    OUT (default: nowhere, and prints the table).
     """
     alone = bool(args.cts or args.pairs or args.heads)
     if alone == bool(args.config):

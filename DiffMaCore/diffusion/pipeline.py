@@ -336,8 +336,6 @@ class SlicePipeline(DiffusionPipeline):
                 return captured
         return lambda x, t: network(x.to(dtype), t, *given).sample.to(x.dtype)
 
-    @in_own_tf32
-    @torch.inference_mode()
     def decode(self, latents: Tensor, decoder: str | None = None, ct_pixels: Tensor | None = None) -> Tensor:
         """MR slices (B, S, S) in the bundle's output units, float32 on the CPU.
 
@@ -348,16 +346,34 @@ class SlicePipeline(DiffusionPipeline):
 
         Raises InputError where the bundle has no such decoder.
         """
+        return self.decode_with_error(latents, decoder, ct_pixels)[0]
+
+    def tells_uncertainty(self, mode: str | None = None, decoder: str | None = None) -> bool:
+        """Whether a decoder tells the error of one image: the guided one, of the expected image, if it learned to."""
+        guided = self.guided_decoder if self.decoder(decoder) == "guided" else None
+        return self.mode(mode) == "mean" and guided is not None and guided.config["expects_error"]
+
+    @in_own_tf32
+    @torch.inference_mode()
+    def decode_with_error(
+        self, latents: Tensor, decoder: str | None = None, ct_pixels: Tensor | None = None
+    ) -> tuple[Tensor, Tensor | None]:
+        """What :meth:`decode` gives, and the error that is expected of mean latents' slices: as a standard deviation
+        in output units, calibrated; None of a decoder that tells none."""
         low, high = self.bundle.output_range
-        name = self.decoder(decoder)
+        name, error = self.decoder(decoder), None
         latents = latents.to(self.vae.dtype)
         if name == "guided" and self.guided_decoder is not None:
             if ct_pixels is None:
                 raise InputError("the guided decoder needs the CT's pixels; pass conditions.ct_pixels")
-            pixels = self.guided_decoder(latents, ct_pixels).clamp(-1, 1)
+            pixels, error = self.guided_decoder(latents, ct_pixels)
+            pixels = pixels.clamp(-1, 1)
         else:
             pixels = cond.decode(self.small_decoder if name == "small" else self.vae, latents)
-        return (pixels.float().cpu() + 1) / 2 * (high - low) + low
+        slices = (pixels.float().cpu() + 1) / 2 * (high - low) + low
+        if error is None:
+            return slices, None
+        return slices, error.float().cpu() * (high - low) / 2 * self.bundle.error_scale
 
     def _scheduler(self, name: str | None, steps: int) -> Any:
         own = scheduler_name(self.scheduler)

@@ -1,28 +1,17 @@
-"""Volumes in, a picture of them side by side out."""
+"""Slices in, a picture of them side by side out."""
 
 from __future__ import annotations
 
 from collections.abc import Sequence
-from dataclasses import dataclass, replace
-from pathlib import Path
 
 import numpy as np
-import SimpleITK as sitk
 from PIL import Image, ImageDraw
-
-from DiffMaCore.imaging.grid import SliceGrid
 
 CAPTION_HEIGHT = 18
 CT_WINDOW = (-160.0, 240.0)  # soft tissue, wide enough to tell bone from brain
 
-
-@dataclass(frozen=True)
-class Column:
-    """One column of the picture: a volume on the CT's grid, and the values shown black and white."""
-
-    title: str
-    image: sitk.Image
-    window: tuple[float, float]
+Column = tuple[str, np.ndarray, tuple[float, float]]
+"""A title, slices (N, S, S), and the values shown black and white."""
 
 
 def grey(slices: np.ndarray, window: tuple[float, float]) -> np.ndarray:
@@ -31,31 +20,22 @@ def grey(slices: np.ndarray, window: tuple[float, float]) -> np.ndarray:
     return np.clip((slices - low) / (high - low) * 255, 0, 255).astype(np.uint8)
 
 
-def side_by_side(
-    columns: Sequence[Column], grid: SliceGrid, indices: Sequence[int], path: Path, caption: str, zoom: int = 2
-) -> None:
-    """Write a PNG with one row a slice and one column a volume, anterior up, the patient's right on the left.
+def side_by_side(columns: Sequence[Column], side: int, caption: str, labels: Sequence[str] = ()) -> Image.Image:
+    """A picture with one row a slice, ``side`` screen pixels wide, under the columns' titles.
 
-    Args:
-        columns: volumes on one grid.
-        grid: of the CT; slices are shown as the model sees them, with square pixels.
-        indices: native slices to show.
-        path: the PNG.
-        caption: printed below; say what is synthetic and with which model.
-        zoom: screen pixels a model pixel.
+    ``caption`` is printed below: say what is synthetic and with which model. ``labels`` are the rows' names.
     """
-    side = grid.image_size * zoom
-    canvas = Image.new("L", (side * len(columns), CAPTION_HEIGHT * 2 + side * len(indices)))
+    canvas = Image.new("L", (side * len(columns), CAPTION_HEIGHT * 2 + side * len(columns[0][1])))
     draw = ImageDraw.Draw(canvas)
-    for c, column in enumerate(columns):
-        draw.text((c * side + 4, 3), column.title, fill=255)
-        slices = replace(grid, image=column.image).ct_slices(indices)
-        for r, tile in enumerate(grey(slices, column.window)):
+    for c, (title, slices, window) in enumerate(columns):
+        draw.text((c * side + 4, 3), title, fill=255)
+        for r, tile in enumerate(grey(slices, window)):
             picture = Image.fromarray(tile).resize((side, side), Image.Resampling.BICUBIC)
             canvas.paste(picture, (c * side, CAPTION_HEIGHT + r * side))
+    for r, label in enumerate(labels):
+        draw.text((4, CAPTION_HEIGHT + r * side + 2), label, fill=255, stroke_width=2, stroke_fill=0)
     draw.text((4, canvas.height - CAPTION_HEIGHT + 3), caption, fill=255)
-    path.parent.mkdir(parents=True, exist_ok=True)
-    canvas.save(path)
+    return canvas
 
 
 def spread_indices(body: np.ndarray, array_axis: int, count: int) -> list[int]:

@@ -23,10 +23,10 @@ if TYPE_CHECKING:
 
 
 class MadeSlices(NamedTuple):
-    """The image, the standard deviation over the samples, in output units, and soft masks, each (B, S, S)."""
+    """The image, its uncertainty, in output units, and soft masks, each (B, S, S)."""
 
     image: np.ndarray
-    deviation: np.ndarray
+    uncertainty: np.ndarray
     soft_masks: np.ndarray
 
 
@@ -110,19 +110,20 @@ class BatchRun:
     def _decode(self, latents: torch.Tensor, made: _Made, expected: bool = False) -> None:
         """One more image of a batch: the expected one, or one more sample."""
         pipe = self._pipe
-        image = pipe.decode(latents, self._sampling.decoder, made.conditions.ct_pixels)
+        image, error = pipe.decode_with_error(latents, self._sampling.decoder, made.conditions.ct_pixels)
         if expected:
-            made.expected = image
+            made.expected, made.error = image, error
         else:
             made.samples.add(image)
         made.pending -= 1
         if made.pending:
             return
         shown = made.samples.mean if made.expected is None else made.expected
-        deviation = made.samples.deviation * pipe.bundle.uncertainty_scale
+        sampled = made.samples.deviation * pipe.bundle.uncertainty_scale
+        uncertainty = sampled if made.error is None or self._sampling.samples > 1 else made.error
         masks = _mask_slices(made.conditions, pipe.bundle.image_size)
         self._finishing = True  # from here on the batch's size does not matter
-        self._finish(made.indices, MadeSlices(shown.numpy(), deviation.numpy(), masks))
+        self._finish(made.indices, MadeSlices(shown.numpy(), uncertainty.numpy(), masks))
         self._finishing = False
         self._finished += 1
 
@@ -133,6 +134,7 @@ class _Made:
     def __init__(self, indices: list[int], conditions: Conditions, pending: int) -> None:
         self.indices, self.conditions, self.pending = indices, conditions, pending
         self.expected: torch.Tensor | None = None
+        self.error: torch.Tensor | None = None  # that is expected of it
         self.samples = _Moments()
 
 

@@ -65,8 +65,8 @@ def convert(
 ) -> DiffMaOutput:
     """Convert one file or DICOM series and write the result; nothing is written if anything fails.
 
-    With several samples the standard deviation is written with it, and a source that had to be resampled to a
-    regular grid is written as well, since the result shares that grid.
+    The uncertainty is written with it where it is asked for or there are several samples. A source that had to be
+    resampled to a regular grid is written as well, since the result shares that grid.
 
     Raises:
         DiffMaError: of the kind that says what is wrong, with cause and remedy.
@@ -193,7 +193,7 @@ def _extra_outputs(output: Path, volume: Volume, options: ConvertOptions, source
     file = output if output_format(output) != "dicom" else output.with_name(output.name + ".nrrd")
     stem, extension = split_extension(file)
     extras = {}
-    if options.samples > 1:
+    if options.uncertainty or options.samples > 1:
         extras["uncertainty"] = file.with_name(f"{stem}_uncertainty{extension}")
     if options.soft_mask:
         extras["soft_mask"] = options.soft_mask

@@ -21,6 +21,7 @@ class Sampling:
     decoder: str | None = None
     batch_size: int | None = None
     start_slice: int | None = None
+    uncertainty: bool = False
 
     def __post_init__(self) -> None:
         check_sampling(self.steps, self.seed, self.samples, self.batch_size, self.scheduler)

@@ -35,7 +35,8 @@ class DiffMaOutput:
     Attributes:
         mr: synthetic MRI (of a bundle for MRIs, perhaps a CT), in the bundle's units: the expected image, or in sample
             mode the mean over the samples.
-        uncertainty: standard deviation over the samples, calibrated, same units; None for one sample.
+        uncertainty: calibrated standard deviation, same units: over the samples, or for one sample in mean mode the
+            error that the decoder expects of its image; None where neither was asked for.
         soft_mask: the Vision Embedder's weight of every token, 0 to 1 (the paper's Figure 1).
         metadata: how the result was made.
         notes: what the user should know about this volume.
@@ -74,6 +75,7 @@ class DiffMaPipeline(SlicePipeline):
         batch_size: int | None = None,
         start_slice: int | None = None,
         decoder: str | None = None,
+        uncertainty: bool = False,
         reporter: Reporter | None = None,
     ) -> DiffMaOutput:
         """Synthesise an MRI of a CT volume: of whatever kind of volume the bundle takes.
@@ -97,21 +99,31 @@ class DiffMaPipeline(SlicePipeline):
                 changes no voxel.
             decoder: "full" is the VAE's; "small" is faster and approximate, "guided" sees the CT as well, where the
                 bundle has them; None is the best it has.
+            uncertainty: of one sample, too: the error that the decoder expects of the expected image, at no cost.
+                More samples give theirs anyway.
             reporter: gets the progress and every finished slice.
 
         Raises:
-            InputError: not the kind of image the bundle takes, nothing to convert, a number out of range, or a decoder
-                that the bundle does not have.
+            InputError: not the kind of image the bundle takes, nothing to convert, a number out of range, a decoder
+                that the bundle does not have, or the uncertainty of one sample where nothing tells it.
             ModelError: the network failed.
             OutOfMemory: the volume or a single slice needs more than there is.
             TypeError: an argument's name is wrong, with the nearest one.
         """
-        sampling = Sampling(mode, num_inference_steps, scheduler, seed, samples, decoder, batch_size, start_slice)
+        sampling = Sampling(
+            mode, num_inference_steps, scheduler, seed, samples, decoder, batch_size, start_slice, uncertainty
+        )
         return self.synthesise(image, sampling, mask, slices, reporter)
 
     def resolved(self, sampling: Sampling) -> Sampling:
         """With the bundle's mode and decoder where none is given; InputError where it has not what is asked for."""
-        return replace(sampling, mode=self.mode(sampling.mode), decoder=self.decoder(sampling.decoder))
+        mode, decoder = self.mode(sampling.mode), self.decoder(sampling.decoder)
+        if sampling.uncertainty and sampling.samples == 1 and not self.tells_uncertainty(mode, decoder):
+            raise InputError(
+                f"the model {self.bundle.name} tells no uncertainty of one image in the mode {mode} by its {decoder}"
+                " decoder; draw some --samples"
+            )
+        return replace(sampling, mode=mode, decoder=decoder, uncertainty=sampling.uncertainty or sampling.samples > 1)
 
     def synthesise(
         self,
@@ -147,7 +159,7 @@ class DiffMaPipeline(SlicePipeline):
             )
 
         mr = np.full(array.shape, low, np.float32)
-        spread = np.zeros(array.shape, np.float32) if sampling.samples > 1 else None
+        spread = np.zeros(array.shape, np.float32) if sampling.uncertainty else None
         weights = np.zeros(array.shape, np.float32)
         batch = _choose_batch(self, sampling, array, reporter)
         batches = _outwards([active[i : i + batch] for i in range(0, len(active), batch)], sampling.start_slice)
@@ -177,9 +189,9 @@ class DiffMaPipeline(SlicePipeline):
             planes[outside] = low
             grid.insert(mr, indices, planes)
             if spread is not None:
-                deviations = grid.restore(made.deviation, fill=0.0)
-                deviations[outside] = 0.0
-                grid.insert(spread, indices, deviations)
+                uncertain = grid.restore(made.uncertainty, fill=0.0)
+                uncertain[outside] = 0.0
+                grid.insert(spread, indices, uncertain)
             grid.insert(weights, indices, grid.restore(made.soft_masks, fill=0.0))
             for index, picture in zip(indices, grid.upright(planes), strict=True):
                 values = np.moveaxis(mr, grid.array_axis, 0)[index]
@@ -233,6 +245,7 @@ def provenance(pipe: SlicePipeline, sampling: Sampling, batch: int) -> dict[str,
         "mode": sampling.mode,
         **(drawn if sampling.draws else {"steps": 1}),
         "samples": sampling.samples,
+        **({"uncertainty_of": "samples" if sampling.samples > 1 else "decoder"} if sampling.uncertainty else {}),
         "decoder": DECODERS[pipe.decoder(sampling.decoder)],
         "batch_size": batch,
         "device": str(pipe.device),
@@ -256,7 +269,7 @@ def _choose_batch(pipe: SlicePipeline, sampling: Sampling, array: np.ndarray, re
     """Slices at once, which is reported; OutOfMemory where the volume or one slice needs more than is free."""
     wanted, decoder = sampling.batch_size, sampling.decoder
     # the result, the soft mask, and a copy of each as an image
-    volumes = 4 * array.size * (6 if sampling.samples > 1 else 4)
+    volumes = 4 * array.size * (6 if sampling.uncertainty else 4)
     free = free_memory(torch.device("cpu"))
     if free < volumes:
         raise OutOfMemory(f"the images of this volume need {gib(volumes)} and {gib(free)} are free")

@@ -66,8 +66,6 @@ def bundle_config(
         mr_normalisation=percentiles if by_volume else {"method": "window", "low": low, "high": high},
         output_range=data.target_window if makes_ct else data.output_range,
         output_units="HU" if makes_ct else f"arbitrary {target} intensity",
-        image_encoder_mean=cache.image_encoder_mean,  # type: ignore[arg-type]  # three numbers, as BundleConfig checks
-        image_encoder_std=cache.image_encoder_std,  # type: ignore[arg-type]
         modes=("mean", "sample") if experiment.denoiser.mean_share else ("sample",),
         neighbour_distance=data.neighbour_distance if experiment.denoiser.ct_conditioning == "pixels" else None,
         training_range=tuple(FeatureRange(name, range) for name, range in (trained_on or {}).items()),
@@ -76,8 +74,12 @@ def bundle_config(
             source=f"Trained with `diffma train denoiser`, DiffMa {__version__}: {made}.",
             **{key: getattr(card, key) for key in ("training_data", "licence", "limits", "version", "measured")},
         ),
+        **{f"image_encoder_{key}": cache.manifest["parts"]["image_encoder"][key] for key in ("mean", "std")},
         **{key: getattr(data, key) for key in ("anatomy", "image_size", "pixel_spacing", "hu_windows")},
-        **{key: getattr(experiment, key) for key in ("demo", "uncertainty_scale", "grid_shift", "slice_smoothing")},
+        **{
+            key: getattr(experiment, key)
+            for key in ("demo", "uncertainty_scale", "error_scale", "grid_shift", "slice_smoothing")
+        },
     )
 
 

@@ -9,8 +9,6 @@ A folder written by :mod:`DiffMaCore.training.prepare`:
     cases/<id>.safetensors   one patient: source and target int16, body uint8 (N, S, S); slice_index int64 (N); and,
                              where VAE and image encoder are there already, source_latent and target_latent float16
                              (N, 4, s, s) and clip_embedding float16 (N, D)
-    embeddings/<embedder>/   what one Vision Embedder made of the latents: ct_embedding float16 (N, L, D),
-                             soft_mask float16 (N, L, 1)
 """
 
 from __future__ import annotations
@@ -30,28 +28,23 @@ import numpy as np
 import torch
 from numpy.typing import NDArray
 from safetensors import safe_open
-from safetensors.torch import save_file
 from torch import Tensor
 from torch.utils.data import Dataset
 
 from DiffMaCore.configuring import build
-from DiffMaCore.devices import choose_device
 from DiffMaCore.diffusion import conditions
 from DiffMaCore.errors import InputError
 from DiffMaCore.models.autoencoders import Autoencoder, load_autoencoder
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.image_encoder import ImageEncoder
-from DiffMaCore.progress import Reporter
 from DiffMaCore.training.batches import Batch, to_device
 from DiffMaCore.training.experiment import CT, DataConfig
-from DiffMaCore.training.files import first_change, replacing, require_room
+from DiffMaCore.training.files import first_change
 from DiffMaCore.training.split import PARTS, read_split
 
 FORMAT = 2
 _REMEDY = "run `diffma prepare` with the experiment's configuration"
 _STORED = ("target_latent", "source_latent", "clip_embedding")
-_EMBEDDED = ("ct_embedding", "soft_mask")
-_EMBEDDED_AT_ONCE = 64  # slices
 
 Rows = slice | Sequence[int]
 
@@ -111,6 +104,12 @@ class Case:
         """Float32 (N, S, S): HU of a CT, [-1, 1] of every other modality."""
         return self._stored("source")[rows].float() * value_scale(self._data.source)
 
+    def neighbours(self, row: int, distance: float | None) -> Tensor:
+        """One source slice between its neighbours (3, S, S), as :func:`with_neighbours` gives it."""
+        planes = self.slice_index().numpy()
+        three = with_neighbours(self._stored("source"), row, planes, self.spacing, distance)
+        return three * value_scale(self._data.source)
+
     def target(self, rows: Rows = slice(None)) -> Tensor:
         """Float32 (N, S, S) in [-1, 1]; a CT's ``target_window`` is mapped to it."""
         return target_pixels(self._stored("target")[rows].float() * value_scale(self._data.target), self._data)
@@ -130,9 +129,7 @@ class Case:
         if key == "contrast":
             return torch.tensor(self.contrast)
         if key == "ct_pixels":
-            planes, distance = self.slice_index().numpy(), self._data.neighbour_distance
-            three = with_neighbours(self._stored("source"), index, planes, self.spacing, distance)
-            return ct_pixels(three[None] * value_scale(self._data.source), self._data)[0]
+            return ct_pixels(self.neighbours(index, self._data.neighbour_distance)[None], self._data)[0]
         value: Tensor = getattr(self, key)(slice(index, index + 1))[0]
         return value.float()
 
@@ -187,9 +184,6 @@ class PairedCache:
         self.folder, self.manifest, self.split = folder, manifest, split
         self.data: DataConfig = build(DataConfig, manifest["data"], "manifest.json: data")
         self.fingerprint: str = manifest["fingerprint"]
-        encoder = manifest["parts"].get("image_encoder", {})
-        self.image_encoder_mean: tuple[float, ...] | None = encoder.get("mean") and tuple(encoder["mean"])
-        self.image_encoder_std: tuple[float, ...] | None = encoder.get("std") and tuple(encoder["std"])
         self._entries = {entry["id"]: entry for entry in manifest["cases"]}
         self._cases: dict[str, Case] = {}
 
@@ -270,9 +264,7 @@ class PairedCache:
         return self.split[split]
 
     def case(self, id: str) -> Case:
-        """A case by id; InputError names one that is not there."""
-        if id not in self._entries:
-            raise InputError(f"there is no case {id!r} in {self.folder}; its manifest.json lists all")
+        """A case by id."""
         if id not in self._cases:
             self._cases[id] = Case(self._entries[id], TensorFile(self.case_file(id)), self.data)
         return self._cases[id]
@@ -292,34 +284,28 @@ class SliceDataset(Dataset):
     Args:
         cache: prepared data.
         ids: cases, one after the other.
-        keys: what a row holds, out of target_latent, source_latent (4, s, s), clip_embedding (D), ct_embedding
-            (L, D), soft_mask (L, 1), source (S, S) HU or [-1, 1], ct_pixels (C, S, S) (:func:`ct_pixels`), target
-            (S, S) in [-1, 1], body (S, S) 0 or 1, contrast ().
-        embeddings: the folder that ``ensure_embeddings`` returned; needed for ct_embedding and soft_mask.
+        keys: what a row holds, out of target_latent, source_latent (4, s, s), clip_embedding (D), source (S, S) HU or
+            [-1, 1], ct_pixels (C, S, S) (:func:`ct_pixels`), target (S, S) in [-1, 1], body (S, S) 0 or 1, contrast ().
     """
 
-    def __init__(
-        self, cache: PairedCache, ids: Sequence[str], keys: Sequence[str], embeddings: Path | None = None
-    ) -> None:
-        self.ids, self.keys = tuple(ids), tuple(keys)
+    def __init__(self, cache: PairedCache, ids: Sequence[str], keys: Sequence[str]) -> None:
+        self.keys = tuple(keys)
         self._cases = [cache.case(id) for id in ids]
-        self._embedded = [TensorFile(embeddings / f"{id}.safetensors") for id in ids] if embeddings else []
         self._ends = list(accumulate(len(case) for case in self._cases))
 
     def __len__(self) -> int:
         return self._ends[-1] if self._ends else 0
 
-    def place(self, row: int) -> tuple[int, int]:
-        """Which of ``ids``, and which of its slices, a row is."""
+    def place(self, row: int) -> tuple[Case, int]:
+        """Of which case a row is, and which of its slices."""
         if not 0 <= row < len(self):
             raise IndexError(row)
         number = bisect.bisect_right(self._ends, row)
-        return number, row - (self._ends[number - 1] if number else 0)
+        return self._cases[number], row - (self._ends[number - 1] if number else 0)
 
     def where(self, row: int) -> str:
         """What a row is called in an error."""
-        number, index = self.place(row)
-        case = self._cases[number]
+        case, index = self.place(row)
         return f"case {case.id}, slice {int(case.slice_index()[index])}"
 
     def __getitem__(self, row: int) -> dict[str, Any]:
@@ -334,13 +320,8 @@ class SliceDataset(Dataset):
     def batch(self, rows: Sequence[int]) -> Batch:
         """Rows stacked to (B, ...), copied once out of the files: what is stored as float16 stays so."""
         places = [self.place(row) for row in rows]
-        batch = {key: torch.stack([self._value(key, *place) for place in places]) for key in self.keys}
+        batch = {key: torch.stack([case.value(key, index) for case, index in places]) for key in self.keys}
         return {"row": torch.tensor(rows), **batch}
-
-    def _value(self, key: str, number: int, index: int) -> Tensor:
-        if key in _EMBEDDED:
-            return self._embedded[number].whole(key)[index]
-        return self._cases[number].value(key, index)
 
 
 def embedder_hash(embedder: VisionEmbedder) -> str:
@@ -351,41 +332,3 @@ def embedder_hash(embedder: VisionEmbedder) -> str:
         digest.update(name.encode())
         digest.update(weight.detach().float().cpu().contiguous().numpy().tobytes())
     return digest.hexdigest()
-
-
-@torch.inference_mode()
-def ensure_embeddings(
-    cache: PairedCache, embedder: VisionEmbedder, reporter: Reporter | None = None, device: str = "auto"
-) -> Path:
-    """The folder with ``<id>.safetensors`` of every case: ct_embedding float16 (N, L, D), soft_mask float16 (N, L, 1).
-
-    Cases that are there for these weights and latents are not computed again. The embedder comes back where it was.
-    Raises InputError where its grid is not that of the cache's latents, OutputError where there is no room.
-    """
-    reporter, config = reporter or Reporter(), embedder.config
-    if (config["in_channels"], config["latent_size"]) != cache.latent_shape[:2]:
-        raise InputError(
-            f"the embedder was made for latents of {config['latent_size']} pixels and the cache holds"
-            f" {cache.latent_shape[1]}; train it again with `diffma train embedder`"
-        )
-    folder = cache.folder / "embeddings" / embedder_hash(embedder)[:12]
-    keys = {entry["id"]: entry["key"] for entry in cache.manifest["cases"]}
-    stored = {id: TensorFile(folder / f"{id}.safetensors").header() or {} for id in keys}
-    missing = [id for id in keys if stored[id].get("key") != keys[id]]
-    if not missing:
-        return folder
-    tokens = (config["latent_size"] // config["patch_size"]) ** 2
-    slices = sum(len(cache.case(id)) for id in missing)
-    require_room(folder, 2 * slices * tokens * (config["width"] + 1), "the CT embeddings")
-    home, training, chosen = next(embedder.parameters()).device, embedder.training, choose_device(device)
-    embedder.to(chosen).eval()
-    reporter.stage("embedding", total=len(missing))
-    for id in missing:
-        latents = cache.case(id).file.whole("source_latent").float()
-        parts = [embedder(part.to(chosen)) for part in latents.split(_EMBEDDED_AT_ONCE)]
-        tensors = {key: torch.cat([getattr(part, key).half().cpu() for part in parts]) for key in _EMBEDDED}
-        with replacing(folder / f"{id}.safetensors") as part_file:
-            save_file(tensors, part_file, {"key": keys[id]})
-        reporter.advance()
-    embedder.to(home).train(training)
-    return folder

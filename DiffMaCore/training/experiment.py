@@ -43,9 +43,6 @@ class SplitConfig:
     def __post_init__(self) -> None:
         if not (0 <= self.validation < 1 and 0 <= self.test < 1 and self.validation + self.test < 1):
             raise ValueError("validation and test are shares of the patients; together they must be below 1")
-        both = set(self.validation_cases) & set(self.test_cases)
-        if both:
-            raise ValueError(f"{sorted(both)[0]} is named for validation and for test; a patient can be in one only")
 
 
 @dataclass(frozen=True)
@@ -183,6 +180,7 @@ class GuidedDecoderConfig:
     noise: float = 0.3  # on true latents, at most
     gradient_weight: float = 0.5  # of the differences between neighbouring pixels
     ssim_weight: float = 0.0  # of 1 - SSIM
+    error_weight: float = 0.0  # of how wrong it is about its own absolute error; 0: it tells no error
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5_000, batch_size=8, learning_rate=1e-3))
 
 
@@ -275,6 +273,7 @@ class Experiment:
     demo: bool = False  # the result is called DEMO wherever it is used
     bundle_precision: Literal["float32", "float16"] = "float32"  # of the weights in the bundle
     uncertainty_scale: float = 1.0  # of the deviation over samples, measured on validation cases
+    error_scale: float = 1.25  # of the error that the guided decoder expects, measured on the same
     grid_shift: int = 0  # latent pixels between two grids of tokens that the mean is averaged over; 0: one grid
     slice_smoothing: float = 0.0  # mm, standard deviation across slices by which the expected image is smoothed
     parts: PartsConfig = field(default_factory=PartsConfig)  # networks around the denoiser

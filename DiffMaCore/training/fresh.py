@@ -27,7 +27,7 @@ from DiffMaCore.training.batches import Batch
 from DiffMaCore.training.cache import Case, TensorFile
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
 from DiffMaCore.training.files import replacing
-from DiffMaCore.training.parts import Encoder, kept_parts, stored_slices
+from DiffMaCore.training.parts import Encoder, stored_slices
 from DiffMaCore.training.sources.heads import render_head, slices_of, training_heads
 
 # noisier, blurrer and with less contrast than most scans: where the folds are hidden, a network must not invent them
@@ -68,7 +68,7 @@ class VolumeMaker:
         self.spec, self._heads = spec, spec.data.heads
         self._paths = sorted(training_heads(spec.data.heads).items())
         self._loaded: dict[str, Head] = {}
-        self._encoder = None if spec.parts is None else Encoder(kept_parts(spec.parts), spec.data, torch.device("cpu"))
+        self._encoder = None if spec.parts is None else Encoder(spec.parts, spec.data, "cpu")
         self._next: int | None = None
 
     def make_next(self, newest: int) -> bool:
@@ -152,8 +152,7 @@ def _run(spec: FreshSpec, wanted: Any) -> None:
 class FreshSlices:
     """Rows of a training (see ``batches.Rows``): row r is the r-th slice that is ever trained on.
 
-    ``keys`` are as of ``SliceDataset``, without ct_embedding and soft_mask; ``contrasts`` are the numbers of those that
-    are drawn, None: all.
+    ``keys`` are as of ``SliceDataset``; ``contrasts`` are the numbers of those that are drawn, None: all.
     """
 
     in_order = True

@@ -5,7 +5,7 @@ from __future__ import annotations
 import hashlib
 import json
 import re
-from dataclasses import dataclass
+from functools import cached_property, lru_cache
 from pathlib import Path
 from typing import Any
 
@@ -15,7 +15,7 @@ from torch import Tensor
 
 from DiffMaCore.bundles import manifest, store
 from DiffMaCore.bundles.config import BundleConfig, read_config
-from DiffMaCore.devices import choose_batch
+from DiffMaCore.devices import choose_batch, choose_device
 from DiffMaCore.diffusion.conditions import encode, encoder_pixels, mr_to_pixels
 from DiffMaCore.errors import DiffMaError, InputError, ModelError, OutOfMemory
 from DiffMaCore.models import components
@@ -34,27 +34,7 @@ _HUB_ID = re.compile(r"[A-Za-z0-9][\w.-]*/[A-Za-z0-9][\w.-]*")
 _SAVED = ("config.json", "diffusion_pytorch_model.safetensors")  # what save_pretrained writes
 
 
-@dataclass(frozen=True)
-class Parts:
-    """Both networks, in eval mode on the CPU, and what ``parts.json`` records of each: as it was ``asked`` for, the
-    ``sha256`` of configuration and weights, and the ``mean`` and ``std`` of the pixels it expects, where it says."""
-
-    vae: Autoencoder
-    image_encoder: ImageEncoder
-    records: dict[str, dict[str, Any]]
-
-    @property
-    def factor(self) -> int:
-        """Pixels a latent's pixel stands for, along one side."""
-        return factor_of(self.vae)
-
-    def sizes(self, image_size: int) -> dict[str, int]:
-        """What latents and embeddings are like."""
-        channels, width = self.vae.config["latent_channels"], self.image_encoder.config["embed_dim"]
-        return {"latent_channels": channels, "latent_size": image_size // self.factor, "embed_dim": width}
-
-
-def load_parts(experiment: Experiment, folders: Folders, reporter: Reporter) -> Parts | None:
+def load_parts(experiment: Experiment, folders: Folders, reporter: Reporter, device: str = "auto") -> Encoder | None:
     """The networks that ``experiment.parts`` names, copied to the cache's ``parts``; None where one of them is still to
     be trained in this experiment.
 
@@ -66,14 +46,14 @@ def load_parts(experiment: Experiment, folders: Folders, reporter: Reporter) -> 
     own = {VAE.name: folders.part("autoencoder") / "model", IMAGE_ENCODER.name: folders.part("image_encoder") / "model"}
     if any(wanted[name] == TRAINED and not (own[name] / "config.json").is_file() for name in wanted):
         return None
-    before, records = read_facts(folder / "parts.json"), dict[str, dict[str, Any]]()
+    records: dict[str, dict[str, Any]] = read_facts(folder / "parts.json")
     loaded: dict[str, Any] = {}
     for part in (VAE, IMAGE_ENCODER):
         asked = str(own[part.name]) if wanted[part.name] == TRAINED else wanted[part.name]
         copy = folder / part.name
-        known = before.get(part.name)
+        known = records.get(part.name)
         if known and known["asked"] == asked and _HUB_ID.fullmatch(asked) and _digest(copy) == known["sha256"]:
-            loaded[part.name], records[part.name] = _load_saved(part, copy), known
+            loaded[part.name] = _load_saved(part, copy)
             continue
         network, bundle = _obtain(part, asked, reporter)
         loaded[part.name] = network
@@ -83,9 +63,9 @@ def load_parts(experiment: Experiment, folders: Folders, reporter: Reporter) -> 
         told = bundle if part is IMAGE_ENCODER else None
         mean, std = (told.image_encoder_mean, told.image_encoder_std) if told else (None, None)
         records[part.name] = {"asked": asked, "sha256": _digest(copy), "mean": mean, "std": std}
-        write_json(folder / "parts.json", {**before, **records})
+        write_json(folder / "parts.json", records)
     _check(experiment, **loaded)
-    return Parts(loaded["vae"], loaded["image_encoder"], records)
+    return Encoder(folder, experiment.data, device, **loaded)
 
 
 def _check(experiment: Experiment, vae: Autoencoder, image_encoder: ImageEncoder | None = None) -> None:
@@ -159,23 +139,41 @@ def _digest(folder: Path) -> str:
     return digest.hexdigest()
 
 
-def kept_parts(folder: Path) -> Parts:
-    """The networks that :func:`load_parts` left in ``folder``; ModelError where they cannot be read."""
-    loaded = {part.name: _load_saved(part, folder / part.name) for part in (VAE, IMAGE_ENCODER)}
-    return Parts(**loaded, records=read_facts(folder / "parts.json"))
-
-
 class Encoder:
-    """The two networks on a device. They run in float32, so that what is stored is what inference computes."""
+    """The networks that :func:`load_parts` left in ``folder``, in eval mode; on ``device`` as soon as they are needed.
 
-    def __init__(self, parts: Parts, data: DataConfig, device: torch.device) -> None:
-        self.data, self.device = data, device
-        self.vae, self.image_encoder = parts.vae.to(device), parts.image_encoder.to(device)
-        record = parts.records["image_encoder"]
-        self.mean, self.std = record["mean"], record["std"]
-        # the encoder's widest maps, a few of them alive at once, for source and target
-        maps = 4 * data.image_size**2 * maps_per_slice(self.vae)[0]
-        self.batch = choose_batch(device, maps)
+    They run in float32, so that what is stored is what inference computes. ``records`` is what ``parts.json`` tells of
+    each: as it was ``asked`` for, the ``sha256`` of configuration and weights, and the ``mean`` and ``std`` of the
+    pixels it expects, where it says. Raises ModelError where a network cannot be read.
+    """
+
+    def __init__(self, folder: Path, data: DataConfig, device: str = "auto", **loaded: Any) -> None:
+        self.folder, self.data, self.asked = folder, data, device
+        loaded = loaded or {part.name: _load_saved(part, folder / part.name) for part in (VAE, IMAGE_ENCODER)}
+        self.vae: Autoencoder = loaded["vae"]
+        self.image_encoder: ImageEncoder = loaded["image_encoder"]
+        self.records: dict[str, dict[str, Any]] = read_facts(folder / "parts.json")
+
+    def __reduce__(self) -> tuple[Any, ...]:
+        return _kept_encoder, (self.folder, self.data, self.asked, json.dumps(self.records))  # to another process
+
+    def sizes(self) -> dict[str, int]:
+        """What latents and embeddings are like."""
+        channels, width = self.vae.config["latent_channels"], self.image_encoder.config["embed_dim"]
+        side = self.data.image_size // factor_of(self.vae)
+        return {"latent_channels": channels, "latent_size": side, "embed_dim": width}
+
+    @cached_property
+    def device(self) -> torch.device:
+        """Where both are from now on."""
+        device = choose_device(self.asked)
+        self.vae, self.image_encoder = self.vae.to(device), self.image_encoder.to(device)
+        return device
+
+    @cached_property
+    def batch(self) -> int:
+        """Slices at once: the encoder's widest maps, a few of them alive at once, for source and target."""
+        return choose_batch(self.device, 4 * self.data.image_size**2 * maps_per_slice(self.vae)[0])
 
     @torch.inference_mode()
     def tensors(self, slices: CaseSlices) -> dict[str, Tensor]:
@@ -188,11 +186,11 @@ class Encoder:
     @torch.inference_mode()
     def source(self, source: Tensor) -> dict[str, Tensor]:
         """``source_latent`` and ``clip_embedding`` of source slices (N, S, S), HU or [-1, 1]."""
-        latents, clips = [], []
+        latents, clips, record = [], [], self.records[IMAGE_ENCODER.name]
         for part in source.split(self.batch):
             pixels = source_pixels(part.to(self.device), self.data)
             latents.append(_half(encode(self.vae, pixels)))
-            scaled = encoder_pixels(pixels, self.image_encoder.image_size, self.mean, self.std)
+            scaled = encoder_pixels(pixels, self.image_encoder.image_size, record["mean"], record["std"])
             clips.append(_half(self.image_encoder(scaled)))
         return {"source_latent": torch.cat(latents), "clip_embedding": torch.cat(clips)}
 
@@ -201,6 +199,12 @@ class Encoder:
         """``target_latent`` of target slices (N, S, S)."""
         wanted = (mr_to_pixels(target_pixels(part.to(self.device), self.data)) for part in target.split(self.batch))
         return {"target_latent": torch.cat([_half(encode(self.vae, pixels)) for pixels in wanted])}
+
+
+@lru_cache(maxsize=1)
+def _kept_encoder(folder: Path, data: DataConfig, device: str, records: str) -> Encoder:
+    """The encoder of a worker, which keeps it; other ``records`` are of other networks."""
+    return Encoder(folder, data, device)
 
 
 def _half(values: Tensor) -> Tensor:

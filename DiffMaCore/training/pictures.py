@@ -9,7 +9,6 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from itertools import accumulate
-from pathlib import Path
 
 import numpy as np
 import torch
@@ -17,7 +16,7 @@ from numpy.typing import NDArray
 from PIL import Image, ImageDraw
 from torch import Tensor
 
-from DiffMaCore.imaging.pictures import CAPTION_HEIGHT, CT_WINDOW, grey
+from DiffMaCore.imaging.pictures import CAPTION_HEIGHT, CT_WINDOW, grey, side_by_side
 from DiffMaCore.training.batches import Batch, to_device
 from DiffMaCore.training.cache import CT, PairedCache, SliceDataset
 from DiffMaCore.training.experiment import DataConfig
@@ -71,11 +70,9 @@ class FixedSlices:
         images = shown["source"].numpy(), shown["target"].numpy()
         return cls(split, ids, tuple(rows), tuple(map(dataset.where, rows)), *images)
 
-    def batch(
-        self, cache: PairedCache, keys: tuple[str, ...], device: torch.device, embeddings: Path | None = None
-    ) -> Batch:
+    def batch(self, cache: PairedCache, keys: tuple[str, ...], device: torch.device) -> Batch:
         """Their entries of the cache, float32 (n, ...) each."""
-        return to_device(SliceDataset(cache, self.ids, keys, embeddings).batch(self.rows), device)
+        return to_device(SliceDataset(cache, self.ids, keys).batch(self.rows), device)
 
     def arrays(self, generated: NDArray[np.floating]) -> dict[str, np.ndarray]:
         """What the report's Figure 7 needs: ``generated`` and ``target`` in [-1, 1], ``source``, ``labels``."""
@@ -88,22 +85,12 @@ def triplet_picture(fixed: FixedSlices, generated: NDArray[np.floating], data: D
 
     ``data`` names the modalities and says how they are shown; the caption is printed below, with the split.
     """
-    columns: Sequence[tuple[str, NDArray[np.floating], tuple[float, float]]] = (
+    columns = (
         (f"{modality(data.source)} (source)", fixed.source, source_window(data)),
         (f"{modality(data.target)} (generated)", generated, target_window(data)),
         (f"{modality(data.target)} (true)", fixed.target, target_window(data)),
     )
-    canvas = Image.new("L", (SIDE * len(columns), CAPTION_HEIGHT * 2 + SIDE * len(fixed.rows)))
-    draw = ImageDraw.Draw(canvas)
-    for c, (title, slices, window) in enumerate(columns):
-        draw.text((c * SIDE + 4, 3), title, fill=255)
-        for r, tile in enumerate(grey(slices, window)):
-            picture = Image.fromarray(tile).resize((SIDE, SIDE), Image.Resampling.BICUBIC)
-            canvas.paste(picture, (c * SIDE, CAPTION_HEIGHT + r * SIDE))
-    for r, label in enumerate(fixed.labels):
-        draw.text((4, CAPTION_HEIGHT + r * SIDE + 2), label, fill=255, stroke_width=2, stroke_fill=0)
-    draw.text((4, canvas.height - CAPTION_HEIGHT + 3), f"{caption}; {fixed.split} slices", fill=255)
-    return canvas
+    return side_by_side(columns, SIDE, f"{caption}; {fixed.split} slices", fixed.labels)
 
 
 @dataclass(frozen=True)

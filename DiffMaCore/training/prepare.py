@@ -5,9 +5,9 @@ from __future__ import annotations
 
 import hashlib
 import json
-from collections.abc import Iterator, Mapping, Sequence
+from collections.abc import Iterable, Mapping, Sequence
 from dataclasses import asdict, dataclass
-from functools import lru_cache
+from functools import partial
 from pathlib import Path
 from typing import Any
 
@@ -22,7 +22,7 @@ from DiffMaCore.reports import report
 from DiffMaCore.training.cache import FORMAT, PairedCache, TensorFile, value_scale
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
 from DiffMaCore.training.files import alone_in, first_change, replacing, require_room, rows_of, write_json, write_text
-from DiffMaCore.training.parts import Encoder, Parts, kept_parts, load_parts, stored_slices
+from DiffMaCore.training.parts import Encoder, load_parts, stored_slices
 from DiffMaCore.training.run_folder import versions
 from DiffMaCore.training.slicing import read_case
 from DiffMaCore.training.sources import CaseSlices, RawCase, find_cases
@@ -83,8 +83,8 @@ def prepare_cases(
             reporter.note(f"{found - len(cases)} cases are in no part of the given split and are not prepared")
     split = given or make_split(cases, experiment.data.split, experiment.seed)
     with alone_in(folders.data, reporter):
-        parts = load_parts(experiment, folders, reporter)
-        if parts is None:
+        encoder = load_parts(experiment, folders, reporter, device)
+        if encoder is None:
             reporter.note("slices only: train the autoencoder and the image encoder, and prepare again for the latents")
         reporter.stage("reading checksums", total=len(cases))
         contents = {}
@@ -98,10 +98,12 @@ def prepare_cases(
             contents[case.id] = digest.hexdigest()
             reporter.advance()
         check_split(split, cases, contents)
-        files = _CaseFiles(experiment, folders.data, parts, contents, reporter)
-        to_do = files.to_do(cases)
-        left_out = files.make(to_do, len(cases), device, cluster) if to_do else {}
-        kept = [case for case in cases if case.id not in left_out]
+        files = _case_files(cases, contents, experiment.data, folders.data, encoder)
+        left_out: dict[str, str] = {}
+        if to_do := _to_do(files, reporter):
+            (folders.data / "manifest.json").unlink(missing_ok=True)  # until it is whole again
+            left_out = _make(to_do, len(cases), cluster, reporter)
+        kept = [file for file in files if file.case.id not in left_out]
         reasons = {case.id: left_out[case.id] for case in cases if case.id in left_out}  # in the order of the cases
         if not kept:
             id, reason = next(iter(reasons.items()))
@@ -110,13 +112,13 @@ def prepare_cases(
         if not reasons or given is not None or asked.test_cases or asked.validation_cases:
             split = {name: [id for id in ids if id not in reasons] for name, ids in split.items()}
         else:
-            split = make_split(kept, asked, experiment.seed)
+            split = make_split([file.case for file in kept], asked, experiment.seed)
         if not split["train"]:
             raise InputError(f"every case to train on was left out; the first reason: {next(iter(reasons.values()))}")
         for name in PARTS:
             if drawn[name] and not split[name]:
                 reporter.warning(f"every {name} case was left out; correct them, or name others in data.split")
-        manifest = files.manifest(kept, split, reasons)
+        manifest = _manifest(kept, experiment.data, encoder, split, reasons)
         write_split(folders.data / "split.json", split, experiment.seed)
         facts = {**manifest, "data": experiment.data, "counts": _counts(manifest["cases"], split)}
         write_text(folders.data / "report.md", report("prepared.md.jinja", title=experiment.title, **facts))
@@ -125,141 +127,124 @@ def prepare_cases(
 
 
 @dataclass(frozen=True, repr=False)
-class _CaseJob:
-    """One case to its file, by this process or by a worker."""
+class _CaseFile:
+    """The file of a case, and how it is made, by this process or by a worker."""
 
     case: RawCase
     data: DataConfig
     path: Path
-    header: dict[str, str]
-    embedded: int  # bytes that a slice's CT embeddings will need beside the file
-    cases: int  # how many are still to be written
-    networks: tuple[Path, str, str] | None  # what _encoder loads on a worker, None where slices are all there is yet
+    content: str  # hash of what the case is read from
+    header: dict[str, str]  # the "settings" that decide what is in the file, and the "key", a hash of them and content
+    encoder: Encoder | None  # None where slices are all there is yet
 
-    def __call__(self) -> int | list[str]:
-        return self.make(None if self.networks is None else _encoder(*self.networks, self.data))
+    def stored(self) -> dict[str, str] | None:
+        """The header of what is there; None where there is no file that can be read."""
+        return TensorFile(self.path).header()
 
-    def make(self, encoder: Encoder | None) -> int | list[str]:
-        """How many slices were written, whole or not at all; or why the case is left out."""
+    def make(self, like: int) -> int | list[str]:
+        """How many slices were written, whole or not at all; or why the case is left out. Raises OutputError where
+        there is no room for ``like`` cases like it."""
         sliced = read_case(self.case, self.data)
         if not isinstance(sliced, CaseSlices):
             return sliced
-        tensors = stored_slices(sliced, self.data) | (encoder.tensors(sliced) if encoder is not None else {})
-        slices = len(sliced.index)
-        needed = self.cases * (sum(tensor.nbytes for tensor in tensors.values()) + slices * self.embedded)
-        require_room(self.path.parent.parent, needed, f"{self.cases} cases like {self.case.id}")
+        tensors = stored_slices(sliced, self.data)
+        tensors |= self.encoder.tensors(sliced) if self.encoder is not None else {}
+        slices, needed = len(sliced.index), like * sum(tensor.nbytes for tensor in tensors.values())
+        require_room(self.path.parent.parent, needed, f"{like} cases like {self.case.id}")
         texts = {"slices": str(slices), "spacing": repr(float(sliced.spacing)), "notes": json.dumps(sliced.notes)}
         with replacing(self.path) as part:
             save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, part, self.header | texts)
         return slices
 
 
-@lru_cache(maxsize=1)
-def _encoder(parts: Path, settings: str, device: str, data: DataConfig) -> Encoder:
-    """The networks of a worker, which keeps them; other ``settings`` are of other networks."""
-    return Encoder(kept_parts(parts), data, choose_device(device))
+def _case_files(
+    cases: Sequence[RawCase], contents: Mapping[str, str], data: DataConfig, folder: Path, encoder: Encoder | None
+) -> list[_CaseFile]:
+    sliced = {key: value for key, value in asdict(data).items() if key != "split"}  # no slice depends on it
+    records = {} if encoder is None else encoder.records
+    hashes = {name: [record["sha256"], record["mean"], record["std"]] for name, record in records.items()}
+    settings = json.loads(json.dumps({"format": FORMAT, "data": sliced, "parts": hashes}))
+    files = []
+    for case in cases:
+        key = _sha256({**settings, "content": contents[case.id]})
+        path, header = folder / "cases" / f"{case.id}.safetensors", {"key": key, "settings": json.dumps(settings)}
+        files.append(_CaseFile(case, data, path, contents[case.id], header, encoder))
+    return files
 
 
-class _CaseFiles:
-    """Knows the files of cases, and which of them are up to date."""
-
-    def __init__(
-        self, experiment: Experiment, folder: Path, parts: Parts | None, contents: dict[str, str], reporter: Reporter
-    ) -> None:
-        self.folder, self.contents, self.parts, self.reporter = folder, contents, parts, reporter
-        self.data = experiment.data
-        data = {key: value for key, value in asdict(self.data).items() if key != "split"}  # no slice depends on it
-        records = {} if parts is None else parts.records
-        hashes = {name: [record["sha256"], record["mean"], record["std"]] for name, record in records.items()}
-        self.settings: dict[str, Any] = json.loads(json.dumps({"format": FORMAT, "data": data, "parts": hashes}))
-        side = 0 if parts is None else self.data.image_size // parts.factor
-        tokens = (side // experiment.denoiser.patch_size) ** 2
-        self._embedded = 2 * tokens * (experiment.denoiser.width + 1)
-
-    def make(self, cases: Sequence[RawCase], of: int, device: str, cluster: Cluster | None) -> dict[str, str]:
-        """Prepare these cases, the last ``of`` so many; returns why some are left out, by id.
-
-        Raises DiffMaError where workers failed at any.
-        """
-        (self.folder / "manifest.json").unlink(missing_ok=True)  # until it is whole again
-        settings = json.dumps(self.settings)
-        networks = None if self.parts is None else (self.folder / "parts", settings, device)
-        jobs = []
-        for left, case in zip(range(len(cases), 0, -1), cases, strict=True):
-            header = {"key": self._key(case.id), "settings": settings}
-            jobs.append(_CaseJob(case, self.data, self._file(case.id).path, header, self._embedded, left, networks))
-        prepared: Iterator[tuple[int, int | list[str] | Failure]]
-        if cluster is None:
-            encoder = None if self.parts is None else Encoder(self.parts, self.data, choose_device(device))
-            prepared = ((number, job.make(encoder)) for number, job in enumerate(jobs))
-        else:
-            prepared = outcomes(jobs, cluster, self.reporter)
-        self.reporter.stage("preparing cases", total=of, done=of - len(cases))
-        slices, left_out, failures = 0, dict[str, str](), []
-        for number, done in prepared:
-            id = cases[number].id
-            if isinstance(done, Failure):
-                failures.append(f"{id}: {done.message}")
-            elif isinstance(done, int):
-                slices += done
-            else:
-                left_out[id] = "; ".join(done)
-                self.reporter.warning(f"{id} is left out: {left_out[id]}")
-            self.reporter.advance()
-            self.reporter.metrics(slices=slices)
-        if failures:
-            raise DiffMaError(f"{len(failures)} of {len(cases)} cases failed, the first is {failures[0]}")
-        return left_out
-
-    def _file(self, id: str) -> TensorFile:
-        return TensorFile(self.folder / "cases" / f"{id}.safetensors")
-
-    def _key(self, id: str) -> str:
-        return _sha256({**self.settings, "content": self.contents[id]})
-
-    def to_do(self, cases: Sequence[RawCase]) -> list[RawCase]:
-        """Cases whose file is not there, or was made otherwise; the reporter gets what has changed."""
-        wanted: list[RawCase] = []
-        changes: dict[str, list[str]] = {}
-        for case in cases:
-            header = self._file(case.id).header()
-            if header is not None and header.get("key") == self._key(case.id):
-                continue
-            wanted.append(case)
-            if header is None:
-                continue
-            differs = first_change(json.loads(header.get("settings", "{}")), self.settings)
-            name, before, now = differs or ("", None, None)
+def _to_do(files: Sequence[_CaseFile], reporter: Reporter) -> list[_CaseFile]:
+    """Those that are not there, or were made otherwise; the reporter gets what has changed."""
+    wanted: list[_CaseFile] = []
+    changes: dict[str, list[str]] = {}
+    for file in files:
+        stored = file.stored()
+        if stored is not None and stored.get("key") == file.header["key"]:
+            continue
+        wanted.append(file)
+        if stored is None:
+            continue
+        what = "its files have changed"
+        if differs := first_change(json.loads(stored.get("settings", "{}")), json.loads(file.header["settings"])):
+            name, before, now = differs
             what = f"{name} is another network" if name.startswith("parts.") else f"{name} was {before} and is {now}"
-            changes.setdefault(what if differs else "its files have changed", []).append(case.id)
-        for change, ids in changes.items():
-            self.reporter.note(f"{len(ids)} cases are made again, since {change} (the first is {ids[0]})")
-        if len(wanted) < len(cases):
-            self.reporter.note(f"{len(cases) - len(wanted)} of {len(cases)} cases are there already")
-        return wanted
+        changes.setdefault(what, []).append(file.case.id)
+    for change, ids in changes.items():
+        reporter.note(f"{len(ids)} cases are made again, since {change} (the first is {ids[0]})")
+    if len(wanted) < len(files):
+        reporter.note(f"{len(files) - len(wanted)} of {len(files)} cases are there already")
+    return wanted
 
-    def manifest(self, cases: Sequence[RawCase], split: Split, reasons: Mapping[str, str]) -> dict[str, Any]:
-        entries, notes = [], []
-        for case in cases:
-            header = self._file(case.id).header() or {}
-            notes += [f"{case.id}: {note}" for note in json.loads(header["notes"])]
-            entry = {"id": case.id, "centre": case.centre, "slices": int(header["slices"])}
-            entry |= {"contrast": case.contrast, "spacing": float(header["spacing"])}
-            entries.append({**entry, "content": self.contents[case.id], "key": header["key"]})
-        data = json.loads(json.dumps(asdict(self.data)))
-        return {
-            "format": FORMAT,
-            "data": data,
-            "parts": {} if self.parts is None else self.parts.records,
-            "fingerprint": _sha256({"data": data, "keys": {e["id"]: e["key"] for e in entries}, "split": split}),
-            **({} if self.parts is None else self.parts.sizes(self.data.image_size)),
-            "source_scale": value_scale(self.data.source),
-            "target_scale": value_scale(self.data.target),
-            "cases": entries,
-            "left_out": [{"id": id, "reason": reason} for id, reason in reasons.items()],
-            "notes": notes,
-            "versions": versions(),
-        }
+
+def _make(files: Sequence[_CaseFile], of: int, cluster: Cluster | None, reporter: Reporter) -> dict[str, str]:
+    """Make these files, the last ``of`` so many; returns why some cases are left out, by id.
+
+    Raises DiffMaError where workers failed at any.
+    """
+    jobs = [partial(file.make, left) for left, file in zip(range(len(files), 0, -1), files, strict=True)]
+    made: Iterable[tuple[int, int | list[str] | Failure]]
+    made = enumerate(job() for job in jobs) if cluster is None else outcomes(jobs, cluster, reporter)
+    reporter.stage("preparing cases", total=of, done=of - len(files))
+    slices, left_out, failures = 0, dict[str, str](), []
+    for number, done in made:
+        id = files[number].case.id
+        if isinstance(done, Failure):
+            failures.append(f"{id}: {done.message}")
+        elif isinstance(done, int):
+            slices += done
+        else:
+            left_out[id] = "; ".join(done)
+            reporter.warning(f"{id} is left out: {left_out[id]}")
+        reporter.advance()
+        reporter.metrics(slices=slices)
+    if failures:
+        raise DiffMaError(f"{len(failures)} of {len(files)} cases failed, the first is {failures[0]}")
+    return left_out
+
+
+def _manifest(
+    files: Sequence[_CaseFile], data: DataConfig, encoder: Encoder | None, split: Split, reasons: Mapping[str, str]
+) -> dict[str, Any]:
+    entries, notes = [], []
+    for file in files:
+        case, stored = file.case, file.stored() or {}
+        notes += [f"{case.id}: {note}" for note in json.loads(stored["notes"])]
+        entry = {"id": case.id, "centre": case.centre, "slices": int(stored["slices"])}
+        entry |= {"contrast": case.contrast, "spacing": float(stored["spacing"])}
+        entries.append({**entry, "content": file.content, "key": stored["key"]})
+    plain = json.loads(json.dumps(asdict(data)))
+    return {
+        "format": FORMAT,
+        "data": plain,
+        "parts": {} if encoder is None else encoder.records,
+        "fingerprint": _sha256({"data": plain, "keys": {e["id"]: e["key"] for e in entries}, "split": split}),
+        **({} if encoder is None else encoder.sizes()),
+        "source_scale": value_scale(data.source),
+        "target_scale": value_scale(data.target),
+        "cases": entries,
+        "left_out": [{"id": id, "reason": reason} for id, reason in reasons.items()],
+        "notes": notes,
+        "versions": versions(),
+    }
 
 
 def _sha256(value: Any) -> str:

@@ -50,27 +50,25 @@ class Task:
         process 0 only. Called again after a run has been made longer: replaces what is there."""
         raise NotImplementedError
 
-    def rows(self, keys: Sequence[str], embeddings: Path | None = None, contrasts: Sequence[int] | None = None) -> Rows:
+    def rows(self, keys: Sequence[str], contrasts: Sequence[int] | None = None) -> Rows:
         """Rows with ``keys`` of those who train: prepared, or fresh renderings, of ``contrasts`` where these are given.
 
         Raises InputError where latents are asked for and the data is prepared without.
         """
         if self.experiment.data.heads is None:
-            return SliceDataset(self.cache, self.cache.ids("train"), keys, embeddings)
+            return SliceDataset(self.cache, self.cache.ids("train"), keys)
         encoded = bool(_OF_LATENTS & set(keys))
         if encoded:
             _ = self.cache.latent_shape  # tells where there are none
         spec = fresh_spec(self.experiment, self.folders, self.cache.fingerprint, encoded)
         return FreshSlices(spec, keys, contrasts)
 
-    def held_out(
-        self, keys: Sequence[str], count: int, model: nn.Module, embeddings: Path | None = None, first: bool = False
-    ) -> Batch:
+    def held_out(self, keys: Sequence[str], count: int, model: nn.Module, first: bool = False) -> Batch:
         """Up to ``count`` slices of those who validate (train, where nobody does), spread over them, on the model's
         device; of several contrasts only the ``first``."""
         ids = self.cache.split["validation"] or self.cache.ids("train")
         ids = tuple(id for id in ids if not first or self.cache.case(id).contrast == 0)
-        return SliceDataset(self.cache, ids, keys, embeddings).spread(count, device_of(model))
+        return SliceDataset(self.cache, ids, keys).spread(count, device_of(model))
 
     @cached_property
     def fixed(self) -> FixedSlices:

@@ -103,8 +103,6 @@ class _Training:
         self.accelerator, self.main, self.device = accelerator, accelerator.is_main_process, accelerator.device
         self.reporter = reporter if self.main else Reporter()
         self.spread = spread_batch(config, accelerator.num_processes, task.whole_batch)
-        if not len(task.dataset):
-            raise InputError(f"there are no slices to train {task.name} on; prepare cases for its training split")
         if task.whole_batch and len(task.dataset) < config.batch_size:
             raise InputError(
                 f"{task.name} contrasts {config.batch_size} different slices at once and there are {len(task.dataset)};"

@@ -24,7 +24,7 @@ from DiffMaSlicerLib.jobs.dicom_export import DicomExport
 from DiffMaSlicerLib.jobs.history import Estimate, History
 from DiffMaSlicerLib.jobs.job import Job, JobError, JobRunner, JobState, Listener
 from DiffMaSlicerLib.jobs.machine import CommandJob, MachineJob, device_key, device_name, free_bytes
-from DiffMaSlicerLib.jobs.modes import choose_mode
+from DiffMaSlicerLib.jobs.modes import choose_mode, tells_uncertainty
 from DiffMaSlicerLib.jobs.packages import CheckPackages, InstallPackages
 from DiffMaSlicerLib.jobs.phantom import PhantomJob
 from DiffMaSlicerLib.jobs.rough import rough
@@ -80,15 +80,17 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
     def samplingOf(self, parameterNode: DiffMaParameterNode) -> SamplingOptions:
         """What the panel says of model and sampling; its fields are keywords of ``convert`` and ``convertBatch``."""
         p = parameterNode
+        mode, decoder = self.chooseMode(p.model, p.mode), None if p.decoder == "full" else p.decoder
         return SamplingOptions(
             model=p.model,
-            mode=self.chooseMode(p.model, p.mode),
+            mode=mode,
             steps=p.steps,
             scheduler=p.scheduler,
             seed=p.seed,
             samples=p.samples,
             device=p.device,
-            decoder=None if p.decoder == "full" else p.decoder,
+            decoder=decoder,
+            uncertainty=tells_uncertainty(self.machineFacts, p.model, mode, decoder),
         )
 
     def convert(
@@ -119,7 +121,8 @@ class DiffMaSlicerLogic(ScriptedLoadableModuleLogic):
             startSlice: the slice to begin with; None is the middle.
             blocking: wait for the result.
             listener: ``f(job, what)``, see ``Job.add_listener``.
-            sampling: fields of ``SamplingOptions``: model, mode, steps, scheduler, seed, samples, device, decoder.
+            sampling: fields of ``SamplingOptions``: model, mode, steps, scheduler, seed, samples, device, decoder,
+                uncertainty.
 
         Returns:
             The MR node if ``blocking``; else the ``Conversion`` job with outputNode, uncertaintyNode, softMaskNode.

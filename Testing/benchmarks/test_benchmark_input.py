@@ -21,8 +21,8 @@ def test_rate_wait_and_busy_share_are_told_for_every_number_of_threads(
     assert main(command, build_parser()) == 0
     figures = json.loads(file.read_text())
     assert [row["workers"] for row in figures["results"]] == [0, 1]
-    # float16: two latents of 4 x 7 x 7, one embedding of 512, one token's, its weight; and the row's number
-    assert figures["bytes_per_slice"] == 2 * (2 * 196 + 512 + 512 + 1) + 8
+    # float16: two latents of 4 x 7 x 7, an embedding of 512; and the row's number
+    assert figures["bytes_per_slice"] == 2 * (2 * 196 + 512) + 8
     for row in figures["results"]:
         assert 0 < row["rate"]["min"] <= row["rate"]["median"] <= row["rate"]["max"]
         assert [one["needed"] for one in row["busy"]] == pytest.approx([4000, 4 / 0.003])

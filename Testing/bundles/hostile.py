@@ -117,6 +117,7 @@ _KEYS: dict[str, dict[str, str]] = {
     },
     "guided_decoder/config.json": {
         "blocks": "count", "channels": "numbers", "latent_channels": "count", "pixel_channels": "count",
+        "expects_error": "flag",
     },
     SCHEDULER: {
         "num_train_timesteps": "count", "beta_start": "number", "beta_end": "number", "beta_schedule": "choice",
@@ -127,6 +128,7 @@ _KEYS: dict[str, dict[str, str]] = {
     },
     INDEX: {
         "bundle.image_size": "count", "bundle.pixel_spacing": "number", "bundle.uncertainty_scale": "number",
+        "bundle.error_scale": "number",
         "bundle.neighbour_distance": "number", "bundle.demo": "flag", "bundle.name": "text", "bundle.title": "text",
         "bundle.anatomy": "text", "bundle.output_units": "text", "bundle.source_modality": "text",
         "bundle.target_modality": "text", "bundle.hu_windows": "windows", "bundle.output_range": "pair",

@@ -113,6 +113,19 @@ def test_json_lines_tell_stage_steps_eta_slices_and_the_result(
     assert final["seconds"]["total"] >= final["seconds"]["synthesising"] > 0
     for key in ("output", "uncertainty", "soft_mask"):
         assert Path(final[key]).is_file()
+    assert final["uncertainty_of"] == "samples"
+
+
+def test_the_uncertainty_of_the_expected_image_is_written_where_the_model_tells_it(
+    ct: Path, tiny_bundle: Path, expecting_bundle: Path, tmp_path: Path, here: Here
+) -> None:
+    status, _, err = here("convert", ct, tmp_path / "mr.nii.gz", "--model", expecting_bundle, "--uncertainty")
+    assert status == 0, err
+    uncertainty = sitk.ReadImage(str(tmp_path / "mr_uncertainty.nii.gz"))
+    assert uncertainty.GetDirection() == sitk.ReadImage(str(ct)).GetDirection()
+    assert sitk.GetArrayFromImage(uncertainty).max() > 0
+    status, _, err = here("convert", ct, tmp_path / "no.nii.gz", "--model", tiny_bundle, "--uncertainty", *QUICK)
+    assert status != 0 and "draw some --samples" in err and not (tmp_path / "no.nii.gz").exists()
 
 
 def test_several_volumes_go_through_one_loaded_model_and_the_summary_names_the_failed(

@@ -20,6 +20,22 @@ def test_help_names_every_command_and_says_research_only() -> None:
     assert "Research only" in text
 
 
+def test_a_misspelt_option_is_told_the_nearest_one_of_its_command(capsys: pytest.CaptureFixture[str]) -> None:
+    build_parser()
+    wrong = [(name, "--vrebose", "--verbose") for name in COMMANDS]
+    wrong += [("convert", "--stpes", "--steps"), ("train denoiser", "--bakcbone=vim", "--backbone")]
+    for name, given, meant in wrong:
+        with pytest.raises(SystemExit, match="2"):
+            main([*name.split(), given, "3"])
+        option = given.partition("=")[0]
+        assert f"unrecognized arguments: {option}; did you mean {meant}?" in capsys.readouterr().err, name
+
+
+def test_an_option_may_be_cut_short_and_all_after_two_dashes_is_no_option() -> None:
+    args = build_parser().parse_args(["convert", "--prog=json", "--", "--stpes", "out.nii"])
+    assert args.progress == "json" and [str(path) for path in args.input] == ["--stpes"]
+
+
 def test_help_imports_nothing_heavy() -> None:
     code = """
 import runpy, sys

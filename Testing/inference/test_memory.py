@@ -54,7 +54,7 @@ def _limit(pipe: DiffMaPipeline, at_once: int, where: str, monkeypatch: pytest.M
 
 
 @pytest.mark.parametrize("overlap", [False, True])
-@pytest.mark.parametrize("where", ["conditions", "denoise", "decode"])
+@pytest.mark.parametrize("where", ["conditions", "denoise", "decode_with_error"])
 def test_out_of_memory_halves_the_batch_says_so_and_changes_no_voxel(
     pipe: DiffMaPipeline, where: str, overlap: bool, monkeypatch: pytest.MonkeyPatch
 ) -> None:

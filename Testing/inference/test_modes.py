@@ -115,6 +115,27 @@ def test_samples_beside_the_expected_image_give_their_deviation_as_the_bundle_ca
     np.testing.assert_allclose(scaled, 2.5 * array(expected.uncertainty), rtol=1e-5)
 
 
+def test_the_uncertainty_of_the_expected_image_is_told_by_its_decoder_in_the_same_step(
+    pipe: DiffMaPipeline, sampling_pipe: DiffMaPipeline
+) -> None:
+    ct, reporter = head_like_ct(), Reporter()
+    plain, told = pipe(ct, batch_size=6), pipe(ct, uncertainty=True, batch_size=6, reporter=reporter)
+    assert plain.uncertainty is None and "uncertainty_of" not in plain.metadata
+    assert reporter.done == reporter.total == 1 and told.metadata["uncertainty_of"] == "decoder"
+    assert np.array_equal(array(told.mr), array(plain.mr))
+    uncertainty = array(told.uncertainty)
+    assert (uncertainty[array(told.mr) > 0] > 0).all() and uncertainty[0, 0, 0] == 0
+    pipe.bundle = replace(pipe.bundle, error_scale=3 * pipe.bundle.error_scale)
+    np.testing.assert_allclose(array(pipe(ct, uncertainty=True, batch_size=6).uncertainty), 3 * uncertainty, rtol=1e-5)
+    assert pipe(ct, samples=2, num_inference_steps=1).metadata["uncertainty_of"] == "samples"
+    message = "tells no uncertainty of one image in the mode {} by its {} decoder; draw some --samples"
+    for options, words in (({"mode": "sample"}, ("sample", "guided")), ({"decoder": "full"}, ("mean", "full"))):
+        with pytest.raises(InputError, match=message.format(*words)):
+            pipe(ct, uncertainty=True, **options)
+    with pytest.raises(InputError, match=message.format("sample", "full")):
+        sampling_pipe(ct, uncertainty=True)
+
+
 @pytest.mark.parametrize(
     ("mode", "samples", "draws", "images"), [("mean", 1, 0, 1), ("mean", 4, 4, 5), ("sample", 1, 1, 1)]
 )

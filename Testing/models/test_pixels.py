@@ -94,7 +94,7 @@ def test_the_guided_decoder_learns_what_the_pixels_show_and_the_latent_does_not(
     optimiser = torch.optim.Adam(decoder.parameters(), lr=5e-3)
     losses = []
     for _ in range(150):
-        loss = (decoder(latents, pixels) - target).abs().mean()
+        loss = (decoder(latents, pixels).slices - target).abs().mean()
         optimiser.zero_grad()
         loss.backward()
         optimiser.step()
@@ -103,4 +103,26 @@ def test_the_guided_decoder_learns_what_the_pixels_show_and_the_latent_does_not(
     decoder.save_pretrained(tmp_path)
     again = GuidedDecoder.from_pretrained(tmp_path)
     with torch.no_grad():
-        assert torch.equal(again(latents, pixels), decoder(latents, pixels))
+        assert torch.equal(again(latents, pixels).slices, decoder(latents, pixels).slices)
+    assert again(latents, pixels).expected_error is None
+
+
+def test_the_error_that_a_guided_decoder_expects_is_large_where_the_truth_cannot_be_known() -> None:
+    torch.manual_seed(0)
+    decoder = GuidedDecoder(latent_channels=4, pixel_channels=3, channels=(8, 16, 16), blocks=1, expects_error=True)
+    optimiser = torch.optim.Adam(decoder.parameters(), lr=5e-3)
+    for _ in range(200):
+        latents, pixels = torch.zeros(4, 4, 4, 4), (torch.rand(4, 3, 1, 1) * 2 - 1).repeat(1, 1, 16, 16)
+        pixels[:, 0, :, 8:] = 1.0  # here the truth is as likely 0.4 as -0.4
+        target = 0.4 * torch.randint(0, 2, (4, 16, 16)).mul(2).sub(1)
+        target[:, :, :8] = 0.1
+        made = decoder(latents, pixels)
+        off = (made.slices.detach() - target).abs()
+        loss = ((made.slices - target) ** 2).mean() + ((made.expected_error - off) ** 2).mean()
+        optimiser.zero_grad()
+        loss.backward()
+        optimiser.step()
+    with torch.no_grad():
+        expected = decoder(latents, pixels).expected_error
+    assert expected.min() > 0
+    assert expected[:, :, 9:].mean() > 0.3 and expected[:, :, :7].mean() < 0.1

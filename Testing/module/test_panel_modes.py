@@ -114,20 +114,22 @@ def test_the_most_faithful_image_has_no_seed_and_samples_only_add_the_uncertaint
     mr = ready.parameters.outputVolume
     facts = {name: mr.GetAttribute(f"DiffMa.{name}") for name in ("mode", "steps", "scheduler", "seed", "samples")}
     assert facts == {"mode": "mean", "steps": "1", "scheduler": None, "seed": None, "samples": "1"}
-    faithful = voxels(mr)
+    faithful, told = voxels(mr), voxels(ready.parameters.uncertaintyVolume)
+    assert told.max() > 0 and mr.GetAttribute("DiffMa.uncertaintyOf") == "decoder"
 
     ready.ui.samplesBox.value, ready.ui.seedBox.value = 2, 5
     ready.apply()
     ready.finish()
     assert (mr.GetAttribute("DiffMa.mode"), mr.GetAttribute("DiffMa.seed")) == ("mean", "5")
     assert np.allclose(voxels(mr), faithful, atol=1e-3), "the image stays the most faithful one"
-    assert voxels(ready.parameters.uncertaintyVolume).max() > 0
+    sampled = voxels(ready.parameters.uncertaintyVolume)
+    assert sampled.max() > 0 and not np.allclose(sampled, told)
 
     ready.ui.samplesBox.value = 1
     ready.pick(ready.ui.modeBox, "sample")
     ready.apply()
     ready.finish()
-    assert mr.GetAttribute("DiffMa.mode") == "sample"
+    assert mr.GetAttribute("DiffMa.mode") == "sample" and ready.parameters.uncertaintyVolume is None
     assert np.abs(voxels(mr) - faithful).max() > 1
 
     runs = {mode: ready.widget.logic.estimate("both", "cpu", mode=mode).runs for mode in ("mean", "sample")}

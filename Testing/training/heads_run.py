@@ -71,7 +71,7 @@ def heads_experiment(root: Path) -> Experiment:
             prediction_type="v_prediction",
             train=_TRAIN,
         ),
-        guided_decoder=GuidedDecoderConfig(channels=(8, 8, 16), blocks=1, train=_TRAIN),
+        guided_decoder=GuidedDecoderConfig(channels=(8, 8, 16), blocks=1, error_weight=1.0, train=_TRAIN),
         small_decoder=SmallDecoderConfig(channels=8, blocks=(1, 1, 1), train=_TRAIN),
         evaluation=EvaluationConfig(steps=2, samples=2, bootstrap=20),
         systems=("diffma", "unet", "regression"),

@@ -146,8 +146,10 @@ def test_there_is_a_bundle_for_each_contrast_of_one_family(trained) -> None:
         assert config.trained_on == found[0].trained_on and config.trained_on["width"][0] > 0
     networks = [DiffMaPipeline.from_pretrained(bundle) for bundle in bundles]
     ct = rendered(3, (7.0, 7.0, 14.0), (32, 32, 15)).ct_image()
-    images = [sitk.GetArrayFromImage(pipe(ct, slices=(5, 8)).mr) for pipe in networks]
+    made = [pipe(ct, slices=(5, 8), uncertainty=True) for pipe in networks]
+    images = [sitk.GetArrayFromImage(each.mr) for each in made]
     assert np.isfinite(images).all() and not np.array_equal(*images)
+    assert all(sitk.GetArrayFromImage(each.uncertainty).max() > 0 for each in made)
 
 
 def test_the_command_writes_them_anew_and_changes_what_they_say_alone(trained, tmp_path: Path, capsys) -> None:
@@ -158,13 +160,18 @@ def test_the_command_writes_them_anew_and_changes_what_they_say_alone(trained, t
     plot = tmp_path / "plot.png"
     plot.write_bytes(b"a plot")
     card = replace(experiment.card, reliability=str(plot))
-    changed = replace(experiment, title="ANOTHER head CT to {contrast}", uncertainty_scale=1.75, card=card)
+    changed = replace(
+        experiment, title="ANOTHER head CT to {contrast}", uncertainty_scale=1.75, error_scale=2.5, card=card
+    )
     config = write_config(tmp_path / "changed.yaml", changed)
     assert main(["bundle", "--config", str(config), "--out", str(folders.root)]) == 0
     assert "bundle-t2" in capsys.readouterr().out
     assert weights.read_bytes() == before
     said = read_config(bundle)
-    assert said.title == "ANOTHER head CT to MR T1, DiffMa" and said.uncertainty_scale == 1.75
+    assert said.title == "ANOTHER head CT to MR T1, DiffMa" and (said.uncertainty_scale, said.error_scale) == (
+        1.75,
+        2.5,
+    )
     assert (bundle / "reliability.png").read_bytes() == b"a plot" and "(reliability.png)" in (
         bundle / "README.md"
     ).read_text()

@@ -64,7 +64,7 @@ def table(report: dict[str, Any]) -> str:
     goal = f"{report['busy_share']:.0%} busy from"
     lines = [
         *heading(report),
-        f"{report['bytes_per_slice'] / 1e6:.2f} MB a slice",
+        f"{report['bytes_per_slice'] / 1e3:.1f} kB a slice",
         f"{'workers':<9}{'slices/s':>10}{'min..max':>16}{'handover':>12}"
         + "".join(f"{one['step_ms']:>10} ms" for one in steps)
         + f"{goal:>18}",

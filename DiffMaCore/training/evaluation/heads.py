@@ -197,7 +197,7 @@ def judge_heads(
     true MRI of the bundle's contrast inside the head.
 
     Of each there are ``draws`` renderings, all different; another ``seed`` gives others. ``options`` are for
-    ``pipe(image, ...)``; with ``samples`` the uncertainty is judged too.
+    ``pipe(image, ...)``; the uncertainty is judged where the model tells it or there are several ``samples``.
 
     Returns ``contrast`` and ``cases``: "name draw" to the metrics of :func:`head_measures`, with a data range of 1.
     Raises InputError: no such head, or the bundle was not trained for a contrast that is rendered.
@@ -222,7 +222,8 @@ def judge_heads(
 
 def judge_phantom(pipe: DiffMaPipeline, phantom: Phantom, contrast: str, **options: Any) -> dict[str, Any]:
     """The metrics of one rendered head; ``options`` are for ``pipe(image, ...)``."""
-    made = pipe(phantom.ct_image(), **options)
+    told = pipe.tells_uncertainty(options.get("mode"), options.get("decoder"))
+    made = pipe(phantom.ct_image(), uncertainty=told, **options)
     low, high = pipe.bundle.output_range
     rendered, way = phantom.mr[contrast], pipe.bundle.mr_normalisation
     truth: NDArray[np.floating]

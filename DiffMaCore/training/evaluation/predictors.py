@@ -4,9 +4,8 @@ references that need no training, for judging the others: what the VAE allows, a
 from __future__ import annotations
 
 import hashlib
-import time
+import math
 from collections.abc import Iterator
-from dataclasses import dataclass
 from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -14,6 +13,7 @@ from typing import TYPE_CHECKING, Literal
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from safetensors import safe_open
 from torch import Tensor
 
 from DiffMaCore.bundles import manifest
@@ -26,7 +26,7 @@ from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.autoencoders import Autoencoder, maps_per_slice
 from DiffMaCore.models.components import load_network
 from DiffMaCore.progress import Reporter
-from DiffMaCore.training.cache import Case, PairedCache, SliceDataset, source_pixels, with_neighbours
+from DiffMaCore.training.cache import Case, PairedCache, SliceDataset, source_pixels
 from DiffMaCore.training.experiment import EvaluationConfig
 
 if TYPE_CHECKING:
@@ -37,16 +37,10 @@ SLICES = 64
 
 Kind = Literal["system", "bundle", "reference"]  # a model of the experiment, a foreign one, no model
 VOLUMES = ("mean", "first", "deviation")
+"""Of a prediction, (N, S, S) float32 in [0, 1]: the expected image, else the mean over the samples, or the one answer
+there is; where there are several, also the first sample alone and their deviation, calibrated as the bundle says."""
 
-
-@dataclass(frozen=True)
-class Prediction:
-    """One predicted volume, (N, S, S) float32 in [0, 1]; the latter two are None where there is one answer."""
-
-    mean: NDArray[np.float32]  # the expected image, else the mean over the samples, or the one answer there is
-    first: NDArray[np.float32] | None = None  # the first sample alone
-    deviation: NDArray[np.float32] | None = None  # of the samples, calibrated as the bundle says
-    seconds: float = 0.0  # that it took, without loading the networks
+Prediction = dict[str, NDArray[np.float32]]
 
 
 class Predictor:
@@ -55,30 +49,25 @@ class Predictor:
 
     precision = "float32"  # or "bfloat16", in which its denoiser computes
     stochastic = False  # whether another seed gives another answer
+    parameters = 0  # trainable ones of what makes the image; 0 where nothing is trained by gradients
     expects = False  # whether it gives the expected image as well as its samples, by the bundle's mean mode
 
     def __init__(self, key: str, title: str, kind: Kind, identity: str, device: str = "auto") -> None:
         self.key, self.title, self.kind, self.identity = key, title, kind, identity
         self.device = choose_device(device)
 
-    @property
-    def parameters(self) -> int:
-        """Trainable parameters of what makes the image; 0 where nothing is trained by gradients."""
-        return 0
-
     def ticks(self, slices: int, sampling: EvaluationConfig) -> int:
         """How often :meth:`predict` advances the reporter for a volume of so many slices."""
         return slices
 
     def predict(self, case: Case, sampling: EvaluationConfig, reporter: Reporter) -> Prediction:
-        """The target volume of a case."""
-        began = time.monotonic()
+        """The target volume of a case, out of :data:`VOLUMES`."""
         parts = []
         for rows in torch.arange(len(case)).split(self.batch_size()):
             parts.append(self.slices(case, rows.tolist()).clamp(0, 1).numpy().astype(np.float32))
             for _ in rows:
                 reporter.advance()
-        return Prediction(np.concatenate(parts), seconds=time.monotonic() - began)
+        return {"mean": np.concatenate(parts)}
 
     def batch_size(self) -> int:
         return 16
@@ -86,6 +75,15 @@ class Predictor:
     def slices(self, case: Case, rows: list[int]) -> Tensor:
         """The predicted slices (B, S, S) in [0, 1] of some rows of a case."""
         raise NotImplementedError
+
+
+def parameters_in(folder: Path) -> int:
+    """How many numbers a network's files hold, which is not loaded; our networks store nothing but parameters."""
+    count = 0
+    for path in folder.glob("*.safetensors"):
+        with safe_open(path, framework="pt") as weights:
+            count += sum(math.prod(weights.get_slice(name).get_shape()) for name in weights.keys())  # noqa: SIM118
+    return count
 
 
 class DiffusionPredictor(Predictor):
@@ -97,6 +95,7 @@ class DiffusionPredictor(Predictor):
         super().__init__(key, title, kind, manifest.bundle_checksum(folder), device)
         self.folder, self._asked = folder, device
         self.expects = "mean" in read_config(folder).modes
+        self.parameters = parameters_in(folder / "denoiser")  # the other networks are the same for every model
         self.precision = choose_precision("auto", self.device)
 
     @cached_property
@@ -104,11 +103,6 @@ class DiffusionPredictor(Predictor):
         pipe = DiffMaPipeline.from_pretrained(self.folder)
         pipe.set_device(self._asked, precision=self.precision)
         return pipe
-
-    @property
-    def parameters(self) -> int:
-        """The denoiser's; VAE, image encoder and embedder are the same for every model."""
-        return sum(p.numel() for p in self.pipe.denoiser.parameters())
 
     def ticks(self, slices: int, sampling: EvaluationConfig) -> int:
         batches = -(-slices // self.pipe.batch_size())
@@ -119,22 +113,19 @@ class DiffusionPredictor(Predictor):
 
     def predict(self, case: Case, sampling: EvaluationConfig, reporter: Reporter) -> Prediction:
         """Batch by batch; every slice starts from the same noise, as in ``diffma convert``."""
-        began = time.monotonic()
         parts = [
             self._batch(case, rows.tolist(), sampling, reporter)
             for rows in torch.arange(len(case)).split(self.pipe.batch_size())
         ]
-        made = dict(zip(VOLUMES, map(np.concatenate, zip(*parts, strict=True)), strict=True))
         kept = VOLUMES if sampling.samples > 1 else VOLUMES[:1]
-        return Prediction(**{name: made[name] for name in kept}, seconds=time.monotonic() - began)
+        return dict(zip(kept, map(np.concatenate, zip(*parts, strict=True)), strict=False))
 
     def _batch(
         self, case: Case, rows: list[int], sampling: EvaluationConfig, reporter: Reporter
     ) -> tuple[NDArray, NDArray, NDArray]:
         pipe, slices, distance = self.pipe, case.source(rows), self.pipe.bundle.neighbour_distance
         if distance is not None:  # (B, 3, S, S) in place of (B, S, S)
-            whole, index = case.source(), case.slice_index().numpy()
-            slices = torch.stack([with_neighbours(whole, row, index, case.spacing, distance) for row in rows])
+            slices = torch.stack([case.neighbours(row, distance) for row in rows])
         low, high = pipe.bundle.output_range
         conditions = pipe.conditions(slices)
 
@@ -162,17 +153,13 @@ class RegressionPredictor(Predictor):
         files = sorted(path for path in folder.iterdir() if path.suffix in (".json", ".safetensors"))
         identity = hashlib.sha256("".join(map(manifest.sha256_of, files)).encode()).hexdigest()
         super().__init__(key, title, kind, identity, device)
-        self.folder, self.cache = folder, cache
+        self.folder, self.cache, self.parameters = folder, cache, parameters_in(folder)
 
     @cached_property
     def model(self) -> RegressionUNet:
         from DiffMaCore.baselines.regression import RegressionUNet
 
         return load_network(RegressionUNet, self.folder, "regression").requires_grad_(False).to(self.device)
-
-    @property
-    def parameters(self) -> int:
-        return sum(p.numel() for p in self.model.parameters())
 
     def batch_size(self) -> int:
         side = self.cache.data.image_size

@@ -4,8 +4,9 @@ from __future__ import annotations
 
 import hashlib
 import json
+import time
 import zipfile
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import asdict, dataclass
 from pathlib import Path
 from typing import Any
@@ -19,7 +20,7 @@ from DiffMaCore.progress import Reporter
 from DiffMaCore.training.cache import CT, Case, PairedCache
 from DiffMaCore.training.evaluation import calibration, scores, tables
 from DiffMaCore.training.evaluation.models import find_models
-from DiffMaCore.training.evaluation.predictors import VOLUMES, Prediction, Predictor, references
+from DiffMaCore.training.evaluation.predictors import VOLUMES, Predictor, references
 from DiffMaCore.training.experiment import DataConfig, EvaluationConfig, Experiment, Folders
 from DiffMaCore.training.files import read_facts, replacing, require_room, write_json
 from DiffMaCore.training.run_folder import RunFolder
@@ -74,9 +75,8 @@ def evaluate(
     entries: Entries = {}
     for number, predictor in enumerate(predictors, start=1):
         place = f"{predictor.title} ({number} of {len(predictors)})"
-        store = PredictionStore(folder / "predictions" / predictor.key, cache, settings, predictor)
-        store.fill(cases, reporter, place)
-        entry = _judge(predictor, cases, store, settings, reporter, place)
+        judge = _Judge(folder / "predictions" / predictor.key, cache, settings, predictor, reporter)
+        entry = judge.judge(cases, place)
         # how far a model of the experiment was trained when it was judged; None for what is trained elsewhere
         account = RunFolder(folders.system(predictor.key)).account() if predictor.kind == "system" else {}
         trained = {"steps": account["step"], "ended": account["sessions"][-1]["ended"]} if account else None
@@ -137,124 +137,107 @@ def _normalisation(data: DataConfig) -> str:
     )
 
 
-class PredictionStore:
-    """``<folder>/<case>.npz``: one model's volumes (N, S, S) in [0, 1] as float16, 0 outside the body; ``<case>.json``:
-    their metrics.
+class _Judge:
+    """One model's volumes of a split and their metrics, made where they are not there yet.
 
-    Each file carries the key of what it was made with: the model's checksum and precision, the data's fingerprint and,
-    where the model samples, how it was asked. A file of another key counts as missing. What is scored is what was
-    stored, so that metrics do not depend on when a volume was made.
+    ``<folder>/<case>.npz`` holds the volumes (N, S, S) in [0, 1] as float16, 0 outside the body, ``<case>.json`` their
+    metrics. Each file carries the key of what it was made with: the model's checksum and precision, the data's
+    fingerprint and, where the model samples, how it was asked. A file of another key counts as missing. What is scored
+    is what was stored, so that metrics do not depend on when a volume was made.
     """
 
-    def __init__(self, folder: Path, cache: PairedCache, settings: EvaluationConfig, predictor: Predictor) -> None:
-        self.folder, self._cache, self._settings, self._predictor = folder, cache, settings, predictor
-        self._facts = folder / "system" / "facts.json"
+    def __init__(
+        self, folder: Path, cache: PairedCache, settings: EvaluationConfig, predictor: Predictor, reporter: Reporter
+    ) -> None:
+        self.folder, self.cache, self.settings = folder, cache, settings
+        self.predictor, self.reporter = predictor, reporter
+        self.sampled = predictor.stochastic and settings.samples > 1
         asked = {name: value for name, value in asdict(settings).items() if name != "bootstrap"}
         words = {"format": FORMAT, "system": predictor.identity, "precision": predictor.precision}
         words |= {"data": cache.fingerprint, "asked": asked if predictor.stochastic else None}
-        self._key = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
+        self.key = hashlib.sha256(json.dumps(words, sort_keys=True).encode()).hexdigest()
 
-    def _has(self, case: Case) -> bool:
+    def judge(self, cases: Sequence[Case], place: str) -> dict[str, Any]:
+        """The model's entry in the results; ``place`` names it in the progress."""
+        predictor, settings = self.predictor, self.settings
+        missing = [case for case in cases if not self._has_volumes(case)]
+        if missing:
+            self._predict(missing, place)
+        fresh = [case for case in cases if self._scores(case) is None]
+        if fresh:
+            self.reporter.stage(f"measuring {place}", total=sum(map(len, fresh)) * (4 if self.sampled else 2))
+        main: dict[str, Any] = {}
+        single: dict[str, Any] = {}
+        measured = calibration.Calibration(settings.samples, settings.seed)
+        seconds = 0.0
+        for case in cases:
+            with np.load(self.folder / f"{case.id}.npz") as stored:
+                seconds += float(stored["seconds"])
+                volumes = {name: stored[name].astype(np.float32) for name in VOLUMES if name in stored}
+            metrics = self._scores(case) or self._score(case, volumes)
+            main[case.id] = metrics["main"]
+            if "deviation" in volumes:
+                single[case.id] = metrics["first"]
+                measured.add(case.id, volumes["mean"], volumes["deviation"], _truth(case), case.body().numpy())
+        estimate = f"mean of {settings.samples} samples" if self.sampled else "one sample"
+        estimate = "expected image" if predictor.expects else estimate
+        drawn = settings.bootstrap, settings.seed
+        return {
+            "title": predictor.title,
+            "parameters": predictor.parameters,
+            "kind": predictor.kind,
+            "rank": None,
+            "rank_single": None,
+            "estimate": estimate if predictor.stochastic else "deterministic",
+            "seconds_per_slice": seconds / sum(map(len, cases)),
+            "cases": main,
+            "summary": scores.cohort(main, *drawn),
+            "against_diffma": None,
+            "single": {"cases": single, "summary": scores.cohort(single, *drawn)} if single else None,
+            "calibration": measured.result() if single else None,
+        }
+
+    def _has_volumes(self, case: Case) -> bool:
         try:
             with np.load(self.folder / f"{case.id}.npz") as stored:
-                return str(stored["key"]) == self._key
+                return str(stored["key"]) == self.key
         except (OSError, ValueError, KeyError, zipfile.BadZipFile):
             return False
 
-    def fill(self, cases: Sequence[Case], reporter: Reporter, place: str) -> None:
-        """Make the volumes that are missing. Raises OutputError when the disk cannot hold them, ModelError where a
-        model gives values that are not finite."""
-        predictor, settings = self._predictor, self._settings
-        missing = [case for case in cases if not self._has(case)]
-        if not missing:
-            return
+    def _predict(self, missing: Sequence[Case], place: str) -> None:
+        """Make volumes. Raises OutputError when the disk cannot hold them, ModelError where a model gives values that
+        are not finite."""
+        predictor, settings, reporter = self.predictor, self.settings, self.reporter
         reporter.stage(f"loading {place}")
-        count = len(VOLUMES) if predictor.stochastic and settings.samples > 1 else 1
-        pixels = sum(map(len, missing)) * self._cache.data.image_size**2
-        require_room(self.folder, 2 * count * pixels, f"the volumes of {predictor.title}")
+        numbers = (len(VOLUMES) if self.sampled else 1) * sum(map(len, missing)) * self.cache.data.image_size**2
+        require_room(self.folder, 2 * numbers, f"the volumes of {predictor.title}")
         reporter.stage(f"predicting with {place}", sum(predictor.ticks(len(case), settings) for case in missing))
         for case in missing:
+            began = time.monotonic()
             made = predictor.predict(case, settings, reporter)
-            if not np.isfinite(made.mean).all():
+            seconds = time.monotonic() - began
+            if not np.isfinite(made["mean"]).all():
                 raise ModelError(f"{predictor.title} gave values that are not finite for {case.id}; train it again")
-            body, named = case.body().numpy(), {name: getattr(made, name) for name in VOLUMES}
-            stored: dict[str, Any] = {
-                name: np.where(body, volume, 0).astype(np.float16)
-                for name, volume in named.items()
-                if volume is not None
-            }
-            write_json(self._facts, {"identity": predictor.identity, "parameters": predictor.parameters})
+            body = case.body().numpy()
+            stored: dict[str, Any] = {name: np.where(body, each, 0).astype(np.float16) for name, each in made.items()}
             with replacing(self.folder / f"{case.id}.npz") as part, part.open("wb") as stream:
-                np.savez_compressed(stream, key=self._key, seconds=made.seconds, **stored)
+                np.savez_compressed(stream, key=self.key, seconds=seconds, **stored)
 
-    def read(self, case: Case) -> Prediction:
-        with np.load(self.folder / f"{case.id}.npz") as stored:
-            volumes = {name: stored[name].astype(np.float32) for name in VOLUMES if name in stored}
-            return Prediction(**volumes, seconds=float(stored["seconds"]))
-
-    def scores(self, case: Case) -> dict[str, Any] | None:
+    def _scores(self, case: Case) -> dict[str, Any] | None:
         """The metrics that were taken of a volume of this key, or None: SSIM takes long."""
         stored = read_facts(self.folder / f"{case.id}.json")
-        return stored.get("scores") if stored.get("key") == f"{self._key}-{scores.SCORING}" else None
+        return stored.get("scores") if stored.get("key") == f"{self.key}-{scores.SCORING}" else None
 
-    def score(self, case: Case, volumes: Prediction, reporter: Reporter) -> dict[str, Any]:
+    def _score(self, case: Case, volumes: Mapping[str, NDArray]) -> dict[str, Any]:
         """The metrics of a volume and, where there are several samples, of the first one alone; they are kept."""
         body, index, truth = case.body().numpy(), case.slice_index().numpy(), _truth(case)
         found = {
-            name: scores.score_volume(volume, truth, body, index, on_slice=reporter.advance).to_dict()
-            for name, volume in (("main", volumes.mean), ("first", volumes.first))
-            if volume is not None
+            name: scores.score_volume(volumes[of], truth, body, index, on_slice=self.reporter.advance).to_dict()
+            for name, of in (("main", "mean"), ("first", "first"))
+            if of in volumes
         }
-        write_json(self.folder / f"{case.id}.json", {"key": f"{self._key}-{scores.SCORING}", "scores": found})
+        write_json(self.folder / f"{case.id}.json", {"key": f"{self.key}-{scores.SCORING}", "scores": found})
         return found
-
-    def parameters(self) -> int:
-        """As the model says, without loading it where that is known already."""
-        facts, own = read_facts(self._facts), self._predictor
-        return int(facts["parameters"]) if facts.get("identity") == own.identity else own.parameters
-
-
-def _judge(
-    predictor: Predictor,
-    cases: Sequence[Case],
-    store: PredictionStore,
-    settings: EvaluationConfig,
-    reporter: Reporter,
-    place: str,
-) -> dict[str, Any]:
-    sampled = predictor.stochastic and settings.samples > 1
-    fresh = [case for case in cases if store.scores(case) is None]
-    if fresh:
-        reporter.stage(f"measuring {place}", total=sum(map(len, fresh)) * (4 if sampled else 2))
-    main: dict[str, Any] = {}
-    single: dict[str, Any] = {}
-    measured = calibration.Calibration(settings.samples, settings.seed)
-    seconds = 0.0
-    for case in cases:
-        stored = store.read(case)
-        seconds += stored.seconds
-        metrics = store.scores(case) or store.score(case, stored, reporter)
-        main[case.id] = metrics["main"]
-        if stored.deviation is not None:
-            single[case.id] = metrics["first"]
-            measured.add(case.id, stored.mean, stored.deviation, _truth(case), case.body().numpy())
-    estimate = f"mean of {settings.samples} samples" if sampled else "one sample"
-    estimate = "expected image" if predictor.expects else estimate
-    drawn = settings.bootstrap, settings.seed
-    return {
-        "title": predictor.title,
-        "parameters": store.parameters(),
-        "kind": predictor.kind,
-        "rank": None,
-        "rank_single": None,
-        "estimate": estimate if predictor.stochastic else "deterministic",
-        "seconds_per_slice": seconds / sum(map(len, cases)),
-        "cases": main,
-        "summary": scores.cohort(main, *drawn),
-        "against_diffma": None,
-        "single": {"cases": single, "summary": scores.cohort(single, *drawn)} if single else None,
-        "calibration": measured.result() if single else None,
-    }
 
 
 def _truth(case: Case) -> NDArray[np.floating]:

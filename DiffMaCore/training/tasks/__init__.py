@@ -18,7 +18,7 @@ from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.batches import spread_batch
-from DiffMaCore.training.cache import PairedCache, ensure_embeddings
+from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.files import alone_in
 from DiffMaCore.training.parts import require_sizes
@@ -64,19 +64,11 @@ def train_part(
     config, path = config_of(experiment, what).train, folder_of(experiment, folders, what)
     accelerator = make_accelerator(device)
     spread_batch(config, accelerator.num_processes, whole_batch=what in ("embedder", "image-encoder"))
-    given = what, experiment, folders, reporter if accelerator.is_main_process else Reporter(), accelerator.device
-    if accelerator.is_main_process:
-        try:
-            with alone_in(folders.data, reporter):  # what it computes is kept there
-                task = make_task(*given)
-        finally:
-            accelerator.wait_for_everyone()
-    else:  # afterwards, with what process 0 computed, or into the same error
-        accelerator.wait_for_everyone()
-        task = make_task(*given)
+    reporter = reporter if accelerator.is_main_process else Reporter()
+    task = make_task(what, experiment, folders, reporter)
     try:
         with alone_in(path, reporter) if accelerator.is_main_process else nullcontext():
-            train(task, config, RunFolder(path, asdict(experiment), command), experiment.seed, given[3], accelerator)
+            train(task, config, RunFolder(path, asdict(experiment), command), experiment.seed, reporter, accelerator)
     finally:
         close = getattr(task.dataset, "close", None)
         if close is not None:
@@ -84,20 +76,12 @@ def train_part(
     return path
 
 
-def make_task(
-    what: Part,
-    experiment: Experiment,
-    folders: Folders,
-    reporter: Reporter | None = None,
-    device: str | torch.device = "auto",
-) -> Task:
-    """The task, its model with the starting weights that the experiment's seed gives; on ``device`` the embedder's
-    answers are computed once.
+def make_task(what: Part, experiment: Experiment, folders: Folders, reporter: Reporter | None = None) -> Task:
+    """The task, its model with the starting weights that the experiment's seed gives.
 
     Raises InputError: no data, data of another configuration, sizes that do not fit, or a network that comes before it
     is not trained yet.
     """
-    reporter, place = reporter or Reporter(), device if isinstance(device, str) else device.type
     cache = PairedCache.open(folders.data)
     cache.require(experiment.data)
     given = experiment, folders, cache
@@ -109,7 +93,7 @@ def make_task(
             return ImageEncoderTask(*given)
         require_sizes(experiment, cache.latent_shape[1], cache.embed_dim)
         if what == "embedder":
-            return EmbedderTask(*given, reporter, place)
+            return EmbedderTask(*given, reporter or Reporter())
         if what == "small-decoder":
             return SmallDecoderTask(*given)
         if what == "denoiser" and experiment.denoiser.backbone == "regression":
@@ -123,8 +107,7 @@ def make_task(
             if denoiser is None:
                 raise InputError(f"there is no trained DiffMa in {folder}; run `diffma train denoiser` first")
             return GuidedDecoderTask(*given, denoiser, embedder)
-        fresh = experiment.data.heads is not None
-        return DenoiserTask(*given, embedder, None if fresh else ensure_embeddings(cache, embedder, reporter, place))
+        return DenoiserTask(*given, embedder)
 
 
 def _load_embedder(experiment: Experiment, folders: Folders, cache: PairedCache) -> VisionEmbedder:

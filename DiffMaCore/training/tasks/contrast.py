@@ -17,7 +17,7 @@ from DiffMaCore.models.embedder import VisionEmbedder, info_nce
 from DiffMaCore.models.image_encoder import ImageEncoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.batches import Batch, ShardedRNG
-from DiffMaCore.training.cache import PairedCache, SliceDataset, ensure_embeddings, source_pixels
+from DiffMaCore.training.cache import PairedCache, SliceDataset, source_pixels
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.files import replacing
 from DiffMaCore.training.pictures import MaskMeasures, mask_measures, mask_picture, source_window
@@ -38,11 +38,9 @@ class EmbedderTask(Task):
     name = "embedder"
     whole_batch = True
 
-    def __init__(
-        self, experiment: Experiment, folders: Folders, cache: PairedCache, reporter: Reporter, device: str = "auto"
-    ) -> None:
+    def __init__(self, experiment: Experiment, folders: Folders, cache: PairedCache, reporter: Reporter) -> None:
         super().__init__(experiment, folders, cache)
-        self.config, self.reporter, self.device = experiment.embedder, reporter, device
+        self.config, self.reporter = experiment.embedder, reporter
         channels, side, _ = cache.latent_shape
         size = {"latent_size": side, "patch_size": experiment.denoiser.patch_size, "width": cache.embed_dim}
         self.model = VisionEmbedder(**size, in_channels=channels, mask_hidden=self.config.mask_hidden)
@@ -68,7 +66,7 @@ class EmbedderTask(Task):
         return Sample(picture, metrics={f"mask_{name}": value for name, value in asdict(metrics).items()})
 
     def finish(self, model: nn.Module, folder: Path) -> None:
-        """Write ``model/``, ``figure1.png`` and ``summary.json``, and the embeddings of all slices."""
+        """Write ``model/``, ``figure1.png`` and ``summary.json``."""
         final: Any = copy.deepcopy(model).eval().requires_grad_(False)
         before, calibrate = self._metrics(final), self.config.calibrate_mask
         if calibrate:
@@ -88,7 +86,6 @@ class EmbedderTask(Task):
                 f"{metrics.closed:.0%} of the soft mask's weights are below 0.01, and a denoiser's masked branch sees"
                 " next to nothing through them; embedder.calibrate_mask: true spreads them"
             )
-        ensure_embeddings(self.cache, final, self.reporter, self.device)
 
     def _metrics(self, model: nn.Module) -> MaskMeasures:
         return mask_measures(_masks(model, self.held_out(_LATENT, _MANY, model)["source_latent"]))

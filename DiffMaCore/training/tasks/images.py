@@ -118,27 +118,35 @@ class GuidedDecoderTask(Task):
             pixel_channels=pixel_channels(cache.data),
             channels=tuple(self.config.channels),
             blocks=self.config.blocks,
+            expects_error=self.config.error_weight > 0,
         ).to(memory_format=torch.channels_last)
-        self.keys = (*keys_of(experiment, embedded=False), "target")
+        self.keys = (*keys_of(experiment), "target")
         self.dataset = self.rows(self.keys)
         self.settings = settings_of(self.config, grid_shift=experiment.grid_shift, data=cache.fingerprint)
         self._alphas = schedule()
 
     def loss(self, model: nn.Module, batch: Batch, rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
-        """How far slices are from the truth, out of a share of mean latents and of true ones with noise on them."""
+        """How far slices are from the truth, out of a share of mean latents and of true ones with noise on them; of the
+        former also how wrong the expected error is, whose least squared error is at the mean."""
         with torch.no_grad():
             latents = _noised(batch["target_latent"], rng, self.config.noise)
             place = torch.arange(rng.first, rng.first + rng.count, device=latents.device)
             chosen = place < self.config.mean_share * rng.total
             latents[chosen] = self._mean({key: value[chosen] for key, value in batch.items()})
-        return self._error(model(latents, batch["ct_pixels"]), batch), {}
+        made = model(latents, batch["ct_pixels"])
+        loss = self._error(made.slices, batch)
+        if made.expected_error is None:
+            return loss, {}
+        off = (made.slices.detach().float().clamp(-1, 1) - batch["target"]).abs()
+        told = SQUARED * ((made.expected_error.float() - off)[chosen] ** 2).mean()
+        return loss + self.config.error_weight * told, {"expected_error": told.detach()}
 
     @torch.no_grad()
     def sample(self, model: nn.Module) -> Sample:
         """The fixed slices by their mean latents, how near they come, and the loss on held-out slices."""
         shown = self.fixed.batch(self.cache, self.keys, device_of(model))
         stored = self.held_out(self.keys, HELD_OUT, model)
-        made, others = (model(self._mean(batch), batch["ct_pixels"]) for batch in (shown, stored))
+        made, others = (model(self._mean(batch), batch["ct_pixels"]).slices for batch in (shown, stored))
         made = made.clamp(-1, 1)
         metrics = {"psnr": psnr(made, shown["target"]), "held_out_loss": float(self._error(others, stored))}
         return self.triplets(made, "Guided decoder", **metrics)
@@ -151,7 +159,7 @@ class GuidedDecoderTask(Task):
     @torch.no_grad()
     def _mean(self, batch: Batch) -> Tensor:
         device, shift = batch["source_latent"].device, self.experiment.grid_shift
-        conditions, contrast = conditions_of(batch, self.embedder.to(device))
+        conditions, contrast = conditions_of(batch, self.embedder)
         latent_shape = self.cache.latent_shape
         return mean_of(self.denoiser.to(device), conditions, contrast, self._alphas, latent_shape, shift)
 

@@ -43,6 +43,7 @@ class SamplingOptions:
         decoder: "full", or "small" (faster, approximate) or "guided" (by the CT) where the model has one; None is its
             best.
         mode: "mean", the expected image and most faithful one, in one step; or "sample"; None is the model's own.
+        uncertainty: of one sample, too, where the model tells it of the expected image.
     """
 
     model: str = "demo"
@@ -53,10 +54,12 @@ class SamplingOptions:
     device: str = "auto"
     decoder: str | None = None
     mode: str | None = None
+    uncertainty: bool = False
 
     def facts(self) -> dict[str, Any]:
         """What decides the image, by DiffMaCore's names; how noise is drawn only where it is."""
         facts = {name: value for name, value in vars(self).items() if value not in (None, AUTO)}
+        del facts["uncertainty"]
         if not draws_noise(self.mode, self.samples):
             for name in ("steps", "scheduler", "seed"):
                 del facts[name]
@@ -64,7 +67,8 @@ class SamplingOptions:
 
     def arguments(self) -> list[str]:
         """As DiffMaCore's command line takes them."""
-        return [word for name, value in self.facts().items() for word in (f"--{name}", str(value))]
+        words = [word for name, value in self.facts().items() for word in (f"--{name}", str(value))]
+        return [*words, "--uncertainty"] if self.uncertainty else words
 
 
 def sampling_options(call: Callable[..., Any], given: Mapping[str, Any]) -> SamplingOptions:

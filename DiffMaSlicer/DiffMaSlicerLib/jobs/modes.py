@@ -39,6 +39,12 @@ def choose_mode(machine: Mapping[str, Any] | None, model: str, wish: str | None 
     return wish if wish in modes else modes[0]
 
 
+def tells_uncertainty(machine: Mapping[str, Any] | None, model: str, mode: str | None, decoder: str | None) -> bool:
+    """Whether a model tells the uncertainty of its expected image by itself, in the same step."""
+    tell = [entry["name"] for entry in (machine or {}).get("models", ()) if entry.get("expects_error")]
+    return mode == MEAN and decoder in (None, "guided") and model in tell
+
+
 def draws_noise(mode: str | None, samples: int) -> bool:
     """Whether steps, scheduler and seed matter: in mean mode only where samples are drawn for the uncertainty."""
     return mode != MEAN or samples > 1

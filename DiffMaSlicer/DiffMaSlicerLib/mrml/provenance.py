@@ -28,6 +28,7 @@ _FROM_RESULT = {
     "scheduler": "scheduler",
     "seed": "seed",
     "samples": "samples",
+    "uncertaintyOf": "uncertainty_of",
     "decoder": "decoder",
     "training": "training_words",
     "agreement": "agreement_words",

@@ -1,5 +1,6 @@
 """The window Batch: several CTs with the model loaded once, and how each of them fares."""
 
+from dataclasses import replace
 from typing import Any
 
 import qt
@@ -110,7 +111,7 @@ class BatchDialog(Dialog):
                 parameters.batchOutput.strip(),
                 format=parameters.batchFormat,
                 load=parameters.batchLoad,
-                **vars(self.panel.logic.samplingOf(parameters)),
+                **vars(replace(self.panel.logic.samplingOf(parameters), uncertainty=False)),
                 blocking=False,
             )
         except (RuntimeError, ValueError, OSError) as error:

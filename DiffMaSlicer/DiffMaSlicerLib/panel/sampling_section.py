@@ -169,7 +169,7 @@ class SamplingSection(Section):
         noise = draws_noise(self._mode.read(), samples)
         reason = _(
             "The most faithful image needs no noise and one step. This is for the mode Sampled, and for two samples or"
-            " more, which give the uncertainty map."
+            " more, which give the uncertainty of samples."
         )
         for widget in self._noise:
             self._allow(widget, noise, "" if noise else reason)

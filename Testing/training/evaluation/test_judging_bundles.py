@@ -58,6 +58,7 @@ def _painter(modality: str = "MR T1") -> Any:
     config = {"target_modality": modality, "output_range": (0.0, 1000.0), "mr_normalisation": {"method": "fixed"}}
     paint.bundle = SimpleNamespace(**config)  # type: ignore[attr-defined]
     paint.called = called  # type: ignore[attr-defined]
+    paint.tells_uncertainty = lambda *_: False  # type: ignore[attr-defined]
     return paint
 
 
@@ -145,6 +146,7 @@ def test_the_truth_itself_is_perfect_and_its_deviation_is_judged() -> None:
         return SimpleNamespace(mr=mr, uncertainty=mr * 0 + 5 if options.get("samples") else None)
 
     knows.bundle = _painter().bundle  # type: ignore[attr-defined]
+    knows.tells_uncertainty = lambda *_: False  # type: ignore[attr-defined]
     perfect = judge_phantom(knows, phantom, "t1", samples=4)
     assert perfect["ssim"] == pytest.approx(1) and perfect["contrast"] == pytest.approx(1)
     assert perfect["slice_change"] == pytest.approx(1) and perfect["uncertainty"]["cover"] == 1
@@ -157,16 +159,17 @@ def test_the_cover_of_deviations_is_drawn_where_there_are_any(tmp_path: Path) ->
 
     def unsure(image: sitk.Image, **options: Any) -> Any:
         mr = with_voxels(wrong, image)
-        return SimpleNamespace(mr=mr, uncertainty=mr * 0 + 50 if options.get("samples") else None)
+        return SimpleNamespace(mr=mr, uncertainty=mr * 0 + 50 if options["uncertainty"] else None)
 
     unsure.bundle = _painter().bundle  # type: ignore[attr-defined]
-    for folder, options in (("plain", {}), ("samples", {"samples": 4})):
-        case = judge_phantom(unsure, phantom, "t1", **options)
+    for folder in ("plain", "told"):
+        unsure.tells_uncertainty = lambda *_, told=folder == "told": told  # type: ignore[attr-defined]
+        case, options = judge_phantom(unsure, phantom, "t1"), {}
         results = {"options": options, "bundles": {"it": {"heads": {"contrast": "t1", "cases": {"a 1": case}}}}}
         write(results, tmp_path / folder)
     assert case["uncertainty"]["covers"] == pytest.approx(LEVELS, abs=0.02)
     assert not (tmp_path / "plain" / RELIABILITY).exists()
-    with Image.open(tmp_path / "samples" / RELIABILITY) as picture:
+    with Image.open(tmp_path / "told" / RELIABILITY) as picture:
         assert picture.format == "PNG" and len(np.unique(np.asarray(picture.convert("L")))) > 20
 
 

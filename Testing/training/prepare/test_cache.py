@@ -19,11 +19,11 @@ from DiffMaCore.training.cache import (
     PairedCache,
     SliceDataset,
     ct_pixels,
-    ensure_embeddings,
     source_pixels,
     target_pixels,
     with_neighbours,
 )
+from DiffMaCore.training.tasks.denoiser import KEYS, conditions_of
 from Testing.training.tiny_cache import make_tiny_cache, tiny_experiment, tiny_pair
 
 ALL = ("target_latent", "source_latent", "clip_embedding", "source", "ct_pixels", "target", "body")
@@ -72,11 +72,9 @@ def test_the_first_and_last_slice_stand_in_for_the_neighbour_they_lack(tiny):
     assert torch.equal(last[2], last[1]) and not torch.equal(last[0], last[1])
 
 
-def test_a_batch_is_its_rows_to_the_last_bit(tiny, embedder):
+def test_a_batch_is_its_rows_to_the_last_bit(tiny):
     _, cache = tiny
-    rows = SliceDataset(
-        cache, cache.ids("train"), (*ALL, "ct_embedding", "soft_mask"), ensure_embeddings(cache, embedder)
-    )
+    rows = SliceDataset(cache, cache.ids("train"), ALL)
     wanted = [17, 3, 3, 40]
     batch = to_device(rows.batch(wanted), torch.device("cpu"))
     one_by_one = default_collate([rows[row] for row in wanted])
@@ -95,14 +93,13 @@ def test_a_dataset_goes_to_another_process_without_its_open_files(tiny):
 
 
 @pytest.mark.parametrize("direction", [("ct", "mr"), ("mr", "ct")], ids=["ct to mr", "mr to ct"])
-def test_what_inference_computes_from_the_raw_volume_is_what_is_stored(direction, tmp_path, embedder):
+def test_what_inference_computes_from_the_raw_volume_is_what_is_trained_on(direction, tmp_path, embedder):
     """The whole path of `diffma convert` runs, and its conditions are compared slice by slice."""
     experiment = tiny_experiment(tmp_path)
     data = replace(experiment.data, source=direction[0], target=direction[1])
     experiment, folders = make_tiny_cache(tmp_path, data=data)
     cache = PairedCache.open(folders.data)
-    embeddings = ensure_embeddings(cache, embedder)
-    stored = SliceDataset(cache, ["head_4"], ("clip_embedding", "ct_embedding", "soft_mask"), embeddings)
+    stored, _ = conditions_of(SliceDataset(cache, ["head_4"], KEYS).spread(1000), embedder)
     pipe = build_pipeline(experiment, cache, embedder, DiffMa(8, 2, 32, 1), "diffma")
     computed, compute = [], pipe.conditions
 
@@ -118,7 +115,7 @@ def test_what_inference_computes_from_the_raw_volume_is_what_is_stored(direction
         values = torch.cat([getattr(part, key) for part in computed])
         for index, value in zip(out.slices, values, strict=True):
             if index in places:
-                torch.testing.assert_close(value, stored[places[index]][key], rtol=2e-3, atol=4e-3)
+                torch.testing.assert_close(value, getattr(stored, key)[places[index]], rtol=2e-3, atol=4e-3)
                 compared += 1
     assert compared == 3 * len(places) > 0
 
@@ -141,24 +138,6 @@ def test_a_ct_target_is_mapped_from_its_window_and_stored_in_hu(tmp_path):
     assert case.target().min() == -1 and float(case.source().min()) == -1
     inside = ((hu > -400) & (hu < 1400)).numpy()
     np.testing.assert_allclose(case.target().numpy()[inside], (hu.numpy()[inside] + 500) / 1000 - 1, atol=1e-6)
-
-
-def test_embeddings_are_computed_once_for_each_embedder(tiny, embedder):
-    _, cache = tiny
-    folder = ensure_embeddings(cache, embedder)
-    stamps = {file: file.stat().st_mtime_ns for file in folder.iterdir()}
-    assert len(stamps) == 5
-    assert ensure_embeddings(cache, embedder) == folder
-    assert {file: file.stat().st_mtime_ns for file in folder.iterdir()} == stamps
-    next(folder.iterdir()).unlink()
-    ensure_embeddings(cache, embedder)
-    assert sum(file.stat().st_mtime_ns == stamps[file] for file in folder.iterdir()) == 4
-    assert ensure_embeddings(cache, VisionEmbedder(8, 2, 32)) != folder
-
-
-def test_an_embedder_of_another_grid_is_refused(tiny):
-    with pytest.raises(InputError, match="latents of 16"):
-        ensure_embeddings(tiny[1], VisionEmbedder(16, 2, 32))
 
 
 def test_a_cache_that_is_not_there_or_not_whole_says_what_to_do(tmp_path):

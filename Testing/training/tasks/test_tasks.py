@@ -86,7 +86,6 @@ def test_the_embedder_leaves_its_model_its_figure_and_its_masks_figures(trained)
     assert summary["mask"]["split"] == "validation" and 0 < summary["mask"]["share"] <= 1
     assert summary["mask"]["share"] > summary["mask_before_calibration"]["share"]
     assert Image.open(folders.embedder / "figure1.png").width == 4 * 320
-    assert len(list((folders.data / "embeddings").glob("*/*.safetensors"))) == 5
 
 
 # the denoiser
