@@ -8,6 +8,7 @@ import sys
 import tempfile
 from collections.abc import Iterable
 from pathlib import Path
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
@@ -15,7 +16,7 @@ import pytest
 ROOT = Path(__file__).resolve().parent.parent
 GOLDEN = ROOT / "Testing" / "golden"
 APART = ("host", "module")
-LONGEST = ("/test_apart_", "/faults/", "/docs/", "/training/", "/test_cluster")
+LONGEST = ("/test_apart_", "/faults/", "/docs/", "/training/", "/test_cluster", "/ops/", "/phantom/")
 
 HEADS = "DIFFMA_TEST_HEADS"
 """The variable that names a folder for the heads of this run; its processes share it."""
@@ -85,6 +86,20 @@ def tiny_bundle_with_small_decoder(tiny_bundle: Path, tmp_path_factory: pytest.T
     shutil.copytree(tiny_bundle, folder)
     add_small_decoder(folder)
     return folder
+
+
+@pytest.fixture
+def one_reader(monkeypatch: pytest.MonkeyPatch) -> None:
+    """The process that reads files outlives every conversion: it takes a third of a second to start."""
+    monkeypatch.setattr("DiffMaCore.inference.convert.reader", SimpleNamespace(end=lambda: None))
+
+
+@pytest.fixture
+def coarse_heads(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Commands render heads with a twentieth of their voxels."""
+    from Testing.heads import coarse_phantom
+
+    monkeypatch.setattr("DiffMaCore.imaging.phantom.head_phantom", coarse_phantom)
 
 
 def add_small_decoder(folder: Path) -> None:

@@ -34,10 +34,6 @@ class Conditions(NamedTuple):
         """The same with every tensor changed."""
         return Conditions(*(change(part) for part in self if part is not None))
 
-    def repeat(self, times: int) -> Conditions:
-        """The same conditions for ``times`` noises each, slice by slice."""
-        return self.map(lambda part: part.repeat_interleave(times, dim=0))
-
 
 def together(parts: Sequence[Conditions]) -> Conditions:
     """Of several slices, those of all."""

@@ -17,6 +17,7 @@ import SimpleITK as sitk
 
 from DiffMaCore.cli.main import main
 from Testing.images import write_heads
+from Testing.warm import IMPORTED
 
 dask = pytest.importorskip("dask", reason="the extra `cluster` is not installed")
 distributed = pytest.importorskip("distributed", reason="the extra `cluster` is not installed")
@@ -28,8 +29,7 @@ PATIENT = "SURNAME_FORENAME"
 def importing_once() -> Iterator[None]:
     """Workers are forked from a process that has imported torch."""
     with dask.config.set({"distributed.worker.multiprocessing-method": "forkserver"}):
-        context = distributed.utils.get_mp_context()
-        context.set_forkserver_preload(["distributed", "DiffMaCore.inference.cohort"])
+        distributed.utils.get_mp_context().set_forkserver_preload(IMPORTED)
         yield
 
 

@@ -6,8 +6,7 @@ import json
 import os
 import shutil
 import signal
-import subprocess
-import sys
+import time
 from collections.abc import Callable, Sequence
 from pathlib import Path
 
@@ -17,16 +16,9 @@ import SimpleITK as sitk
 
 from DiffMaCore.cli.main import main
 from Testing.images import head_like_ct
+from Testing.warm import WARM, diffma
 
 QUICK = ("--steps", "2", "--device", "cpu")
-
-
-def _command(*arguments: object) -> list[str]:
-    return [sys.executable, "-m", "DiffMaCore.cli.main", *map(str, arguments)]
-
-
-def _diffma(*arguments: object) -> subprocess.CompletedProcess[str]:
-    return subprocess.run(_command(*arguments), capture_output=True, text=True, timeout=200, check=False)
 
 
 Here = Callable[..., tuple[int, str, str]]
@@ -69,10 +61,13 @@ def test_a_ct_becomes_an_mri_that_says_what_it_is_and_the_same_bytes_the_next_ti
 ) -> None:
     """In another process as well."""
     (tmp_path / "again").mkdir()
-    output, mask = tmp_path / "mr.nrrd", tmp_path / "mask.nii.gz"
-    result = _diffma("convert", ct, output, "--soft-mask", mask, "--model", tiny_bundle, *QUICK)
-    assert result.returncode == 0, result.stderr
-    assert "research only" in result.stdout
+    output, mask, said = tmp_path / "mr.nrrd", tmp_path / "mask.nii.gz", tmp_path / "said.txt"
+    words = ("convert", ct, output, "--soft-mask", mask, "--model", tiny_bundle, *QUICK)
+    child = WARM.Process(target=diffma, args=(said, *words))
+    child.start()
+    child.join(200)
+    assert child.exitcode == 0, said.with_suffix(".err").read_text()
+    assert "research only" in said.read_text()
     source, mr = sitk.ReadImage(str(ct)), sitk.ReadImage(str(output))
     for get in ("GetSize", "GetSpacing", "GetOrigin", "GetDirection"):
         assert getattr(mr, get)() == getattr(source, get)()
@@ -212,26 +207,19 @@ def test_errors_reach_a_program_as_json_too(tmp_path: Path, capsys: pytest.Captu
 def test_cancelling_leaves_no_half_written_output(
     ct: Path, tiny_bundle: Path, tmp_path: Path, how: signal.Signals
 ) -> None:
-    previews = tmp_path / "previews"
-    options = ("--steps", 1000, "--batch-size", 1, "--progress", "json", "--previews", previews)
-    command = _command("convert", ct, tmp_path / "mr.nii.gz", "--model", tiny_bundle, *options)
-    child = subprocess.Popen(
-        command,
-        stdout=subprocess.PIPE,
-        stderr=subprocess.PIPE,
-        text=True,
-        # what was started in the background ignores SIGINT, and so would its children
-        preexec_fn=lambda: signal.signal(signal.SIGINT, signal.SIG_DFL),
-    )
-    assert child.stdout
-    last: dict[str, object] = {}
-    for line in child.stdout:
-        last = json.loads(line)
-        if last["event"] == "progress":
-            break
-    child.send_signal(how)
-    rest, errors = child.communicate(timeout=200)
-    assert child.returncode == 130
-    assert "Traceback" not in errors
-    assert json.loads(rest.splitlines()[-1])["kind"] == "Cancelled"
-    assert [p.name for p in tmp_path.iterdir() if p.name != "previews"] == []
+    out, said = tmp_path / "out", tmp_path / "said.txt"
+    out.mkdir()
+    said.touch()
+    options = ("--steps", 1000, "--batch-size", 1, "--progress", "json", "--previews", tmp_path / "previews")
+    words = ("convert", ct, out / "mr.nii.gz", "--model", tiny_bundle, *options)
+    child = WARM.Process(target=diffma, args=(said, *words))
+    child.start()
+    while '"progress"' not in said.read_text():
+        assert child.is_alive(), said.with_suffix(".err").read_text()
+        time.sleep(0.02)
+    os.kill(child.pid, how)
+    child.join(200)
+    assert child.exitcode == 130
+    assert "Traceback" not in said.with_suffix(".err").read_text()
+    assert json.loads(said.read_text().splitlines()[-1])["kind"] == "Cancelled"
+    assert list(out.iterdir()) == []

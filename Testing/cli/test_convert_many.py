@@ -13,6 +13,8 @@ from DiffMaCore.cli.main import main
 from DiffMaCore.inference import convert
 from Testing.images import head_like_ct, write_heads
 
+pytestmark = pytest.mark.usefixtures("one_reader")
+
 QUICK = ("--steps", "2", "--device", "cpu")
 
 

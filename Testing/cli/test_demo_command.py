@@ -14,7 +14,7 @@ from Testing.images import head_like_ct
 
 
 def test_it_writes_a_phantom_its_mri_and_a_picture_and_says_demo(
-    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+    coarse_heads: None, tmp_path: Path, capsys: pytest.CaptureFixture[str]
 ) -> None:
     assert main(["demo", "-o", str(tmp_path), "--steps", "1"]) == 0
     said = capsys.readouterr().out

@@ -99,6 +99,7 @@ def ct(request: pytest.FixtureRequest, tmp_path: Path) -> Path:
 
 @pytest.fixture
 def leaks(
+    one_reader: None,
     tmp_path: Path,
     capfd: pytest.CaptureFixture[str],
     caplog: pytest.LogCaptureFixture,
@@ -122,7 +123,18 @@ def test_a_search_that_finds_nothing_can_find_something(ct: Path, leaks: Leaks, 
         leaks.written()
 
 
-@pytest.mark.parametrize("format", ["nii.gz", "nrrd", "mha"])
+@pytest.mark.parametrize(
+    ("ct", "format"),
+    [
+        ({}, "nii.gz"),
+        (MALFORMED, "nrrd"),
+        ({}, "mha"),
+        pytest.param(MALFORMED, "nii.gz", marks=pytest.mark.slow),
+        pytest.param({}, "nrrd", marks=pytest.mark.slow),
+        pytest.param(MALFORMED, "mha", marks=pytest.mark.slow),
+    ],
+    indirect=["ct"],
+)
 def test_a_converted_ct_tells_nothing_of_the_patient(
     format: str, ct: Path, leaks: Leaks, tiny_bundle: Path, tmp_path: Path
 ) -> None:
@@ -179,6 +191,7 @@ def test_judging_a_ct_and_its_result_tells_nothing(leaks: Leaks, tiny_bundle: Pa
     leaks.written()
 
 
+@pytest.mark.parametrize("ct", [{}, pytest.param(MALFORMED, marks=pytest.mark.slow)], indirect=True)
 @pytest.mark.parametrize(
     ("keyword", "value"),
     [

@@ -27,6 +27,8 @@ from Testing.imaging.dicom_files import write_series
 from Testing.training.heads_run import heads_experiment, write_config
 from Testing.training.synthrad import write_synthrad
 
+pytestmark = pytest.mark.usefixtures("coarse_heads", "one_reader")
+
 ROOT = Path(__file__).resolve().parents[2]
 PAGES = [ROOT / "README.md", ROOT / "CONTRIBUTING.md", *sorted((ROOT / "docs").glob("*.md"))]
 PROGRAMS = r"(diffma|python3?|accelerate|torchrun|sbatch|pip (install|download)|PythonSlicer|Slicer|sed|twine) *"

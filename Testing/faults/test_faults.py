@@ -18,7 +18,7 @@ pytestmark = [
 ]
 ROOT_ONLY = ("full", "rights")  # a disk is mounted and rights are given up
 FAULTS = ("kill", *(ROOT_ONLY if sys.platform == "linux" and os.geteuid() == 0 else ()))
-SOME = ("series again", "batch", "slices", "train autoencoder")
+SOME = ("series again", "batch", "train autoencoder")
 
 
 def meets(faults: Sequence[str], only: Sequence[str], trials: int) -> str:
@@ -31,9 +31,12 @@ def meets(faults: Sequence[str], only: Sequence[str], trials: int) -> str:
     return "\n".join(lines) + done.stderr[-2000:]
 
 
-def test_a_command_that_met_a_kill_a_full_disk_or_lost_rights_says_so_and_is_done_by_the_next_start() -> None:
-    trials = len(SOME) * len(FAULTS)
-    assert meets(FAULTS, SOME, trials) == f"0 problems in {trials} trials"
+@pytest.mark.parametrize("some", [SOME, pytest.param(("slices",), marks=pytest.mark.slow)])
+def test_a_command_that_met_a_kill_a_full_disk_or_lost_rights_says_so_and_is_done_by_the_next_start(
+    some: Sequence[str],
+) -> None:
+    trials = len(some) * len(FAULTS)
+    assert meets(FAULTS, some, trials) == f"0 problems in {trials} trials"
 
 
 @pytest.mark.slow

@@ -16,6 +16,8 @@ from DiffMaCore import DiffMaPipeline  # noqa: E402
 from Testing.geometry.cases import FORMATS, OUTPUTS, Case, cases, mark_errors, write_case  # noqa: E402
 from Testing.geometry.converting import displacement, echoing  # noqa: E402
 
+pytestmark = pytest.mark.usefixtures("one_reader")
+
 LEAST = 0.5
 """Voxels: a mark that is this far from its place would lie in another voxel."""
 PLAIN = Case("nii", ".nii", (2.0, 2.0, 3.0), (0, 1, 2), (1, 1, 1), (0.0, 0.0, 0.0), (0.0, 0.0, 0.0), seed=1)

@@ -48,6 +48,7 @@ def test_a_file_that_ends_its_reader_is_one_sentence_and_the_next_is_read(
             reader, "_CHILD", reader._CHILD.replace("from DiffMaCore.imaging.reader_child import serve; serve()", start)
         )
         patched.setattr(reader, "_LEAST_SECONDS", 1.0)
+        patched.setattr(reader, "_WAITING", 1.0 if way == "wait" else reader._WAITING)
         with pytest.raises(InputError, match=r"ct\.nrrd.*(crash|too long|in time).*again") as caught:
             read_volume(path)
     assert "\n" not in str(caught.value)

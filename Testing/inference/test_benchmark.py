@@ -9,15 +9,18 @@ import pytest
 
 from DiffMaCore.cli.main import build_parser
 from DiffMaCore.errors import InputError, OutputError
-from DiffMaCore.inference.benchmark import benchmark_scan, benchmark_spiral, benchmark_step, take_turns
+from DiffMaCore.inference.benchmark import benchmark_scan, benchmark_spiral, take_turns
 from DiffMaCore.progress import Reporter
 
 
-def _run(*arguments: str) -> int:
-    small = ("--batch", "1", "--channels", "16", "--tokens", "4", "--states", "2")
-    args = build_parser().parse_args(["benchmark", "scan", *small, *arguments])
+def _command(*words: str) -> int:
+    args = build_parser().parse_args(["benchmark", *words])
     args.reporter = Reporter()
     return args.run(args)
+
+
+def _run(*arguments: str) -> int:
+    return _command("scan", "--batch", "1", "--channels", "16", "--tokens", "4", "--states", "2", *arguments)
 
 
 def test_contestants_take_turns_at_going_first() -> None:
@@ -57,8 +60,15 @@ def test_impossible_sizes_and_places_are_refused_before_anything_is_measured(tmp
         _run("--json", str(tmp_path / "nowhere" / "scan.json"))
 
 
-def test_a_step_is_compared_with_dits_at_about_equal_parameters() -> None:
-    figures = benchmark_step("S/7", batch=1, image_size=56, rounds=1)
+def test_a_step_is_compared_with_dits_at_about_equal_parameters(
+    tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    small, file = ("step", "--size", "S/7", "--image-size", "56", "--rounds", "1"), tmp_path / "step.json"
+    assert _command(*small, "--batch", "1", "--json", str(file)) == 0
+    figures, table = json.loads(file.read_text()), capsys.readouterr().out
+    assert "times as long" in table and all(f"\n{row['method']} " in table for row in figures["results"])
+    with pytest.raises(InputError, match="at least one slice"):
+        _command(*small, "--batch", "0")
     assert [row["method"] for row in figures["results"]] == ["dit", "diffma, numba", "diffma, torch"]
     assert all(row["ratio_min"] <= row["ratio"] <= row["ratio_max"] for row in figures["results"])
     assert figures["shape"]["tokens"] == 1

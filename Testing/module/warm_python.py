@@ -68,11 +68,12 @@ def _warm_up(folder: Path, bundle: str) -> None:
     import SimpleITK as sitk
     import torch
 
-    import Testing.heads  # noqa: F401  cleans heads once
     from DiffMaCore.cli.main import main
-    from DiffMaCore.imaging import reader
+    from DiffMaCore.imaging import phantom, reader
+    from Testing.heads import coarse_phantom  # and heads are cleaned once
 
     torch.set_num_threads(1)
+    phantom.head_phantom = coarse_phantom  # type: ignore[assignment]
     ct, mr = str(folder / "ct.nii"), str(folder / "mr.nii")
     voxels = np.full((4, 32, 32), -1000, np.int16)
     voxels[:, 8:24, 8:24] = 40

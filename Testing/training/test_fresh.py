@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import multiprocessing
 import os
 import signal
 from dataclasses import replace
@@ -15,16 +16,18 @@ from DiffMaCore.training import fresh
 from DiffMaCore.training.batches import Order
 from DiffMaCore.training.fresh import AHEAD, FreshSlices, FreshSpec, VolumeMaker, volume_file
 from Testing.training.heads_run import heads_data
+from Testing.warm import WARM
 
 KEYS = ("source", "target", "body", "ct_pixels", "contrast")
 ROWS = [0, 5, 17, 30]
 
 
 @pytest.fixture(scope="module", autouse=True)
-def few_volumes():
-    """A training begins with two volumes."""
+def quick():
+    """A training begins with two volumes, and the process beside it has imported everything already."""
     patch = pytest.MonkeyPatch()
     patch.setattr(fresh, "_FIRST", 2)
+    patch.setattr(multiprocessing, "get_context", lambda method=None: WARM)
     yield
     patch.undo()
 

@@ -52,10 +52,10 @@ def test_after_a_kill_mid_epoch_the_next_50_losses_are_those_of_an_unbroken_run(
     config = {"steps": 70, "log_every": 1, "checkpoint_every": 6}
     run_here(tmp_path / "unbroken", **config)
     # five batches an epoch and 8 slices of 5 ms a batch: a kill lands between two checkpoints, inside an epoch
-    victim = start(tmp_path / "killed", "--slow", "0.005", **config)
+    victim = start(tmp_path / "killed", slow=0.005, **config)
     wait_for_step(tmp_path / "killed", 15)
     victim.kill()
-    victim.wait()
+    victim.join()
     (newest, *_) = Checkpoints(tmp_path / "killed" / "checkpoints").newest_first()
     assert 12 <= int(newest.stem.removeprefix("step_")) <= 20
     assert RunFolder(tmp_path / "killed").account()["status"] == "training"
@@ -70,16 +70,18 @@ def test_after_a_kill_mid_epoch_the_next_50_losses_are_those_of_an_unbroken_run(
 
 
 def test_control_c_saves_and_says_how_to_go_on(tmp_path, start):
-    child = start(tmp_path, "--slow", "0.005", steps=1000, checkpoint_every=1000, workers=1)
-    wait_for_step(tmp_path, 3)
+    folder = tmp_path / "run"
+    child = start(folder, slow=0.005, steps=1000, checkpoint_every=1000, workers=1)
+    wait_for_step(folder, 3)
     os.killpg(child.pid, signal.SIGINT)  # a terminal sends it to the processes that read data as well
-    said, complaints = child.communicate(timeout=30)
-    assert child.returncode == 130
-    assert "Traceback" not in complaints
-    step = max(losses(tmp_path))
-    assert said.strip() == f"stopped after step {step} of 1000; the same command goes on from there"
-    assert [p.stem for p in Checkpoints(tmp_path / "checkpoints").newest_first()] == [f"step_{step:08d}"]
-    assert RunFolder(tmp_path).account()["status"] == "stopped"
+    child.join(30)
+    assert child.exitcode == 130
+    assert "Traceback" not in folder.with_suffix(".err").read_text()
+    step = max(losses(folder))
+    said = folder.with_suffix(".out").read_text().strip()
+    assert said == f"stopped after step {step} of 1000; the same command goes on from there"
+    assert [p.stem for p in Checkpoints(folder / "checkpoints").newest_first()] == [f"step_{step:08d}"]
+    assert RunFolder(folder).account()["status"] == "stopped"
 
 
 def test_sigterm_saves_too_and_averages_over_several_steps_survive_a_stop_between_two_rows(tmp_path):

@@ -10,16 +10,17 @@ from DiffMaCore.training.batches import Order, Spread, micro_batches, spread_bat
 from DiffMaCore.training.experiment import TrainConfig
 from DiffMaCore.training.run_folder import RunFolder
 from DiffMaCore.training.trainer import make_accelerator, train
+from Testing.training.trainer.conftest import free_port
 from Testing.training.trainer.tiny_run import Contrast, Denoise, Slices, losses, tiny_config
 
 
 @pytest.fixture(scope="module")
 def from_two(tmp_path_factory, start):
     """What two processes left behind; in contrast/ the training over whole batches."""
-    folder = tmp_path_factory.mktemp("two")
-    child = start(folder, "--both", processes=2, micro_batch=2)
-    _, said = child.communicate(timeout=200)
-    assert child.returncode == 0, said
+    folder, port = tmp_path_factory.mktemp("two") / "run", free_port()
+    for child in [start(folder, port=port, rank=rank, both=True, micro_batch=2) for rank in range(2)]:
+        child.join(200)
+        assert child.exitcode == 0, folder.with_suffix(".err").read_text()
     return folder
 
 

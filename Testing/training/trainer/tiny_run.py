@@ -1,12 +1,8 @@
-"""A tiny real training run: in this process for a test, or as a program that a test starts, kills and starts again.
-
-python tiny_run.py FOLDER [--both] [--slow SECONDS] [--config JSON]
-"""
+"""A tiny real training run: in this process for a test, or as a process that a test starts, kills and starts again."""
 
 from __future__ import annotations
 
-import argparse
-import json
+import os
 import sys
 import time
 from collections.abc import Sequence
@@ -23,6 +19,7 @@ from DiffMaCore.training.experiment import TrainConfig
 from DiffMaCore.training.run_folder import RunFolder, Sample, read_metrics
 from DiffMaCore.training.task import Task
 from DiffMaCore.training.trainer import make_accelerator, train
+from Testing.warm import become_a_program
 
 SLICES = 40
 
@@ -105,24 +102,21 @@ def tiny_config(**changes: object) -> TrainConfig:
     return TrainConfig(**{**values, **changes})  # type: ignore[arg-type]
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser()
-    parser.add_argument("folder", type=Path)
-    parser.add_argument("--both", action="store_true", help="the contrast as well, in FOLDER/contrast")
-    parser.add_argument("--slow", type=float, default=0.0)
-    parser.add_argument("--config", type=json.loads, default={})
-    args = parser.parse_args()
+def run_alone(
+    folder: Path, variables: dict[str, str], both: bool = False, slow: float = 0.0, **changes: object
+) -> None:
+    """As the whole of a process, with these variables; what it says and complains of are files beside the folder.
+
+    ``both``: the contrast as well, in ``folder / "contrast"``.
+    """
+    become_a_program(folder.with_suffix(".out"))
+    os.environ.update(variables)
     torch.set_num_threads(1)
-    slices, accelerator = Slices(slow=args.slow), make_accelerator("cpu")
+    slices, accelerator = Slices(slow=slow), make_accelerator("cpu")
     try:
-        train(Denoise(slices), tiny_config(**args.config), RunFolder(args.folder), 0, Reporter(), accelerator)
-        if args.both:
-            folder = RunFolder(args.folder / "contrast")
-            train(Contrast(slices), tiny_config(), folder, 0, Reporter(), accelerator)
+        train(Denoise(slices), tiny_config(**changes), RunFolder(folder), 0, Reporter(), accelerator)
+        if both:
+            train(Contrast(slices), tiny_config(), RunFolder(folder / "contrast"), 0, Reporter(), accelerator)
     except KeyboardInterrupt as stopped:
         print(stopped, flush=True)
         sys.exit(130)
-
-
-if __name__ == "__main__":
-    main()
