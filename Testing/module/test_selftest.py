@@ -6,14 +6,16 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from warm_python import WHOLE_HEADS
 
 MODULE = Path(__file__).resolve().parents[2] / "DiffMaSlicer" / "DiffMaSlicer.py"
 
 
 @pytest.mark.timeout(300)
-def test_reload_and_test_passes(slicer_host: Any, warm: None) -> None:
+def test_reload_and_test_passes(slicer_host: Any, warm: None, monkeypatch: pytest.MonkeyPatch) -> None:
     import slicer
 
+    monkeypatch.setenv(WHOLE_HEADS, "1")  # its slices are those of a whole head
     widget = slicer_host.load_module(MODULE)
     widget.onReload()
     slicer.selfTests["DiffMaSlicer"](msec=0)

@@ -20,6 +20,8 @@ from typing import Any, NoReturn
 
 SOCKET = "DIFFMA_TEST_SOCKET"
 """The variable that names the server's socket."""
+WHOLE_HEADS = "DIFFMA_TEST_WHOLE_HEADS"
+"""The variable under which commands render heads as they do elsewhere, not coarse ones."""
 
 
 def run(words: list[str]) -> NoReturn:
@@ -69,11 +71,10 @@ def _warm_up(folder: Path, bundle: str) -> None:
     import torch
 
     from DiffMaCore.cli.main import main
-    from DiffMaCore.imaging import phantom, reader
-    from Testing.heads import coarse_phantom  # and heads are cleaned once
+    from DiffMaCore.imaging import reader
+    from Testing import heads  # noqa: F401  which are cleaned once
 
     torch.set_num_threads(1)
-    phantom.head_phantom = coarse_phantom  # type: ignore[assignment]
     ct, mr = str(folder / "ct.nii"), str(folder / "mr.nii")
     voxels = np.full((4, 32, 32), -1000, np.int16)
     voxels[:, 8:24, 8:24] = 40
@@ -120,7 +121,11 @@ def _become(words: list[str], folder: str, variables: dict[str, str], streams: l
     os.environ.update(variables)
     sys.argv = ["DiffMaCore", *words]
     from DiffMaCore.cli.main import program
+    from DiffMaCore.imaging import phantom
+    from Testing.heads import coarse_phantom
 
+    if WHOLE_HEADS not in variables:
+        phantom.head_phantom = coarse_phantom  # type: ignore[assignment]
     program()
 
 
