@@ -22,7 +22,16 @@ from DiffMaCore.progress import Reporter
 HIDDEN = ".diffma-"
 """How the names of all begin that is still being written."""
 
-_HOST = f"{zlib.crc32(platform.node().encode()):08x}"
+
+def _where_processes_are_numbered() -> str:
+    """The machine, and on Linux the container: its processes are not seen from another one that shares a folder."""
+    try:
+        return f"{platform.node()} {os.readlink('/proc/self/ns/pid')}"  # noqa: PTH115  pathlib wants a path behind it
+    except OSError:
+        return platform.node()
+
+
+_HOST = f"{zlib.crc32(_where_processes_are_numbered().encode()):08x}"
 _START = os.urandom(4).hex()  # an earlier process may have had this one's number
 _NAME = re.compile(r"\.diffma-([0-9a-f]{8})-(\d{1,9})-([0-9a-f]{8})\.(part|old)\..*")
 _DAY = 86400  # seconds

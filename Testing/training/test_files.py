@@ -10,7 +10,7 @@ from pathlib import Path
 
 import pytest
 
-from DiffMaCore.files import alone_in, replacing_folder
+from DiffMaCore.files import alone_in, replacing, replacing_folder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.experiment import Folders
 from DiffMaCore.training.prepare import prepare_cases
@@ -52,6 +52,17 @@ def test_a_folder_stays_as_it_was_where_its_successor_fails(tmp_path: Path) -> N
         (part / "b").touch()
         raise OSError
     assert _names(tmp_path) == {"bundle"} and _names(folder) == {"a"}
+
+
+def test_a_container_on_the_same_machine_leaves_alone_what_it_cannot_see_the_process_of(tmp_path: Path) -> None:
+    apart = ["unshare", "--pid", "--fork", "--mount-proc"]
+    if not shutil.which("unshare") or subprocess.run([*apart, "true"], capture_output=True, check=False).returncode:
+        pytest.skip("no other numbering of processes can be made here, which takes Linux and its rights")
+    code = f"from pathlib import Path; from DiffMaCore.files import clear_left; clear_left(Path({str(tmp_path)!r}))"
+    with replacing(tmp_path / "result") as part:
+        part.write_text("whole")
+        subprocess.run([*apart, sys.executable, "-c", code], cwd=ROOT, check=True)
+    assert (tmp_path / "result").read_text() == "whole"
 
 
 _AT_WORK = """
