@@ -28,11 +28,12 @@ ROOT_ONLY = pytest.mark.skipif(
 
 
 @pytest.mark.timeout(900)
-def test_a_kill_at_any_step_loses_nothing_and_nothing_half_made_is_taken() -> None:
+@pytest.mark.parametrize("trials", [6, pytest.param(12, marks=pytest.mark.slow)])
+def test_a_kill_at_any_step_loses_nothing_and_nothing_half_made_is_taken(trials: int) -> None:
     """Of adding, downloading, removing, moving, completing; ``python -m Testing.bundles.killing`` kills more often."""
-    command = [sys.executable, "-m", "Testing.bundles.killing", "--trials", "6"]
+    command = [sys.executable, "-m", "Testing.bundles.killing", "--trials", str(trials)]
     done = subprocess.run(command, cwd=ROOT, capture_output=True, text=True, check=False)
-    assert done.stdout == "0 of 6 kills lost something\n"
+    assert done.stdout == f"0 of {trials} kills lost something\n"
 
 
 def test_what_a_killed_process_left_is_removed_and_what_a_living_one_makes_is_not(home: Path) -> None:
