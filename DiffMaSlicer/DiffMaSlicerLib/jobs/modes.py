@@ -32,8 +32,8 @@ def choose_mode(machine: Mapping[str, Any] | None, model: str, wish: str | None 
         The wish where the model was trained for it, otherwise the model's own choice. Of a model that is not known the
         wish; None leaves it to the child.
     """
-    entry = next((entry for entry in (machine or {}).get("models", ()) if entry["name"] == model), None)
-    if entry is None:
+    entry = _entry(machine, model)
+    if not entry:
         return wish if wish in MODES else None
     modes = modes_of(entry)
     return wish if wish in modes else modes[0]
@@ -41,8 +41,13 @@ def choose_mode(machine: Mapping[str, Any] | None, model: str, wish: str | None 
 
 def tells_uncertainty(machine: Mapping[str, Any] | None, model: str, mode: str | None, decoder: str | None) -> bool:
     """Whether a model tells the uncertainty of its expected image by itself, in the same step."""
-    tell = [entry["name"] for entry in (machine or {}).get("models", ()) if entry.get("expects_error")]
-    return mode == MEAN and decoder in (None, "guided") and model in tell
+    return mode == MEAN and decoder in (None, "guided") and bool(_entry(machine, model).get("expects_error"))
+
+
+def _entry(machine: Mapping[str, Any] | None, model: str) -> Mapping[str, Any]:
+    """What the child says of a model; empty while nothing is known of it."""
+    none: Mapping[str, Any] = {}
+    return next((entry for entry in (machine or {}).get("models", ()) if entry["name"] == model), none)
 
 
 def draws_noise(mode: str | None, samples: int) -> bool:
