@@ -210,7 +210,8 @@ class SlicePipeline(DiffusionPipeline):
         if decoder == "small" and self.small_decoder is not None:
             decoding = 7 * self.small_decoder.config["decoder_block_out_channels"][-1]
         if decoder == "guided" and self.guided_decoder is not None:
-            decoding = 8 * self.guided_decoder.config["channels"][0]
+            config = self.guided_decoder.config
+            decoding = 8 * max(config["channels"][0], (config["error_channels"] or (0,))[0])
         # while a batch is decoded the next is encoded, and a captured graph keeps its memory all the time
         maps = encoding + decoding if self.overlap else max(encoding, decoding)
         numbers = DTYPES[self.precision].itemsize * self.denoiser.floats_per_slice

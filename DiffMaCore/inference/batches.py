@@ -113,7 +113,7 @@ class BatchRun:
         given = latents, self._sampling.decoder, made.conditions.ct_pixels
         if not expected:
             made.samples.add(pipe.decode(*given))
-        elif self._sampling.uncertainty and self._sampling.samples == 1:
+        elif self._sampling.uncertainty_of == "decoder":
             made.expected, made.error = pipe.decode_with_error(*given)
         else:
             made.expected = pipe.decode(*given)

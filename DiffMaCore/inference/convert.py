@@ -186,7 +186,7 @@ def _extra_outputs(output: Path, volume: Volume, options: ConvertOptions, source
     file = output if output_format(output) != "dicom" else output.with_name(output.name + ".nrrd")
     stem, extension = split_extension(file)
     extras = {}
-    if options.uncertainty or options.samples > 1:
+    if options.uncertainty_of:
         extras["uncertainty"] = file.with_name(f"{stem}_uncertainty{extension}")
     if options.soft_mask:
         extras["soft_mask"] = options.soft_mask

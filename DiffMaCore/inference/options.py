@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Literal
 
 from DiffMaCore.diffusion.schedulers import DEFAULT_STEPS, check_sampling
 
@@ -25,6 +26,13 @@ class Sampling:
 
     def __post_init__(self) -> None:
         check_sampling(self.steps, self.seed, self.samples, self.batch_size, self.scheduler)
+
+    @property
+    def uncertainty_of(self) -> Literal["samples", "decoder"] | None:
+        """What tells the uncertainty: what the samples differ by, or of one image its decoder; None: nobody asked."""
+        if self.samples > 1:
+            return "samples"
+        return "decoder" if self.uncertainty else None
 
     @property
     def draws(self) -> int:

@@ -99,8 +99,8 @@ class DiffMaPipeline(SlicePipeline):
                 changes no voxel.
             decoder: "full" is the VAE's; "small" is faster and approximate, "guided" sees the CT as well, where the
                 bundle has them; None is the best it has.
-            uncertainty: of one sample, too: the error that the decoder expects of the expected image, at no cost.
-                More samples give theirs anyway.
+            uncertainty: of one sample, too: the error that the decoder expects of the expected image, in the same
+                step. More samples give theirs anyway.
             reporter: gets the progress and every finished slice.
 
         Raises:
@@ -118,12 +118,12 @@ class DiffMaPipeline(SlicePipeline):
     def resolved(self, sampling: Sampling) -> Sampling:
         """With the bundle's mode and decoder where none is given; InputError where it has not what is asked for."""
         mode, decoder = self.mode(sampling.mode), self.decoder(sampling.decoder)
-        if sampling.uncertainty and sampling.samples == 1 and not self.tells_uncertainty(mode, decoder):
+        if sampling.uncertainty_of == "decoder" and not self.tells_uncertainty(mode, decoder):
             raise InputError(
                 f"the model {self.bundle.name} tells no uncertainty of one image in the mode {mode} by its {decoder}"
                 " decoder; draw some --samples"
             )
-        return replace(sampling, mode=mode, decoder=decoder, uncertainty=sampling.uncertainty or sampling.samples > 1)
+        return replace(sampling, mode=mode, decoder=decoder)
 
     def synthesise(
         self,
@@ -159,7 +159,7 @@ class DiffMaPipeline(SlicePipeline):
             )
 
         mr = np.full(array.shape, low, np.float32)
-        spread = np.zeros(array.shape, np.float32) if sampling.uncertainty else None
+        spread = np.zeros(array.shape, np.float32) if sampling.uncertainty_of else None
         weights = np.zeros(array.shape, np.float32)
         batch = _choose_batch(self, sampling, array, reporter)
         batches = _outwards([active[i : i + batch] for i in range(0, len(active), batch)], sampling.start_slice)
@@ -245,7 +245,7 @@ def provenance(pipe: SlicePipeline, sampling: Sampling, batch: int) -> dict[str,
         "mode": sampling.mode,
         **(drawn if sampling.draws else {"steps": 1}),
         "samples": sampling.samples,
-        **({"uncertainty_of": "samples" if sampling.samples > 1 else "decoder"} if sampling.uncertainty else {}),
+        **({"uncertainty_of": sampling.uncertainty_of} if sampling.uncertainty_of else {}),
         "decoder": DECODERS[pipe.decoder(sampling.decoder)],
         "batch_size": batch,
         "device": str(pipe.device),
@@ -269,7 +269,7 @@ def _choose_batch(pipe: SlicePipeline, sampling: Sampling, array: np.ndarray, re
     """Slices at once, which is reported; OutOfMemory where the volume or one slice needs more than is free."""
     wanted, decoder = sampling.batch_size, sampling.decoder
     # the result, the soft mask, and a copy of each as an image
-    volumes = 4 * array.size * (6 if sampling.uncertainty else 4)
+    volumes = 4 * array.size * (6 if sampling.uncertainty_of else 4)
     free = free_memory(torch.device("cpu"))
     if free < volumes:
         raise OutOfMemory(f"the images of this volume need {gib(volumes)} and {gib(free)} are free")
