@@ -90,7 +90,7 @@ class BundleConfig:
     ``modes`` are those (:data:`MODES`) that the network was trained for, the default first. ``neighbour_distance`` is
     how far in mm the neighbouring slices lie that its pixels are taken from; None: no neighbours. Deviations over
     samples are multiplied by ``uncertainty_scale``, and the absolute errors that the guided decoder expects by
-    ``error_scale``, so that 90 % intervals cover 90 % of held-out errors. The mean is averaged over two grids of
+    ``error_scale``, so that 90 % intervals cover 90 % of held-out errors. The mean is averaged over four grids of
     tokens, ``grid_shift`` latent pixels apart; 0: one grid. It is smoothed across slices, by ``slice_smoothing`` mm
     (standard deviation): what a CT hides is guessed anew in every slice.
     ``training_range`` tells what CTs the bundle was trained on; empty where that is not known.

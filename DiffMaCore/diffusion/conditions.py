@@ -41,18 +41,20 @@ def together(parts: Sequence[Conditions]) -> Conditions:
     return Conditions(*(torch.cat(each) for each in given))
 
 
-def over_two_grids(evaluate: Callable[[Conditions], Tensor], conditions: Conditions, shift: int) -> Tensor:
-    """Latents (B, C, S', S') that a network expects, averaged over two places of its grid of tokens.
+def over_four_grids(evaluate: Callable[[Conditions], Tensor], conditions: Conditions, shift: int) -> Tensor:
+    """Latents (B, C, S', S') that a network expects, averaged over four places of its grid of tokens.
 
-    Tokens see the CT's pixels in squares that do not overlap; a second evaluation, of pixels moved by ``shift`` latent
-    pixels in both directions, sees across their borders. ``shift`` 0: one evaluation.
+    Tokens see the CT's pixels in squares that do not overlap; three more evaluations, of pixels moved by ``shift``
+    latent pixels down, right, and both, see across their borders. ``shift`` 0: one evaluation.
     """
-    latents = evaluate(conditions)
-    if not shift or conditions.ct_pixels is None:
+    latents, ct_pixels = evaluate(conditions), conditions.ct_pixels
+    if not shift or ct_pixels is None:
         return latents
-    pixels = shift * (conditions.ct_pixels.shape[-1] // latents.shape[-1])
-    moved = conditions._replace(ct_pixels=conditions.ct_pixels.roll((pixels, pixels), (-2, -1)))
-    return (latents + evaluate(moved).roll((-shift, -shift), (-2, -1))) / 2
+    factor = ct_pixels.shape[-1] // latents.shape[-1]
+    for down, right in ((shift, 0), (0, shift), (shift, shift)):
+        moved = conditions._replace(ct_pixels=ct_pixels.roll((down * factor, right * factor), (-2, -1)))
+        latents = latents + evaluate(moved).roll((-down, -right), (-2, -1))
+    return latents / 4
 
 
 def mr_to_pixels(mr: Tensor) -> Tensor:

@@ -8,7 +8,7 @@ from typing import Any, Literal
 import torch
 from torch import Tensor
 
-from DiffMaCore.diffusion.conditions import Conditions, over_two_grids
+from DiffMaCore.diffusion.conditions import Conditions, over_four_grids
 from DiffMaCore.diffusion.schedulers import TRAIN_TIMESTEPS, make_scheduler
 
 PredictionType = Literal["epsilon", "v_prediction"]
@@ -60,7 +60,7 @@ def mean_of(
     latent_shape: tuple[int, int, int],
     grid_shift: int,
 ) -> Tensor:
-    """Conditional mean (B, C, S, S) that a network of v gives: its answer to no noise at the last timestep, over two
+    """Conditional mean (B, C, S, S) that a network of v gives: its answer to no noise at the last timestep, over four
     grids of tokens where ``grid_shift`` is not 0."""
     count, device = len(conditions.soft_mask), conditions.soft_mask.device
     nothing = conditions.soft_mask.new_zeros(count, *latent_shape)
@@ -70,7 +70,7 @@ def mean_of(
         v = model(nothing, t, *given, contrast=contrast).sample.float()
         return implied(v, nothing, t, alphas.to(device), "v_prediction")[1]
 
-    return over_two_grids(expected, conditions, grid_shift)
+    return over_four_grids(expected, conditions, grid_shift)
 
 
 def loss_weight(alphas: Tensor, t: Tensor, max_weight: float) -> Tensor:

@@ -262,7 +262,7 @@ class SlicePipeline(DiffusionPipeline):
     @torch.inference_mode()
     def mean(self, conditions: cond.Conditions, warn: Warn = logger.warning) -> Tensor:
         """Latents (B, C, S', S') of the conditional mean: one evaluation at the last timestep, of no noise at all, or
-        two where the bundle has a ``grid_shift``.
+        four where the bundle has a ``grid_shift``.
 
         There, with v prediction, v = -x_0 / sqrt(1 - alpha_T) up to the signal's share that is left, so that the
         network's own regression is read off. Raises InputError where the bundle has no mean mode, ModelError for
@@ -278,7 +278,7 @@ class SlicePipeline(DiffusionPipeline):
             v = self._evaluation(latents, t, given, warn)(latents, t)[:, : self.latent_shape[0]]
             return -((1 - alphas[-1]) ** 0.5).item() * v
 
-        return _finite(cond.over_two_grids(expected, conditions, self.bundle.grid_shift))
+        return _finite(cond.over_four_grids(expected, conditions, self.bundle.grid_shift))
 
     @in_own_tf32
     @torch.inference_mode()

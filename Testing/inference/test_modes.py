@@ -61,15 +61,17 @@ def test_the_expected_latent_is_v_at_the_last_timestep(pipe: DiffMaPipeline) -> 
     torch.testing.assert_close(mean, -((1 - left) ** 0.5) * v)
 
 
-def test_the_mean_over_two_grids_of_tokens_sees_across_the_borders_of_the_first(pipe: DiffMaPipeline) -> None:
+def test_the_mean_over_four_grids_of_tokens_sees_across_the_borders_of_the_first(pipe: DiffMaPipeline) -> None:
     generator = torch.Generator().manual_seed(0)
     conditions = pipe.conditions(200 * torch.randn(2, 3, 32, 32, generator=generator))
     assert conditions.ct_pixels is not None
-    moved = conditions._replace(ct_pixels=conditions.ct_pixels.roll((4, 4), (-2, -1)))  # latents are a quarter as large
-    here, there = pipe.mean(conditions), pipe.mean(moved).roll((-1, -1), (-2, -1))
+    grids = []
+    for down, right in ((0, 0), (1, 0), (0, 1), (1, 1)):
+        moved = conditions.ct_pixels.roll((4 * down, 4 * right), (-2, -1))  # latents are a quarter as large
+        grids.append(pipe.mean(conditions._replace(ct_pixels=moved)).roll((-down, -right), (-2, -1)))
     pipe.bundle = replace(pipe.bundle, grid_shift=1)
-    torch.testing.assert_close(pipe.mean(conditions), (here + there) / 2)
-    assert not torch.allclose(here, there, atol=1e-3)
+    torch.testing.assert_close(pipe.mean(conditions), torch.stack(grids).mean(0))
+    assert not torch.allclose(grids[0], grids[3], atol=1e-3)
     with pytest.raises(ModelError, match="grid_shift"):
         replace(pipe.bundle, grid_shift=-1)
 
