@@ -183,6 +183,11 @@ class ShardedRNG:
         """Numbers from 0 to below 1 (count, *shape)."""
         return self._part(torch.rand(self.total, *shape, generator=stream(self.seed, self.step, name)))
 
+    def mean_over(self, values: Tensor, count: int) -> Tensor:
+        """What the values (n,) of these rows add to their mean over the ``count`` rows of the batch that have one; the
+        average over all parts of the batch is that mean. 0 of no rows."""
+        return values.sum() * self.total / (self.count * max(count, 1))
+
     def gather(self, part: Tensor) -> Tensor:
         """The whole batch (total, ...) out of every process's ``part`` (count, ...), in order; gradients flow back.
 

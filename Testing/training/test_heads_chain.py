@@ -22,6 +22,7 @@ from DiffMaCore.inference.pipeline import DiffMaPipeline
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training import bundling, fresh
+from DiffMaCore.training.batches import ShardedRNG, to_device
 from DiffMaCore.training.bundling import write_bundles
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.evaluation import evaluate
@@ -212,6 +213,20 @@ def test_a_guided_decoder_is_refused_without_pixels_or_a_mean_and_before_a_denoi
         (tmp_path / name).symlink_to(folders.root / name)
     with pytest.raises(InputError, match=r"no trained DiffMa in .*diffma train denoiser"):
         make_task("guided-decoder", experiment, bare)
+
+
+def test_parts_of_a_batch_without_a_mean_latent_learn_what_the_whole_learns(trained) -> None:
+    experiment, folders = trained
+    task = make_task("guided-decoder", experiment, folders)
+    batch = to_device(task.dataset.batch([0, 1, 2, 3]), torch.device(CPU))
+    of_parts = []
+    for first, count in ((0, 4), (0, 2), (2, 1), (3, 1)):
+        rng = ShardedRNG(0, 0, first, count, 4, torch.device(CPU))
+        loss, metrics = task.loss(task.model, {key: value[first : first + count] for key, value in batch.items()}, rng)
+        of_parts.append(count / 4 * torch.stack([loss, metrics["expected_error"]]))
+    task.dataset.close()
+    whole, *parts = of_parts
+    torch.testing.assert_close(torch.stack(parts).sum(0), whole)
 
 
 def test_systems_are_judged_on_the_head_that_validates_by_their_expected_image(trained) -> None:

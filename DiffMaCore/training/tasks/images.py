@@ -17,7 +17,7 @@ from DiffMaCore.diffusion.conditions import decode, encode, mr_to_pixels
 from DiffMaCore.diffusion.objective import mean_of, schedule
 from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
-from DiffMaCore.models.guided_decoder import GuidedDecoder
+from DiffMaCore.models.guided_decoder import Decoded, GuidedDecoder
 from DiffMaCore.models.patch_autoencoder import PatchAutoencoder
 from DiffMaCore.training.batches import Batch, ShardedRNG
 from DiffMaCore.training.bundling import model_title, write_bundles
@@ -128,17 +128,26 @@ class GuidedDecoderTask(Task):
     def loss(self, model: nn.Module, batch: Batch, rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
         """How far slices are from the truth, out of a share of mean latents and of true ones with noise on them; of the
         former also how wrong the expected error is, whose least squared error is at the mean."""
-        with torch.no_grad():
-            latents = _noised(batch["target_latent"], rng, self.config.noise)
-            place = torch.arange(rng.first, rng.first + rng.count, device=latents.device)
-            chosen = place < self.config.mean_share * rng.total
+        latents, chosen = noised(batch["target_latent"], rng, self.config.noise), self.expected_rows(rng)
+        if chosen.any():
             latents[chosen] = self._mean({key: value[chosen] for key, value in batch.items()})
-        made = model(latents, batch["ct_pixels"])
+        return self.loss_of(model(latents, batch["ct_pixels"]), batch, chosen, rng)
+
+    def expected_rows(self, rng: ShardedRNG) -> Tensor:
+        """Which of these rows (n,) of the batch are mean latents: its first ones."""
+        place = torch.arange(rng.first, rng.first + rng.count, device=rng.device)
+        return place < self.config.mean_share * rng.total
+
+    def loss_of(
+        self, made: Decoded, batch: Batch, chosen: Tensor, rng: ShardedRNG
+    ) -> tuple[Tensor, dict[str, Tensor]]:
+        """How far slices are from the truth, and how wrong the error is that is expected of the ``chosen`` ones."""
         loss = self._error(made.slices, batch)
         if made.expected_error is None:
             return loss, {}
         off = (made.slices.detach().float().clamp(-1, 1) - batch["target"]).abs()
-        told = SQUARED * ((made.expected_error.float() - off)[chosen] ** 2).mean()
+        squared = ((made.expected_error.float() - off) ** 2).mean(dim=(1, 2))[chosen]
+        told = SQUARED * rng.mean_over(squared, math.ceil(self.config.mean_share * rng.total))
         return loss + told, {"expected_error": told.detach()}
 
     @torch.no_grad()
@@ -167,7 +176,7 @@ class GuidedDecoderTask(Task):
         return image_loss(made, batch["target"], self.config.gradient_weight, self.config.ssim_weight, squared=True)
 
 
-def _noised(latents: Tensor, rng: ShardedRNG, most: float) -> Tensor:
+def noised(latents: Tensor, rng: ShardedRNG, most: float) -> Tensor:
     """Latents (B, C, s, s) with noise of up to ``most`` on them."""
     return latents + most * rng.uniform("level", 1, 1, 1) * rng.normal("noise", *latents.shape[1:])
 
@@ -200,7 +209,7 @@ class SmallDecoderTask(Task):
 
     def loss(self, model: nn.Module, batch: Batch, rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
         """L1 to the full decoder's image and its differences, and a little to the target itself."""
-        latents = _noised(batch["target_latent"], rng, self.config.noise)
+        latents = noised(batch["target_latent"], rng, self.config.noise)
         with torch.no_grad():
             full = decode(self.vae.to(latents.device), latents)
         made = model(latents)
