@@ -104,6 +104,7 @@ NETWORKS = {
     "embedder": "the Vision Embedder, by contrast of slices (InfoNCE)",
     "denoiser": "a model: diffusion in the latents, or the 2.5D regression",
     "guided-decoder": "the decoder that sees the CT as well, for a denoiser with a mean mode",
+    "joint": "denoiser and guided decoder, both trained already, on together by the image that they make",
     "small-decoder": "a small decoder that gives what the VAE's gives, in less time",
 }
 

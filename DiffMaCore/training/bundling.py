@@ -29,9 +29,11 @@ from DiffMaCore.training.cache import CT, PairedCache
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.fresh import OPTIONS, VolumeMaker, fresh_spec
 from DiffMaCore.training.pictures import modality
-from DiffMaCore.training.run_folder import RunFolder, read_trained
+from DiffMaCore.training.run_folder import RunFolder, read_summary, read_trained
 from DiffMaCore.training.sources.heads import MR_RANGE
 
+DENOISER = "denoiser"
+"""Its folder among several networks."""
 DESCRIBED = 90
 """So many of the training's rendered CTs tell what it was trained on: the first ones, where none are measured yet."""
 
@@ -45,18 +47,18 @@ def bundle_config(
     experiment: Experiment,
     cache: PairedCache,
     backbone: str,
-    steps: int,
+    trained: str,
     contrast: int = 0,
     trained_on: Mapping[str, tuple[float, float]] | None = None,
 ) -> BundleConfig:
-    """What the bundle says about itself; ``trained_on`` is the range of each feature of the training's CTs, where it is
-    known. "{contrast}" in the experiment's title is replaced."""
+    """What the bundle says about itself; ``trained`` tells for how long it was, ``trained_on`` the range of each
+    feature of the training's CTs, where it is known. "{contrast}" in the experiment's title is replaced."""
     data, card, several = cache.data, experiment.card, len(cache.data.targets) > 1
     target = modality(data.targets[contrast])
     percentiles = percentile_normalisation(*data.mr_percentiles)
     makes_ct = data.target == CT
     by_volume, (low, high) = not makes_ct and data.heads is None, data.target_window if makes_ct else MR_RANGE
-    made = f"{steps} steps, seed {experiment.seed}, data {cache.fingerprint[:12]}"
+    made = f"{trained}, seed {experiment.seed}, data {cache.fingerprint[:12]}"
     return BundleConfig(
         name=_bundle_name(experiment, backbone, contrast),
         title=f"{experiment.title.replace('{contrast}', target)}, {model_title(backbone)}",
@@ -99,20 +101,26 @@ def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) 
         raise InputError(f"card.reliability: there is no {plot}; draw it with `diffma evaluate`, or leave the key out")
     folder = folders.system(backbone)
     with alone_in(folders.root / "bundles", Reporter()):  # two decoders may be trained at once
-        trained = read_trained(folder, UNetDenoiser if backbone == "unet" else DiffMa)
+        trained, joint = f"{_steps(folder)} steps", folders.part("joint")
+        together = backbone == "diffma" and _trained_jointly(folders)
+        if together:
+            network = read_trained(joint, DiffMa, DENOISER)
+        else:
+            network = read_trained(folder, UNetDenoiser if backbone == "unet" else DiffMa)
         embedder = read_trained(folders.embedder, VisionEmbedder)
-        if trained is None or embedder is None:
+        if network is None or embedder is None:
             raise InputError(f"there is no trained model in {folder}; run `diffma train denoiser` first")
         classes = {GUIDED_DECODER: GuidedDecoder, SMALL_DECODER: AutoencoderTiny} if backbone == "diffma" else {}
-        found = {name: read_trained(folders.part(name), cls) for name, cls in classes.items()}
-        decoders = {name: decoder for name, decoder in found.items() if decoder is not None}
-        steps = int(RunFolder(folder).account().get("step", 0))
+        decoders = {name: read_trained(folders.part(name), cls) for name, cls in classes.items()}
+        if together:
+            decoders[GUIDED_DECODER] = read_trained(joint, GuidedDecoder, GUIDED_DECODER)
+            trained += f" and {_steps(joint)} together with its guided decoder"
         trained_on = training_range(experiment, folders, cache)
         written = []
         for contrast, word in enumerate(cache.data.targets):
-            denoiser = trained.for_contrast(contrast) if len(cache.data.targets) > 1 else trained
+            denoiser = network.for_contrast(contrast) if len(cache.data.targets) > 1 else network
             pipe = build_pipeline(
-                experiment, cache, embedder, denoiser, backbone, steps, contrast, trained_on, **decoders
+                experiment, cache, embedder, denoiser, backbone, trained, contrast, trained_on, **decoders
             )
             target = folder / ("bundle" if contrast == 0 else f"bundle-{word}")
             with replacing_folder(target) as part:
@@ -126,6 +134,20 @@ def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) 
                     module.float()
             written.append(target)
         return written
+
+
+def begun_from(folders: Folders) -> dict[str, int]:
+    """Steps of the trainings that a joint one goes on from."""
+    return {DENOISER: _steps(folders.system("diffma")), GUIDED_DECODER: _steps(folders.part(GUIDED_DECODER))}
+
+
+def _trained_jointly(folders: Folders) -> bool:
+    """Whether a joint training has ended that began from denoiser and guided decoder as they are now."""
+    return read_summary(folders.part("joint")).get("begun_from") == begun_from(folders)
+
+
+def _steps(folder: Path) -> int:
+    return int(RunFolder(folder).account().get("step", 0))
 
 
 def training_range(experiment: Experiment, folders: Folders, cache: PairedCache) -> dict[str, tuple[float, float]]:
@@ -152,7 +174,7 @@ def build_pipeline(
     embedder: VisionEmbedder,
     denoiser: nn.Module,
     backbone: str,
-    steps: int = 0,
+    trained: str = "0 steps",
     contrast: int = 0,
     trained_on: Mapping[str, tuple[float, float]] | None = None,
     **decoders: Any,
@@ -164,6 +186,6 @@ def build_pipeline(
         vae=cache.load_vae(),
         image_encoder=cache.load_image_encoder(),
         scheduler=make_scheduler(prediction_type=experiment.denoiser.prediction_type),
-        bundle=bundle_config(experiment, cache, backbone, steps, contrast, trained_on).to_dict(),
+        bundle=bundle_config(experiment, cache, backbone, trained, contrast, trained_on).to_dict(),
         **decoders,
     )

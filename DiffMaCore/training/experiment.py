@@ -8,6 +8,7 @@ An experiment lives in one folder, ``runs/<name>`` unless ``--out`` says otherwi
     embedder/             the pre-trained Vision Embedder and its pictures
     systems/<backbone>/   one trained system: run.json, metrics, samples, checkpoints, bundle/ (a folder a contrast)
     guided_decoder/       the decoder that sees the CT as well
+    joint/                denoiser and guided decoder, trained on together
     small_decoder/        the small decoder
     evaluation/           tables of `diffma evaluate`
     report/               the report of `python -m Training.reproduce`
@@ -185,6 +186,16 @@ class GuidedDecoderConfig:
 
 
 @dataclass(frozen=True)
+class JointConfig:
+    """Denoiser and guided decoder, each trained already, trained on together by the guided decoder's loss. Two weights
+    keep the denoiser at what it was trained for: the true latent as its mean, and v."""
+
+    latent_weight: float = 0.3  # of the mean latents' squared error
+    sample_weight: float = 0.3  # of v's squared error, on the rows that are no mean latents
+    train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=3_000, batch_size=8, learning_rate=5e-4))
+
+
+@dataclass(frozen=True)
 class SmallDecoderConfig:
     """A small decoder (diffusers' ``AutoencoderTiny``) that gives what the VAE's gives. ``channels`` are the same at
     every level, ``blocks`` those of each level from the latent's size on; latents get up to ``noise``. The loss is L1
@@ -282,6 +293,7 @@ class Experiment:
     embedder: EmbedderConfig = field(default_factory=EmbedderConfig)  # the Vision Embedder
     denoiser: DenoiserConfig = field(default_factory=DenoiserConfig)  # size and training of the models
     guided_decoder: GuidedDecoderConfig = field(default_factory=GuidedDecoderConfig)  # a decoder that sees the CT
+    joint: JointConfig = field(default_factory=JointConfig)  # denoiser and guided decoder, trained on together
     small_decoder: SmallDecoderConfig = field(default_factory=SmallDecoderConfig)  # a faster decoder
     evaluation: EvaluationConfig = field(default_factory=EvaluationConfig)  # how models are judged
     systems: tuple[Backbone, ...] = SYSTEMS  # that the report compares
@@ -302,8 +314,8 @@ class Folders:
         self.embedder, self.evaluation, self.report = root / "embedder", root / "evaluation", root / "report"
 
     def part(self, name: str) -> Path:
-        """The run of a network around the denoiser: "autoencoder", "image_encoder", "embedder", "guided_decoder" or
-        "small_decoder"; the network is in ``model/`` below."""
+        """The run of a network around the denoiser: "autoencoder", "image_encoder", "embedder", "guided_decoder",
+        "joint" or "small_decoder"; the network is in ``model/`` below."""
         return self.root / name
 
     def system(self, backbone: str) -> Path:

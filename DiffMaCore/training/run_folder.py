@@ -265,11 +265,13 @@ def write_trained(
     write_json(folder / "summary.json", summary | facts)
 
 
-def read_trained(folder: Path, cls: Any) -> Any | None:
-    """The network of class ``cls`` that a finished run left in ``folder/model``, for inference; None where none did."""
-    if not (folder / "model" / "config.json").is_file():
+def read_trained(folder: Path, cls: Any, name: str = "") -> Any | None:
+    """The network of class ``cls`` that a finished run left in ``folder/model``, or in ``name`` below where it trained
+    several, for inference; None where none did."""
+    model = folder / "model" / name
+    if not (model / "config.json").is_file():
         return None
-    return cls.from_pretrained(folder / "model", local_files_only=True).eval().requires_grad_(False)
+    return cls.from_pretrained(model, local_files_only=True).eval().requires_grad_(False)
 
 
 def read_summary(folder: Path) -> dict[str, Any]:

@@ -10,6 +10,7 @@ import numpy as np
 import pytest
 import SimpleITK as sitk
 import torch
+from safetensors.torch import load_file
 
 from DiffMaCore.bundles.config import has_component, read_config
 from DiffMaCore.bundles.manifest import verify
@@ -30,7 +31,7 @@ from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.fresh import FreshSpec
 from DiffMaCore.training.prepare import prepare
 from DiffMaCore.training.sources import heads
-from DiffMaCore.training.tasks import make_task, train_part
+from DiffMaCore.training.tasks import Part, make_task, train_part
 from Testing.heads import HEAD, TRAINING_HEAD, rendered
 from Testing.training.heads_run import heads_experiment, write_config
 from Training.reproduce.plan import ReproduceOptions, make_plan
@@ -95,7 +96,7 @@ def encoded(begun: tuple[Experiment, Folders]) -> tuple[Experiment, Folders]:
 def trained(encoded: tuple[Experiment, Folders]) -> tuple[Experiment, Folders]:
     """Everything."""
     experiment, folders = encoded
-    for what in ("embedder", "denoiser", "guided-decoder", "small-decoder"):
+    for what in ("embedder", "denoiser", "guided-decoder", "joint", "small-decoder"):
         train_part(experiment, folders, what, Reporter(), CPU)
     return experiment, folders
 
@@ -215,9 +216,43 @@ def test_a_guided_decoder_is_refused_without_pixels_or_a_mean_and_before_a_denoi
         make_task("guided-decoder", experiment, bare)
 
 
-def test_parts_of_a_batch_without_a_mean_latent_learn_what_the_whole_learns(trained) -> None:
+def test_bundles_hold_what_was_trained_together_until_one_of_both_is_trained_on(trained) -> None:
     experiment, folders = trained
-    task = make_task("guided-decoder", experiment, folders)
+    cache, bundle, joint = PairedCache.open(folders.data), folders.system("diffma") / "bundle", folders.part("joint")
+
+    def weights(folder: Path) -> dict[str, torch.Tensor]:
+        return load_file(folder / "diffusion_pytorch_model.safetensors")
+
+    def same(folder: Path, other: Path) -> bool:
+        ours, theirs = weights(folder), weights(other)
+        return all(torch.equal(value, ours[key]) for key, value in theirs.items() if "contrast" not in key)
+
+    alone = folders.part("guided_decoder") / "model"
+    assert same(bundle / "guided_decoder", joint / "model" / "guided_decoder")
+    assert not same(bundle / "guided_decoder", alone)
+    blocks = [
+        {key: value for key, value in weights(folder).items() if key.startswith("blocks.")}
+        for folder in (bundle / "denoiser", joint / "model" / "denoiser", folders.system("diffma") / "model")
+    ]
+    together = [all(torch.equal(value, blocks[0][key]) for key, value in other.items()) for other in blocks[1:]]
+    assert together == [True, False], "the denoiser learned too, and its bundle holds what it learned"
+    assert "2 steps and 2 together with its guided decoder" in read_config(bundle).card.source
+    run = folders.part("guided_decoder") / "run.json"
+    before = run.read_text()
+    write_json(run, json.loads(before) | {"step": 3})
+    write_bundles(experiment, folders, cache)
+    assert same(bundle / "guided_decoder", alone) and "together" not in read_config(bundle).card.source
+    with pytest.raises(InputError, match="begun_from"):
+        train_part(experiment, folders, "joint", Reporter(), CPU)
+    run.write_text(before)
+    write_bundles(experiment, folders, cache)
+    assert same(bundle / "guided_decoder", joint / "model" / "guided_decoder")
+
+
+@pytest.mark.parametrize("what", ["guided-decoder", "joint"])
+def test_parts_of_a_batch_without_a_mean_latent_learn_what_the_whole_learns(trained, what: Part) -> None:
+    experiment, folders = trained
+    task = make_task(what, experiment, folders)
     batch = to_device(task.dataset.batch([0, 1, 2, 3]), torch.device(CPU))
     of_parts = []
     for first, count in ((0, 4), (0, 2), (2, 1), (3, 1)):
@@ -261,7 +296,7 @@ def test_what_training_needs_is_told_before_any_work(begun) -> None:
 
 def test_runs_keep_their_figures(trained) -> None:
     _, folders = trained
-    for part in ("autoencoder", "image_encoder", "embedder", "guided_decoder", "small_decoder"):
+    for part in ("autoencoder", "image_encoder", "embedder", "guided_decoder", "joint", "small_decoder"):
         summary = json.loads((folders.part(part) / "summary.json").read_text())
         assert summary["system"] == part and summary["parameters"] > 0 and summary["steps"] == 2
     held = (folders.system("diffma") / "samples" / "figures.csv").read_text()

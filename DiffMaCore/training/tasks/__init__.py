@@ -13,10 +13,12 @@ from typing import Any, Literal, get_args
 
 import torch
 
+from DiffMaCore.bundles.config import GUIDED_DECODER
 from DiffMaCore.errors import InputError
 from DiffMaCore.files import alone_in
 from DiffMaCore.models.diffma import DiffMa
 from DiffMaCore.models.embedder import VisionEmbedder
+from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.batches import spread_batch
 from DiffMaCore.training.cache import PairedCache
@@ -27,9 +29,10 @@ from DiffMaCore.training.task import Task
 from DiffMaCore.training.tasks.contrast import EmbedderTask, ImageEncoderTask
 from DiffMaCore.training.tasks.denoiser import DenoiserTask
 from DiffMaCore.training.tasks.images import AutoencoderTask, GuidedDecoderTask, RegressionTask, SmallDecoderTask
+from DiffMaCore.training.tasks.joint import JointTask
 from DiffMaCore.training.trainer import make_accelerator, train
 
-Part = Literal["autoencoder", "image-encoder", "embedder", "denoiser", "guided-decoder", "small-decoder"]
+Part = Literal["autoencoder", "image-encoder", "embedder", "denoiser", "guided-decoder", "joint", "small-decoder"]
 PARTS: tuple[Part, ...] = get_args(Part)
 """What can be trained, in the order in which it is."""
 
@@ -99,15 +102,23 @@ def make_task(what: Part, experiment: Experiment, folders: Folders, reporter: Re
         if what == "denoiser" and experiment.denoiser.backbone == "regression":
             return RegressionTask(*given)
         embedder = _load_embedder(*given)
-        if what == "guided-decoder":
+        if what in ("guided-decoder", "joint"):
             if not experiment.denoiser.mean_share or experiment.denoiser.ct_conditioning != "pixels":
                 raise InputError("a guided decoder needs a denoiser with a mean_share and ct_conditioning: pixels")
-            folder = folders.system("diffma")
-            denoiser = read_trained(folder, DiffMa)
-            if denoiser is None:
-                raise InputError(f"there is no trained DiffMa in {folder}; run `diffma train denoiser` first")
-            return GuidedDecoderTask(*given, denoiser, embedder)
+            denoiser = _trained(folders.system("diffma"), DiffMa, "denoiser")
+            if what == "guided-decoder":
+                return GuidedDecoderTask(*given, denoiser, embedder)
+            decoder = _trained(folders.part(GUIDED_DECODER), GuidedDecoder, "guided-decoder")
+            return JointTask(*given, denoiser, decoder, embedder)
         return DenoiserTask(*given, embedder)
+
+
+def _trained(folder: Path, cls: type, what: Part) -> Any:
+    """What ``diffma train what`` left in ``folder``. Raises InputError where it is not trained."""
+    network = read_trained(folder, cls)
+    if network is None:
+        raise InputError(f"there is no trained {cls.__name__} in {folder}; run `diffma train {what}` first")
+    return network
 
 
 def _load_embedder(experiment: Experiment, folders: Folders, cache: PairedCache) -> VisionEmbedder:

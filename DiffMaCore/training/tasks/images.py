@@ -136,18 +136,20 @@ class GuidedDecoderTask(Task):
     def expected_rows(self, rng: ShardedRNG) -> Tensor:
         """Which of these rows (n,) of the batch are mean latents: its first ones."""
         place = torch.arange(rng.first, rng.first + rng.count, device=rng.device)
-        return place < self.config.mean_share * rng.total
+        return place < self.expected_count(rng)
 
-    def loss_of(
-        self, made: Decoded, batch: Batch, chosen: Tensor, rng: ShardedRNG
-    ) -> tuple[Tensor, dict[str, Tensor]]:
+    def expected_count(self, rng: ShardedRNG) -> int:
+        """So many rows of the whole batch are."""
+        return math.ceil(self.config.mean_share * rng.total)
+
+    def loss_of(self, made: Decoded, batch: Batch, chosen: Tensor, rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
         """How far slices are from the truth, and how wrong the error is that is expected of the ``chosen`` ones."""
         loss = self._error(made.slices, batch)
         if made.expected_error is None:
             return loss, {}
         off = (made.slices.detach().float().clamp(-1, 1) - batch["target"]).abs()
         squared = ((made.expected_error.float() - off) ** 2).mean(dim=(1, 2))[chosen]
-        told = SQUARED * rng.mean_over(squared, math.ceil(self.config.mean_share * rng.total))
+        told = SQUARED * rng.mean_over(squared, self.expected_count(rng))
         return loss + told, {"expected_error": told.detach()}
 
     @torch.no_grad()

@@ -232,7 +232,7 @@ def test_the_bundle_of_an_mr_source_and_a_ct_target_says_so(trained):
     experiment, folders = trained
     cache = copy.copy(PairedCache.open(folders.data))
     cache.data = replace(cache.data, source="t2", target="ct")
-    config = bundle_config(experiment, cache, "vim", 10)
+    config = bundle_config(experiment, cache, "vim", "10 steps")
     assert (config.source_modality, config.target_modality) == ("MR T2", "CT")
     assert not config.takes_ct and config.makes_ct
     assert config.source_normalisation == {"method": "percentile", "low": 0.5, "high": 99.5, "mask": "body"}
