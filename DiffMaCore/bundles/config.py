@@ -91,8 +91,9 @@ class BundleConfig:
     how far in mm the neighbouring slices lie that its pixels are taken from; None: no neighbours. Deviations over
     samples are multiplied by ``uncertainty_scale``, and the absolute errors that the guided decoder expects by
     ``error_scale``, so that 90 % intervals cover 90 % of held-out errors. The mean is averaged over four grids of
-    tokens, ``grid_shift`` latent pixels apart; 0: one grid. It is smoothed across slices, by ``slice_smoothing`` mm
-    (standard deviation): what a CT hides is guessed anew in every slice.
+    tokens, ``grid_shift`` latent pixels apart; 0: one grid. Its image is averaged with that of the mirrored slices,
+    mirrored back, where the bundle is ``mirrored``, and smoothed across slices, by ``slice_smoothing`` mm (standard
+    deviation): what a CT hides is guessed anew in every slice.
     ``training_range`` tells what CTs the bundle was trained on; empty where that is not known.
     Bundles of one ``family`` differ in their target contrast alone.
     ``missing`` names the components that are still to be added (an imported checkpoint without its VAE, say).
@@ -121,6 +122,7 @@ class BundleConfig:
     uncertainty_scale: Positive = 1.0
     error_scale: Positive = 1.25
     grid_shift: Annotated[int, Bounds(0, 16)] = 0
+    mirrored: bool = False
     slice_smoothing: Annotated[float, Bounds(0, 10)] = 0.0
     training_range: Annotated[tuple[FeatureRange, ...], Length(0, 100)] = ()
     family: Annotated[str, Words(100, empty=True)] = ""

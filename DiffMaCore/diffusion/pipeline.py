@@ -354,12 +354,25 @@ class SlicePipeline(DiffusionPipeline):
         guided = self.guided_decoder if self.decoder(decoder) == "guided" else None
         return self.mode(mode) == "mean" and guided is not None and guided.error is not None
 
-    def decode_with_error(
-        self, latents: Tensor, decoder: str | None = None, ct_pixels: Tensor | None = None
+    def expected(
+        self, source: Tensor, conditions: cond.Conditions, warn: Warn = logger.warning
+    ) -> list[tuple[Tensor, Tensor | None]]:
+        """Mean latents and CT pixels of source slices, as :meth:`conditions` takes them and has made ``conditions`` of
+        them; and of their mirror images where the bundle is ``mirrored``."""
+        mirrored = [self.conditions(source.flip(-1))] if self.bundle.mirrored else []
+        return [(self.mean(each, warn), each.ct_pixels) for each in (conditions, *mirrored)]
+
+    def decode_expected(
+        self, expected: list[tuple[Tensor, Tensor | None]], decoder: str | None = None, with_error: bool = False
     ) -> tuple[Tensor, Tensor | None]:
-        """What :meth:`decode` gives, and the error that is expected of mean latents' slices: as a standard deviation
-        in output units, calibrated; None of a decoder that tells none."""
-        return self._decode(latents, decoder, ct_pixels, with_error=True)
+        """The expected image of what :meth:`expected` gives, as :meth:`decode` gives images, and the error that is
+        expected of it: as a standard deviation in output units, calibrated; None of a decoder that tells none."""
+        image, error = self._decode(expected[0][0], decoder, expected[0][1], with_error)
+        for latents, ct_pixels in expected[1:]:
+            mirrored, its_error = self._decode(latents, decoder, ct_pixels, with_error)
+            image = (image + mirrored.flip(-1)) / 2
+            error = None if error is None or its_error is None else (error + its_error.flip(-1)) / 2
+        return image, error
 
     @in_own_tf32
     @torch.inference_mode()

@@ -89,9 +89,9 @@ class BatchRun:
         conditions = pipe.conditions(slices)
         made = _Made(indices, conditions, pending=sampling.images)
         if sampling.mode == "mean":
-            latents = pipe.mean(conditions, warn=self._reporter.warning)
+            expected = pipe.expected(slices, conditions, self._reporter.warning)
             self._advance(indices[-1])
-            decoder.start(partial(self._decode, latents, made, expected=True))
+            decoder.start(partial(self._decode_expected, expected, made))
         for k in range(sampling.draws):
             latents = pipe.denoise(
                 conditions,
@@ -101,22 +101,24 @@ class BatchRun:
                 on_step=partial(self._advance, indices[-1]),
                 warn=self._reporter.warning,
             )
-            decoder.start(partial(self._decode, latents, made))
+            decoder.start(partial(self._decode_sample, latents, made))
 
     def _advance(self, index: int) -> None:
         with self._report_lock:
             self._reporter.advance(index)
 
-    def _decode(self, latents: torch.Tensor, made: _Made, expected: bool = False) -> None:
-        """One more image of a batch: the expected one, or one more sample."""
+    def _decode_expected(self, expected: list[tuple[torch.Tensor, torch.Tensor | None]], made: _Made) -> None:
+        with_error = self._sampling.uncertainty_of == "decoder"
+        made.expected, made.error = self._pipe.decode_expected(expected, self._sampling.decoder, with_error)
+        self._one_more(made)
+
+    def _decode_sample(self, latents: torch.Tensor, made: _Made) -> None:
+        made.samples.add(self._pipe.decode(latents, self._sampling.decoder, made.conditions.ct_pixels))
+        self._one_more(made)
+
+    def _one_more(self, made: _Made) -> None:
+        """Finish a batch whose last image this was."""
         pipe = self._pipe
-        given = latents, self._sampling.decoder, made.conditions.ct_pixels
-        if not expected:
-            made.samples.add(pipe.decode(*given))
-        elif self._sampling.uncertainty_of == "decoder":
-            made.expected, made.error = pipe.decode_with_error(*given)
-        else:
-            made.expected = pipe.decode(*given)
         made.pending -= 1
         if made.pending:
             return

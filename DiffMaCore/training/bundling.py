@@ -80,7 +80,7 @@ def bundle_config(
         **{key: getattr(data, key) for key in ("anatomy", "image_size", "pixel_spacing", "hu_windows")},
         **{
             key: getattr(experiment, key)
-            for key in ("demo", "uncertainty_scale", "error_scale", "grid_shift", "slice_smoothing")
+            for key in ("demo", "uncertainty_scale", "error_scale", "grid_shift", "mirrored", "slice_smoothing")
         },
     )
 

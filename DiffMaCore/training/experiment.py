@@ -286,6 +286,7 @@ class Experiment:
     uncertainty_scale: float = 1.0  # of the deviation over samples, measured on validation cases
     error_scale: float = 1.25  # of the error that the guided decoder expects, measured on the same
     grid_shift: int = 0  # latent pixels between the four grids of tokens that the mean is averaged over; 0: one grid
+    mirrored: bool = False  # the expected image is averaged with that of the mirrored slices
     slice_smoothing: float = 0.0  # mm, standard deviation across slices by which the expected image is smoothed
     parts: PartsConfig = field(default_factory=PartsConfig)  # networks around the denoiser
     autoencoder: AutoencoderConfig = field(default_factory=AutoencoderConfig)  # where parts.vae is trained

@@ -76,6 +76,22 @@ def test_the_mean_over_four_grids_of_tokens_sees_across_the_borders_of_the_first
         replace(pipe.bundle, grid_shift=-1)
 
 
+def test_a_mirrored_slice_gives_the_mirrored_image_where_the_bundle_says_so(pipe: DiffMaPipeline) -> None:
+    ct, source = head_like_ct(), 200 * torch.randn(2, 3, 32, 32, generator=torch.Generator().manual_seed(0))
+
+    def made(slices: torch.Tensor) -> tuple[torch.Tensor, torch.Tensor]:
+        image, error = pipe.decode_expected(pipe.expected(slices, pipe.conditions(slices)), with_error=True)
+        assert error is not None
+        return image, error
+
+    before = array(pipe(ct).mr)
+    assert not torch.allclose(made(source.flip(-1))[0], made(source)[0].flip(-1), atol=1.0)
+    pipe.bundle = replace(pipe.bundle, mirrored=True)
+    for one, other in zip(made(source), made(source.flip(-1)), strict=True):
+        torch.testing.assert_close(other, one.flip(-1))
+    assert not np.allclose(array(pipe(ct).mr), before, atol=1.0)
+
+
 def test_the_expected_image_is_smoothed_across_slices_where_the_bundle_says_so_and_samples_never(
     pipe: DiffMaPipeline,
 ) -> None:

@@ -129,17 +129,18 @@ class DiffusionPredictor(Predictor):
         low, high = pipe.bundle.output_range
         conditions = pipe.conditions(slices)
 
-        def image(latents: Tensor) -> NDArray[np.float32]:
-            decoded = pipe.decode(latents, ct_pixels=conditions.ct_pixels).numpy()
-            return ((decoded - low) / (high - low)).astype(np.float32)
+        def image(decoded: Tensor) -> NDArray[np.float32]:
+            return ((decoded.numpy() - low) / (high - low)).astype(np.float32)
+
+        def sample(seed: int) -> NDArray[np.float32]:
+            latents = pipe.denoise(conditions, sampling.steps, sampling.scheduler, seed, reporter.advance)
+            return image(pipe.decode(latents, ct_pixels=conditions.ct_pixels))
 
         expected: list[NDArray[np.float32]] = []
         if self.expects:
-            expected.append(image(pipe.mean(conditions)))
+            expected.append(image(pipe.decode_expected(pipe.expected(slices, conditions))[0]))
             reporter.advance()
-        asked = conditions, sampling.steps, sampling.scheduler
-        seeds = (noise_seed(sampling.seed, k) for k in range(self._draws(sampling)))
-        stack = np.stack([image(pipe.denoise(*asked, seed, reporter.advance)) for seed in seeds] or expected)
+        stack = np.stack([sample(noise_seed(sampling.seed, k)) for k in range(self._draws(sampling))] or expected)
         deviation = stack.std(axis=0, ddof=1) * pipe.bundle.uncertainty_scale if len(stack) > 1 else 0 * stack[0]
         return expected[0] if expected else stack.mean(axis=0), stack[0], deviation
 
