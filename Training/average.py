@@ -4,6 +4,11 @@ Two stages of one training that are good at different things often have a mean t
 2022, "Model soups"). Everything else, the model card included, is the second bundle's.
 
     python -m Training.average runs/demo/bundle-before runs/demo/bundle-after runs/demo/bundle
+
+Or one network of the first takes its place in the second, as the one that tells the expected error:
+
+    python -m Training.average runs/demo/bundle-joint runs/demo/bundle runs/demo/bundle-both --share 1 \\
+        --only guided_decoder.error
 """
 
 from __future__ import annotations
@@ -24,35 +29,47 @@ from DiffMaCore.files import replacing_folder
 WEIGHTS = "diffusion_pytorch_model.safetensors"
 
 
-def average(first: Path, second: Path, out: Path) -> None:
-    """Write the mean of two bundles into the folder ``out``, in the second one's precision.
+def average(first: Path, second: Path, out: Path, share: float = 0.5, only: str = "") -> None:
+    """Write the mean of two bundles into the folder ``out``, in the second one's precision: ``share`` of it the first
+    one's, of the weights whose names (``guided_decoder.head.bias``) begin with ``only``.
 
-    Raises ModelError where one is no whole bundle, InputError where their networks differ in more than weights.
+    Raises ModelError where one is no whole bundle, InputError where their networks differ in more than weights, or
+    where no weight is called so.
     """
     for folder in (first, second):
         verify(folder)
     with replacing_folder(out) as part:
         shutil.copytree(second, part, dirs_exist_ok=True)
-        for name in ("denoiser", GUIDED_DECODER):
-            if has_component(first, name) or has_component(second, name):
-                _average_file(first / name / WEIGHTS, second / name / WEIGHTS, part / name / WEIGHTS)
+        names = [
+            name for name in ("denoiser", GUIDED_DECODER) if has_component(first, name) or has_component(second, name)
+        ]
+        changed = [_average_file(first / name, second / name, part / name, share, only) for name in names]
+        if not sum(changed):
+            raise InputError(
+                f"no weight is called {only}...; they begin with {' or '.join(f'{name}.' for name in names)}"
+            )
         seal(part, read_config(part))
 
 
-def _average_file(first: Path, second: Path, out: Path) -> None:
-    if not (first.is_file() and second.is_file()):
-        raise InputError(f"{first.parent} or {second.parent} is missing; average bundles of the same networks")
-    ours, theirs = load_file(first), load_file(second)
+def _average_file(first: Path, second: Path, out: Path, share: float, only: str) -> int:
+    """So many of a network's weights, in the folders of it, are averaged."""
+    if not ((first / WEIGHTS).is_file() and (second / WEIGHTS).is_file()):
+        raise InputError(f"{first} or {second} is missing; average bundles of the same networks")
+    ours, theirs = load_file(first / WEIGHTS), load_file(second / WEIGHTS)
     if {key: value.shape for key, value in ours.items()} != {key: value.shape for key, value in theirs.items()}:
-        raise InputError(f"{first.parent} and {second.parent} differ in more than weights; average bundles of one size")
-    mean = {key: torch.lerp(ours[key].float(), value.float(), 0.5).to(value.dtype) for key, value in theirs.items()}
-    save_file(mean, out, metadata={"format": "pt"})
+        raise InputError(f"{first} and {second} differ in more than weights; average bundles of one size")
+    chosen = [key for key in theirs if f"{second.name}.{key}".startswith(only)]
+    mean = {key: torch.lerp(theirs[key].float(), ours[key].float(), share).to(theirs[key].dtype) for key in chosen}
+    save_file(theirs | mean, out / WEIGHTS, metadata={"format": "pt"})
+    return len(chosen)
 
 
 if __name__ == "__main__":
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     for argument, meaning in (("first", "a bundle"), ("second", "another one"), ("out", "folder of the new bundle")):
         parser.add_argument(argument, type=Path, help=meaning)
+    parser.add_argument("--share", type=float, default=0.5, help="of the first bundle's weights in the mean (0.5)")
+    parser.add_argument("--only", metavar="NAME", default="", help="of the weights alone whose names begin so (all)")
     try:
         average(**vars(parser.parse_args()))
     except DiffMaError as problem:
