@@ -85,7 +85,7 @@ class DiffMaPipeline(SlicePipeline):
 
         Args:
             image: 3D CT in HU (for a bundle with ``source_normalisation`` an MRI), any orientation.
-            mode: "mean", the expected image in one evaluation, or "sample"; None is the bundle's default.
+            mode: "mean", the expected image in one step, or "sample"; None is the bundle's default.
             num_inference_steps: sampling steps, 1 to 1000, of samples.
             seed: of the noise.
             scheduler: short name; None is the bundle's own.

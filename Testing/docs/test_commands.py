@@ -40,6 +40,11 @@ SMALL = {
     "data": {"image_size": 32, "pixel_spacing": 7.2, "split": {"validation": 0.0, "test": 0.0}},
     "embedder": {"train": {"steps": 2, "batch_size": 8}},
     "denoiser": {"width": 32, "depth": 1, "train": {"steps": 2, "batch_size": 4, "workers": 0}},
+    "guided_decoder": {
+        **{"channels": [8, 8, 16], "error_channels": [8, 8, 8], "blocks": 1},
+        "train": {"steps": 2, "batch_size": 4, "workers": 0},
+    },
+    "joint": {"train": {"steps": 2, "batch_size": 4, "workers": 0}},
     "evaluation": {"steps": 1, "samples": 1},
 }
 

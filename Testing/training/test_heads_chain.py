@@ -27,7 +27,7 @@ from DiffMaCore.training.batches import ShardedRNG, to_device
 from DiffMaCore.training.bundling import write_bundles
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.evaluation import evaluate
-from DiffMaCore.training.experiment import Experiment, Folders
+from DiffMaCore.training.experiment import Experiment, Folders, GuidedDecoderConfig
 from DiffMaCore.training.fresh import FreshSpec
 from DiffMaCore.training.prepare import prepare
 from DiffMaCore.training.sources import heads
@@ -209,6 +209,9 @@ def test_a_guided_decoder_is_refused_without_pixels_or_a_mean_and_before_a_denoi
         other = replace(experiment, denoiser=replace(experiment.denoiser, **changes))
         with pytest.raises(InputError, match="needs a denoiser with a mean_share and ct_conditioning: pixels"):
             make_task("guided-decoder", other, folders)
+    shallow = replace(experiment, guided_decoder=GuidedDecoderConfig(channels=(8, 16)))
+    with pytest.raises(InputError, match=r"has 2 levels, for slices 2 times as wide .* give it 3 levels"):
+        make_task("guided-decoder", shallow, folders)
     bare = Folders(tmp_path)
     for name in ("data", "embedder"):
         (tmp_path / name).symlink_to(folders.root / name)

@@ -105,12 +105,23 @@ def make_task(what: Part, experiment: Experiment, folders: Folders, reporter: Re
         if what in ("guided-decoder", "joint"):
             if not experiment.denoiser.mean_share or experiment.denoiser.ct_conditioning != "pixels":
                 raise InputError("a guided decoder needs a denoiser with a mean_share and ct_conditioning: pixels")
+            _require_levels(experiment, cache)
             denoiser = _trained(folders.system("diffma"), DiffMa, "denoiser")
             if what == "guided-decoder":
                 return GuidedDecoderTask(*given, denoiser, embedder)
             decoder = _trained(folders.part(GUIDED_DECODER), GuidedDecoder, "guided-decoder")
             return JointTask(*given, denoiser, decoder, embedder)
         return DenoiserTask(*given, embedder)
+
+
+def _require_levels(experiment: Experiment, cache: PairedCache) -> None:
+    """Raise InputError where the guided decoder does not come from the latent's size to the slice's."""
+    factor, levels = cache.data.image_size // cache.latent_shape[1], len(experiment.guided_decoder.channels)
+    if 2 ** (levels - 1) != factor:
+        raise InputError(
+            f"guided_decoder.channels has {levels} levels, for slices {2 ** (levels - 1)} times as wide as the latents;"
+            f" they are {factor} times as wide: give it {factor.bit_length()} levels"
+        )
 
 
 def _trained(folder: Path, cls: type, what: Part) -> Any:
