@@ -37,12 +37,11 @@ def _wait_gone(pid: int) -> None:
 
 
 def _start(code: str) -> subprocess.Popen[str]:
-    """A process that holds the watchdog and has one child, whose id it prints."""
+    """A process that holds the watchdog and has one child, whose id ``code`` prints when a signal may come."""
     preamble = (
         "import signal, subprocess, sys, time; from DiffMaCore.cli import watchdog;"
         "signal.signal(signal.SIGTERM, signal.default_int_handler); watchdog.hold();"
-        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'], stdin=subprocess.DEVNULL);"
-        "print(child.pid, flush=True)\n"
+        "child = subprocess.Popen([sys.executable, '-c', 'import time; time.sleep(300)'], stdin=subprocess.DEVNULL)\n"
     )
     command = [sys.executable, "-c", preamble + code]
     return subprocess.Popen(command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, text=True)
@@ -51,8 +50,10 @@ def _start(code: str) -> subprocess.Popen[str]:
 @pytest.mark.skipif(os.name == "nt", reason="the child's child is looked up as POSIX does")
 @pytest.mark.parametrize("deaf", [False, True])
 def test_when_the_line_is_let_go_the_process_and_its_children_end(deaf: bool) -> None:
-    code = "while True:\n try: time.sleep(300)\n except KeyboardInterrupt: pass" if deaf else "time.sleep(300)"
-    if not deaf:
+    code = "print(child.pid, flush=True); time.sleep(300)"
+    if deaf:
+        code = f"signal.signal(signal.SIGTERM, lambda *_: None); {code}"
+    else:
         code = f"try: {code}\nexcept KeyboardInterrupt: watchdog.end_children(); sys.exit(130)"
     process = _start(code)
     assert process.stdin and process.stdout
