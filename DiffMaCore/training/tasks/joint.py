@@ -45,10 +45,7 @@ class JointTask(GuidedDecoderTask):
         mean = partial(mean_of, alphas=self._alphas, latent_shape=cache.latent_shape, grid_shift=shift)
         decoder.to(memory_format=torch.channels_last)  # type: ignore[call-overload]
         self.model = _Joint(denoiser, decoder, mean).requires_grad_(True)
-        weights = {"latent_weight": experiment.joint.latent_weight, "sample_weight": experiment.joint.sample_weight}
-        self.settings = settings_of(
-            self.config, **weights, begun_from=begun_from(folders), grid_shift=shift, data=cache.fingerprint
-        )
+        self.settings = {**self.settings, **settings_of(experiment.joint, begun_from=begun_from(folders))}
 
     def loss(self, model: nn.Module, batch: Batch, rng: ShardedRNG) -> tuple[Tensor, dict[str, Tensor]]:
         """The guided decoder's, and the squared errors of the mean latents and of v."""
