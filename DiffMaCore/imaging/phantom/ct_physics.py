@@ -12,6 +12,8 @@ from DiffMaCore.imaging.phantom.ct_artefacts import harden
 
 Array = NDArray[np.float32]
 LOWEST, HIGHEST = -1024.0, 3071.0
+SOFT = 0.18  # cycles per mm: below it a kernel leaves less noise than was drawn
+Range = tuple[float, float]
 
 
 @dataclass(frozen=True)
@@ -36,10 +38,13 @@ class Scan:
 
 
 def draw_scan(
-    rng: np.random.Generator, spacing_z: float, noise: tuple[float, float], blur: tuple[float, float]
+    rng: np.random.Generator, spacing_z: float, noise: Range, blur: Range, cutoff: Range
 ) -> Scan:
     """A scanner's settings, from thin spiral scans to thick tilted ones; ``spacing_z`` of the output in mm, ``noise``
-    from and to how many HU, ``blur`` from and to how many mm."""
+    from and to how many HU, ``blur`` from and to how many mm, ``cutoff`` from and to how many cycles per mm.
+
+    A kernel softer than usual leaves less noise, and what it leaves is as coarse as the folds of the cortex.
+    """
     kind = rng.random()
     if kind < 0.3:  # thin slices, a reader's average of about the output's spacing
         distance = thickness = float(rng.uniform(0.6, 1.6))
@@ -50,14 +55,15 @@ def draw_scan(
         thickness = rng.uniform(2.5, 8.0)
         distance = thickness * rng.uniform(0.75, 1.1)
     tilt = rng.uniform(-22, 22) if kind > 0.6 and rng.random() < 0.5 else 0.0
-    level = float(np.exp(rng.uniform(*np.log(noise))))
+    level, drawn_blur = float(np.exp(rng.uniform(*np.log(noise)))), float(rng.uniform(*blur))
+    drawn_cutoff = float(rng.uniform(*cutoff))
     return Scan(
         thickness=float(thickness),
         distance=float(distance),
         tilt=float(tilt),
-        blur=float(rng.uniform(*blur)),
-        noise=level,
-        cutoff=float(rng.uniform(0.18, 0.40)),
+        blur=drawn_blur,
+        noise=level * min(1.0, drawn_cutoff / SOFT),
+        cutoff=drawn_cutoff,
         cupping=float(rng.uniform(0.0, 6.0)),
         bands=float(rng.uniform(0.0, 8.0)),
         offset=float(rng.uniform(-10, 16) if rng.random() < 0.12 else rng.normal(0, 1.7)),

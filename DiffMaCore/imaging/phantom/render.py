@@ -26,7 +26,8 @@ class RenderOptions:
     """What a rendering may vary; the defaults are a training's.
 
     ``lesions``: share of volumes with pathology (0 for none). ``artefacts``: scanner noise, slice thickness, tilt,
-    headrest, metal, cut field. ``noise`` of the scanner, HU in water, and ``blur`` of its kernel, mm: least and most.
+    headrest, metal, cut field. ``noise`` of the scanner, HU in water, ``blur`` of its kernel, mm, and ``cutoff`` of the
+    noise's spectrum, cycles per mm: least and most.
     ``anatomy``: variation of tissue values, fat, sulci and ventricles. ``grey_white``: by how many HU the cortex is
     denser than white matter, mean and spread. ``dense``: share of volumes whose brain and its fluid are denser by 3 to
     26 HU, as after death. ``tilt`` degrees, ``scale`` share, ``elastic`` and ``shift`` mm: strengths of the
@@ -37,6 +38,7 @@ class RenderOptions:
     artefacts: bool = True
     noise: tuple[float, float] = (0.8, 8.0)
     blur: tuple[float, float] = (0.3, 1.0)
+    cutoff: tuple[float, float] = (0.18, 0.40)
     anatomy: bool = True
     grey_white: tuple[float, float] = (6.5, 1.0)
     dense: float = 0.0
@@ -171,7 +173,7 @@ def _scan(
     if not options.artefacts:
         scan = ct_physics.Scan(thickness=step[0], distance=step[0])
         return ct_physics.clipped(ct_physics.acquire(fine, per_slice, step, scan, rng))
-    scan = ct_physics.draw_scan(rng, step[0], options.noise, options.blur)
+    scan = ct_physics.draw_scan(rng, step[0], options.noise, options.blur, options.cutoff)
     if rng.random() < 0.75:
         ct_artefacts.add_headrest(fine, step, rng)
     ct = ct_physics.acquire(fine, per_slice, step, scan, rng)
