@@ -30,9 +30,11 @@ from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
 from DiffMaCore.training.parts import Encoder, stored_slices
 from DiffMaCore.training.sources.heads import render_head, slices_of, training_heads
 
-# noisier, with coarser noise, blurrer and with less contrast than most scans: where the folds are hidden, a network must
-# not invent them
-OPTIONS = RenderOptions(noise=(0.8, 24.0), blur=(0.3, 2.0), cutoff=(0.10, 0.40), grey_white=(5.5, 1.8), dense=0.15)
+# noisier, with coarser noise and streaks, blurrer and with less contrast than most scans: where the folds are hidden, a
+# network must not invent them
+OPTIONS = RenderOptions(
+    noise=(0.8, 24.0), blur=(0.3, 2.0), cutoff=(0.10, 0.40), streaks=0.4, grey_white=(5.5, 1.8), dense=0.15
+)
 AHEAD = 3  # volumes rendered before they are needed
 KEPT = 4  # volumes kept behind the window, which another process may still read
 OF_TARGET = ("target", "target_latent")  # stored under the name of each contrast

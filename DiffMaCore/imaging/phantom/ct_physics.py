@@ -13,6 +13,7 @@ from DiffMaCore.imaging.phantom.ct_artefacts import harden
 Array = NDArray[np.float32]
 LOWEST, HIGHEST = -1024.0, 3071.0
 SOFT = 0.18  # cycles per mm: below it a kernel leaves less noise than was drawn
+STREAK_WIDTH = 0.25  # sine of about 15 degrees
 Range = tuple[float, float]
 
 
@@ -21,8 +22,9 @@ class Scan:
     """How the CT was taken: mm, degrees and HU.
 
     ``thickness`` and ``distance`` of the slices, ``tilt`` of the gantry, ``blur`` (sd, in-plane), ``noise`` (sd in
-    water), ``cutoff`` of the kernel in cycles per mm, ``cupping`` and ``bands`` of beam hardening, ``offset``,
-    ``sharpness`` of an edge-enhancing kernel.
+    water), ``cutoff`` of the kernel in cycles per mm, ``streaks`` (how much stronger noise is across one direction, seen
+    ``towards`` in degrees), ``cupping`` and ``bands`` of beam hardening, ``offset``, ``sharpness`` of an edge-enhancing
+    kernel.
     """
 
     thickness: float = 1.0
@@ -31,6 +33,8 @@ class Scan:
     blur: float = 0.4
     noise: float = 0.0
     cutoff: float = 0.25
+    streaks: float = 0.0
+    towards: float = 0.0
     cupping: float = 0.0
     bands: float = 0.0
     offset: float = 0.0
@@ -38,10 +42,11 @@ class Scan:
 
 
 def draw_scan(
-    rng: np.random.Generator, spacing_z: float, noise: Range, blur: Range, cutoff: Range
+    rng: np.random.Generator, spacing_z: float, noise: Range, blur: Range, cutoff: Range, streaks: float
 ) -> Scan:
     """A scanner's settings, from thin spiral scans to thick tilted ones; ``spacing_z`` of the output in mm, ``noise``
-    from and to how many HU, ``blur`` from and to how many mm, ``cutoff`` from and to how many cycles per mm.
+    from and to how many HU, ``blur`` from and to how many mm, ``cutoff`` from and to how many cycles per mm,
+    ``streaks`` the share of scans whose noise has a direction.
 
     A kernel softer than usual leaves less noise, and what it leaves is as coarse as the folds of the cortex.
     """
@@ -57,6 +62,7 @@ def draw_scan(
     tilt = rng.uniform(-22, 22) if kind > 0.6 and rng.random() < 0.5 else 0.0
     level, drawn_blur = float(np.exp(rng.uniform(*np.log(noise)))), float(rng.uniform(*blur))
     drawn_cutoff = float(rng.uniform(*cutoff))
+    streaked = bool(streaks) and rng.random() < streaks  # nothing is drawn where there are none
     return Scan(
         thickness=float(thickness),
         distance=float(distance),
@@ -64,6 +70,8 @@ def draw_scan(
         blur=drawn_blur,
         noise=level * min(1.0, drawn_cutoff / SOFT),
         cutoff=drawn_cutoff,
+        streaks=float(rng.uniform(1.0, 4.0)) if streaked else 0.0,
+        towards=float(rng.uniform(0.0, 180.0)) if streaked else 0.0,
         cupping=float(rng.uniform(0.0, 6.0)),
         bands=float(rng.uniform(0.0, 8.0)),
         offset=float(rng.uniform(-10, 16) if rng.random() < 0.12 else rng.normal(0, 1.7)),
@@ -94,15 +102,22 @@ def reading(positions: NDArray[np.float64], slices: int, scan: Scan, start: floa
     return weight
 
 
-def scanner_noise(rng: np.random.Generator, shape: tuple[int, int, int], pixel: float, cutoff: float) -> Array:
-    """Unit-variance noise with a reconstruction kernel's spectrum: white, times (f + 0.03) exp(-(f / cutoff)^2).
+def scanner_noise(rng: np.random.Generator, shape: tuple[int, int, int], pixel: float, scan: Scan) -> Array:
+    """Unit-variance noise with a reconstruction kernel's spectrum: white, times (f + 0.03) exp(-(f / cutoff)^2), and
+    times 1 + ``streaks`` where f lies within about 15 degrees across the streaks.
 
-    ``pixel`` in mm, ``cutoff`` and f in cycles per mm; slices are independent.
+    ``pixel`` in mm, f in cycles per mm; slices are independent.
     """
     _, ny, nx = shape
     white = rng.standard_normal(shape, dtype=np.float32)
-    f = np.hypot(np.fft.fftfreq(ny, pixel)[:, None], np.fft.rfftfreq(nx, pixel)[None])
-    gain = ((f + 0.03) * np.exp(-((f / cutoff) ** 2))).astype(np.float32)
+    fy, fx = np.fft.fftfreq(ny, pixel)[:, None], np.fft.rfftfreq(nx, pixel)[None]
+    f = np.hypot(fy, fx)
+    gain = (f + 0.03) * np.exp(-((f / scan.cutoff) ** 2))
+    if scan.streaks:
+        angle = np.deg2rad(scan.towards)
+        along = (fx * np.cos(angle) + fy * np.sin(angle)) / np.maximum(f, 1e-9)  # sine of the angle off the normal
+        gain *= 1 + scan.streaks * np.exp(-((along / STREAK_WIDTH) ** 2))
+    gain = gain.astype(np.float32)
     noise = fft.irfft2(fft.rfft2(white, axes=(1, 2)) * gain, s=(ny, nx), axes=(1, 2)).astype(np.float32)
     return noise / max(float(noise.std()), 1e-6)
 
@@ -120,7 +135,7 @@ def acquire(
     slope = float(np.tan(np.deg2rad(scan.tilt)))
     start = rng.uniform(0, scan.distance) if scan.noise else (per_slice - 1) / 2 * step
     slices = int(np.ceil(fine.shape[0] * step / scan.distance)) + 2
-    grain = scanner_noise(rng, (slices, *fine.shape[1:]), spacing[1], scan.cutoff) if scan.noise else None
+    grain = scanner_noise(rng, (slices, *fine.shape[1:]), spacing[1], scan) if scan.noise else None
     # thin series are averaged over the output's slices, thick ones are read where the output's slices are
     per_read = max(round(spacing[0] / scan.distance), 1)
     within = ((np.arange(per_read) + 0.5) / per_read - 0.5) * spacing[0]

@@ -27,7 +27,7 @@ class RenderOptions:
 
     ``lesions``: share of volumes with pathology (0 for none). ``artefacts``: scanner noise, slice thickness, tilt,
     headrest, metal, cut field. ``noise`` of the scanner, HU in water, ``blur`` of its kernel, mm, and ``cutoff`` of the
-    noise's spectrum, cycles per mm: least and most.
+    noise's spectrum, cycles per mm: least and most. ``streaks``: share of volumes whose noise has a direction.
     ``anatomy``: variation of tissue values, fat, sulci and ventricles. ``grey_white``: by how many HU the cortex is
     denser than white matter, mean and spread. ``dense``: share of volumes whose brain and its fluid are denser by 3 to
     26 HU, as after death. ``tilt`` degrees, ``scale`` share, ``elastic`` and ``shift`` mm: strengths of the
@@ -39,6 +39,7 @@ class RenderOptions:
     noise: tuple[float, float] = (0.8, 8.0)
     blur: tuple[float, float] = (0.3, 1.0)
     cutoff: tuple[float, float] = (0.18, 0.40)
+    streaks: float = 0.0
     anatomy: bool = True
     grey_white: tuple[float, float] = (6.5, 1.0)
     dense: float = 0.0
@@ -173,7 +174,7 @@ def _scan(
     if not options.artefacts:
         scan = ct_physics.Scan(thickness=step[0], distance=step[0])
         return ct_physics.clipped(ct_physics.acquire(fine, per_slice, step, scan, rng))
-    scan = ct_physics.draw_scan(rng, step[0], options.noise, options.blur, options.cutoff)
+    scan = ct_physics.draw_scan(rng, step[0], options.noise, options.blur, options.cutoff, options.streaks)
     if rng.random() < 0.75:
         ct_artefacts.add_headrest(fine, step, rng)
     ct = ct_physics.acquire(fine, per_slice, step, scan, rng)

@@ -33,7 +33,9 @@ def test_intensities_stay_on_one_scale_of_a_thousand() -> None:
 
 def test_scanner_noise_has_the_kernels_spectrum() -> None:
     rng = np.random.default_rng(1)
-    soft, sharp = (ct_physics.scanner_noise(rng, (6, 128, 128), 1.0, cutoff) for cutoff in (0.15, 0.4))
+    soft, sharp = (
+        ct_physics.scanner_noise(rng, (6, 128, 128), 1.0, ct_physics.Scan(cutoff=cutoff)) for cutoff in (0.15, 0.4)
+    )
     lag = [float(np.corrcoef(n[:, :, 1:].ravel(), n[:, :, :-1].ravel())[0, 1]) for n in (soft, sharp)]
     assert soft.std() == pytest.approx(1, abs=1e-3) and lag[0] > 0.6 and 0 < lag[1] < 0.45
     assert abs(np.corrcoef(soft[0].ravel(), soft[1].ravel())[0, 1]) < 0.1
