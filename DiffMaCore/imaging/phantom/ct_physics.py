@@ -22,9 +22,9 @@ class Scan:
     """How the CT was taken: mm, degrees and HU.
 
     ``thickness`` and ``distance`` of the slices, ``tilt`` of the gantry, ``blur`` (sd, in-plane), ``noise`` (sd in
-    water), ``cutoff`` of the kernel in cycles per mm, ``streaks`` (how much stronger noise is across one direction, seen
-    ``towards`` in degrees), ``cupping`` and ``bands`` of beam hardening, ``offset``, ``sharpness`` of an edge-enhancing
-    kernel.
+    water), ``cutoff`` of the kernel in cycles per mm, ``streaks`` (how much stronger noise is that varies ``towards`` so
+    many degrees from left to right), ``cupping`` and ``bands`` of beam hardening, ``offset``, ``sharpness`` of an
+    edge-enhancing kernel.
     """
 
     thickness: float = 1.0
@@ -104,7 +104,7 @@ def reading(positions: NDArray[np.float64], slices: int, scan: Scan, start: floa
 
 def scanner_noise(rng: np.random.Generator, shape: tuple[int, int, int], pixel: float, scan: Scan) -> Array:
     """Unit-variance noise with a reconstruction kernel's spectrum: white, times (f + 0.03) exp(-(f / cutoff)^2), and
-    times 1 + ``streaks`` where f lies within about 15 degrees across the streaks.
+    times up to 1 + ``streaks`` within about 15 degrees of the direction that the streaks vary in.
 
     ``pixel`` in mm, f in cycles per mm; slices are independent.
     """
@@ -115,8 +115,8 @@ def scanner_noise(rng: np.random.Generator, shape: tuple[int, int, int], pixel: 
     gain = (f + 0.03) * np.exp(-((f / scan.cutoff) ** 2))
     if scan.streaks:
         angle = np.deg2rad(scan.towards)
-        along = (fx * np.cos(angle) + fy * np.sin(angle)) / np.maximum(f, 1e-9)  # sine of the angle off the normal
-        gain *= 1 + scan.streaks * np.exp(-((along / STREAK_WIDTH) ** 2))
+        off = (fx * np.sin(angle) - fy * np.cos(angle)) / np.maximum(f, 1e-9)  # sine of the angle between
+        gain *= 1 + scan.streaks * np.exp(-((off / STREAK_WIDTH) ** 2))
     gain = gain.astype(np.float32)
     noise = fft.irfft2(fft.rfft2(white, axes=(1, 2)) * gain, s=(ny, nx), axes=(1, 2)).astype(np.float32)
     return noise / max(float(noise.std()), 1e-6)

@@ -41,6 +41,13 @@ def test_scanner_noise_has_the_kernels_spectrum() -> None:
     assert abs(np.corrcoef(soft[0].ravel(), soft[1].ravel())[0, 1]) < 0.1
 
 
+def test_streaked_noise_varies_towards_its_direction_and_less_across_it() -> None:
+    scan = ct_physics.Scan(cutoff=0.2, streaks=4.0, towards=90.0)
+    noise = ct_physics.scanner_noise(np.random.default_rng(1), (6, 128, 128), 1.0, scan)
+    down, across = (float(np.diff(noise, axis=axis).std()) for axis in (1, 2))
+    assert noise.std() == pytest.approx(1, abs=1e-3) and down > 1.5 * across
+
+
 def test_slice_profiles_keep_the_mean_and_read_a_ramp_back() -> None:
     scan = ct_physics.Scan(thickness=5.0, distance=4.0)
     profile = ct_physics.slice_profiles(80, 1.0, scan, 2.0)
