@@ -22,8 +22,8 @@ class Scan:
     """How the CT was taken: mm, degrees and HU.
 
     ``thickness`` and ``distance`` of the slices, ``tilt`` of the gantry, ``blur`` (sd, in-plane), ``noise`` (sd in
-    water), ``cutoff`` of the kernel in cycles per mm, ``streaks`` (how much stronger noise is that varies ``towards`` so
-    many degrees from left to right), ``cupping`` and ``bands`` of beam hardening, ``offset``, ``sharpness`` of an
+    water), ``cutoff`` of the kernel in cycles per mm, ``streaks`` (how much stronger noise is that varies ``towards``
+    so many degrees from left to right), ``cupping`` and ``bands`` of beam hardening, ``offset``, ``sharpness`` of an
     edge-enhancing kernel.
     """
 
