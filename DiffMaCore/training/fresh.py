@@ -33,7 +33,13 @@ from DiffMaCore.training.sources.heads import render_head, slices_of, training_h
 # noisier, with coarser noise and streaks, blurrer and with less contrast than most scans: where the folds are hidden, a
 # network must not invent them
 OPTIONS = RenderOptions(
-    noise=(0.8, 24.0), blur=(0.3, 2.0), cutoff=(0.10, 0.40), streaks=0.4, grey_white=(5.5, 1.8), dense=0.15
+    noise=(0.8, 24.0),
+    blur=(0.3, 2.0),
+    cutoff=(0.10, 0.40),
+    streaks=0.4,
+    pictures=0.2,
+    grey_white=(5.5, 1.8),
+    dense=0.15,
 )
 AHEAD = 3  # volumes rendered before they are needed
 KEPT = 4  # volumes kept behind the window, which another process may still read

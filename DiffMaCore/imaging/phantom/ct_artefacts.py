@@ -12,6 +12,7 @@ Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]  # (z, y, x) mm
 AIR, METAL = -1000.0, 2900.0
+BONE, FAT = 900.0, -100.0  # what a picture's white and black stand for
 
 
 def harden(ct: Array, spacing: Spacing, cupping: float, bands: float, rng: np.random.Generator) -> None:
@@ -60,6 +61,17 @@ def move(ct: Array, spacing: Spacing, rng: np.random.Generator) -> None:
     shift = rng.normal(0, 2.0, 2) / spacing[1:]
     part = ct[first:last]
     part[...] = 0.6 * part + 0.4 * ndimage.shift(part, (0, *shift), order=1, mode="nearest")
+
+
+def show_in_window(ct: Array, body: Mask, rng: np.random.Generator) -> None:
+    """The CT as a picture of 256 greys in a brain window was taken for HU (in place): all bone alike, fat as black as
+    air, air outside the body."""
+    low, high = rng.uniform(-20.0, 0.0), rng.uniform(70.0, 100.0)
+    grey = np.round(np.clip((ct - low) / (high - low), 0, 1) * 255)
+    picture = low + grey * (high - low) / 255
+    picture[grey == 255] = BONE
+    picture[grey == 0] = FAT
+    ct[...] = np.where(body, picture, AIR)
 
 
 def add_headrest(fine: Array, spacing: Spacing, rng: np.random.Generator) -> None:

@@ -27,7 +27,8 @@ class RenderOptions:
 
     ``lesions``: share of volumes with pathology (0 for none). ``artefacts``: scanner noise, slice thickness, tilt,
     headrest, metal, cut field. ``noise`` of the scanner, HU in water, ``blur`` of its kernel, mm, and ``cutoff`` of the
-    noise's spectrum, cycles per mm: least and most. ``streaks``: share of volumes whose noise has a direction.
+    noise's spectrum, cycles per mm: least and most. ``streaks``: share of volumes whose noise has a direction;
+    ``pictures``: of those that were pictures in a brain window.
     ``anatomy``: variation of tissue values, fat, sulci and ventricles. ``grey_white``: by how many HU the cortex is
     denser than white matter, mean and spread. ``dense``: share of volumes whose brain and its fluid are denser by 3 to
     26 HU, as after death. ``tilt`` degrees, ``scale`` share, ``elastic`` and ``shift`` mm: strengths of the
@@ -40,6 +41,7 @@ class RenderOptions:
     blur: tuple[float, float] = (0.3, 1.0)
     cutoff: tuple[float, float] = (0.18, 0.40)
     streaks: float = 0.0
+    pictures: float = 0.0
     anatomy: bool = True
     grey_white: tuple[float, float] = (6.5, 1.0)
     dense: float = 0.0
@@ -181,6 +183,8 @@ def _scan(
     ct_artefacts.streak(ct, body, step, rng)
     if rng.random() < 0.06:
         ct_artefacts.move(ct, step, rng)
+    if options.pictures and rng.random() < options.pictures:
+        ct_artefacts.show_in_window(ct, body, rng)
     return ct_physics.clipped(ct)
 
 
