@@ -104,6 +104,15 @@ def test_a_noisier_scan_is_of_the_same_head(head: Head) -> None:
     assert abs(added.mean()) < 1 and 5 < added.std() < 20
 
 
+def test_a_picture_in_a_brain_window_shows_all_bone_alike_and_fat_as_air_shows(head: Head) -> None:
+    once, window = (render(head, 4, SPACING, SIZE, options=RenderOptions(pictures=share)) for share in (0.0, 1.0))
+    assert np.array_equal(once.mr["t1"], window.mr["t1"]) and np.array_equal(once.body, window.body)
+    inside, brain = window.ct[window.body], once.brain & (once.ct > 5) & (once.ct < 60)
+    assert set(np.unique(inside[(inside < -20) | (inside > 100)])) == {-100.0, 900.0}
+    assert (window.ct[~window.body] <= -1000).all()
+    assert np.abs(window.ct - once.ct)[brain].max() <= 0.5 * 120 / 255
+
+
 def test_a_denser_brain_is_denser_with_its_fluid_and_nothing_else_changes(head: Head) -> None:
     plain = RenderOptions.plain()
     living, dead = (
