@@ -12,7 +12,7 @@ Array = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 Spacing = tuple[float, float, float]  # (z, y, x) mm
 AIR, METAL = -1000.0, 2900.0
-BONE, FAT = 900.0, -100.0  # what a picture's white and black stand for
+BONE, FAT = 900.0, -100.0  # HU that a picture's white and black stand for, here and where pairs are judged
 
 
 def harden(ct: Array, spacing: Spacing, cupping: float, bands: float, rng: np.random.Generator) -> None:

@@ -23,7 +23,7 @@ FINE_MM = 1.6  # voxels are sampled at least this densely
 
 @dataclass(frozen=True)
 class RenderOptions:
-    """What a rendering may vary; the defaults are a training's.
+    """What a rendering may vary; the defaults are of what validates, a training's are harder (``training.fresh``).
 
     ``lesions``: share of volumes with pathology (0 for none). ``artefacts``: scanner noise, slice thickness, tilt,
     headrest, metal, cut field. ``noise`` of the scanner, HU in water, ``blur`` of its kernel, mm, and ``cutoff`` of the

@@ -20,6 +20,7 @@ from DiffMaCore.imaging.checks import check_ct
 from DiffMaCore.imaging.grid import AIR_HU
 from DiffMaCore.imaging.inputs import find_inputs
 from DiffMaCore.imaging.phantom import Phantom, heads_in, load_head, render, tissues
+from DiffMaCore.imaging.phantom.ct_artefacts import BONE, FAT
 from DiffMaCore.imaging.reading import read_volume
 from DiffMaCore.imaging.source import normalise
 from DiffMaCore.progress import Reporter
@@ -35,7 +36,6 @@ OTHER_PART = ("pelvis", "abdomen", "thorax")
 WINDOW = (-10.0, 80.0)
 
 _WHITE = 250  # of 255: bone
-_BONE_HU, _FAT_HU = 900.0, -100.0
 _BRAIN_MM = 165.0  # front to back inside the skull, adults
 _CLOSING = 6  # pixels: gaps in the ring of bone, as between the plates of the skull base
 _OPENING = 4
@@ -61,8 +61,8 @@ class PicturePair:
         """
         low, high = window
         hu = low + self.ct.astype(np.float32) * np.float32((high - low) / 255)
-        hu[ndimage.binary_opening(self.ct >= _WHITE, np.ones((1, 2, 2)))] = _BONE_HU
-        hu[self.ct == 0] = _FAT_HU
+        hu[ndimage.binary_opening(self.ct >= _WHITE, np.ones((1, 2, 2)))] = BONE
+        hu[self.ct == 0] = FAT
         hu[~picture_body(self.ct.astype(np.float32) / np.float32(255))] = AIR_HU
         image = sitk.GetImageFromArray(hu)
         mm = pixel_mm or self.estimated_mm()
