@@ -102,6 +102,8 @@ def write_bundles(experiment: Experiment, folders: Folders, cache: PairedCache) 
     folder = folders.system(backbone)
     with alone_in(folders.root / "bundles", Reporter()):  # two decoders may be trained at once
         trained, joint = f"{_steps(folder)} steps", folders.part("joint")
+        if experiment.denoiser.begin_from:
+            trained += f" from the weights of {Path(experiment.denoiser.begin_from).name}"
         together = backbone == "diffma" and _trained_jointly(folders)
         if together:
             network = read_trained(joint, DiffMa, DENOISER)

@@ -182,6 +182,7 @@ class GuidedDecoderConfig:
     gradient_weight: float = 0.5  # of the differences between neighbouring pixels
     ssim_weight: float = 0.0  # of 1 - SSIM
     error_channels: tuple[int, ...] | None = None  # of the network that tells its absolute error; null: none does
+    begin_from: str = ""  # a bundle, by name or folder, whose weights training goes on from; "": random ones
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5_000, batch_size=8, learning_rate=1e-3))
 
 
@@ -221,6 +222,7 @@ class EmbedderConfig:
     gain: float = 0.15  # of the views, largest change of scale
     dropped: float = 0.3  # share of the slice covered by blanked patches
     calibrate_mask: bool = False  # afterwards, so that its weights wipe no token out; not in the paper
+    begin_from: str = ""  # a bundle, by name or folder, whose weights training goes on from; "": random ones
     train: TrainConfig = field(default_factory=lambda: TrainConfig(steps=5_000, batch_size=64))
 
 
@@ -240,6 +242,7 @@ class DenoiserConfig:
     prediction_type: Literal["epsilon", "v_prediction"] = "epsilon"  # what the network predicts
     learn_sigma: bool = False  # also the variance, as the released code
     vlb_weight: float = 1e-3  # of the variance's loss
+    begin_from: str = ""  # a bundle, by name or folder, whose weights training goes on from; "": random ones
     train: TrainConfig = field(default_factory=TrainConfig)
 
     def __post_init__(self) -> None:

@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from dataclasses import replace
 from pathlib import Path
+from typing import Any
 
 import numpy as np
 import pytest
@@ -250,6 +251,43 @@ def test_bundles_hold_what_was_trained_together_until_one_of_both_is_trained_on(
     run.write_text(before)
     write_bundles(experiment, folders, cache)
     assert same(bundle / "guided_decoder", joint / "model" / "guided_decoder")
+
+
+def _part_begins_from(experiment: Experiment, part: str, bundle: str, **changes: Any) -> Experiment:
+    return replace(experiment, **{part: replace(getattr(experiment, part), begin_from=bundle, **changes)})
+
+
+@pytest.mark.parametrize("what", ["embedder", "denoiser", "guided-decoder"])
+def test_a_training_begins_with_the_weights_of_a_bundle(trained, what: Part) -> None:
+    experiment, folders = trained
+    bundle, part = folders.system("diffma") / "bundle", what.replace("-", "_")
+    task = make_task(what, _part_begins_from(experiment, part, str(bundle)), folders)
+    ours, theirs = task.model.state_dict(), load_file(bundle / part / "diffusion_pytorch_model.safetensors")
+    assert all(torch.equal(value, ours[key]) for key, value in theirs.items())
+    assert not ours.get("contrast.weight", torch.zeros(1)).any(), "each contrast begins as the bundle's"
+    random = make_task(what, experiment, folders).model.state_dict()
+    assert not all(torch.equal(value, random[key]) for key, value in theirs.items())
+
+
+def test_a_bundle_says_whose_weights_its_training_began_with(trained) -> None:
+    experiment, folders = trained
+    begun = _part_begins_from(experiment, "denoiser", "demo")
+    (bundle, _) = write_bundles(begun, folders, PairedCache.open(folders.data))
+    assert "2 steps from the weights of demo" in read_config(bundle).card.source
+    write_bundles(experiment, folders, PairedCache.open(folders.data))
+
+
+def test_a_bundle_that_a_training_cannot_begin_from_is_told_before_any_work(trained) -> None:
+    experiment, folders = trained
+    bundle = str(folders.system("diffma") / "bundle")
+    for name, changes, message in (
+        (bundle, {"depth": 3}, r"denoiser\.begin_from: .* has denoiser\.depth 2, and the experiment 3; make both"),
+        (bundle, {"backbone": "unet"}, r"has no UNetDenoiser to go on from"),
+        ("demmo", {}, r"denoiser\.begin_from: demmo cannot be gone on from: .* did you mean 'demo'"),
+        ("demo", {}, r"has denoiser\.latent_size 40, and the experiment 8"),
+    ):
+        with pytest.raises(InputError, match=message):
+            make_task("denoiser", _part_begins_from(experiment, "denoiser", name, **changes), folders)
 
 
 @pytest.mark.parametrize("what", ["guided-decoder", "joint"])

@@ -21,6 +21,7 @@ from DiffMaCore.models.embedder import VisionEmbedder
 from DiffMaCore.models.guided_decoder import GuidedDecoder
 from DiffMaCore.progress import Reporter
 from DiffMaCore.training.batches import spread_batch
+from DiffMaCore.training.beginning import begin_from
 from DiffMaCore.training.cache import PairedCache
 from DiffMaCore.training.experiment import Experiment, Folders
 from DiffMaCore.training.parts import require_sizes
@@ -80,11 +81,20 @@ def train_part(
 
 
 def make_task(what: Part, experiment: Experiment, folders: Folders, reporter: Reporter | None = None) -> Task:
-    """The task, its model with the starting weights that the experiment's seed gives.
+    """The task, its model with the starting weights that the experiment's seed gives, or those of the bundle that it
+    begins from.
 
-    Raises InputError: no data, data of another configuration, sizes that do not fit, or a network that comes before it
-    is not trained yet.
+    Raises InputError: no data, data of another configuration, sizes that do not fit, a network that comes before it is
+    not trained yet, or a bundle that it cannot begin from.
     """
+    task = _make(what, experiment, folders, reporter)
+    bundle = getattr(config_of(experiment, what), "begin_from", "")
+    if bundle:
+        begin_from(task.model, bundle, what.replace("-", "_"))
+    return task
+
+
+def _make(what: Part, experiment: Experiment, folders: Folders, reporter: Reporter | None) -> Task:
     cache = PairedCache.open(folders.data)
     cache.require(experiment.data)
     given = experiment, folders, cache
