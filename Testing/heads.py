@@ -22,7 +22,10 @@ _clean = heads._make
 
 def _clean_once(path: Path) -> Head:
     """What ``_clean`` makes of this file, which takes seconds; no other process of this run has to make it again."""
-    kept = Path(os.environ[HEADS], f"{hashlib.sha256(path.read_bytes()).hexdigest()}-{path.name}.npz")
+    kept = Path(
+        os.environ[HEADS],
+        f"{hashlib.sha256(b''.join(file.read_bytes() for file in heads.head_files(path))).hexdigest()}-{path.name}.npz",
+    )
     with FileLock(f"{kept}.lock"):
         if not kept.exists():
             head = _clean(path)

@@ -23,7 +23,7 @@ from torch import Tensor
 
 from DiffMaCore.errors import TrainingError
 from DiffMaCore.files import replacing
-from DiffMaCore.imaging.phantom import Head, Phantom, RenderOptions, load_head
+from DiffMaCore.imaging.phantom import Head, Phantom, RenderOptions, has_t1, load_head
 from DiffMaCore.training.batches import Batch
 from DiffMaCore.training.cache import Case, TensorFile
 from DiffMaCore.training.experiment import DataConfig, Experiment, Folders
@@ -41,6 +41,7 @@ OPTIONS = RenderOptions(
     grey_white=(5.5, 1.8),
     dense=0.15,
 )
+REAL_SHARE = 0.25  # of volumes that are of a head with a real T1, where there is one
 AHEAD = 3  # volumes rendered before they are needed
 KEPT = 4  # volumes kept behind the window, which another process may still read
 OF_TARGET = ("target", "target_latent")  # stored under the name of each contrast
@@ -75,7 +76,8 @@ class VolumeMaker:
     def __init__(self, spec: FreshSpec) -> None:
         assert spec.data.heads is not None
         self.spec, self._heads = spec, spec.data.heads
-        self._paths = sorted(training_heads(spec.data.heads).items())
+        found = sorted(training_heads(spec.data.heads).items())
+        self._rendered, self._real = ([each for each in found if has_t1(each[1]) == real] for real in (False, True))
         self._loaded: dict[str, Head] = {}
         self._encoder = None if spec.parts is None else Encoder(spec.parts, spec.data, "cpu")
         self._next: int | None = None
@@ -96,7 +98,9 @@ class VolumeMaker:
 
     def render(self, volume: int) -> Phantom:
         rng = np.random.default_rng([self.spec.seed, 0x4EAD, volume])
-        name, path = self._paths[int(rng.integers(len(self._paths)))]
+        real = rng.random() < REAL_SHARE if self._real and self._rendered else bool(self._real)
+        heads = self._real if real else self._rendered
+        name, path = heads[int(rng.integers(len(heads)))]
         if name not in self._loaded:
             self._loaded[name] = load_head(path, cache=self.spec.folder.parent)
         return render_head(self._loaded[name], volume, self.spec.data, OPTIONS)

@@ -122,6 +122,24 @@ def test_volumes_that_are_left_behind_are_removed(rendered: FreshSpec, tmp_path:
     assert not old.exists() and volume_file(spec.folder, newest).is_file()
 
 
+def test_a_quarter_of_the_volumes_is_of_heads_with_a_real_t1(rendered: FreshSpec, tmp_path: Path, monkeypatch) -> None:
+    for name in ("head_a", "head_b", "head_c", "t1/head_c"):
+        path = tmp_path / f"{name}.nii.gz"
+        path.parent.mkdir(exist_ok=True)
+        path.touch()
+    drawn = []
+    monkeypatch.setattr(fresh, "load_head", lambda path, cache: path.name)
+    monkeypatch.setattr(fresh, "render_head", lambda head, *others: drawn.append(head))
+    heads = rendered.data.heads
+    assert heads is not None
+    spec = replace(rendered, data=replace(rendered.data, heads=replace(heads, folder=str(tmp_path))))
+    maker = VolumeMaker(spec)
+    for volume in range(400):
+        maker.render(volume)
+    shares = [drawn.count(f"head_{each}.nii.gz") / 400 for each in "abc"]
+    assert shares == pytest.approx([0.375, 0.375, 0.25], abs=0.06)
+
+
 def test_the_process_beside_makes_the_same_and_its_end_is_told(rendered: FreshSpec, reader, monkeypatch) -> None:
     expected = reader(rendered).batch(ROWS[:2])
     monkeypatch.setenv("RANK", "0")

@@ -9,7 +9,7 @@ from __future__ import annotations
 from dataclasses import replace
 from functools import lru_cache
 
-from DiffMaCore.imaging.phantom.heads import Head, bundled_heads, heads_in, load_head
+from DiffMaCore.imaging.phantom.heads import Head, bundled_heads, has_t1, head_files, heads_in, load_head
 from DiffMaCore.imaging.phantom.render import Phantom, RenderOptions, render
 
 __all__ = [
@@ -18,6 +18,8 @@ __all__ = [
     "RenderOptions",
     "bundled_head",
     "bundled_heads",
+    "has_t1",
+    "head_files",
     "head_phantom",
     "heads_in",
     "load_head",

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import hashlib
-from dataclasses import dataclass, fields
+from dataclasses import dataclass, field, fields, replace
 from importlib import resources
 from pathlib import Path
 
@@ -13,9 +13,10 @@ from numpy.typing import NDArray
 from DiffMaCore.errors import InputError
 from DiffMaCore.files import replacing
 from DiffMaCore.imaging.phantom.cleaning import clean, padded
+from DiffMaCore.imaging.phantom.detail import detail_of
 from DiffMaCore.imaging.phantom.splitting import MAPS, SIDES, Eye, distance_maps, find_eyes, landmarks
 
-VERSION = 3  # of what a cached head holds
+VERSION = 4  # of what a cached head holds
 
 
 @dataclass(frozen=True)
@@ -25,6 +26,7 @@ class Head:
     ``labels`` uint8 (``phantom.tissues``), ``maps`` uint8 (z, y, x, len(MAPS)), see ``splitting``;
     ``eyes`` (eyes, 4) centre and radius, ``landmarks`` (``splitting.LANDMARKS``, 3), NaN where unknown, and
     ``centre``, all in voxels; ``length`` of the head from front to back in mm; ``base``: slice of the eyes' centre.
+    ``detail`` int16: what a real T1 of the head shows beyond the labels (``detail``), empty where there is none.
     """
 
     name: str
@@ -35,6 +37,7 @@ class Head:
     centre: NDArray[np.float32]
     length: float
     base: float
+    detail: NDArray[np.int16] = field(default_factory=lambda: np.zeros((0, 0, 0), np.int16))
 
 
 def bundled_heads() -> tuple[str, ...]:
@@ -57,8 +60,10 @@ def _bundled() -> Path:
 def load_head(path_or_name: str | Path, *, cache: Path | None = None) -> Head:
     """Read, clean and measure a label map: 1 mm, FreeSurfer's labels with those of SimNIBS' CHARM (``tissues``).
 
+    A file of the same name in the folder ``t1`` beside it is the T1 of this head on the same grid, 0 where it is not
+    known: it is what its renderings show as T1.
     ``path_or_name``: a path, or a name of ``bundled_heads``. ``cache``: a folder that keeps the result.
-    Raises InputError for a name or file that is not there.
+    Raises InputError for a name or file that is not there, or a T1 that does not lie on its label map.
     """
     path = Path(path_or_name)
     if not path.exists():
@@ -68,7 +73,7 @@ def load_head(path_or_name: str | Path, *, cache: Path | None = None) -> Head:
         path = names[str(path_or_name)]
     if cache is None:
         return _make(path)
-    digest = hashlib.sha256(path.read_bytes()).hexdigest()[:12]
+    digest = hashlib.sha256(b"".join(file.read_bytes() for file in head_files(path))).hexdigest()[:12]
     kept = Path(cache) / f"{path.name.removesuffix('.nii.gz')}-{digest}-{VERSION}.npz"
     if kept.exists():
         with np.load(kept) as data:
@@ -81,10 +86,21 @@ def load_head(path_or_name: str | Path, *, cache: Path | None = None) -> Head:
     return head
 
 
+def head_files(path: Path) -> tuple[Path, ...]:
+    """A label map, and the T1 of the same head where there is one."""
+    t1 = path.parent / "t1" / path.name
+    return (path, t1) if t1.is_file() else (path,)
+
+
+def has_t1(path: Path) -> bool:
+    """Whether there is a T1 of the head that this label map is of."""
+    return len(head_files(path)) > 1
+
+
 def _make(path: Path) -> Head:
     import SimpleITK as sitk
 
-    image = sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")
+    image, *t1 = (sitk.DICOMOrient(sitk.ReadImage(str(file)), "LPS") for file in head_files(path))
     if not np.allclose(image.GetSpacing(), 1.0, atol=0.02):
         raise InputError(f"{path} has voxels of {image.GetSpacing()} mm; a head's label map has 1 mm")
     source = sitk.GetArrayFromImage(image)
@@ -92,7 +108,15 @@ def _make(path: Path) -> Head:
     source = padded(source)[bottom:]
     eyes = find_eyes(labels)
     maps = distance_maps(labels, {name: np.isin(source, values) for name, values in SIDES.items()}, eyes)
-    return assemble(path.name.removesuffix(".nii.gz"), labels, maps, eyes, landmarks(source, eyes))
+    head = assemble(path.name.removesuffix(".nii.gz"), labels, maps, eyes, landmarks(source, eyes))
+    if not t1:
+        return head
+    if t1[0].GetSize() != image.GetSize() or not np.allclose(t1[0].GetSpacing(), image.GetSpacing(), atol=0.02):
+        raise InputError(f"{head_files(path)[1]} has another grid than its label map; resample it onto {path}")
+    try:
+        return replace(head, detail=detail_of(labels, padded(sitk.GetArrayFromImage(t1[0]))[bottom:]))
+    except ValueError as problem:
+        raise InputError(f"{head_files(path)[1]} {problem}") from None
 
 
 def assemble(

@@ -11,6 +11,7 @@ from numpy.typing import NDArray
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.phantom import ct_artefacts, ct_physics, kernel, lookup, pathology
 from DiffMaCore.imaging.phantom import tissues as t
+from DiffMaCore.imaging.phantom.detail import add_detail
 from DiffMaCore.imaging.phantom.heads import Head
 from DiffMaCore.imaging.phantom.signal import CONTRASTS, signal_table
 from DiffMaCore.imaging.phantom.warp import NODE_MM, random_warp
@@ -151,6 +152,8 @@ def render(
     labels, inside = np.empty(shape, np.uint8), np.empty(shape, np.float32)
     out = (fine, mr, labels, inside)
     kernel.sample(scene, look, warp.matrix, warp.offset, warp.field, NODE_MM, step, per_voxel, out)
+    if head.detail.size and "t1" in contrasts:
+        add_detail(mr[contrasts.index("t1")], labels, head.detail, warp, step)
     body = (inside >= 0.5) & (labels != t.UNSCANNED.label)
     cut = labels == t.UNSCANNED.label
     ct = _scan(rng, fine, body, int(per_voxel[0]), (step[0], step[1], step[2]), options)

@@ -10,7 +10,16 @@ from pathlib import Path
 import numpy as np
 
 from DiffMaCore.errors import InputError
-from DiffMaCore.imaging.phantom import Head, Phantom, RenderOptions, bundled_heads, heads_in, load_head, render
+from DiffMaCore.imaging.phantom import (
+    Head,
+    Phantom,
+    RenderOptions,
+    bundled_heads,
+    head_files,
+    heads_in,
+    load_head,
+    render,
+)
 from DiffMaCore.training.experiment import DataConfig, HeadsConfig
 from DiffMaCore.training.sources.case import CaseSlices, RawCase
 
@@ -42,7 +51,7 @@ def heads_cases(data: DataConfig, seed: int) -> list[RawCase]:
     wanted: list[tuple[str, tuple[Path, ...], int, int]] = []
     wanted += [(name, (), draw, c) for name in bundled_heads() for draw in range(data.heads.draws) for c in contrasts]
     train = sorted(training_heads(data.heads).items())
-    wanted += [(name, (path,), 0, number % len(contrasts)) for number, (name, path) in enumerate(train)]
+    wanted += [(name, head_files(path), 0, number % len(contrasts)) for number, (name, path) in enumerate(train)]
     cases = []
     for name, files, draw, contrast in wanted:
         head = str(files[0]) if files else name
