@@ -63,12 +63,11 @@ def transfer(t1: Path, labels: Path, out: Path, parcellation: Path | None = None
             raise InputError(f"there is no {path}; check the spelling of the path")
     image, moving = unbiased(isotropic(t1)), isotropic(labels, sitk.sitkNearestNeighbor)
     carried = sitk.Resample(moving, image, register(image, moving), sitk.sitkNearestNeighbor, 0)
-    found, values = (sitk.GetArrayFromImage(each) for each in (carried, image))
-    found = found.astype(np.int32)
+    found, grey = sitk.GetArrayFromImage(carried).astype(np.int32), sitk.GetArrayFromImage(image)
     white = np.isin(found, CEREBRUM[:2])
     if white.sum() < 1000:
         raise InputError(f"{labels} does not lie on the brain of {t1} after registration; look at both")
-    values = values / np.float32(np.median(values[white]))
+    values = (grey / np.median(grey[white])).astype(np.float32)
     brain = ndimage.binary_closing(np.isin(found, [*BRAIN, CSF]), iterations=2)
     if parcellation:
         parcels = sitk.GetArrayFromImage(isotropic(parcellation, sitk.sitkNearestNeighbor)).astype(np.int32)
