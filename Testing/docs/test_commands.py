@@ -59,6 +59,7 @@ ELSEWHERE = {
     r"diffma benchmark (scan|step)": "times the machine; Testing/inference/test_benchmark.py runs it on small shapes",
     r"python -m Training\.reproduce": "trains every system; Testing/reproduce runs it on fabricated runs",
     r"python -m Training\.average": "Testing/training/test_average.py",
+    r"python -m Training\.transfer_labels": "registers for minutes; Testing/training/test_transfer_labels.py",
     r"python -m Testing\.": "Testing/bundles runs a share of it",
     r"Slicer --|PythonSlicer": "needs 3D Slicer",
     r"diffma models complete": "fetches from a hub; Testing/cli/test_models_command.py completes from folders",
