@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import hashlib
 import os
 from dataclasses import fields
 from functools import lru_cache
@@ -22,10 +21,7 @@ _clean = heads._make
 
 def _clean_once(path: Path) -> Head:
     """What ``_clean`` makes of this file, which takes seconds; no other process of this run has to make it again."""
-    kept = Path(
-        os.environ[HEADS],
-        f"{hashlib.sha256(b''.join(file.read_bytes() for file in heads.head_files(path))).hexdigest()}-{path.name}.npz",
-    )
+    kept = Path(os.environ[HEADS], f"{heads.digest(path)}-{path.name}.npz")
     with FileLock(f"{kept}.lock"):
         if not kept.exists():
             head = _clean(path)

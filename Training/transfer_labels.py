@@ -18,73 +18,77 @@ from numpy.typing import NDArray
 from scipy import ndimage
 
 from DiffMaCore.errors import DiffMaError, InputError
+from DiffMaCore.files import Together
 from DiffMaCore.imaging.agreement import between_classes
 from DiffMaCore.imaging.body import largest_piece
 from DiffMaCore.imaging.phantom import tissues as t
+from DiffMaCore.imaging.reading import read_volume
+from DiffMaCore.progress import Reporter, TerminalReporter
 
 Labels = NDArray[np.int32]
 Values = NDArray[np.float32]
 Mask = NDArray[np.bool_]
 
-CEREBRUM = (2, 41, 3, 42)  # white matter and cortex, left and right
+WHITE, CORTEX = (2, 41), (3, 42)  # of the cerebrum, left and right
 CSF, VENTRICLES, EYE, NERVE, BONE, MARROW, FLESH, SKIN = 24, (4, 43, 5, 44, 14, 15), 506, 530, 515, 516, 507, 511
 BRAIN = [value for value, tissue in t.SOURCE_LABELS.items() if tissue.label in t.BRAIN]
+NOTICE = "made by Training.transfer_labels of DiffMa, research only"
 _PARCELS = {31: 4, 63: 43, 77: 2, 80: 2, **dict.fromkeys(range(251, 256), 2)}  # what our label maps do not tell apart
-_WHITE = 160  # of the stored T1
+_STORED_WHITE = 160  # of the stored T1
 _NOT_BRAIN = 1.5  # of white matter: fat and vessels are brighter than any brain
 _DARK, _BRIGHT = 0.3, 0.45  # of white matter, around the brain: compact bone, and marrow
-_SKULL_MM, _SCALP_MM, _TABLE_MM = (
-    14.0,
-    2.5,
-    2.0,
-)  # bone lies as near to the brain, and as far below the skin; outer table
+_SKULL_MM = 14.0  # no bone of the skull lies further from the brain
+_SCALP_MM = 2.5  # nor nearer to the skin
+_TABLE_MM = 2.0  # of compact bone next to the brain
+_STEPS = 6  # of the registration: two each of affine, B-spline and demons
 
 
-def main() -> None:
-    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("t1", type=Path, help="T1 of a head, with its skull")
-    parser.add_argument("labels", type=Path, help="label map of another head, down to the neck")
-    parser.add_argument("out", type=Path, help="label map to write; the T1 itself goes to the folder t1 beside it")
-    parser.add_argument("--parcellation", type=Path, help="FreeSurfer's aparc+aseg of the same T1")
-    given = parser.parse_args()
-    try:
-        transfer(given.t1, given.labels, given.out, given.parcellation)
-    except DiffMaError as problem:
-        parser.exit(2, f"{problem}\n")
+def transfer(
+    t1: Path, labels: Path, out: Path, parcellation: Path | None = None, reporter: Reporter | None = None
+) -> None:
+    """Write the label map ``out`` (.nii.gz) of the head that ``t1`` shows, and the T1 to ``t1/`` beside; 1 mm both.
 
-
-def transfer(t1: Path, labels: Path, out: Path, parcellation: Path | None = None) -> None:
-    """Write the label map ``out`` of the head that ``t1`` shows, and the T1 to ``t1/`` beside; 1 mm both.
-
-    Raises InputError where a file is missing, or its brain cannot be found by the T1.
+    Raises InputError where a file is missing or no image, or the labels do not come to lie on the T1's brain;
+    OutputError where nothing can be written.
     """
-    for path in (t1, labels, *([parcellation] if parcellation else [])):
+    reporter = reporter or Reporter()
+    for path in (t1, labels, *([parcellation] if parcellation else [])):  # before any work
         if not path.is_file():
             raise InputError(f"there is no {path}; check the spelling of the path")
+    if not out.name.endswith(".nii.gz"):
+        raise InputError(f"{out} does not end in .nii.gz, as label maps of heads do")
+    reporter.stage("reading, and evening out the T1's brightness")
     image, moving = unbiased(isotropic(t1)), isotropic(labels, sitk.sitkNearestNeighbor)
-    carried = sitk.Resample(moving, image, register(image, moving), sitk.sitkNearestNeighbor, 0)
+    parcels = parcellation and isotropic(parcellation, sitk.sitkNearestNeighbor)
+    carried = sitk.Resample(moving, image, register(image, moving, reporter), sitk.sitkNearestNeighbor, 0)
+    reporter.stage("labelling brain and skull")
     found, grey = sitk.GetArrayFromImage(carried).astype(np.int32), sitk.GetArrayFromImage(image)
-    white = np.isin(found, CEREBRUM[:2])
+    white = np.isin(found, WHITE)
     if white.sum() < 1000:
         raise InputError(f"{labels} does not lie on the brain of {t1} after registration; look at both")
     values = (grey / np.median(grey[white])).astype(np.float32)
     brain = ndimage.binary_closing(np.isin(found, [*BRAIN, CSF]), iterations=2)
-    if parcellation:
-        parcels = sitk.GetArrayFromImage(isotropic(parcellation, sitk.sitkNearestNeighbor)).astype(np.int32)
-        found = by_parcels(found, parcels)
+    if parcels:
+        found = by_parcels(found, sitk.GetArrayFromImage(parcels).astype(np.int32))
     else:
         found = by_intensity(found, values, brain)
     found = with_skull(found, values, ndimage.binary_fill_holes(brain))
-    stored = np.where(found > 0, np.clip(np.round(values * _WHITE), 1, 255), 0)
+    stored = np.where(found > 0, np.clip(np.round(values * _STORED_WHITE), 1, 255), 0)
     box = ndimage.find_objects((found > 0).astype(np.uint8))[0]
-    (out.parent / "t1").mkdir(parents=True, exist_ok=True)
-    for array, path in ((found.astype(np.uint16), out), (stored.astype(np.uint8), out.parent / "t1" / out.name)):
-        sitk.WriteImage(sitk.DICOMOrient(sitk.GetImageFromArray(array[box]), "RAS"), str(path), True, 9)
+    beside = out.parent / "t1" / out.name
+    with Together() as files:
+        for array, path in ((stored.astype(np.uint8), beside), (found.astype(np.uint16), out)):
+            written = sitk.DICOMOrient(sitk.GetImageFromArray(array[box]), "RAS")
+            written.SetMetaData("ITK_FileNotes", NOTICE)
+            with files.writing(path, ".nii.gz") as part:
+                sitk.WriteImage(written, str(part), True, 9)
+    reporter.note(f"wrote {out} and {beside}; look at one on the other before you train on them")
 
 
 def isotropic(path: Path, interpolator: int = sitk.sitkLinear) -> sitk.Image:
-    """The image at 1 mm, axes to the left, the back and the vertex, its origin at 0."""
-    image = sitk.DICOMOrient(sitk.ReadImage(str(path), sitk.sitkFloat32), "LPS")
+    """The image at 1 mm, axes to the left, the back and the vertex, its origin at 0; InputError as of
+    :func:`~DiffMaCore.imaging.reading.read_volume`."""
+    image = sitk.DICOMOrient(read_volume(path, modality=None).image, "LPS")
     size = np.ceil(np.multiply(image.GetSize(), image.GetSpacing())).astype(int).tolist()
     image = sitk.Resample(
         image, size, sitk.Transform(), interpolator, image.GetOrigin(), (1, 1, 1), image.GetDirection(), 0
@@ -101,8 +105,9 @@ def unbiased(image: sitk.Image) -> sitk.Image:
     return sitk.Cast(image / sitk.Exp(field.GetLogBiasFieldAsImage(image)), sitk.sitkFloat32)
 
 
-def register(image: sitk.Image, labels: sitk.Image) -> sitk.Transform:
+def register(image: sitk.Image, labels: sitk.Image, reporter: Reporter) -> sitk.Transform:
     """From places in the T1 ``image`` to places in the head of ``labels``."""
+    reporter.stage("registering", _STEPS)
     looks = np.zeros(2048, np.float32)
     for value, tissue in t.SOURCE_LABELS.items():
         looks[value] = tissue.t1w
@@ -122,6 +127,7 @@ def register(image: sitk.Image, labels: sitk.Image) -> sitk.Transform:
         method.SetOptimizerScalesFromPhysicalShift()
         method.SetInitialTransform(affine, True)
         method.Execute(image, moving)
+        reporter.advance()
     spline = sitk.BSplineTransformInitializer(image, [8, 9, 8], 3)
     for shrink, smooth in ((4, 2.0), (2, 1.0)):
         method = _method(mask, shrink, smooth)
@@ -129,11 +135,12 @@ def register(image: sitk.Image, labels: sitk.Image) -> sitk.Transform:
         method.SetMovingInitialTransform(affine)
         method.SetInitialTransform(spline, True)
         method.Execute(image, moving)
-    fine = _demons(image, moving, sitk.CompositeTransform([affine, spline]))
+        reporter.advance()
+    fine = _demons(image, moving, sitk.CompositeTransform([affine, spline]), reporter)
     return sitk.CompositeTransform([affine, spline, fine])
 
 
-def _demons(image: sitk.Image, moving: sitk.Image, coarse: sitk.Transform) -> sitk.Transform:
+def _demons(image: sitk.Image, moving: sitk.Image, coarse: sitk.Transform, reporter: Reporter) -> sitk.Transform:
     """What is left after ``coarse``, by intensities that are made alike."""
     near = sitk.Resample(moving, image, coarse, sitk.sitkLinear, 0)
     white = sitk.GetArrayFromImage(near) > 0.95 * t.WHITE.t1w
@@ -149,6 +156,7 @@ def _demons(image: sitk.Image, moving: sitk.Image, coarse: sitk.Transform) -> si
             for each in (scaled, near)
         ]
         field = demons.Execute(*pair) if field is None else demons.Execute(*pair, sitk.Resample(field, pair[0]))
+        reporter.advance()
     assert field is not None
     return sitk.DisplacementFieldTransform(sitk.Cast(field, sitk.sitkVectorFloat64))
 
@@ -178,7 +186,7 @@ def by_parcels(labels: Labels, parcels: Labels) -> Labels:
     ours = np.zeros_like(parcels)
     known = np.isin(parcels, list(t.SOURCE_LABELS))
     ours[known] = parcels[known]
-    ours[(parcels >= 1000) & (parcels < 2000)], ours[parcels >= 2000] = 3, 42
+    ours[(parcels >= 1000) & (parcels < 2000)], ours[parcels >= 2000] = CORTEX
     for parcel, label in _PARCELS.items():
         ours[parcels == parcel] = label
     found = np.where(np.isin(labels, BRAIN), CSF, labels)
@@ -192,18 +200,18 @@ def by_intensity(labels: Labels, values: Values, brain: Mask) -> Labels:
     dark, bright = between_classes(x[brain & (x < 1.6)], 3)
     found = labels.copy()
     right = ndimage.grey_dilation(np.where(np.isin(labels, (41, 42)), 2, np.isin(labels, (2, 3)).astype(int)), 3) == 2
-    soft = np.isin(labels, (*CEREBRUM, CSF))
+    soft = np.isin(labels, (*WHITE, *CORTEX, CSF))
     found[soft & (x < dark)] = CSF
-    for side, white, cortex in ((~right, 2, 3), (right, 41, 42)):
+    for side, white, cortex in zip((~right, right), WHITE, CORTEX, strict=True):
         found[soft & side & (x >= dark) & (x < bright)] = cortex
         found[soft & side & (x >= bright) & (x < _NOT_BRAIN)] = white
-    inner = np.isin(found, CEREBRUM[:2])
+    inner = np.isin(found, WHITE)
     core = ndimage.binary_dilation(largest_piece(ndimage.binary_erosion(inner)), iterations=3)
-    found[inner & ~core] = 3  # bright as white matter, but on its own: meninges and vessels
+    found[inner & ~core] = CORTEX[0]  # bright as white matter, but on its own: meninges and vessels
     ventricle = np.isin(labels, VENTRICLES)
-    around = ndimage.binary_dilation(ventricle, iterations=4) & np.isin(labels, (*CEREBRUM[:2], *VENTRICLES))
+    around = ndimage.binary_dilation(ventricle, iterations=4) & np.isin(labels, (*WHITE, *VENTRICLES))
     found[around & (x < dark)] = VENTRICLES[0]
-    found[ventricle & (x > bright)] = CEREBRUM[0]
+    found[ventricle & (x > bright)] = WHITE[0]
     return found
 
 
@@ -229,4 +237,19 @@ def with_skull(labels: Labels, values: Values, inside: Mask) -> Labels:
 
 
 if __name__ == "__main__":
-    main()
+    parser = argparse.ArgumentParser(
+        prog="python -m Training.transfer_labels",
+        description=__doc__,
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("t1", type=Path, help="T1 of a head, with its skull")
+    parser.add_argument("labels", type=Path, help="label map of another head, down to the neck")
+    parser.add_argument("out", type=Path, help="label map to write; the T1 itself goes to the folder t1 beside it")
+    parser.add_argument("--parcellation", type=Path, help="FreeSurfer's aparc+aseg of the same T1")
+    shown = TerminalReporter()
+    try:
+        transfer(**vars(parser.parse_args()), reporter=shown)
+    except DiffMaError as problem:
+        shown.close()
+        parser.exit(2, f"{problem}\n")
+    shown.close()

@@ -77,7 +77,8 @@ class VolumeMaker:
         assert spec.data.heads is not None
         self.spec, self._heads = spec, spec.data.heads
         found = sorted(training_heads(spec.data.heads).items())
-        self._rendered, self._real = ([each for each in found if has_t1(each[1]) == real] for real in (False, True))
+        self._real = [each for each in found if has_t1(each[1])]
+        self._others = [each for each in found if not has_t1(each[1])]
         self._loaded: dict[str, Head] = {}
         self._encoder = None if spec.parts is None else Encoder(spec.parts, spec.data, "cpu")
         self._next: int | None = None
@@ -98,8 +99,9 @@ class VolumeMaker:
 
     def render(self, volume: int) -> Phantom:
         rng = np.random.default_rng([self.spec.seed, 0x4EAD, volume])
-        real = rng.random() < REAL_SHARE if self._real and self._rendered else bool(self._real)
-        heads = self._real if real else self._rendered
+        heads = self._others or self._real
+        if self._others and self._real and rng.random() < REAL_SHARE:
+            heads = self._real
         name, path = heads[int(rng.integers(len(heads)))]
         if name not in self._loaded:
             self._loaded[name] = load_head(path, cache=self.spec.folder.parent)

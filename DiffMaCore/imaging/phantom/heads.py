@@ -73,8 +73,7 @@ def load_head(path_or_name: str | Path, *, cache: Path | None = None) -> Head:
         path = names[str(path_or_name)]
     if cache is None:
         return _make(path)
-    digest = hashlib.sha256(b"".join(file.read_bytes() for file in head_files(path))).hexdigest()[:12]
-    kept = Path(cache) / f"{path.name.removesuffix('.nii.gz')}-{digest}-{VERSION}.npz"
+    kept = Path(cache) / f"{path.name.removesuffix('.nii.gz')}-{digest(path)[:12]}-{VERSION}.npz"
     if kept.exists():
         with np.load(kept) as data:
             values = {f.name: data[f.name] for f in fields(Head)}
@@ -90,6 +89,11 @@ def head_files(path: Path) -> tuple[Path, ...]:
     """A label map, and the T1 of the same head where there is one."""
     t1 = path.parent / "t1" / path.name
     return (path, t1) if t1.is_file() else (path,)
+
+
+def digest(path: Path) -> str:
+    """SHA-256 of the files of a head."""
+    return hashlib.sha256(b"".join(file.read_bytes() for file in head_files(path))).hexdigest()
 
 
 def has_t1(path: Path) -> bool:
@@ -109,14 +113,14 @@ def _make(path: Path) -> Head:
     eyes = find_eyes(labels)
     maps = distance_maps(labels, {name: np.isin(source, values) for name, values in SIDES.items()}, eyes)
     head = assemble(path.name.removesuffix(".nii.gz"), labels, maps, eyes, landmarks(source, eyes))
-    if not t1:
-        return head
-    if t1[0].GetSize() != image.GetSize() or not np.allclose(t1[0].GetSpacing(), image.GetSpacing(), atol=0.02):
-        raise InputError(f"{head_files(path)[1]} has another grid than its label map; resample it onto {path}")
-    try:
-        return replace(head, detail=detail_of(labels, padded(sitk.GetArrayFromImage(t1[0]))[bottom:]))
-    except ValueError as problem:
-        raise InputError(f"{head_files(path)[1]} {problem}") from None
+    for real in t1:  # one or none
+        try:
+            if real.GetSize() != image.GetSize() or not np.allclose(real.GetSpacing(), image.GetSpacing(), atol=0.02):
+                raise ValueError(f"has another grid than its label map; resample it onto {path}")
+            head = replace(head, detail=detail_of(labels, padded(sitk.GetArrayFromImage(real))[bottom:]))
+        except ValueError as problem:
+            raise InputError(f"{head_files(path)[1]} {problem}") from None
+    return head
 
 
 def assemble(

@@ -14,17 +14,14 @@ from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.phantom import Head, RenderOptions, has_t1, load_head, render
 from DiffMaCore.imaging.phantom import tissues as t
 from DiffMaCore.imaging.phantom.detail import detail_of
-from DiffMaCore.imaging.phantom.signal import intensity
+from DiffMaCore.imaging.phantom.signal import signal_table
 from Testing.imaging.phantom.conftest import SIZE, SPACING
 from Testing.imaging.phantom.test_heads import dummy
 
 
 def t1_of(labels: np.ndarray) -> np.ndarray:
     """What the labels give, in a scanner's own units."""
-    table = np.zeros(t.COUNT, np.float32)
-    for tissue in t.TISSUES.values():
-        table[tissue.label] = intensity(tissue, "t1")
-    return 12 + 0.3 * table[labels]
+    return 12 + 0.3 * signal_table(("t1",))[0][labels]
 
 
 def test_a_t1_that_shows_what_the_labels_say_has_no_detail_whatever_its_units(head: Head) -> None:
@@ -40,7 +37,7 @@ def test_a_t1_that_shows_what_the_labels_say_has_no_detail_whatever_its_units(he
     assert not unknown[spot].any(), "0 is not known, and adds nothing"
 
 
-@pytest.mark.parametrize("seed", [1, 2, 3])  # one of these is mirrored
+@pytest.mark.parametrize("seed", [1, 2, 3])  # as it is, and twice mirrored
 def test_detail_goes_with_the_head_into_its_t1_alone(head: Head, seed: int) -> None:
     marked = np.where(head.labels == t.VENTRICLE.label, 100, 0).astype(np.int16)
     options = replace(RenderOptions(), artefacts=False, lesions=0.0, anatomy=False)
