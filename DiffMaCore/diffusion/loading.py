@@ -29,8 +29,10 @@ def class_of(name: str) -> Any:
     return _OURS.get(name) or getattr(diffusers, name)
 
 
-def load_components(folder: Path, dtype: torch.dtype = torch.float32) -> dict[str, Any]:
+def load_components(folder: Path, dtype: torch.dtype = torch.float32, only: str | None = None) -> dict[str, Any]:
     """The components of a bundle by name, in eval mode on the CPU, their weights in ``dtype``.
+
+    ``only``: the name of the one that is wanted; None: all.
 
     Raises:
         ModelError: the bundle is refused (:func:`~DiffMaCore.bundles.checking.check_bundle`), or weights do not fit.
@@ -39,6 +41,8 @@ def load_components(folder: Path, dtype: torch.dtype = torch.float32) -> dict[st
     check_bundle(folder)
     loaded: dict[str, Any] = {}
     for name, chosen in read_index(folder)[1].items():
+        if only not in (None, name):
+            continue
         if name == SCHEDULER:
             loaded[name] = class_of(chosen).from_pretrained(str(folder / name), local_files_only=True)
         else:

@@ -24,7 +24,7 @@ def begin_from(network: Any, bundle: str, part: str) -> None:
     try:
         folder = store.resolve(bundle)
         manifest.verify(folder)
-        found = load_components(folder, torch.float32).get(part)
+        found = load_components(folder, only=part).get(part)
     except DiffMaError as problem:
         raise InputError(f"{key} cannot be gone on from: {problem}") from None
     if found is None or type(found) is not type(network):

@@ -33,8 +33,6 @@ _FIXED = 1_000_000  # seeds of the renderings that stay the same; fresh ones are
 def training_heads(config: HeadsConfig) -> dict[str, Path]:
     """Label maps that train, by name; InputError where the folder holds none, or one that validates."""
     found = heads_in(Path(config.folder))
-    if not found:
-        raise InputError(f"data.heads.folder: {config.folder} holds no label maps; give the folder Training/heads")
     both = set(found) & set(bundled_heads())
     if both:
         raise InputError(f"data.heads.folder: {sorted(both)[0]} validates and must not be trained on; take it out")
