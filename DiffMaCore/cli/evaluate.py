@@ -36,9 +36,8 @@ from DiffMaCore.errors import InputError
         "--ct-window",
         nargs=2,
         type=float,
-        default=(-10.0, 80.0),
         metavar="HU",
-        help="HU that 0 and 255 of the pairs' CT stand for (default -10 80)",
+        help="HU that 0 and 255 of the pairs' CT stand for (default 0 80)",
     ),
     Option(
         "--pixel-mm", type=float, metavar="MM", help="size of the pairs' pixels (default: by the size of the brain)"
@@ -103,7 +102,7 @@ def _bundles_on_heads(args: argparse.Namespace) -> int:
         pipe.set_device(args.device)
         entry: dict[str, Any] = {"sha256": pipe.checksum, "target_modality": pipe.bundle.target_modality}
         if args.pairs:
-            window = tuple(args.ct_window)
+            window = tuple(args.ct_window or heads.WINDOW)
             entry["pairs"] = heads.judge_pairs(pipe, args.pairs, args.reporter, window, args.pixel_mm, **options)
         if args.cts:
             entry["cts"] = heads.judge_cts(pipe, args.cts, args.reporter, **options)

@@ -33,7 +33,8 @@ if TYPE_CHECKING:
 
 OTHER_PART = ("pelvis", "abdomen", "thorax")
 """In a file's name: pairs that show no head."""
-WINDOW = (-10.0, 80.0)
+WINDOW = (0.0, 80.0)
+"""HU of black and white in 8-bit CT slices of brains: the usual window."""
 
 _WHITE = 250  # of 255: bone
 _BRAIN_MM = 165.0  # front to back inside the skull, adults

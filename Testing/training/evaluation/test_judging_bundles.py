@@ -16,7 +16,7 @@ from DiffMaCore.cli.main import main
 from DiffMaCore.errors import InputError
 from DiffMaCore.imaging.checks import with_voxels
 from DiffMaCore.imaging.phantom import Phantom, tissues
-from DiffMaCore.training.evaluation.heads import inside_skull, judge_cts, judge_pairs, judge_phantom, read_pair
+from DiffMaCore.training.evaluation.heads import WINDOW, inside_skull, judge_cts, judge_pairs, judge_phantom, read_pair
 from DiffMaCore.training.evaluation.scores import LEVELS
 from DiffMaCore.training.evaluation.tables import RELIABILITY, means
 from DiffMaCore.training.evaluation.tables import heads_markdown as markdown
@@ -29,7 +29,8 @@ def _pictures() -> tuple[np.ndarray, np.ndarray]:
     y, x = np.meshgrid(np.arange(-100.0, 100), np.arange(-84.0, 84), indexing="ij")
     labels = np.stack([head_labels(np.stack([x, y, np.full_like(x, z)], -1)) for z in (-30.0, 0.0, 25.0)])
     hu = np.array([-1000, 20, 1100, 7, 37, 29])[labels] + np.random.default_rng(0).normal(0, 2, labels.shape)
-    return labels, np.clip((hu + 10) / 90 * 255, 0, 255).astype(np.uint8)
+    low, high = WINDOW
+    return labels, np.clip((hu - low) / (high - low) * 255, 0, 255).astype(np.uint8)
 
 
 @pytest.fixture(scope="module")
