@@ -121,9 +121,9 @@ def judge_pairs(
     truth patient by patient: pictures have no units. The CT itself is fitted likewise, for comparison: a model that
     adds nothing is no better. ``options`` are for ``pipe(image, ...)``, such as ``num_inference_steps``.
 
-    Returns ``contrast`` and ``cases``: name to the ``mr``'s and the ``ct``'s correlation, ssim and psnr, and the number
-    of slices that were judged. Raises InputError where a file is damaged, has no such contrast, or none shows the
-    inside of a skull.
+    Returns ``contrast``, ``window`` and ``cases``: name to the ``mr``'s and the ``ct``'s correlation, ssim and psnr,
+    the number of ``slices`` that were judged, and ``brain_hu``, the median inside the skull: it tells a wrong window.
+    Raises InputError where a file is damaged, has no such contrast, or none shows the inside of a skull.
     """
     reporter = reporter or Reporter()
     contrast = contrast_of(pipe.bundle.target_modality)
@@ -140,10 +140,11 @@ def judge_pairs(
             continue
         made = sitk.GetArrayFromImage(pipe(pair.image(window, pixel_mm), **options).mr)
         metrics = {name: asdict(likeness(image, truth, brain)) for name, image in (("mr", made), ("ct", pair.ct))}
-        cases[pair.name] = {"slices": int(brain.any(axis=(1, 2)).sum()), **metrics}
+        brain_hu = window[0] + float(np.median(pair.ct[brain])) * (window[1] - window[0]) / 255
+        cases[pair.name] = {"slices": int(brain.any(axis=(1, 2)).sum()), "brain_hu": brain_hu, **metrics}
     if not cases:
         raise InputError("no CT slice shows a closed skull; give heads, with --ct-window as they were windowed")
-    return {"contrast": contrast, "cases": cases}
+    return {"contrast": contrast, "window": list(window), "cases": cases}
 
 
 def _npz_files(paths: Iterable[Path]) -> list[Path]:

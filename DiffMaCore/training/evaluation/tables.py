@@ -183,9 +183,10 @@ def heads_markdown(results: Results) -> str:
 def _pairs_table(cases: dict[str, Any]) -> str:
     shown = {"correlation": 2, "ssim": 2, "psnr": 1}
     digits = {f"{image}.{key}": n for key, n in shown.items() for image in ("mr", "ct")}
-    head = ["Patient", "Slices", "Correlation", "of the CT", "SSIM", "of the CT", "PSNR (dB)", "of the CT"]
-    rows = [[name, str(cases[name]["slices"]) if name in cases else "", *line] for name, *line in _lines(cases, digits)]
-    return rows_of(head, rows)
+    seen = {name: [str(case["slices"]), f"{case['brain_hu']:.0f}"] for name, case in cases.items()}
+    measures = ("Correlation", "SSIM", "PSNR (dB)")
+    head = ["Patient", "Slices", "Brain (HU)", *(title for each in measures for title in (each, "of the CT"))]
+    return rows_of(head, [[name, *seen.get(name, ["", ""]), *line] for name, *line in _lines(cases, digits)])
 
 
 def _heads_table(cases: dict[str, Any]) -> str:

@@ -91,6 +91,9 @@ def test_a_painter_of_tissues_is_better_than_the_ct_itself(pairs: Path) -> None:
     assert painter.called == [{"num_inference_steps": 3}] * 2
     case = found["cases"]["brain_1"]
     assert case["slices"] == 3 and case["mr"]["correlation"] > 0.9 > case["ct"]["correlation"]
+    assert 28 < case["brain_hu"] < 38
+    wrong = judge_pairs(painter, [pairs], window=(-30.0, 80.0))
+    assert wrong["cases"]["brain_1"]["brain_hu"] < 25 and wrong["window"] == [-30, 80]
     assert case["mr"]["ssim"] > case["ct"]["ssim"] and case["mr"]["psnr"] > case["ct"]["psnr"]
 
 
@@ -188,6 +191,7 @@ def test_the_command_judges_a_bundle_and_writes_tables(
     assert entry["cts"]["cases"]["head"]["verdict"] == "the MR does NOT follow the CT"
     table = (tmp_path / "judged" / "table.md").read_text()
     assert "| **mean** |" in table and table.strip() in out
+    assert "read as 0 to 80 HU" in table and "Brain (HU)" in table
 
 
 def test_the_command_says_what_it_needs(pairs: Path, capsys: pytest.CaptureFixture[str]) -> None:
