@@ -11,11 +11,13 @@ from pathlib import Path
 import numpy as np
 import SimpleITK as sitk
 from numpy.typing import NDArray
-from PIL import Image
 from scipy import ndimage
 
 from DiffMaCore import DiffMaPipeline
-from DiffMaCore.imaging.phantom import bundled_heads, heads_in
+from DiffMaCore.imaging.phantom import heads_in
+from DiffMaCore.imaging.phantom.tissues import SOURCE_BRAIN
+from DiffMaCore.imaging.pictures import side_by_side
+from DiffMaCore.training.evaluation.heads import WINDOW
 from DiffMaCore.training.evaluation.scores import likeness
 from Testing.conftest import ROOT
 
@@ -50,11 +52,11 @@ LOOKS = {  # SynthSeg's labels: HU, and the mean of its prior of T1 (white matte
     (516,): (375, 94),
     (530,): (34, 145),
 }
-BRAIN = [label for labels in LOOKS for label in labels if label < 200 and label not in (24, 30, 62, 85)]
 FLESH, SKIN = 507, 511
 FAT = (-95, 205)
 FAT_MM = {SKIN: (2.0, np.inf), FLESH: (2.0, 6.0)}  # depths below the surface at which a label is fat
 NOISE = 5.0  # HU, before smoothing
+SHOWN = 180  # pixels of a slice in the picture
 
 
 def paint(labels: NDArray[np.integer], fat: bool) -> tuple[NDArray[np.float32], NDArray[np.float32]]:
@@ -81,21 +83,29 @@ def scanned(volume: NDArray[np.generic], smooth: bool = True) -> sitk.Image:
     return sitk.Resample(image, size, sitk.Transform(), way, (0, 0, 0), SPACING)
 
 
+def shown(volume: NDArray[np.floating]) -> list[NDArray[np.floating]]:
+    """Three of its slices, all of one size."""
+    planes = (volume[int(share * len(volume))] for share in (0.25, 0.5, 0.75))
+    return [np.pad(plane, [(0, SHOWN - n) for n in plane.shape], constant_values=volume.min()) for plane in planes]
+
+
 def main() -> None:
     """Print SSIM and PSNR of the two heads that validate; T1s are divided by their own 99.5 percentile."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("--model", default="demo", metavar="NAME|FOLDER")
     parser.add_argument("--out", type=Path, metavar="PNG", help="CT, made and true T1 of three slices of each")
     args = parser.parse_args()
-    pipe, rows = DiffMaPipeline.from_pretrained(args.model), []
-    for name in bundled_heads():
-        labels = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(heads_in(HEADS)[name])), "LPS")).astype(int)
-        shown = sitk.GetArrayFromImage(scanned(labels.astype(np.int16), smooth=False))
-        body, brain = ndimage.binary_fill_holes(shown > 0), np.isin(shown, BRAIN)
+    pipe = DiffMaPipeline.from_pretrained(args.model)
+    columns: dict[str, list[NDArray[np.floating]]] = {"CT": [], "T1, synthetic": [], "T1, true": []}
+    for name, path in heads_in(HEADS).items():
+        labels = sitk.GetArrayFromImage(sitk.DICOMOrient(sitk.ReadImage(str(path)), "LPS")).astype(int)
+        tissue = sitk.GetArrayFromImage(scanned(labels.astype(np.int16), smooth=False))
+        body, brain = ndimage.binary_fill_holes(tissue > 0), np.isin(tissue, SOURCE_BRAIN)
         for fat in (True, False):
             hu, truth = (sitk.GetArrayFromImage(scanned(each)) for each in paint(labels, fat))
             grain = np.random.default_rng(0).normal(0, NOISE, hu.shape)
-            ct = sitk.GetImageFromArray((hu + ndimage.gaussian_filter(grain, (0, 0.6, 0.6))).round().astype(np.int16))
+            hu = (hu + ndimage.gaussian_filter(grain, (0, 0.6, 0.6))).round().astype(np.int16)
+            ct = sitk.GetImageFromArray(hu)
             ct.SetSpacing(SPACING)
             made = sitk.GetArrayFromImage(pipe(ct).mr)
             made, truth = (np.clip(each / np.percentile(each[body], 99.5), 0, 1) for each in (made, truth))
@@ -104,13 +114,12 @@ def main() -> None:
                 f"{name}, {'with' if fat else 'without'} fat: SSIM {whole.ssim:.3f}, {whole.psnr:.1f} dB;"
                 f" in the brain {inner.ssim:.3f}, {inner.psnr:.1f} dB"
             )
-            window = np.clip((sitk.GetArrayFromImage(ct) + 10) / 90, 0, 1)
-            for place in np.linspace(0.25, 0.75, 3) * len(hu):
-                rows.append(np.hstack([each[int(place)] for each in (window, made, truth)]))
+            for column, volume in zip(columns.values(), (hu, made, truth), strict=True):
+                column += shown(volume)
     if args.out:
-        width = max(row.shape[1] for row in rows)
-        padded = [np.pad(row, ((0, 0), (0, width - row.shape[1]))) for row in rows]
-        Image.fromarray((255 * np.vstack(padded)).astype(np.uint8)).save(args.out)
+        windows = (WINDOW, (0.0, 1.0), (0.0, 1.0))
+        pictures = [(title, np.stack(column), w) for (title, column), w in zip(columns.items(), windows, strict=True)]
+        side_by_side(pictures, SHOWN, f"Synthetic images by {args.model}, research only").save(args.out)
 
 
 if __name__ == "__main__":

@@ -31,7 +31,6 @@ Mask = NDArray[np.bool_]
 
 WHITE, CORTEX = (2, 41), (3, 42)  # of the cerebrum, left and right
 CSF, VENTRICLES, EYE, NERVE, BONE, MARROW, FLESH, SKIN = 24, (4, 43, 5, 44, 14, 15), 506, 530, 515, 516, 507, 511
-BRAIN = [value for value, tissue in t.SOURCE_LABELS.items() if tissue.label in t.BRAIN]
 NOTICE = "made by Training.transfer_labels of DiffMa, research only"
 _PARCELS = {31: 4, 63: 43, 77: 2, 80: 2, **dict.fromkeys(range(251, 256), 2)}  # what our label maps do not tell apart
 _STORED_WHITE = 160  # of the stored T1
@@ -67,7 +66,7 @@ def transfer(
     if white.sum() < 1000:
         raise InputError(f"{labels} does not lie on the brain of {t1} after registration; look at both")
     values = (grey / np.median(grey[white])).astype(np.float32)
-    brain = ndimage.binary_closing(np.isin(found, [*BRAIN, CSF]), iterations=2)
+    brain = ndimage.binary_closing(np.isin(found, [*t.SOURCE_BRAIN, CSF]), iterations=2)
     if parcels:
         found = by_parcels(found, sitk.GetArrayFromImage(parcels).astype(np.int32))
     else:
@@ -189,7 +188,7 @@ def by_parcels(labels: Labels, parcels: Labels) -> Labels:
     ours[(parcels >= 1000) & (parcels < 2000)], ours[parcels >= 2000] = CORTEX
     for parcel, label in _PARCELS.items():
         ours[parcels == parcel] = label
-    found = np.where(np.isin(labels, BRAIN), CSF, labels)
+    found = np.where(np.isin(labels, t.SOURCE_BRAIN), CSF, labels)
     found[ours > 0] = ours[ours > 0]
     return found
 

@@ -9,6 +9,7 @@ import pytest
 from scipy import ndimage
 
 from DiffMaCore.errors import InputError
+from DiffMaCore.imaging.phantom.tissues import SOURCE_BRAIN
 from Training import transfer_labels as tl
 
 SHAPE = (90, 90, 90)
@@ -42,7 +43,7 @@ def agreement(found: np.ndarray, true: np.ndarray, *labels: int) -> float:
 
 def test_the_t1_puts_right_what_registration_left_off(head) -> None:
     true, carried, t1 = head
-    brain = np.isin(carried, [*tl.BRAIN, tl.CSF])
+    brain = np.isin(carried, [*SOURCE_BRAIN, tl.CSF])
     found = tl.by_intensity(carried, t1, brain)
     for labels in ((2, 41), (3, 42), tl.VENTRICLES):
         assert agreement(found, true, *labels) > max(0.9, agreement(carried, true, *labels)), labels
@@ -68,7 +69,7 @@ def test_parcels_are_the_brain_where_there_are_some(head) -> None:
     parcels[45:][ball(28)[45:] & ~ball(24)[45:]] = 2030
     found = tl.by_parcels(carried, parcels)
     assert set(np.unique(found[ball(28)])) == {3, 42, 2, 4}
-    assert (found[np.isin(carried, tl.BRAIN) & (parcels == 0)] == tl.CSF).all()
+    assert (found[np.isin(carried, SOURCE_BRAIN) & (parcels == 0)] == tl.CSF).all()
     assert (found[(carried == tl.BONE) & (parcels == 0)] == tl.BONE).all()
 
 

@@ -104,3 +104,4 @@ BRAIN = tuple(
         *(BLOOD, TUMOUR, OEDEMA, SUBARACHNOID_BLOOD),
     )
 )
+SOURCE_BRAIN = tuple(value for value, tissue in SOURCE_LABELS.items() if tissue.label in BRAIN)

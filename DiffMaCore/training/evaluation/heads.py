@@ -54,14 +54,18 @@ class PicturePair:
     ct: NDArray[np.uint8]
     mrs: dict[str, NDArray[np.uint8]]
 
+    def hu(self, window: tuple[float, float] = WINDOW) -> NDArray[np.float32]:
+        """The CT in HU, where the window does not cut them off."""
+        low, high = window
+        return low + self.ct.astype(np.float32) * np.float32((high - low) / 255)
+
     def image(self, window: tuple[float, float] = WINDOW, pixel_mm: float | None = None) -> sitk.Image:
         """The CT in HU as an axial volume; ``pixel_mm`` None: by the size of the brain.
 
         A brain window shows all bone white and fat as black as air, and cropped pictures have lost their scale. So
         bone and fat get the HU they usually have, air lies around, and the scale is that of an average brain.
         """
-        low, high = window
-        hu = low + self.ct.astype(np.float32) * np.float32((high - low) / 255)
+        hu = self.hu(window)
         hu[ndimage.binary_opening(self.ct >= _WHITE, np.ones((1, 2, 2)))] = BONE
         hu[self.ct == 0] = FAT
         hu[~picture_body(self.ct.astype(np.float32) / np.float32(255))] = AIR_HU
@@ -140,7 +144,7 @@ def judge_pairs(
             continue
         made = sitk.GetArrayFromImage(pipe(pair.image(window, pixel_mm), **options).mr)
         metrics = {name: asdict(likeness(image, truth, brain)) for name, image in (("mr", made), ("ct", pair.ct))}
-        brain_hu = window[0] + float(np.median(pair.ct[brain])) * (window[1] - window[0]) / 255
+        brain_hu = float(np.median(pair.hu(window)[brain]))
         cases[pair.name] = {"slices": int(brain.any(axis=(1, 2)).sum()), "brain_hu": brain_hu, **metrics}
     if not cases:
         raise InputError("no CT slice shows a closed skull; give heads, with --ct-window as they were windowed")
